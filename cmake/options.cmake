@@ -1,0 +1,21 @@
+# Flags of all the project's code.
+add_library(fusedcell_options INTERFACE)
+
+if(MSVC)
+  # /fp:precise neither reorders nor contracts; a fused multiply-add happens only where the code says so.
+  target_compile_options(fusedcell_options INTERFACE /fp:precise /utf-8)
+  if(FUSEDCELL_DEV)
+    target_compile_options(fusedcell_options INTERFACE /W4 /WX)
+  endif()
+else()
+  target_compile_options(fusedcell_options INTERFACE -ffp-contract=off)
+  if(FUSEDCELL_DEV)
+    target_compile_options(fusedcell_options INTERFACE -Wall -Wextra -Wconversion -Wshadow -Werror)
+  endif()
+endif()
+
+if(FUSEDCELL_SANITIZE)
+  target_compile_options(fusedcell_options INTERFACE -fsanitize=${FUSEDCELL_SANITIZE} -fno-omit-frame-pointer
+                                                    -fno-sanitize-recover=all)
+  target_link_options(fusedcell_options INTERFACE -fsanitize=${FUSEDCELL_SANITIZE})
+endif()

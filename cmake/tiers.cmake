@@ -1,0 +1,35 @@
+# One object library a tier, each with the flags of its instruction set and nothing else's. csrc/kernels/tiers.inc lists
+# the same tiers for the code.
+add_library(fusedcell_kernels INTERFACE)
+
+function(fusedcell_add_tier isa)
+  add_library(fusedcell_${isa} OBJECT csrc/kernels/isa/${isa}.cc)
+  target_include_directories(fusedcell_${isa} PRIVATE csrc)
+  target_compile_options(fusedcell_${isa} PRIVATE ${ARGN})
+  target_link_libraries(fusedcell_${isa} PRIVATE fusedcell_options)
+  target_link_libraries(fusedcell_kernels INTERFACE $<TARGET_OBJECTS:fusedcell_${isa}>)
+endfunction()
+
+string(TOLOWER "${CMAKE_SYSTEM_PROCESSOR}" fusedcell_processor)
+if(CMAKE_OSX_ARCHITECTURES)
+  string(TOLOWER "${CMAKE_OSX_ARCHITECTURES}" fusedcell_processor)
+endif()
+
+if(fusedcell_processor MATCHES "^(x86_64|amd64)$")
+  if(MSVC)
+    fusedcell_add_tier(avx2 /arch:AVX2)
+    fusedcell_add_tier(avx512 /arch:AVX512)
+  else()
+    fusedcell_add_tier(avx2 -mavx2 -mfma)
+    fusedcell_add_tier(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma)
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+      # GCC's own AVX-512 header trips its own warning (GCC bug 105593).
+      target_compile_options(fusedcell_avx512 PRIVATE -Wno-uninitialized -Wno-maybe-uninitialized)
+    endif()
+  endif()
+elseif(fusedcell_processor MATCHES "^(aarch64|arm64)$")
+  fusedcell_add_tier(neon)
+else()
+  message(FATAL_ERROR "fusedcell supports x86-64 and AArch64, not '${fusedcell_processor}'")
+endif()
+fusedcell_add_tier(scalar)

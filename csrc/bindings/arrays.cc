@@ -1,0 +1,113 @@
+#include "bindings/arrays.h"
+
+#include <cstring>
+
+namespace fusedcell::bindings {
+namespace {
+
+std::string type_name(py::handle value) { return Py_TYPE(value.ptr())->tp_name; }
+
+// Any array that NumPy makes of the value, with the failure named after the argument.
+py::object as_array(py::handle value, const std::string& name, const std::string& expected) {
+    PyObject* array = PyArray_FromAny(value.ptr(), nullptr, 0, 0, 0, nullptr);
+    if (array == nullptr) {
+        py::error_already_set cause;
+        py::raise_from(cause, PyExc_TypeError,
+                       (name + ": expected " + expected + ", got " + type_name(value)).c_str());
+        throw py::error_already_set();
+    }
+    return py::reinterpret_steal<py::object>(array);
+}
+
+PyArrayObject* as_array_object(const py::object& array) { return reinterpret_cast<PyArrayObject*>(array.ptr()); }
+
+std::string dtype_text(const py::object& array) { return py::str(array.attr("dtype")).cast<std::string>(); }
+
+}    // namespace
+
+std::string to_text(const Shape& shape) {
+    std::string text = "(";
+    for (std::size_t i = 0; i < shape.size(); ++i) {
+        if (i > 0) text += ", ";
+        text += std::to_string(shape[i]);
+    }
+    return text + (shape.size() == 1 ? ",)" : ")");
+}
+
+void throw_shape_error(const std::string& name, const std::string& expected, const std::string& got) {
+    throw py::value_error(name + ": expected shape " + expected + ", got " + got);
+}
+
+FloatArray::FloatArray(py::handle value, const std::string& name) : name_(name) {
+    if (is_plain_float32(value.ptr())) {
+        owner_ = py::reinterpret_borrow<py::object>(value);
+        return;
+    }
+    const py::object array = as_array(value, name, "an array of floats");
+    if (!PyArray_ISFLOAT(as_array_object(array))) {
+        throw py::type_error(name + ": expected an array of floats, got " +
+                             (PyArray_Check(value.ptr()) ? "" : type_name(value) + " of ") + "dtype " +
+                             dtype_text(array));
+    }
+    PyObject* converted = PyArray_FromArray(as_array_object(array), PyArray_DescrFromType(NPY_FLOAT32),
+                                            NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST);
+    if (converted == nullptr) throw py::error_already_set();
+    owner_ = py::reinterpret_steal<py::object>(converted);
+}
+
+Shape FloatArray::shape() const {
+    const npy_intp* dims = PyArray_DIMS(array());
+    return {dims, dims + ndim()};
+}
+
+void FloatArray::expect_shape(const Shape& expected) const {
+    if (shape() != expected) throw_shape_error(name_, to_text(expected), to_text(shape()));
+}
+
+bool FloatArray::overlaps(const float* memory, std::size_t size) const {
+    const auto begin = reinterpret_cast<std::uintptr_t>(memory);
+    const auto end = reinterpret_cast<std::uintptr_t>(memory + size);
+    const auto own_begin = reinterpret_cast<std::uintptr_t>(data());
+    const auto own_end = own_begin + static_cast<std::uintptr_t>(PyArray_NBYTES(array()));
+    return own_begin < end && begin < own_end;
+}
+
+void FloatArray::detach() {
+    PyObject* copy = PyArray_NewCopy(array(), NPY_CORDER);
+    if (copy == nullptr) throw py::error_already_set();
+    owner_ = py::reinterpret_steal<py::object>(copy);
+}
+
+py::object new_array(const Shape& shape) {
+    std::vector<npy_intp> dims(shape.begin(), shape.end());
+    PyObject* array = PyArray_SimpleNew(static_cast<int>(dims.size()), dims.data(), NPY_FLOAT32);
+    if (array == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(array);
+}
+
+float* data_of(const py::object& array) { return static_cast<float*>(PyArray_DATA(as_array_object(array))); }
+
+std::vector<std::int64_t> read_lengths(py::handle value, std::ptrdiff_t batch, std::ptrdiff_t steps) {
+    const py::object array = as_array(value, "lengths", "an array of integers");
+    if (!PyArray_ISINTEGER(as_array_object(array))) {
+        throw py::type_error("lengths: expected an array of integers, got dtype " + dtype_text(array));
+    }
+    // Unsigned 64-bit values that do not fit become negative here and are refused below.
+    PyObject* converted = PyArray_FromArray(as_array_object(array), PyArray_DescrFromType(NPY_INT64),
+                                            NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST);
+    if (converted == nullptr) throw py::error_already_set();
+    const py::object owner = py::reinterpret_steal<py::object>(converted);
+    PyArrayObject* lengths = as_array_object(owner);
+    const Shape shape(PyArray_DIMS(lengths), PyArray_DIMS(lengths) + PyArray_NDIM(lengths));
+    if (shape != Shape{batch}) throw_shape_error("lengths", to_text({batch}) + " (one per batch row)", to_text(shape));
+    const auto* data = static_cast<const std::int64_t*>(PyArray_DATA(lengths));
+    for (std::ptrdiff_t b = 0; b < batch; ++b) {
+        if (data[b] < 0 || data[b] > steps) {
+            throw py::value_error("lengths: expected values from 0 to the number of steps, " + std::to_string(steps) +
+                                  ", got " + std::to_string(data[b]) + " at index " + std::to_string(b));
+        }
+    }
+    return {data, data + batch};
+}
+
+}    // namespace fusedcell::bindings

@@ -1,0 +1,69 @@
+// NumPy arrays in and out of the library, and the errors that name what was wrong with them.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+// The array API table is filled in by module.cc and shared by the other files of this folder.
+#define NPY_NO_DEPRECATED_API NPY_1_23_API_VERSION
+#define NPY_TARGET_VERSION NPY_1_23_API_VERSION
+#define PY_ARRAY_UNIQUE_SYMBOL fusedcell_array_api
+#ifndef FUSEDCELL_IMPORTS_ARRAY_API
+#define NO_IMPORT_ARRAY
+#endif
+#include <numpy/arrayobject.h>
+
+namespace fusedcell::bindings {
+
+namespace py = pybind11;
+
+using Shape = std::vector<std::ptrdiff_t>;
+
+std::string to_text(const Shape& shape);
+
+/// ValueError "name: expected shape (3, 4), got (3, 5)".
+[[noreturn]] void throw_shape_error(const std::string& name, const std::string& expected, const std::string& got);
+
+/// True for a float32 array that kernels can read in place: native byte order, aligned, C-contiguous.
+inline bool is_plain_float32(PyObject* object) {
+    if (!PyArray_Check(object)) return false;
+    auto* array = reinterpret_cast<PyArrayObject*>(object);
+    return PyArray_TYPE(array) == NPY_FLOAT32 && PyArray_ISCARRAY_RO(array);
+}
+
+// A float32, C-contiguous array: the caller's own where it is one already, else a converted copy.
+class FloatArray {
+public:
+    /// Takes anything NumPy can view as an array of floats of any width; TypeError otherwise.
+    FloatArray(py::handle value, const std::string& name);
+
+    const float* data() const { return static_cast<const float*>(PyArray_DATA(array())); }
+    const std::string& name() const { return name_; }
+    Shape shape() const;
+    int ndim() const { return PyArray_NDIM(array()); }
+    std::ptrdiff_t dim(int axis) const { return PyArray_DIM(array(), axis); }
+    void expect_shape(const Shape& expected) const;
+    /// The floats overlap [memory, memory + size).
+    bool overlaps(const float* memory, std::size_t size) const;
+    /// Replaces the array by a copy that nothing else can reach.
+    void detach();
+
+private:
+    PyArrayObject* array() const { return reinterpret_cast<PyArrayObject*>(owner_.ptr()); }
+    std::string name_;
+    py::object owner_;
+};
+
+/// A new float32 array, not initialised.
+py::object new_array(const Shape& shape);
+float* data_of(const py::object& array);
+
+/// Lengths of a batch: integers (batch,) in [0, steps].
+std::vector<std::int64_t> read_lengths(py::handle value, std::ptrdiff_t batch, std::ptrdiff_t steps);
+
+}    // namespace fusedcell::bindings

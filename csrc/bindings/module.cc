@@ -1,0 +1,11 @@
+#define FUSEDCELL_IMPORTS_ARRAY_API
+#include "bindings/arrays.h"
+#include "bindings/bindings.h"
+
+PYBIND11_MODULE(_core, module, pybind11::mod_gil_not_used()) {
+    module.doc() = "Kernels, layers and streams of fusedcell. Use the package's own names instead.";
+    if (_import_array() < 0) throw pybind11::error_already_set();
+    fusedcell::bindings::bind_runtime(module);
+    fusedcell::bindings::bind_stack(module);
+    fusedcell::bindings::bind_stream(module);
+}

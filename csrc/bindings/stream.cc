@@ -1,0 +1,310 @@
+// Stream: the state of sequences in hand. `step` is the hot call of the whole library, so it bypasses pybind11's
+// argument conversion: it is a METH_FASTCALL descriptor on the pybind11 class.
+#include "model/stream.h"
+
+#include <pybind11/stl.h>
+
+#include <atomic>
+#include <cstring>
+#include <memory>
+#include <string>
+
+#include "bindings/arrays.h"
+#include "bindings/bindings.h"
+
+namespace fusedcell::bindings {
+namespace {
+
+class Stream {
+public:
+    Stream(std::shared_ptr<const Stack> stack, std::ptrdiff_t batch) : state_(std::move(stack), batch) {}
+    Stream(const Stream& other) : state_(other.state_) {}
+
+    StreamState& state() { return state_; }
+    const Geometry& geometry() const { return state_.stack().geometry(); }
+    std::ptrdiff_t batch() const { return state_.batch(); }
+
+    double operations(std::ptrdiff_t steps) const {
+        return state_.stack().step_operations() * static_cast<double>(steps) * static_cast<double>(batch());
+    }
+
+    /// A batch of one is unbatched: its shapes have no batch axis.
+    Shape rows(std::ptrdiff_t features) const { return batch() == 1 ? Shape{features} : Shape{batch(), features}; }
+    Shape h_shape() const { return {geometry().num_layers, batch(), geometry().output_size()}; }
+    Shape c_shape() const { return {geometry().num_layers, batch(), geometry().hidden_size}; }
+
+    bool overlaps_state(const FloatArray& array) {
+        return array.overlaps(state_.h(), floats(h_shape())) ||
+               (state_.c() != nullptr && array.overlaps(state_.c(), floats(c_shape())));
+    }
+
+    static std::size_t floats(const Shape& shape) {
+        std::size_t size = 1;
+        for (const std::ptrdiff_t dim : shape) size *= static_cast<std::size_t>(dim);
+        return size;
+    }
+
+    // Holds the stream for one call. A second thread that comes while a call runs gets an error, not a mixed state.
+    class InUse {
+    public:
+        explicit InUse(Stream& stream) : stream_(stream) {
+            if (stream_.in_use_.exchange(true, std::memory_order_acquire)) {
+                throw std::runtime_error("stream: another thread is using it; give each thread a stream of its own");
+            }
+        }
+        ~InUse() { stream_.in_use_.store(false, std::memory_order_release); }
+        InUse(const InUse&) = delete;
+        InUse& operator=(const InUse&) = delete;
+
+    private:
+        Stream& stream_;
+    };
+
+private:
+    StreamState state_;
+    std::atomic<bool> in_use_{false};
+};
+
+bool has_shape(PyArrayObject* array, const Stream& stream, std::ptrdiff_t features) {
+    const npy_intp* dims = PyArray_DIMS(array);
+    if (stream.batch() == 1) return PyArray_NDIM(array) == 1 && dims[0] == features;
+    return PyArray_NDIM(array) == 2 && dims[0] == stream.batch() && dims[1] == features;
+}
+
+// Checks an `out` argument: it is written in place, so it must be exactly right.
+float* checked_out(PyObject* out, Stream& stream) {
+    if (!PyArray_Check(out)) {
+        throw py::type_error(std::string("out: expected a float32 array, got ") + Py_TYPE(out)->tp_name);
+    }
+    auto* array = reinterpret_cast<PyArrayObject*>(out);
+    if (PyArray_TYPE(array) != NPY_FLOAT32) {
+        throw py::type_error("out: expected a float32 array, got dtype " +
+                             py::str(py::handle(out).attr("dtype")).cast<std::string>());
+    }
+    if (!PyArray_ISCARRAY(array)) {
+        throw py::value_error("out: expected a writeable, aligned, C-contiguous array in native byte order");
+    }
+    const FloatArray view(out, "out");
+    view.expect_shape(stream.rows(stream.geometry().output_size()));
+    if (stream.overlaps_state(view)) throw py::value_error("out: expected memory of its own, got the stream's state");
+    return data_of(py::reinterpret_borrow<py::object>(out));
+}
+
+py::object step(Stream& stream, PyObject* x, PyObject* out) {
+    const std::ptrdiff_t inputs = stream.geometry().input_size;
+    const std::ptrdiff_t outputs = stream.geometry().output_size();
+
+    std::optional<FloatArray> converted;
+    if (!is_plain_float32(x) || !has_shape(reinterpret_cast<PyArrayObject*>(x), stream, inputs)) {
+        converted.emplace(x, "x");
+        converted->expect_shape(stream.rows(inputs));
+    }
+    const float* x_data =
+        converted ? converted->data() : static_cast<const float*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(x)));
+
+    py::object y = out == nullptr ? new_array(stream.rows(outputs)) : py::reinterpret_borrow<py::object>(out);
+    float* y_data = out == nullptr ? data_of(y) : checked_out(out, stream);
+
+    const Stream::InUse in_use(stream);
+    if (stream.operations(1) >= kOperationsToReleaseGil) {
+        const py::gil_scoped_release release;
+        stream.state().step(x_data, y_data);
+    } else {
+        stream.state().step(x_data, y_data);
+    }
+    return y;
+}
+
+// The C++ object of an instance. The class is final and has no base, so pybind11 keeps it in the first slot.
+Stream* stream_of(PyObject* self) {
+    auto* instance = reinterpret_cast<py::detail::instance*>(self);
+    auto* stream = static_cast<Stream*>(instance->simple_value_holder[0]);
+    if (!instance->simple_layout || stream == nullptr) throw py::type_error("stream: it was never initialised");
+    return stream;
+}
+
+[[noreturn]] void throw_argument_error(const std::string& what) { throw py::type_error("step(x, out=None): " + what); }
+
+PyObject* step_fastcall(PyObject* self, PyObject* const* args, Py_ssize_t num_positional, PyObject* keywords) {
+    try {
+        PyObject* values[2] = {nullptr, nullptr};
+        if (num_positional > 2) {
+            throw_argument_error("expected at most 2 arguments, got " + std::to_string(num_positional));
+        }
+        for (Py_ssize_t i = 0; i < num_positional; ++i) values[i] = args[i];
+        const Py_ssize_t num_keywords = keywords == nullptr ? 0 : PyTuple_GET_SIZE(keywords);
+        for (Py_ssize_t i = 0; i < num_keywords; ++i) {
+            PyObject* name = PyTuple_GET_ITEM(keywords, i);
+            const int index = PyUnicode_CompareWithASCIIString(name, "out") == 0 ? 1
+                              : PyUnicode_CompareWithASCIIString(name, "x") == 0 ? 0
+                                                                                 : -1;
+            if (index < 0) throw_argument_error("unexpected argument " + py::repr(name).cast<std::string>());
+            if (values[index] != nullptr) {
+                throw_argument_error("got two values for " + py::repr(name).cast<std::string>());
+            }
+            values[index] = args[num_positional + i];
+        }
+        if (values[0] == nullptr) throw_argument_error("x is missing");
+        return step(*stream_of(self), values[0], values[1] == Py_None ? nullptr : values[1]).release().ptr();
+    } catch (py::error_already_set& error) {
+        error.restore();
+    } catch (const py::builtin_exception& error) {
+        error.set_error();
+    } catch (const std::bad_alloc&) {
+        PyErr_NoMemory();
+    } catch (const std::exception& error) {
+        PyErr_SetString(PyExc_RuntimeError, error.what());
+    }
+    return nullptr;
+}
+
+PyMethodDef step_definition = {
+    "step", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&step_fastcall)), METH_FASTCALL | METH_KEYWORDS,
+    "step($self, /, x, out=None)\n--\n\n"
+    "One time step.\n\n"
+    "x is (input_size,), or (batch_size, input_size) for a stream of more than one row. Returns h, (output_size,) or\n"
+    "(batch_size, output_size), in `out` if that is given: a C-contiguous float32 array of that shape. With float32\n"
+    "C-contiguous x and with `out`, nothing is allocated. Raises TypeError or ValueError, and leaves the state as it\n"
+    "was, if x or out is not as described; RuntimeError if another thread is using the stream."};
+
+py::object process(Stream& stream, py::handle block) {
+    FloatArray x(block, "block");
+    const std::ptrdiff_t inputs = stream.geometry().input_size;
+    const bool unbatched = stream.batch() == 1 && x.ndim() == 2;
+    if ((!unbatched && x.ndim() != 3) || x.dim(x.ndim() - 1) != inputs ||
+        (!unbatched && x.dim(1) != stream.batch())) {
+        const std::string size = std::to_string(inputs);
+        const std::string three = "(steps, " + std::to_string(stream.batch()) + ", " + size + ")";
+        throw_shape_error("block", stream.batch() == 1 ? "(steps, " + size + ") or " + three : three,
+                          to_text(x.shape()));
+    }
+    if (stream.overlaps_state(x)) x.detach();
+    const std::ptrdiff_t steps = x.dim(0);
+    const std::ptrdiff_t outputs = stream.geometry().output_size();
+    const py::object y = new_array(unbatched ? Shape{steps, outputs} : Shape{steps, stream.batch(), outputs});
+    const Stream::InUse in_use(stream);
+    if (stream.operations(steps) >= kOperationsToReleaseGil) {
+        float* y_data = data_of(y);
+        const py::gil_scoped_release release;
+        stream.state().process(x.data(), y_data, steps);
+    } else {
+        stream.state().process(x.data(), data_of(y), steps);
+    }
+    return y;
+}
+
+// Row numbers, or one number, or a boolean mask over the batch; every row is checked before the first is reset.
+void reset(Stream& stream, py::handle rows) {
+    std::vector<std::ptrdiff_t> selected;
+    if (rows.is_none()) {
+        for (std::ptrdiff_t row = 0; row < stream.batch(); ++row) selected.push_back(row);
+    } else {
+        const py::module_ numpy = py::module_::import("numpy");
+        py::object indices = numpy.attr("asarray")(rows);
+        auto* array = reinterpret_cast<PyArrayObject*>(indices.ptr());
+        if (PyArray_ISBOOL(array)) {
+            if (PyArray_NDIM(array) != 1 || PyArray_DIM(array, 0) != stream.batch()) {
+                throw_shape_error("rows", to_text({stream.batch()}) + " for a mask",
+                                  to_text({PyArray_DIMS(array), PyArray_DIMS(array) + PyArray_NDIM(array)}));
+            }
+            indices = numpy.attr("flatnonzero")(indices);
+        } else if (!PyArray_ISINTEGER(array) && PyArray_SIZE(array) != 0) {
+            throw py::type_error("rows: expected row numbers or a boolean mask, got dtype " +
+                                 py::str(indices.attr("dtype")).cast<std::string>());
+        }
+        for (const py::handle item : numpy.attr("ravel")(indices).attr("tolist")()) {
+            const auto row = item.cast<std::ptrdiff_t>();
+            if (row < -stream.batch() || row >= stream.batch()) {
+                throw py::index_error("rows: expected numbers from 0 to " + std::to_string(stream.batch() - 1) +
+                                      ", got " + std::to_string(row));
+            }
+            selected.push_back(row < 0 ? row + stream.batch() : row);
+        }
+    }
+    const Stream::InUse in_use(stream);
+    for (const std::ptrdiff_t row : selected) stream.state().reset_row(row);
+}
+
+// A writeable view of the stream's own memory, which keeps the stream alive.
+py::object state_view(const py::object& self, float* data, const Shape& shape) {
+    std::vector<npy_intp> dims(shape.begin(), shape.end());
+    PyObject* view = PyArray_SimpleNewFromData(static_cast<int>(dims.size()), dims.data(), NPY_FLOAT32, data);
+    if (view == nullptr) throw py::error_already_set();
+    py::object owned = py::reinterpret_steal<py::object>(view);
+    if (PyArray_SetBaseObject(reinterpret_cast<PyArrayObject*>(view), py::object(self).release().ptr()) < 0) {
+        throw py::error_already_set();
+    }
+    return owned;
+}
+
+py::object get_state(const py::object& self) {
+    auto& stream = self.cast<Stream&>();
+    py::object h = state_view(self, stream.state().h(), stream.h_shape());
+    if (stream.state().c() == nullptr) return h;
+    return py::make_tuple(h, state_view(self, stream.state().c(), stream.c_shape()));
+}
+
+// (L, B, size), or (L, size) for a stream of one row.
+FloatArray checked_state(const Stream& stream, py::handle value, const char* name, const Shape& shape) {
+    FloatArray array(value, name);
+    const Shape unbatched{shape[0], shape[2]};
+    if (stream.batch() != 1 || array.shape() != unbatched) array.expect_shape(shape);
+    return array;
+}
+
+void set_state(Stream& stream, const py::object& value) {
+    const bool has_c = stream.state().c() != nullptr;
+    if (has_c && !((py::isinstance<py::tuple>(value) || py::isinstance<py::list>(value)) && py::len(value) == 2)) {
+        throw py::type_error(std::string("state: expected a pair (h, c), got ") + Py_TYPE(value.ptr())->tp_name);
+    }
+    const FloatArray h =
+        checked_state(stream, has_c ? py::object(value[py::int_(0)]) : value, "state h", stream.h_shape());
+    std::optional<FloatArray> c;
+    if (has_c) c = checked_state(stream, value[py::int_(1)], "state c", stream.c_shape());
+    const Stream::InUse in_use(stream);
+    std::memmove(stream.state().h(), h.data(), Stream::floats(h.shape()) * sizeof(float));
+    if (c) std::memmove(stream.state().c(), c->data(), Stream::floats(c->shape()) * sizeof(float));
+}
+
+std::unique_ptr<Stream> make_stream(std::shared_ptr<Stack> stack, std::ptrdiff_t batch_size) {
+    if (batch_size < 1) {
+        throw py::value_error("batch_size: expected at least 1, got " + std::to_string(batch_size));
+    }
+    // Far beyond any memory, and small enough that no size computed from it can overflow.
+    constexpr std::ptrdiff_t kMaxBatch = std::ptrdiff_t{1} << 31;
+    if (batch_size > kMaxBatch) {
+        throw py::value_error("batch_size: expected at most 2**31, got " + std::to_string(batch_size));
+    }
+    return std::make_unique<Stream>(std::move(stack), batch_size);
+}
+
+}    // namespace
+
+void bind_stream(py::module_& module) {
+    py::class_<Stream> stream(module, "Stream", py::is_final(),
+                              "The state of one sequence, or of a batch of them, on a layer's shared weights.\n\n"
+                              "Made by `layer.stream(batch_size)`. Shapes of a stream of one row have no batch axis.");
+    stream.def(py::init(&make_stream), py::arg("stack"), py::arg("batch_size") = 1)
+        .def("process", &process, py::arg("block"),
+             "Many time steps: (T, input_size) or (T, batch_size, input_size) in, h of every step out, with the same\n"
+             "bits as calling `step` T times.")
+        .def("reset", &reset, py::arg("rows") = py::none(),
+             "Sets the state to zero: of every row, or of the given row numbers, or where a boolean mask is true.")
+        .def(
+            "copy",
+            [](Stream& self) {
+                const Stream::InUse in_use(self);
+                return std::make_unique<Stream>(self);
+            },
+            "A stream with the same state that goes on independently.")
+        .def_property("state", &get_state, &set_state,
+                      "h, or (h, c) for an LSTM: writeable views, (num_layers, batch_size, size). Assigning copies.")
+        .def_property_readonly("batch_size", &Stream::batch)
+        .def_property_readonly("input_size", [](const Stream& s) { return s.geometry().input_size; })
+        .def_property_readonly("output_size", [](const Stream& s) { return s.geometry().output_size(); });
+    PyObject* descriptor = PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(stream.ptr()), &step_definition);
+    if (descriptor == nullptr) throw py::error_already_set();
+    stream.attr("step") = py::reinterpret_steal<py::object>(descriptor);
+}
+
+}    // namespace fusedcell::bindings

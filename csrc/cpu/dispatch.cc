@@ -1,0 +1,60 @@
+#include "cpu/dispatch.h"
+
+#include <cstdlib>
+
+#include "cpu/features.h"
+
+namespace fusedcell {
+namespace {
+
+std::string available_names() {
+    std::string names;
+    for (const KernelTable* tier : available_tiers()) {
+        if (!names.empty()) names += ", ";
+        names += tier->isa;
+    }
+    return names;
+}
+
+}    // namespace
+
+const std::vector<const KernelTable*>& available_tiers() {
+    static const std::vector<const KernelTable*> tiers = [] {
+        std::vector<const KernelTable*> found;
+        const uint32_t features = cpu_features();
+        const auto consider = [&](const KernelTable& table, uint32_t required) {
+            if ((features & required) == required) found.push_back(&table);
+        };
+#define FUSEDCELL_TIER(isa, required_features) consider(isa::kernel_table, required_features);
+#include "kernels/tiers.inc"
+        return found;
+    }();
+    return tiers;
+}
+
+std::vector<std::string> compiled_tiers() {
+    return {
+#define FUSEDCELL_TIER(isa, required_features) #isa,
+#include "kernels/tiers.inc"
+    };
+}
+
+const KernelTable& select_tier(const std::string& requested) {
+    std::string name = requested;
+    const char* source = "isa";
+    if (name.empty()) {
+        const char* from_environment = std::getenv("FUSEDCELL_ISA");
+        if (from_environment == nullptr || *from_environment == '\0') return *available_tiers().front();
+        name = from_environment;
+        source = "FUSEDCELL_ISA";
+    }
+    for (const KernelTable* tier : available_tiers()) {
+        if (name == tier->isa) return *tier;
+    }
+    bool compiled = false;
+    for (const std::string& tier : compiled_tiers()) compiled = compiled || tier == name;
+    throw UnknownIsaError(std::string(source) + ": " + (compiled ? "this CPU cannot run '" : "there is no tier '") +
+                          name + "'; this machine runs: " + available_names());
+}
+
+}    // namespace fusedcell

@@ -1,0 +1,69 @@
+// Gates r, z, n:   h' = (1 - z) n + z h, with
+//
+//     reset_after       n = tanh(p_n + r (b_hn + R_n h))      one pass over h
+//     reset before      n = tanh(p_n + R_n (r h))             needs all of r first: two passes
+//
+// With e = exp(-z), z = 1 / (1 + e) and 1 - z = e / (1 + e); with n = N / M the state needs one division:
+//
+//     h' = (e N + h M) / ((1 + e) M)
+#pragma once
+
+namespace fusedcell::FUSEDCELL_ISA {
+namespace {
+
+FUSEDCELL_INLINE F32 UpdateState(F32 exp_negative_z, F32 n, F32 h) {
+    const TanhQuotient candidate = TanhParts(n);
+    const F32 numerator = MulAdd(h, candidate.denominator, Mul(exp_negative_z, candidate.numerator));
+    return Div(numerator, Mul(Add(Broadcast(1.0F), exp_negative_z), candidate.denominator));
+}
+
+struct GruResetAfter {
+    using Row = CellRow;
+    static constexpr int kGates = 3;
+    static constexpr bool kHasInitialAccumulators = true;    // 0, 0, b_hn
+
+    static FUSEDCELL_INLINE const float* Input(const Row& row) { return row.h; }
+    static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
+        const float* projection = row.projection + panel * kGates * kLanes;
+        const F32 r = Add(Load(projection), acc[0]);
+        const F32 z = Add(Load(projection + kLanes), acc[1]);
+        const F32 n = Add(Load(projection + 2 * kLanes), Div(acc[2], SigmoidDenominator(r)));
+        const F32 h = LoadUnits(row.h + panel * kLanes, units);
+        StoreUnits(row.h_next + panel * kLanes, UpdateState(ExpNegative(z), n, h), units);
+    }
+};
+
+// First pass of the form that resets before: leaves exp(-z) in row.update and r h, the input of the second pass, in
+// row.reset_h, both padded to whole vectors.
+struct GruResetBeforeGates {
+    using Row = CellRow;
+    static constexpr int kGates = 2;
+    static constexpr bool kHasInitialAccumulators = false;
+
+    static FUSEDCELL_INLINE const float* Input(const Row& row) { return row.h; }
+    static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
+        const float* projection = row.projection + panel * 3 * kLanes;
+        const F32 r = Add(Load(projection), acc[0]);
+        const F32 z = Add(Load(projection + kLanes), acc[1]);
+        const F32 h = LoadUnits(row.h + panel * kLanes, units);
+        Store(row.update + panel * kLanes, ExpNegative(z));
+        Store(row.reset_h + panel * kLanes, Div(h, SigmoidDenominator(r)));
+    }
+};
+
+struct GruResetBeforeCandidate {
+    using Row = CellRow;
+    static constexpr int kGates = 1;
+    static constexpr bool kHasInitialAccumulators = false;
+
+    static FUSEDCELL_INLINE const float* Input(const Row& row) { return row.reset_h; }
+    static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
+        const F32 n = Add(Load(row.projection + (panel * 3 + 2) * kLanes), acc[0]);
+        const F32 h = LoadUnits(row.h + panel * kLanes, units);
+        const F32 exp_negative_z = Load(row.update + panel * kLanes);
+        StoreUnits(row.h_next + panel * kLanes, UpdateState(exp_negative_z, n, h), units);
+    }
+};
+
+}    // namespace
+}    // namespace fusedcell::FUSEDCELL_ISA

@@ -1,0 +1,19 @@
+// y = b + W x, each output one chain that starts at b: the input projection of every cell, and the LSTM's projection.
+#pragma once
+
+namespace fusedcell::FUSEDCELL_ISA {
+namespace {
+
+struct Linear {
+    using Row = LinearRow;
+    static constexpr int kGates = 1;
+    static constexpr bool kHasInitialAccumulators = true;
+
+    static FUSEDCELL_INLINE const float* Input(const Row& row) { return row.x; }
+    static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
+        StoreUnits(row.y + panel * kLanes, acc[0], units);
+    }
+};
+
+}    // namespace
+}    // namespace fusedcell::FUSEDCELL_ISA

@@ -1,0 +1,43 @@
+// The tier's kernel table, made from kernels.inc. The last include of a translation unit in isa/.
+#pragma once
+
+namespace fusedcell::FUSEDCELL_ISA {
+namespace {
+
+// Eight chains of additions hide their latency, so that loads are the limit.
+float ReadFloats(const float* data, ptrdiff_t size) {
+    F32 sum[8];
+    for (F32& s : sum) s = Zero();
+    ptrdiff_t i = 0;
+    for (; i + 8 * kLanes <= size; i += 8 * kLanes) {
+        FUSEDCELL_UNROLL
+        for (int v = 0; v < 8; ++v) sum[v] = Add(sum[v], Load(data + i + v * kLanes));
+    }
+    float lanes[8 * kLanes];
+    for (int v = 0; v < 8; ++v) Store(lanes + v * kLanes, sum[v]);
+    float total = 0.0F;
+    for (const float lane : lanes) total += lane;
+    for (; i < size; ++i) total += data[i];
+    return total;
+}
+
+template <class Kernel>
+constexpr MatrixKernel<typename Kernel::Row> Describe() {
+    return {&Run<Kernel>, Kernel::kGates, kPanelsPerBlock<Kernel>, Kernel::kHasInitialAccumulators};
+}
+
+#define FUSEDCELL_STRING(name) #name
+#define FUSEDCELL_EXPANDED_STRING(name) FUSEDCELL_STRING(name)
+
+}    // namespace
+
+const KernelTable kernel_table = {
+    FUSEDCELL_EXPANDED_STRING(FUSEDCELL_ISA),
+    kLanes,
+#define FUSEDCELL_MATRIX_KERNEL(name, Operation, Row) Describe<Operation>(),
+#define FUSEDCELL_MAP_KERNEL(name, Function) &Map<Function>,
+#define FUSEDCELL_READ_KERNEL(name) &ReadFloats,
+#include "kernels/kernels.inc"
+};
+
+}    // namespace fusedcell::FUSEDCELL_ISA

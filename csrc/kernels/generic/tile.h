@@ -1,0 +1,164 @@
+// The one loop over packed weights that every kernel shares, and the cutting of panels and rows into register tiles.
+//
+// A kernel is a class with
+//     Row                        one row's pointers
+//     kGates                     vectors of a panel
+//     kHasInitialAccumulators    whether its chains start from packed values rather than zero
+//     Input(row)                 the `depth` floats that multiply the weights
+//     Finish(row, panel, acc, units)   turns the panel's kGates accumulators into stored results for `units` lanes
+#pragma once
+
+namespace fusedcell::FUSEDCELL_ISA {
+namespace {
+
+// Vectors side by side in a tile of several rows: the four gates of an LSTM.
+constexpr int kTileVectors = 4;
+
+constexpr int AtLeastOne(int n) { return n < 1 ? 1 : n; }
+
+template <class Kernel>
+constexpr int kPanelsPerBlock = (kChains + Kernel::kGates - 1) / Kernel::kGates;
+template <class Kernel>
+constexpr int kPanelsPerTile = AtLeastOne(kTileVectors / Kernel::kGates);
+
+template <int kRows, int kVectors>
+FUSEDCELL_INLINE void Accumulate(F32 (&acc)[kRows][kVectors], const float* weights, ptrdiff_t stride,
+                                 const float* const (&inputs)[kRows], ptrdiff_t depth) {
+    for (ptrdiff_t k = 0; k < depth; ++k) {
+        F32 x[kRows];
+        FUSEDCELL_UNROLL
+        for (int r = 0; r < kRows; ++r) x[r] = Broadcast(inputs[r][k]);
+        FUSEDCELL_UNROLL
+        for (int v = 0; v < kVectors; ++v) {
+            const F32 w = Load(weights + v * kLanes);
+            FUSEDCELL_UNROLL
+            for (int r = 0; r < kRows; ++r) acc[r][v] = MulAdd(w, x[r], acc[r][v]);
+        }
+        weights += stride;
+    }
+}
+
+FUSEDCELL_INLINE ptrdiff_t UnitsOfPanel(const PackedMatrix& matrix, ptrdiff_t panel) {
+    const ptrdiff_t units_left = matrix.columns - panel * kLanes;
+    return units_left < kLanes ? units_left : kLanes;
+}
+
+// Panels [panel, panel + kPanels) for kRows rows. `initial` and `weights` point at the first of these panels.
+template <class Kernel, int kRows, int kPanels>
+FUSEDCELL_NOINLINE void Tile(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t panel,
+                             const float* initial, const float* weights, ptrdiff_t stride) {
+    constexpr int kVectors = kPanels * Kernel::kGates;
+    F32 acc[kRows][kVectors];
+    const float* inputs[kRows];
+    FUSEDCELL_UNROLL
+    for (int r = 0; r < kRows; ++r) inputs[r] = Kernel::Input(rows[r]);
+    FUSEDCELL_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+        const F32 start = Kernel::kHasInitialAccumulators ? Load(initial + v * kLanes) : Zero();
+        FUSEDCELL_UNROLL
+        for (int r = 0; r < kRows; ++r) acc[r][v] = start;
+    }
+    Accumulate<kRows, kVectors>(acc, weights, stride, inputs, matrix.depth);
+    if constexpr (kRows == 1) {
+        FUSEDCELL_UNROLL
+        for (int p = 0; p < kPanels; ++p) {
+            Kernel::Finish(rows[0], panel + p, acc[0] + p * Kernel::kGates, UnitsOfPanel(matrix, panel + p));
+        }
+    } else {
+        // Through memory, so that the gates are one small loop instead of kRows * kPanels copies of their code.
+        F32 sums[kRows][kVectors];
+        FUSEDCELL_UNROLL
+        for (int r = 0; r < kRows; ++r) {
+            FUSEDCELL_UNROLL
+            for (int v = 0; v < kVectors; ++v) sums[r][v] = acc[r][v];
+        }
+        FUSEDCELL_NO_UNROLL
+        for (int p = 0; p < kPanels; ++p) {
+            const ptrdiff_t units = UnitsOfPanel(matrix, panel + p);
+            FUSEDCELL_NO_UNROLL
+            for (int r = 0; r < kRows; ++r) Kernel::Finish(rows[r], panel + p, sums[r] + p * Kernel::kGates, units);
+        }
+    }
+}
+
+// One block, kRows > 1 rows: tiles of kPanelsPerTile panels, then the panels that are left.
+template <class Kernel, int kRows, int kPanels>
+FUSEDCELL_INLINE void BlockTiles(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t panel,
+                                 const float* initial, const float* weights, ptrdiff_t stride) {
+    constexpr int kTile = kPanelsPerTile<Kernel>;
+    constexpr ptrdiff_t kPanelFloats = Kernel::kGates * kLanes;
+    constexpr int kWhole = kPanels / kTile * kTile;
+    for (int p = 0; p < kWhole; p += kTile) {
+        Tile<Kernel, kRows, kTile>(matrix, rows, panel + p, initial + p * kPanelFloats, weights + p * kPanelFloats,
+                                   stride);
+    }
+    if constexpr (kWhole < kPanels) {
+        Tile<Kernel, kRows, kPanels - kWhole>(matrix, rows, panel + kWhole, initial + kWhole * kPanelFloats,
+                                              weights + kWhole * kPanelFloats, stride);
+    }
+}
+
+template <class Kernel, int kPanels, int kRows>
+FUSEDCELL_INLINE void LastRows(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
+                               ptrdiff_t panel, const float* initial, const float* weights, ptrdiff_t stride) {
+    if constexpr (kRows == 1) {
+        if (num_rows == 1) Tile<Kernel, 1, kPanels>(matrix, rows, panel, initial, weights, stride);
+    } else {
+        if (num_rows == kRows) {
+            BlockTiles<Kernel, kRows, kPanels>(matrix, rows, panel, initial, weights, stride);
+        } else {
+            LastRows<Kernel, kPanels, kRows - 1>(matrix, rows, num_rows, panel, initial, weights, stride);
+        }
+    }
+}
+
+// All rows of one block; the block's weights stay in cache from one row tile to the next.
+template <class Kernel, int kPanels>
+FUSEDCELL_INLINE void Block(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
+                            ptrdiff_t panel, const float* block) {
+    constexpr ptrdiff_t kStride = ptrdiff_t{kPanels} * Kernel::kGates * kLanes;
+    const float* weights = Kernel::kHasInitialAccumulators ? block + kStride : block;
+    ptrdiff_t r = 0;
+    for (; r + kTileRows <= num_rows; r += kTileRows) {
+        BlockTiles<Kernel, kTileRows, kPanels>(matrix, rows + r, panel, block, weights, kStride);
+    }
+    LastRows<Kernel, kPanels, kTileRows - 1>(matrix, rows + r, num_rows - r, panel, block, weights, kStride);
+}
+
+template <class Kernel, int kPanels>
+FUSEDCELL_INLINE void LastBlock(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
+                                ptrdiff_t panel, const float* block, ptrdiff_t panels) {
+    if (panels == kPanels) {
+        Block<Kernel, kPanels>(matrix, rows, num_rows, panel, block);
+    } else if constexpr (kPanels > 1) {
+        LastBlock<Kernel, kPanels - 1>(matrix, rows, num_rows, panel, block, panels);
+    }
+}
+
+template <class Kernel>
+void Run(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows) {
+    constexpr int kPanels = kPanelsPerBlock<Kernel>;
+    const ptrdiff_t vectors_per_panel = (matrix.depth + (Kernel::kHasInitialAccumulators ? 1 : 0)) * Kernel::kGates;
+    const float* block = matrix.data;
+    ptrdiff_t panel = 0;
+    for (; panel + kPanels <= matrix.panels; panel += kPanels) {
+        Block<Kernel, kPanels>(matrix, rows, num_rows, panel, block);
+        block += kPanels * vectors_per_panel * kLanes;
+    }
+    LastBlock<Kernel, kPanels>(matrix, rows, num_rows, panel, block, matrix.panels - panel);
+}
+
+FUSEDCELL_INLINE F32 LoadUnits(const float* p, ptrdiff_t units) {
+    return units == kLanes ? Load(p) : LoadFirst(p, units);
+}
+
+FUSEDCELL_INLINE void StoreUnits(float* p, F32 a, ptrdiff_t units) {
+    if (units == kLanes) {
+        Store(p, a);
+    } else {
+        StoreFirst(p, a, units);
+    }
+}
+
+}    // namespace
+}    // namespace fusedcell::FUSEDCELL_ISA

@@ -1,0 +1,77 @@
+// What a kernel is given and what it promises: plain structs and function pointers, so that code compiled for one
+// instruction set never shares an inline function with code compiled for another.
+//
+// Order of operations. Every output is one defined chain, the same on every tier, for every batch and every split of
+// a sequence, so its bits are the same too:
+//
+//     input projection   p = b, then p = fma(W[k], x[k], p) for k = 0, 1, ...
+//     recurrent part     a = b' (0, but b_hn for the GRU with reset_after), then a = fma(R[k], h[k], a)
+//     pre-activation     p + a
+//
+// Vector lanes are output units and never slices of k, so the vector width cannot change the order.
+//
+// Weight layout. A packed matrix is one linear stream of vectors of `lanes` floats. A panel is `gates` vectors that
+// belong to the same `lanes` units; the panels of a block are interleaved for each k, so that a step reads the
+// stream from its first byte to its last:
+//
+//     block 0: [initial accumulators, if the kernel has any][k = 0: panel 0 gate 0, gate 1, ..., panel 1 gate 0, ...][k = 1: ...]...
+//     block 1: ...
+//
+// The last block holds the panels that are left. Units past `columns` are zero and are never stored.
+#pragma once
+
+#include <stddef.h>
+
+namespace fusedcell {
+
+struct PackedMatrix {
+    const float* data;    // 64-byte aligned
+    ptrdiff_t panels;
+    ptrdiff_t depth;      // number of inputs k
+    ptrdiff_t columns;    // outputs that are stored; the last panel may be partial
+};
+
+// One row of y = b + W x. `y` has room for `columns` floats; it must not overlap `x`.
+struct LinearRow {
+    const float* x;
+    float* y;
+};
+
+// One row (one sequence of a batch) of one recurrent step.
+struct CellRow {
+    const float* projection;    // p above, in panel order: [panel][gate][lane]
+    const float* h;             // previous hidden state
+    float* h_next;              // must not overlap h
+    float* c;                   // LSTM only: cell state, updated in place
+    float* update;              // GRU with reset_after=False only, as the next: exp(-z), padded to whole vectors
+    float* reset_h;             // r h, padded to whole vectors
+};
+
+template <class Row>
+struct MatrixKernel {
+    void (*run)(const PackedMatrix& weights, const Row* rows, ptrdiff_t num_rows);
+    int gates;
+    int panels_per_block;
+    bool has_initial_accumulators;
+};
+
+using MapKernel = void (*)(const float* x, float* y, ptrdiff_t size);
+using ReadKernel = float (*)(const float* data, ptrdiff_t size);
+
+// All kernels of one instruction-set tier.
+struct KernelTable {
+    const char* isa;
+    int lanes;
+#define FUSEDCELL_MATRIX_KERNEL(name, Operation, Row) MatrixKernel<Row> name;
+#define FUSEDCELL_MAP_KERNEL(name, Function) MapKernel name;
+#define FUSEDCELL_READ_KERNEL(name) ReadKernel name;
+#include "kernels/kernels.inc"
+};
+
+#define FUSEDCELL_TIER(isa, required_features) \
+    namespace isa {                            \
+    extern const KernelTable kernel_table;     \
+    }
+#include "kernels/tiers.inc"
+
+}    // namespace fusedcell

@@ -1,0 +1,19 @@
+// Spellings that differ between compilers.
+#pragma once
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define FUSEDCELL_INLINE __forceinline
+#define FUSEDCELL_NOINLINE __declspec(noinline)
+#define FUSEDCELL_UNROLL
+#define FUSEDCELL_NO_UNROLL
+#elif defined(__clang__)
+#define FUSEDCELL_INLINE inline __attribute__((always_inline))
+#define FUSEDCELL_NOINLINE __attribute__((noinline))
+#define FUSEDCELL_UNROLL _Pragma("unroll")
+#define FUSEDCELL_NO_UNROLL _Pragma("nounroll")
+#else
+#define FUSEDCELL_INLINE inline __attribute__((always_inline))
+#define FUSEDCELL_NOINLINE __attribute__((noinline))
+#define FUSEDCELL_UNROLL _Pragma("GCC unroll 32")
+#define FUSEDCELL_NO_UNROLL _Pragma("GCC unroll 1")
+#endif

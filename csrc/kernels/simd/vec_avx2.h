@@ -1,0 +1,55 @@
+// 8 floats: AVX2 and FMA.
+#pragma once
+
+#if !defined(_MSC_VER) && !(defined(__AVX2__) && defined(__FMA__))
+#error "compile this file with the avx2 tier's flags"
+#endif
+
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/simd/compiler.h"
+
+namespace fusedcell::avx2 {
+namespace {
+
+using F32 = __m256;
+constexpr int kLanes = 8;
+
+// Tile shape. One row: kChains independent FMA chains hide the latency of the FMA units and share each broadcast.
+// Several rows: kTileRows x 4 accumulators, kTileRows broadcasts and a weight vector fill the register file.
+constexpr int kChains = 8;
+constexpr int kTileRows = 3;
+
+FUSEDCELL_INLINE F32 Zero() { return _mm256_setzero_ps(); }
+FUSEDCELL_INLINE F32 Broadcast(float a) { return _mm256_set1_ps(a); }
+FUSEDCELL_INLINE F32 Load(const float* p) { return _mm256_loadu_ps(p); }
+FUSEDCELL_INLINE void Store(float* p, F32 a) { _mm256_storeu_ps(p, a); }
+
+FUSEDCELL_INLINE __m256i FirstLanes(ptrdiff_t n) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), lane);
+}
+/// Loads n < kLanes floats and reads no others; the remaining lanes are zero.
+FUSEDCELL_INLINE F32 LoadFirst(const float* p, ptrdiff_t n) { return _mm256_maskload_ps(p, FirstLanes(n)); }
+FUSEDCELL_INLINE void StoreFirst(float* p, F32 a, ptrdiff_t n) { _mm256_maskstore_ps(p, FirstLanes(n), a); }
+
+FUSEDCELL_INLINE F32 Add(F32 a, F32 b) { return _mm256_add_ps(a, b); }
+FUSEDCELL_INLINE F32 Sub(F32 a, F32 b) { return _mm256_sub_ps(a, b); }
+FUSEDCELL_INLINE F32 Mul(F32 a, F32 b) { return _mm256_mul_ps(a, b); }
+FUSEDCELL_INLINE F32 Div(F32 a, F32 b) { return _mm256_div_ps(a, b); }
+/// a * b + c with one rounding.
+FUSEDCELL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, c); }
+/// NaN stays NaN: x86 min and max return their second operand when either is NaN.
+FUSEDCELL_INLINE F32 Clamp(F32 a, F32 low, F32 high) { return _mm256_min_ps(high, _mm256_max_ps(low, a)); }
+/// Positive values and NaN pass; everything else, -0 included, becomes +0.
+FUSEDCELL_INLINE F32 Relu(F32 a) { return _mm256_and_ps(a, _mm256_cmp_ps(a, Zero(), _CMP_NLE_UQ)); }
+/// 2^n for the integer n that the low bits of `a` hold (see Exp2 in generic/activations.h).
+FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
+    const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(a), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(0x3f800000)));
+}
+
+}    // namespace
+}    // namespace fusedcell::avx2

@@ -1,0 +1,54 @@
+// 16 floats: AVX-512 F, BW, DQ, VL.
+#pragma once
+
+#if !defined(_MSC_VER) && !(defined(__AVX512F__) && defined(__AVX512DQ__))
+#error "compile this file with the avx512 tier's flags"
+#endif
+
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/simd/compiler.h"
+
+namespace fusedcell::avx512 {
+namespace {
+
+using F32 = __m512;
+constexpr int kLanes = 16;
+
+// Tile shape. One row: kChains independent FMA chains hide the latency of the FMA units and share each broadcast.
+// Several rows: kTileRows x 4 accumulators, kTileRows broadcasts and a weight vector fill the register file.
+constexpr int kChains = 16;
+constexpr int kTileRows = 6;
+
+FUSEDCELL_INLINE F32 Zero() { return _mm512_setzero_ps(); }
+FUSEDCELL_INLINE F32 Broadcast(float a) { return _mm512_set1_ps(a); }
+FUSEDCELL_INLINE F32 Load(const float* p) { return _mm512_loadu_ps(p); }
+FUSEDCELL_INLINE void Store(float* p, F32 a) { _mm512_storeu_ps(p, a); }
+
+FUSEDCELL_INLINE __mmask16 FirstLanes(ptrdiff_t n) { return static_cast<__mmask16>((1U << n) - 1U); }
+/// Loads n < kLanes floats and reads no others; the remaining lanes are zero.
+FUSEDCELL_INLINE F32 LoadFirst(const float* p, ptrdiff_t n) { return _mm512_maskz_loadu_ps(FirstLanes(n), p); }
+FUSEDCELL_INLINE void StoreFirst(float* p, F32 a, ptrdiff_t n) { _mm512_mask_storeu_ps(p, FirstLanes(n), a); }
+
+FUSEDCELL_INLINE F32 Add(F32 a, F32 b) { return _mm512_add_ps(a, b); }
+FUSEDCELL_INLINE F32 Sub(F32 a, F32 b) { return _mm512_sub_ps(a, b); }
+FUSEDCELL_INLINE F32 Mul(F32 a, F32 b) { return _mm512_mul_ps(a, b); }
+FUSEDCELL_INLINE F32 Div(F32 a, F32 b) { return _mm512_div_ps(a, b); }
+/// a * b + c with one rounding.
+FUSEDCELL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, c); }
+/// NaN stays NaN: x86 min and max return their second operand when either is NaN.
+FUSEDCELL_INLINE F32 Clamp(F32 a, F32 low, F32 high) { return _mm512_min_ps(high, _mm512_max_ps(low, a)); }
+/// Positive values and NaN pass; everything else, -0 included, becomes +0.
+FUSEDCELL_INLINE F32 Relu(F32 a) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, Zero(), _CMP_NLE_UQ), a);
+}
+/// 2^n for the integer n that the low bits of `a` hold (see Exp2 in generic/activations.h).
+FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
+    const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(a), 23);
+    return _mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_set1_epi32(0x3f800000)));
+}
+
+}    // namespace
+}    // namespace fusedcell::avx512

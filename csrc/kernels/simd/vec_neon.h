@@ -1,0 +1,58 @@
+// 4 floats: the AArch64 baseline.
+#pragma once
+
+#include <arm_neon.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/simd/compiler.h"
+
+namespace fusedcell::neon {
+namespace {
+
+using F32 = float32x4_t;
+constexpr int kLanes = 4;
+
+// Tile shape. One row: kChains independent FMA chains hide the latency of the FMA units and share each broadcast.
+// Several rows: kTileRows x 4 accumulators, kTileRows broadcasts and a weight vector fill the register file.
+constexpr int kChains = 16;
+constexpr int kTileRows = 6;
+
+FUSEDCELL_INLINE F32 Zero() { return vdupq_n_f32(0.0F); }
+FUSEDCELL_INLINE F32 Broadcast(float a) { return vdupq_n_f32(a); }
+FUSEDCELL_INLINE F32 Load(const float* p) { return vld1q_f32(p); }
+FUSEDCELL_INLINE void Store(float* p, F32 a) { vst1q_f32(p, a); }
+
+/// Loads n < kLanes floats and reads no others; the remaining lanes are zero.
+FUSEDCELL_INLINE F32 LoadFirst(const float* p, ptrdiff_t n) {
+    float lanes[kLanes] = {};
+    for (ptrdiff_t i = 0; i < n; ++i) lanes[i] = p[i];
+    return vld1q_f32(lanes);
+}
+FUSEDCELL_INLINE void StoreFirst(float* p, F32 a, ptrdiff_t n) {
+    float lanes[kLanes];
+    vst1q_f32(lanes, a);
+    for (ptrdiff_t i = 0; i < n; ++i) p[i] = lanes[i];
+}
+
+FUSEDCELL_INLINE F32 Add(F32 a, F32 b) { return vaddq_f32(a, b); }
+FUSEDCELL_INLINE F32 Sub(F32 a, F32 b) { return vsubq_f32(a, b); }
+FUSEDCELL_INLINE F32 Mul(F32 a, F32 b) { return vmulq_f32(a, b); }
+FUSEDCELL_INLINE F32 Div(F32 a, F32 b) { return vdivq_f32(a, b); }
+/// a * b + c with one rounding.
+FUSEDCELL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return vfmaq_f32(c, a, b); }
+/// NaN stays NaN: FMIN and FMAX return NaN when either operand is NaN.
+FUSEDCELL_INLINE F32 Clamp(F32 a, F32 low, F32 high) { return vminq_f32(high, vmaxq_f32(low, a)); }
+/// Positive values and NaN pass; everything else, -0 included, becomes +0.
+FUSEDCELL_INLINE F32 Relu(F32 a) {
+    const uint32x4_t not_positive = vcleq_f32(a, Zero());
+    return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a), not_positive));
+}
+/// 2^n for the integer n that the low bits of `a` hold (see Exp2 in generic/activations.h).
+FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
+    const uint32x4_t exponent = vshlq_n_u32(vreinterpretq_u32_f32(a), 23);
+    return vreinterpretq_f32_u32(vaddq_u32(exponent, vdupq_n_u32(0x3f800000)));
+}
+
+}    // namespace
+}    // namespace fusedcell::neon

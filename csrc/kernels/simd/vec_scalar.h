@@ -1,0 +1,77 @@
+// One float, any machine. The same operations in the same order as the vector tiers, fused multiply-add included.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "kernels/simd/compiler.h"
+
+namespace fusedcell::scalar {
+namespace {
+
+using F32 = float;
+constexpr int kLanes = 1;
+
+// Tile shape. One row: kChains independent FMA chains hide the latency of the FMA units and share each broadcast.
+// Several rows: kTileRows x 4 accumulators, kTileRows broadcasts and a weight vector fill the register file.
+constexpr int kChains = 4;
+constexpr int kTileRows = 2;
+
+FUSEDCELL_INLINE F32 Zero() { return 0.0F; }
+FUSEDCELL_INLINE F32 Broadcast(float a) { return a; }
+FUSEDCELL_INLINE F32 Load(const float* p) { return *p; }
+FUSEDCELL_INLINE void Store(float* p, F32 a) { *p = a; }
+// A vector of one lane has no partial form; these complete the set of operations.
+FUSEDCELL_INLINE F32 LoadFirst(const float*, ptrdiff_t) { return 0.0F; }
+FUSEDCELL_INLINE void StoreFirst(float*, F32, ptrdiff_t) {}
+
+FUSEDCELL_INLINE F32 Add(F32 a, F32 b) { return a + b; }
+FUSEDCELL_INLINE F32 Sub(F32 a, F32 b) { return a - b; }
+FUSEDCELL_INLINE F32 Mul(F32 a, F32 b) { return a * b; }
+FUSEDCELL_INLINE F32 Div(F32 a, F32 b) { return a / b; }
+
+/// a * b + c with one rounding, also where the CPU has no such instruction.
+///
+/// The product of two floats is exact in double. The sum is rounded to odd: if it is inexact, its last bit is made 1,
+/// on the side of the true value. A double has more than two bits beyond a float, so rounding that to float gives the
+/// correctly rounded result (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums", 2008).
+FUSEDCELL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) {
+#if defined(__aarch64__) && defined(__GNUC__)
+    return __builtin_fmaf(a, b, c);
+#else
+    const double product = static_cast<double>(a) * static_cast<double>(b);
+    const double addend = static_cast<double>(c);
+    double sum = product + addend;
+    // Knuth's two-sum: sum + error is exactly product + addend. It is NaN when the sum is not finite.
+    const double addend_part = sum - product;
+    const double error = (product - (sum - addend_part)) + (addend - addend_part);
+    if (error > 0.0 || error < 0.0) {
+        uint64_t bits;
+        memcpy(&bits, &sum, sizeof bits);
+        if ((bits & 1U) == 0) {
+            const bool away_from_zero = (error > 0.0) == (sum > 0.0);
+            bits = away_from_zero ? bits + 1 : bits - 1;
+            memcpy(&sum, &bits, sizeof bits);
+        }
+    }
+    return static_cast<float>(sum);
+#endif
+}
+
+/// NaN stays NaN: both comparisons are false for it.
+FUSEDCELL_INLINE F32 Clamp(F32 a, F32 low, F32 high) { return a < low ? low : (a > high ? high : a); }
+/// Positive values and NaN pass; everything else, -0 included, becomes +0.
+FUSEDCELL_INLINE F32 Relu(F32 a) { return a <= 0.0F ? 0.0F : a; }
+/// 2^n for the integer n that the low bits of `a` hold (see Exp2 in generic/activations.h).
+FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
+    uint32_t bits;
+    memcpy(&bits, &a, sizeof bits);
+    bits = (bits << 23) + 0x3f800000U;
+    float power;
+    memcpy(&power, &bits, sizeof power);
+    return power;
+}
+
+}    // namespace
+}    // namespace fusedcell::scalar

@@ -1,0 +1,60 @@
+// What a recurrent layer is, independent of how it is packed or run.
+#pragma once
+
+#include <cstddef>
+
+namespace fusedcell {
+
+enum class CellKind { kRnnTanh, kRnnRelu, kLstm, kGruResetAfter, kGruResetBefore };
+
+constexpr int gates_of(CellKind kind) {
+    switch (kind) {
+        case CellKind::kLstm: return 4;
+        case CellKind::kGruResetAfter:
+        case CellKind::kGruResetBefore: return 3;
+        case CellKind::kRnnTanh:
+        case CellKind::kRnnRelu: return 1;
+    }
+    return 0;
+}
+
+// Sizes of a stack of layers, PyTorch's names.
+struct Geometry {
+    CellKind kind;
+    std::ptrdiff_t input_size;
+    std::ptrdiff_t hidden_size;
+    std::ptrdiff_t proj_size;    // 0: no projection
+    std::ptrdiff_t num_layers;
+    std::ptrdiff_t num_directions;
+
+    /// Size of h, which is also what the next layer and the next step see.
+    std::ptrdiff_t output_size() const { return proj_size > 0 ? proj_size : hidden_size; }
+    std::ptrdiff_t layer_input_size(std::ptrdiff_t layer) const {
+        return layer == 0 ? input_size : num_directions * output_size();
+    }
+    bool has_cell_state() const { return kind == CellKind::kLstm; }
+};
+
+// One layer and direction in PyTorch layout, row-major: G = gates, gate order i f g o or r z n, P = output_size().
+// Borrowed for the time of packing. Any bias may be null.
+struct CellWeights {
+    const float* weight_ih = nullptr;    // (G * hidden_size, layer input size)
+    const float* weight_hh = nullptr;    // (G * hidden_size, P)
+    const float* bias_ih = nullptr;      // (G * hidden_size,)
+    const float* bias_hh = nullptr;      // (G * hidden_size,)
+    const float* weight_hr = nullptr;    // (proj_size, hidden_size), LSTM with a projection only
+};
+
+// A float array over (time, batch, feature) whose features are contiguous; strides in floats.
+template <class T>
+struct SequenceView {
+    T* data;
+    std::ptrdiff_t step_stride;
+    std::ptrdiff_t row_stride;
+
+    T* row(std::ptrdiff_t step, std::ptrdiff_t batch_row) const {
+        return data + step * step_stride + batch_row * row_stride;
+    }
+};
+
+}    // namespace fusedcell

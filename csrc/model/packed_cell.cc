@@ -1,0 +1,208 @@
+#include "model/packed_cell.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "pack/pack.h"
+
+namespace fusedcell {
+namespace {
+
+// Rows of the input projection computed at a time: enough that streaming W once for all of them costs little, few
+// enough that they are still in cache when the recurrence reads them.
+constexpr std::ptrdiff_t kProjectionRows = 128;
+
+constexpr int kGateN = 2;
+
+float at_or_zero(const float* values, std::ptrdiff_t index) { return values == nullptr ? 0.0F : values[index]; }
+
+template <class T>
+void grow(std::vector<T>& values, std::ptrdiff_t size) {
+    if (values.size() < static_cast<std::size_t>(size)) values.resize(static_cast<std::size_t>(size));
+}
+
+}    // namespace
+
+PackedCell::PackedCell(const Geometry& geometry, std::ptrdiff_t input_size, const CellWeights& weights,
+                       const KernelTable& kernels)
+    : kernels_(&kernels), geometry_(geometry) {
+    const CellKind kind = geometry.kind;
+    const std::ptrdiff_t hidden = geometry.hidden_size;
+    const std::ptrdiff_t recurrent_depth = geometry.output_size();
+    const int lanes = kernels.lanes;
+    const int gates = gates_of(kind);
+    const std::ptrdiff_t panels = panels_for(hidden, lanes);
+    padded_hidden_ = panels * lanes;
+    projection_floats_ = padded_hidden_ * gates;
+
+    // The GRU with reset_after multiplies b_hn by r, so it starts the chain of R_n instead of joining the input's bias.
+    const bool separate_candidate_bias = kind == CellKind::kGruResetAfter;
+    const auto input_row = [&](int gate, std::ptrdiff_t unit) {
+        const std::ptrdiff_t row = gate * hidden + unit;
+        const float recurrent_bias =
+            separate_candidate_bias && gate == kGateN ? 0.0F : at_or_zero(weights.bias_hh, row);
+        return SourceRow{weights.weight_ih + row * input_size, at_or_zero(weights.bias_ih, row) + recurrent_bias};
+    };
+    const auto recurrent_row = [&](int gate, std::ptrdiff_t unit) {
+        const std::ptrdiff_t row = gate * hidden + unit;
+        const float initial = separate_candidate_bias && gate == kGateN ? at_or_zero(weights.bias_hh, row) : 0.0F;
+        return SourceRow{weights.weight_hh + row * recurrent_depth, initial};
+    };
+    const auto candidate_row = [&](int, std::ptrdiff_t unit) { return recurrent_row(kGateN, unit); };
+    const auto output_row = [&](int, std::ptrdiff_t unit) { return SourceRow{weights.weight_hr + unit * hidden}; };
+
+    struct Part {
+        PackedMatrix* matrix;
+        PanelShape shape;
+        std::vector<SourceRow> rows;
+        std::ptrdiff_t depth;
+        std::ptrdiff_t columns;
+    };
+    std::vector<Part> parts;
+    parts.push_back({&input_, {kernels, kernels.linear_f32}, panel_order(hidden, gates, lanes, input_row), input_size,
+                     projection_floats_});
+    const auto add_recurrent = [&](const MatrixKernel<CellRow>& kernel) {
+        parts.push_back({&recurrent_, {kernels, kernel}, panel_order(hidden, kernel.gates, lanes, recurrent_row),
+                         recurrent_depth, hidden});
+    };
+    switch (kind) {
+        case CellKind::kRnnTanh: add_recurrent(kernels.rnn_tanh_f32); break;
+        case CellKind::kRnnRelu: add_recurrent(kernels.rnn_relu_f32); break;
+        case CellKind::kLstm: add_recurrent(kernels.lstm_f32); break;
+        case CellKind::kGruResetAfter: add_recurrent(kernels.gru_reset_after_f32); break;
+        case CellKind::kGruResetBefore:
+            add_recurrent(kernels.gru_reset_before_gates_f32);
+            parts.push_back({&candidate_, {kernels, kernels.gru_reset_before_candidate_f32},
+                             panel_order(hidden, 1, lanes, candidate_row), recurrent_depth, hidden});
+            break;
+    }
+    if (geometry.proj_size > 0) {
+        parts.push_back({&output_, {kernels, kernels.linear_f32},
+                         panel_order(geometry.proj_size, 1, lanes, output_row), hidden, geometry.proj_size});
+    }
+
+    std::size_t size = 0;
+    for (Part& part : parts) {
+        part.matrix->panels = static_cast<std::ptrdiff_t>(part.rows.size()) / (part.shape.gates * lanes);
+        part.matrix->depth = part.depth;
+        part.matrix->columns = part.columns;
+        size += packed_size(part.shape, part.matrix->panels, part.depth);
+    }
+    memory_ = AlignedBuffer(size);
+    float* destination = memory_.data();
+    for (const Part& part : parts) {
+        pack(part.shape, part.rows, part.depth, destination);
+        part.matrix->data = destination;
+        destination += packed_size(part.shape, part.matrix->panels, part.depth);
+    }
+}
+
+// Steps [first, first + steps) of a run in processing order: step s of a row is time s, or length - 1 - s in reverse.
+struct PackedCell::Chunk {
+    std::ptrdiff_t first;
+    std::ptrdiff_t steps;
+};
+
+namespace {
+
+std::ptrdiff_t length_of(const CellRun& run, std::ptrdiff_t row) {
+    return run.lengths == nullptr ? run.steps : static_cast<std::ptrdiff_t>(run.lengths[row]);
+}
+
+std::ptrdiff_t time_of(const CellRun& run, std::ptrdiff_t row, std::ptrdiff_t step) {
+    return run.reverse ? length_of(run, row) - 1 - step : step;
+}
+
+}    // namespace
+
+std::ptrdiff_t PackedCell::chunk_steps(std::ptrdiff_t steps, std::ptrdiff_t batch) const {
+    const std::ptrdiff_t wanted = (kProjectionRows + batch - 1) / std::max<std::ptrdiff_t>(batch, 1);
+    return std::clamp<std::ptrdiff_t>(wanted, 1, std::max<std::ptrdiff_t>(steps, 1));
+}
+
+void PackedCell::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, Workspace& workspace) const {
+    const std::ptrdiff_t rows = chunk_steps(steps, batch) * batch;
+    grow(workspace.projections, rows * projection_floats_);
+    grow(workspace.linear_rows, rows);
+    grow(workspace.cell_rows, batch);
+    grow(workspace.previous_h, batch);
+    if (geometry_.kind == CellKind::kGruResetBefore) grow(workspace.cell, batch * 2 * padded_hidden_);
+    if (geometry_.proj_size > 0) grow(workspace.cell, batch * padded_hidden_);
+}
+
+void PackedCell::run(const CellRun& run, Workspace& workspace) const {
+    reserve(run.steps, run.batch, workspace);
+    const std::ptrdiff_t output_size = geometry_.output_size();
+    for (std::ptrdiff_t b = 0; b < run.batch; ++b) workspace.previous_h[b] = run.h_0 + b * output_size;
+
+    Chunk chunk{0, chunk_steps(run.steps, run.batch)};
+    for (; chunk.first < run.steps; chunk.first += chunk.steps) {
+        chunk.steps = std::min(chunk.steps, run.steps - chunk.first);
+        project_inputs(run, chunk, workspace);
+        for (std::ptrdiff_t s = 0; s < chunk.steps; ++s) step(run, chunk, chunk.first + s, workspace);
+    }
+
+    const std::size_t output_bytes = static_cast<std::size_t>(output_size) * sizeof(float);
+    for (std::ptrdiff_t b = 0; b < run.batch; ++b) {
+        float* h_n = run.h_n + b * output_size;
+        if (workspace.previous_h[b] != h_n) std::memcpy(h_n, workspace.previous_h[b], output_bytes);
+        for (std::ptrdiff_t t = length_of(run, b); t < run.steps; ++t) std::memset(run.y.row(t, b), 0, output_bytes);
+    }
+}
+
+void PackedCell::project_inputs(const CellRun& run, const Chunk& chunk, Workspace& workspace) const {
+    LinearRow* row = workspace.linear_rows.data();
+    float* projection = workspace.projections.data();
+    for (std::ptrdiff_t s = 0; s < chunk.steps; ++s) {
+        for (std::ptrdiff_t b = 0; b < run.batch; ++b, projection += projection_floats_) {
+            if (chunk.first + s >= length_of(run, b)) continue;
+            *row++ = {run.x.row(time_of(run, b, chunk.first + s), b), projection};
+        }
+    }
+    kernels_->linear_f32.run(input_, workspace.linear_rows.data(), row - workspace.linear_rows.data());
+}
+
+void PackedCell::step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t step, Workspace& workspace) const {
+    const bool projected = geometry_.proj_size > 0;
+    const float* projections = workspace.projections.data() + (step - chunk.first) * run.batch * projection_floats_;
+    CellRow* row = workspace.cell_rows.data();
+    LinearRow* output_row = workspace.linear_rows.data();
+    for (std::ptrdiff_t b = 0; b < run.batch; ++b) {
+        if (step >= length_of(run, b)) continue;
+        float* y = run.y.row(time_of(run, b, step), b);
+        CellRow cell{};
+        cell.projection = projections + b * projection_floats_;
+        cell.h = workspace.previous_h[b];
+        cell.h_next = y;
+        if (run.c != nullptr) cell.c = run.c + b * geometry_.hidden_size;
+        if (geometry_.kind == CellKind::kGruResetBefore) {
+            cell.update = workspace.cell.data() + b * 2 * padded_hidden_;
+            cell.reset_h = cell.update + padded_hidden_;
+        }
+        if (projected) {
+            cell.h_next = workspace.cell.data() + b * padded_hidden_;
+            *output_row++ = {cell.h_next, y};
+        }
+        *row++ = cell;
+        workspace.previous_h[b] = y;
+    }
+    run_cells(workspace.cell_rows.data(), row - workspace.cell_rows.data());
+    if (projected) {
+        kernels_->linear_f32.run(output_, workspace.linear_rows.data(), output_row - workspace.linear_rows.data());
+    }
+}
+
+void PackedCell::run_cells(const CellRow* rows, std::ptrdiff_t num_rows) const {
+    switch (geometry_.kind) {
+        case CellKind::kRnnTanh: kernels_->rnn_tanh_f32.run(recurrent_, rows, num_rows); break;
+        case CellKind::kRnnRelu: kernels_->rnn_relu_f32.run(recurrent_, rows, num_rows); break;
+        case CellKind::kLstm: kernels_->lstm_f32.run(recurrent_, rows, num_rows); break;
+        case CellKind::kGruResetAfter: kernels_->gru_reset_after_f32.run(recurrent_, rows, num_rows); break;
+        case CellKind::kGruResetBefore:
+            kernels_->gru_reset_before_gates_f32.run(recurrent_, rows, num_rows);
+            kernels_->gru_reset_before_candidate_f32.run(candidate_, rows, num_rows);
+            break;
+    }
+}
+
+}    // namespace fusedcell

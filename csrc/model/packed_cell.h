@@ -1,0 +1,70 @@
+// One layer in one direction: its packed weights, and running it over a sequence.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/kernel_api.h"
+#include "model/geometry.h"
+#include "pack/aligned_buffer.h"
+
+namespace fusedcell {
+
+// Memory that a run needs and that does not outlive it. It only grows, so a run that fits what an earlier one needed
+// allocates nothing.
+struct Workspace {
+    std::vector<float> projections;    // input projections of the steps in hand
+    std::vector<float> cell;           // per batch row: update and reset_h, or the hidden state before its projection
+    std::vector<LinearRow> linear_rows;
+    std::vector<CellRow> cell_rows;
+    std::vector<const float*> previous_h;
+    std::vector<float> between_layers[2];
+};
+
+// Shapes: T steps, B batch rows, I inputs, H = hidden_size, P = output_size.
+struct CellRun {
+    std::ptrdiff_t steps;
+    std::ptrdiff_t batch;
+    SequenceView<const float> x;       // (T, B, I)
+    SequenceView<float> y;             // (T, B, P)
+    const float* h_0;                  // (B, P)
+    float* h_n;                        // (B, P); may be h_0
+    float* c;                          // (B, H), updated in place; null without a cell state
+    const std::int64_t* lengths;       // (B,) in [0, T], or null: every row has T steps
+    bool reverse;                      // from each row's last step to its first; y stays aligned with x
+};
+
+class PackedCell {
+public:
+    PackedCell(const Geometry& geometry, std::ptrdiff_t input_size, const CellWeights& weights,
+               const KernelTable& kernels);
+
+    /// y past a row's length is zero, and h_n and c are what they were after its last step.
+    void run(const CellRun& run, Workspace& workspace) const;
+
+    /// Makes room for a run of `steps` steps, so that it will not allocate.
+    void reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, Workspace& workspace) const;
+
+    std::size_t nbytes() const { return memory_.size() * sizeof(float); }
+
+private:
+    struct Chunk;
+
+    std::ptrdiff_t chunk_steps(std::ptrdiff_t steps, std::ptrdiff_t batch) const;
+    void project_inputs(const CellRun& run, const Chunk& chunk, Workspace& workspace) const;
+    void step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t step, Workspace& workspace) const;
+    void run_cells(const CellRow* rows, std::ptrdiff_t num_rows) const;
+
+    const KernelTable* kernels_;
+    Geometry geometry_;
+    std::ptrdiff_t padded_hidden_;       // hidden_size rounded up to whole vectors
+    std::ptrdiff_t projection_floats_;   // of one step of one row
+    AlignedBuffer memory_;
+    PackedMatrix input_{};
+    PackedMatrix recurrent_{};
+    PackedMatrix candidate_{};     // R_n of the GRU that resets before; empty otherwise
+    PackedMatrix output_{};        // weight_hr; empty without a projection
+};
+
+}    // namespace fusedcell

@@ -1,0 +1,41 @@
+#include "model/stream.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace fusedcell {
+
+StreamState::StreamState(std::shared_ptr<const Stack> stack, std::ptrdiff_t batch)
+    : stack_(std::move(stack)), batch_(batch) {
+    const Geometry& geometry = stack_->geometry();
+    const auto rows = static_cast<std::size_t>(geometry.num_layers * batch);
+    h_.resize(rows * static_cast<std::size_t>(geometry.output_size()));
+    if (geometry.has_cell_state()) c_.resize(rows * static_cast<std::size_t>(geometry.hidden_size));
+    stack_->reserve(1, batch_, workspace_);
+}
+
+StreamState::StreamState(const StreamState& other)
+    : stack_(other.stack_), batch_(other.batch_), h_(other.h_), c_(other.c_) {
+    stack_->reserve(1, batch_, workspace_);
+}
+
+void StreamState::step(const float* x, float* y) { process(x, y, 1); }
+
+void StreamState::process(const float* x, float* y, std::ptrdiff_t steps) {
+    const Geometry& geometry = stack_->geometry();
+    const std::ptrdiff_t outputs = geometry.output_size();
+    stack_->run({steps, batch_, {x, batch_ * geometry.input_size, geometry.input_size},
+                 {y, batch_ * outputs, outputs}, h(), h(), c(), nullptr},
+                workspace_);
+}
+
+void StreamState::reset_row(std::ptrdiff_t row) {
+    const Geometry& geometry = stack_->geometry();
+    for (std::ptrdiff_t layer = 0; layer < geometry.num_layers; ++layer) {
+        const std::ptrdiff_t index = layer * batch_ + row;
+        std::fill_n(h_.begin() + index * geometry.output_size(), geometry.output_size(), 0.0F);
+        if (!c_.empty()) std::fill_n(c_.begin() + index * geometry.hidden_size, geometry.hidden_size, 0.0F);
+    }
+}
+
+}    // namespace fusedcell

@@ -1,0 +1,34 @@
+"""fusedcell: trained recurrent networks (RNN, LSTM, GRU) on a CPU, one step at a time or a whole sequence.
+
+>>> import numpy as np, fusedcell as fc
+>>> weights = {"weight_ih_l0": np.ones((4, 1)), "weight_hh_l0": np.zeros((4, 1))}
+>>> lstm = fc.LSTM.from_state_dict(weights)
+>>> stream = lstm.stream()
+>>> y = stream.step(np.zeros(1, np.float32))
+"""
+
+from __future__ import annotations
+
+from . import reference
+from ._core import Stream
+from ._version import __version__
+from .cells import GRUCell, LSTMCell, RNNCell
+from .errors import UnsupportedError
+from .layers import GRU, LSTM, RNN
+from .runtime import isas, runtime_info, show_runtime
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+    "Stream",
+    "UnsupportedError",
+    "__version__",
+    "isas",
+    "reference",
+    "runtime_info",
+    "show_runtime",
+]

@@ -1,0 +1,148 @@
+"""One step at a time, with the state in the caller's hands.
+
+Weights are in PyTorch layout: ``weight_ih`` (G * H, I), ``weight_hh`` (G * H, H), biases (G * H,), with gates in the
+order i f g o (LSTM) or r z n (GRU). Any bias may be absent. Arrays are copied; a cell never changes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._weights import Dtype, FloatArray, check_dtype, check_nonlinearity, make_stack
+
+Array = Any
+"""Anything that NumPy can view as an array of floats; float32 and C-contiguous is the fast path."""
+
+
+class _Cell:
+    def __init__(self, kind: str, dtype: str, isa: str | None, **arrays: Array) -> None:
+        self._dtype: Dtype = check_dtype(dtype)
+        self._stack = make_stack(kind, [arrays], [""], 1, isa)
+
+    @property
+    def input_size(self) -> int:
+        """Features of x."""
+        return self._stack.input_size
+
+    @property
+    def hidden_size(self) -> int:
+        """Units of the cell."""
+        return self._stack.hidden_size
+
+    @property
+    def dtype(self) -> Dtype:
+        """Type in which the weights are stored."""
+        return self._dtype
+
+    @property
+    def isa(self) -> str:
+        """Instruction-set tier that runs this cell."""
+        return self._stack.isa
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of packed weights."""
+        return self._stack.nbytes
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}, dtype={self.dtype!r}, isa={self.isa!r})"
+
+
+class RNNCell(_Cell):
+    """h' = f(W x + b_ih + R h + b_hh), f = tanh or relu (``torch.nn.RNNCell``).
+
+    Raises UnsupportedError for another nonlinearity, dtype or tier, and TypeError or ValueError, naming the array,
+    for weights that are not floats or whose shapes do not fit.
+    """
+
+    def __init__(
+        self,
+        weight_ih: Array,
+        weight_hh: Array,
+        bias_ih: Array | None = None,
+        bias_hh: Array | None = None,
+        *,
+        nonlinearity: str = "tanh",
+        dtype: str = "float32",
+        isa: str | None = None,
+    ) -> None:
+        self.nonlinearity = check_nonlinearity(nonlinearity)
+        arrays = {"weight_ih": weight_ih, "weight_hh": weight_hh, "bias_ih": bias_ih, "bias_hh": bias_hh}
+        super().__init__(f"rnn_{nonlinearity}", dtype, isa, **arrays)
+
+    def __call__(self, x: Array, h: Array | None = None) -> FloatArray:
+        """One step: x (I,) or (B, I), h (H,) or (B, H), zeros if None. Returns the new h."""
+        return self._stack.step(x, h)[0]
+
+
+class GRUCell(_Cell):
+    """h' = (1 - z) n + z h with r, z = sigmoid(W x + b_ih + R h + b_hh) and, by ``reset_after``,
+
+    - True (PyTorch, Keras's default, ONNX linear_before_reset=1): n = tanh(W_n x + b_in + r (R_n h + b_hn))
+    - False (Cho et al. 2014, ONNX's default): n = tanh(W_n x + b_in + R_n (r h) + b_hn)
+
+    Errors as for :class:`RNNCell`.
+    """
+
+    def __init__(
+        self,
+        weight_ih: Array,
+        weight_hh: Array,
+        bias_ih: Array | None = None,
+        bias_hh: Array | None = None,
+        *,
+        reset_after: bool = True,
+        dtype: str = "float32",
+        isa: str | None = None,
+    ) -> None:
+        self.reset_after = bool(reset_after)
+        arrays = {"weight_ih": weight_ih, "weight_hh": weight_hh, "bias_ih": bias_ih, "bias_hh": bias_hh}
+        super().__init__("gru_reset_after" if reset_after else "gru_reset_before", dtype, isa, **arrays)
+
+    def __call__(self, x: Array, h: Array | None = None) -> FloatArray:
+        """One step: x (I,) or (B, I), h (H,) or (B, H), zeros if None. Returns the new h."""
+        return self._stack.step(x, h)[0]
+
+
+class LSTMCell(_Cell):
+    """c' = f c + i g and h' = o tanh(c'), with i, f, o = sigmoid and g = tanh of W x + b_ih + R h + b_hh
+    (``torch.nn.LSTMCell``).
+
+    With ``weight_hr`` (P, H), h' = weight_hr (o tanh(c')) has size P, and ``weight_hh`` is (4 H, P) (Sak et al. 2014).
+    Errors as for :class:`RNNCell`.
+    """
+
+    def __init__(
+        self,
+        weight_ih: Array,
+        weight_hh: Array,
+        bias_ih: Array | None = None,
+        bias_hh: Array | None = None,
+        *,
+        weight_hr: Array | None = None,
+        dtype: str = "float32",
+        isa: str | None = None,
+    ) -> None:
+        arrays = {"weight_ih": weight_ih, "weight_hh": weight_hh, "bias_ih": bias_ih, "bias_hh": bias_hh}
+        super().__init__("lstm", dtype, isa, weight_hr=weight_hr, **arrays)
+
+    @property
+    def proj_size(self) -> int:
+        """Size of h where there is a projection, else 0."""
+        return self._stack.proj_size
+
+    def __call__(self, x: Array, state: tuple[Array, Array] | None = None) -> tuple[FloatArray, FloatArray]:
+        """One step: x (I,) or (B, I), state (h, c) to match, zeros if None. Returns the new (h, c)."""
+        h, c = unpack_state(state)
+        h_next, c_next = self._stack.step(x, h, c)
+        assert c_next is not None    # an LSTM has a cell state
+        return h_next, c_next
+
+
+def unpack_state(state: Any) -> tuple[Any, Any]:
+    """The (h, c) of an LSTM, or (None, None)."""
+    if state is None:
+        return None, None
+    if not isinstance(state, (tuple, list)) or len(state) != 2:
+        raise TypeError(f"state: expected a pair (h, c), got {type(state).__name__}")
+    return state[0], state[1]

@@ -1,0 +1,247 @@
+"""Layers: stacked, bidirectional, projected; whole sequences in one call, or streams that go step by step.
+
+Conventions are PyTorch's. With L layers, D directions (2 when bidirectional), H = hidden_size and P = proj_size or H:
+x is (T, B, I), or (B, T, I) with batch_first, or (T, I); y is (T, B, D * P) in the same arrangement; states are
+(L * D, B, P) for h and (L * D, B, H) for c, layer-major, without the batch axis where x has none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ._core import Stack, Stream
+from ._weights import ARRAY_NAMES, Dtype, FloatArray, check_dtype, check_nonlinearity, make_stack
+from .cells import Array, unpack_state
+from .errors import UnsupportedError
+
+_KEY = re.compile(rf"({'|'.join(ARRAY_NAMES)})_l(0|[1-9][0-9]*)(_reverse)?")
+
+
+class _Layer:
+    _arrays: ClassVar[tuple[str, ...]] = ARRAY_NAMES[:4]
+
+    def __init__(self, stack: Stack, *, batch_first: bool, dtype: Dtype) -> None:
+        self._stack = stack
+        self._batch_first = bool(batch_first)
+        self._dtype = dtype
+
+    @property
+    def input_size(self) -> int:
+        """Features of x."""
+        return self._stack.input_size
+
+    @property
+    def hidden_size(self) -> int:
+        """Units of each layer and direction."""
+        return self._stack.hidden_size
+
+    @property
+    def proj_size(self) -> int:
+        """Size of h where there is a projection, else 0."""
+        return self._stack.proj_size
+
+    @property
+    def num_layers(self) -> int:
+        """Layers stacked on each other."""
+        return self._stack.num_layers
+
+    @property
+    def bidirectional(self) -> bool:
+        """Whether each layer also runs from the last step to the first."""
+        return self._stack.num_directions == 2
+
+    @property
+    def batch_first(self) -> bool:
+        """Whether x and y are (B, T, ...) rather than (T, B, ...)."""
+        return self._batch_first
+
+    @property
+    def dtype(self) -> Dtype:
+        """Type in which the weights are stored."""
+        return self._dtype
+
+    @property
+    def isa(self) -> str:
+        """Instruction-set tier that runs this layer."""
+        return self._stack.isa
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of packed weights."""
+        return self._stack.nbytes
+
+    def stream(self, batch_size: int = 1) -> Stream:
+        """A new stream at state zero on this layer's weights; any number can share them.
+
+        Raises UnsupportedError for a bidirectional layer, whose output needs the end of the sequence.
+        """
+        if self.bidirectional:
+            raise UnsupportedError(
+                "stream: a bidirectional layer needs the whole sequence, so it has no streams; call the layer instead"
+            )
+        return Stream(self._stack, batch_size)
+
+    def __repr__(self) -> str:
+        options = [f"{self.input_size}", f"{self.hidden_size}"]
+        if self.num_layers > 1:
+            options.append(f"num_layers={self.num_layers}")
+        if self.proj_size:
+            options.append(f"proj_size={self.proj_size}")
+        if self.bidirectional:
+            options.append("bidirectional=True")
+        options += [f"dtype={self.dtype!r}", f"isa={self.isa!r}"]
+        return f"{type(self).__name__}({', '.join(options)})"
+
+    @classmethod
+    def _stack_from(cls, kind: str, mapping: Mapping[str, Any], prefix: str, isa: str | None) -> Stack:
+        cells = _cells_by_layer(mapping, prefix, cls._arrays)
+        bidirectional = any(reverse for _, reverse in cells)
+        order = [
+            (layer, reverse)
+            for layer in range(1 + max(layer for layer, _ in cells))
+            for reverse in ((False, True) if bidirectional else (False,))
+        ]
+        first = set(cells.get((0, False), ()))
+        for layer, reverse in order:
+            suffix = _suffix(layer, reverse)
+            missing = sorted((first | {"weight_ih", "weight_hh"}) - set(cells.get((layer, reverse), ())))
+            if missing:
+                raise ValueError(f"mapping: {prefix}{missing[0]}{suffix} is missing")
+            extra = sorted(set(cells[layer, reverse]) - first)
+            if extra:
+                raise ValueError(f"mapping: {prefix}{extra[0]}{suffix} has no counterpart in layer 0")
+        suffixes = [_suffix(layer, reverse) for layer, reverse in order]
+        return make_stack(kind, [cells[key] for key in order], suffixes, 2 if bidirectional else 1, isa)
+
+
+def _suffix(layer: int, reverse: bool) -> str:
+    return f"_l{layer}{'_reverse' if reverse else ''}"
+
+
+def _cells_by_layer(
+    mapping: Mapping[str, Any], prefix: str, allowed: tuple[str, ...]
+) -> dict[tuple[int, bool], dict[str, Any]]:
+    if not isinstance(mapping, Mapping):
+        raise TypeError(f"mapping: expected a mapping of names to arrays, got {type(mapping).__name__}")
+    cells: dict[tuple[int, bool], dict[str, Any]] = {}
+    for key, value in mapping.items():
+        if not isinstance(key, str):
+            raise TypeError(f"mapping: expected names as strings, got {key!r}")
+        if not key.startswith(prefix):
+            continue
+        match = _KEY.fullmatch(key[len(prefix) :])
+        if match is None or match[1] not in allowed:
+            hint = "" if prefix else "; to read one module of a whole model, pass its prefix, such as prefix='lstm.'"
+            raise UnsupportedError(
+                f"mapping: {key!r} is not an array of this layer; supported: "
+                f"{', '.join(allowed)}, each followed by _l0, _l0_reverse, _l1, ...{hint}"
+            )
+        cells.setdefault((int(match[2]), match[3] is not None), {})[match[1]] = value
+    if not cells:
+        raise ValueError(f"mapping: no name starts with {prefix + 'weight_ih_l0'!r}")
+    return cells
+
+
+class LSTM(_Layer):
+    """Long short-term memory, ``torch.nn.LSTM``'s formulas (see :class:`fusedcell.LSTMCell`)."""
+
+    _arrays: ClassVar[tuple[str, ...]] = ARRAY_NAMES
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        mapping: Mapping[str, Any],
+        prefix: str = "",
+        *,
+        batch_first: bool = False,
+        dtype: str = "float32",
+        isa: str | None = None,
+    ) -> LSTM:
+        """Makes a layer from PyTorch's names: ``weight_ih_l0``, ``weight_hh_l0_reverse``, ``weight_hr_l1``, ...
+
+        Names that do not start with `prefix` belong to other modules and are left alone; every name that does must be
+        understood. Sizes, layers, directions and projection follow from names and shapes. Biases may be absent.
+
+        Raises UnsupportedError for a name, dtype or tier that is not known, ValueError for a missing array or a shape
+        that does not fit, TypeError for an array that is not of floats.
+        """
+        known = check_dtype(dtype)
+        return cls(cls._stack_from("lstm", mapping, prefix, isa), batch_first=batch_first, dtype=known)
+
+    def __call__(
+        self, x: Array, state: tuple[Array, Array] | None = None, *, lengths: Array | None = None
+    ) -> tuple[FloatArray, tuple[FloatArray, FloatArray]]:
+        """Runs whole sequences: returns ``y, (h_n, c_n)``.
+
+        `state` is (h_0, c_0), zeros if None. `lengths` (B,) are integers from 0 to T in any order: past a row's length
+        y is zero, and h_n and c_n are its state after its last step; the reverse direction starts at that step.
+        """
+        h_0, c_0 = unpack_state(state)
+        y, h_n, c_n = self._stack.run(x, h_0, c_0, lengths, self._batch_first)
+        assert c_n is not None    # an LSTM has a cell state
+        return y, (h_n, c_n)
+
+
+class _LayerWithoutCellState(_Layer):
+    def __call__(
+        self, x: Array, state: Array | None = None, *, lengths: Array | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Runs whole sequences: returns ``y, h_n``.
+
+        `state` is h_0, zeros if None. `lengths` (B,) are integers from 0 to T in any order: past a row's length y is
+        zero, and h_n is its state after its last step; the reverse direction starts at that step.
+        """
+        y, h_n, _ = self._stack.run(x, state, None, lengths, self._batch_first)
+        return y, h_n
+
+
+class GRU(_LayerWithoutCellState):
+    """Gated recurrent unit in both its forms (see :class:`fusedcell.GRUCell`)."""
+
+    def __init__(self, stack: Stack, *, batch_first: bool, dtype: Dtype, reset_after: bool) -> None:
+        super().__init__(stack, batch_first=batch_first, dtype=dtype)
+        self.reset_after = reset_after
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        mapping: Mapping[str, Any],
+        prefix: str = "",
+        *,
+        reset_after: bool = True,
+        batch_first: bool = False,
+        dtype: str = "float32",
+        isa: str | None = None,
+    ) -> GRU:
+        """As :meth:`LSTM.from_state_dict`; ``reset_after=True`` is PyTorch's form."""
+        known = check_dtype(dtype)
+        kind = "gru_reset_after" if reset_after else "gru_reset_before"
+        stack = cls._stack_from(kind, mapping, prefix, isa)
+        return cls(stack, batch_first=batch_first, dtype=known, reset_after=bool(reset_after))
+
+
+class RNN(_LayerWithoutCellState):
+    """Plain recurrent layer with tanh or relu (see :class:`fusedcell.RNNCell`)."""
+
+    def __init__(self, stack: Stack, *, batch_first: bool, dtype: Dtype, nonlinearity: str) -> None:
+        super().__init__(stack, batch_first=batch_first, dtype=dtype)
+        self.nonlinearity = nonlinearity
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        mapping: Mapping[str, Any],
+        prefix: str = "",
+        *,
+        nonlinearity: str = "tanh",
+        batch_first: bool = False,
+        dtype: str = "float32",
+        isa: str | None = None,
+    ) -> RNN:
+        """As :meth:`LSTM.from_state_dict`; `nonlinearity` is "tanh" or "relu"."""
+        known = check_dtype(dtype)
+        function = check_nonlinearity(nonlinearity)
+        stack = cls._stack_from(f"rnn_{function}", mapping, prefix, isa)
+        return cls(stack, batch_first=batch_first, dtype=known, nonlinearity=function)
