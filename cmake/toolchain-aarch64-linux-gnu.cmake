@@ -46,7 +46,7 @@ if(FUSEDCELL_QEMU_AARCH64)
   set(CMAKE_CROSSCOMPILING_EMULATOR "${FUSEDCELL_QEMU_AARCH64};-L;${_fc_sysroot}")
 endif()
 
-# FindPython (up to CMake 4.4 at least) forgets the emulator when it asks for NumPy's version, but looks at this variable.
+# FindPython, up to CMake 4.4 at least, forgets the emulator when it asks for NumPy's version, but reads this variable.
 if(_fc_policy STREQUAL "NEW")
   set(Python_INTERPRETER_LAUNCHER ${CMAKE_CROSSCOMPILING_EMULATOR})
 endif()

@@ -10,8 +10,7 @@
 from __future__ import annotations
 
 from . import reference
-from ._core import Stream
-from ._version import __version__
+from ._core import Stream, __version__
 from .cells import GRUCell, LSTMCell, RNNCell
 from .errors import UnsupportedError
 from .layers import GRU, LSTM, RNN

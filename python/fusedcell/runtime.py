@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from ._version import __version__
 
 
 def isas() -> list[str]:
@@ -47,7 +46,7 @@ def runtime_info() -> dict[str, Any]:
     """Version, build, CPU and tiers as a dictionary that can be written as JSON."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "fusedcell": __version__,
+        "fusedcell": _core.__version__,
         "compiler": _core.compiler(),
         "python": sys.version.split()[0],
         "numpy": np.__version__,

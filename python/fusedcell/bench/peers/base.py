@@ -1,0 +1,47 @@
+"""What a library must offer to be measured."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import ClassVar
+
+import numpy as np
+
+from ..cases import GATES, Case
+from ..timing import Effort, Runner, measure
+
+_CHOICE = Effort(turn_ns=200_000, seconds=0.05, min_rounds=3, max_rounds=15)
+
+
+class Peer(abc.ABC):
+    """A library with one adapter. Every runner starts from state zero and keeps its state to itself."""
+
+    name: ClassVar[str]
+    cells: ClassVar[frozenset[str]] = frozenset(GATES)
+    version: str
+
+    def context(self) -> AbstractContextManager[object]:
+        """What must be in force while its runners are made and run."""
+        return nullcontext()
+
+    @abc.abstractmethod
+    def make_step(self, case: Case) -> Runner:
+        """One time step a call; the answer is h, (H,)."""
+
+    @abc.abstractmethod
+    def make_sequence(self, case: Case) -> Runner:
+        """The case's sequence a call, from the state after the one before; the answer is h of each step, (T, H)."""
+
+
+def fastest(forms: Mapping[str, Callable[[], Runner]]) -> Runner:
+    """Makes the runner of the form that a short trial finds fastest, anew, so that its state is zero."""
+    if len(forms) > 1:
+        rounds = measure({name: make() for name, make in forms.items()}, _CHOICE)
+        best = min(rounds, key=lambda name: float(np.median(rounds[name])))
+    else:
+        (best,) = forms
+    runner = forms[best]()
+    runner.form = best
+    return runner

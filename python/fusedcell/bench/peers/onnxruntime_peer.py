@@ -1,0 +1,88 @@
+"""ONNX Runtime: one recurrent node, with plain `run` or with bound memory, whichever is faster."""
+
+from __future__ import annotations
+
+import importlib
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..._weights import FloatArray
+from ..cases import Case
+from ..timing import Runner
+from .base import Peer, fastest
+from .onnx_model import make_model
+
+
+class OnnxRuntime(Peer):
+    """ONNX Runtime's CPU provider on one thread."""
+
+    name = "onnxruntime"
+
+    def __init__(self) -> None:
+        self._ort: Any = importlib.import_module("onnxruntime")
+        self.version = str(self._ort.__version__)
+
+    def make_step(self, case: Case) -> Runner:
+        return self._fastest(case, [row[None] for row in case.rows])
+
+    def make_sequence(self, case: Case) -> Runner:
+        # Twice, as bound memory alternates two buffers of states.
+        return self._fastest(case, [case.inputs, case.inputs])
+
+    def _fastest(self, case: Case, blocks: list[FloatArray]) -> Runner:
+        options = self._ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.execution_mode = self._ort.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = 3
+        model = make_model(case, len(blocks[0]))
+        session = self._ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return fastest({"run": partial(_plain, session, case, blocks), "IOBinding": partial(self._bound, session, case, blocks)})
+
+    def _bound(self, session: Any, case: Case, blocks: list[FloatArray]) -> Runner:
+        states = ["h", "c"] if case.cell == "lstm" else ["h"]
+
+        def value(array: FloatArray) -> Any:
+            return self._ort.OrtValue.ortvalue_from_numpy(array)
+
+        steps = len(blocks[0])
+        y = value(np.zeros((steps, 1, 1, case.size), np.float32))
+        buffers = [[value(np.zeros((1, 1, case.size), np.float32)) for _ in states] for _ in range(2)]
+        bindings = []
+        # One binding a block, so that nothing is copied or bound anew between calls.
+        for i, block in enumerate(blocks):
+            binding = session.io_binding()
+            binding.bind_ortvalue_input("X", value(block[:, None].copy()))
+            binding.bind_ortvalue_output("Y", y)
+            for name, before, after in zip(states, buffers[i % 2], buffers[(i + 1) % 2], strict=True):
+                binding.bind_ortvalue_input(name, before)
+                binding.bind_ortvalue_output(f"{name}_n", after)
+            bindings.append((binding,))
+
+        def read(_: None) -> FloatArray:
+            return _without_unit_axes(y.numpy(), steps).copy()
+
+        return Runner(session.run_with_iobinding, bindings, read)
+
+
+def _plain(session: Any, case: Case, blocks: list[FloatArray]) -> Runner:
+    states = ["h", "c"] if case.cell == "lstm" else ["h"]
+    names = ["Y", *(f"{name}_n" for name in states)]
+    feed = {name: np.zeros((1, 1, case.size), np.float32) for name in states}
+
+    def run(x: FloatArray) -> FloatArray:
+        feed["X"] = x
+        y, *after = session.run(names, feed)
+        feed.update(zip(states, after, strict=True))
+        array: FloatArray = y
+        return array
+
+    steps = len(blocks[0])
+    return Runner(run, [(block[:, None].copy(),) for block in blocks], lambda y: _without_unit_axes(y, steps))
+
+
+def _without_unit_axes(y: FloatArray, steps: int) -> FloatArray:
+    h = y.reshape(steps, -1)
+    return h[0] if steps == 1 else h

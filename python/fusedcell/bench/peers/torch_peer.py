@@ -1,0 +1,92 @@
+"""PyTorch: nn.LSTM, nn.GRU and nn.RNN with T = 1, or their cells, whichever is faster."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any
+
+from ..._weights import FloatArray
+from ..cases import Case
+from ..timing import Runner
+from .base import Peer, fastest
+
+_CLASSES = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
+
+
+class Torch(Peer):
+    """PyTorch on one thread, in inference mode."""
+
+    name = "torch"
+    cells = frozenset(_CLASSES)
+
+    def __init__(self) -> None:
+        self._torch: Any = importlib.import_module("torch")
+        self.version = str(self._torch.__version__)
+
+    def context(self) -> AbstractContextManager[object]:
+        return self._one_thread_without_gradients()
+
+    def make_step(self, case: Case) -> Runner:
+        name = _CLASSES[case.cell]
+        return fastest(
+            {
+                f"nn.{name}": partial(self._layer, case, [row[None] for row in case.rows]),
+                f"nn.{name}Cell": partial(self._cell, case),
+            }
+        )
+
+    def make_sequence(self, case: Case) -> Runner:
+        return fastest({f"nn.{_CLASSES[case.cell]}": partial(self._layer, case, [case.inputs])})
+
+    @contextmanager
+    def _one_thread_without_gradients(self) -> Iterator[None]:
+        threads = self._torch.get_num_threads()
+        self._torch.set_num_threads(1)
+        try:
+            with self._torch.inference_mode():
+                yield
+        finally:
+            self._torch.set_num_threads(threads)
+
+    def _module(self, case: Case, suffix: str) -> Any:
+        module = getattr(self._torch.nn, _CLASSES[case.cell] + suffix)(case.size, case.size).eval()
+        names = {name: name.removesuffix("_l0") if suffix else name for name in case.weights}
+        module.load_state_dict({names[k]: self._torch.from_numpy(v) for k, v in case.weights.items()})
+        return module
+
+    def _layer(self, case: Case, blocks: list[FloatArray]) -> Runner:
+        module = self._module(case, "")
+        state: Any = None
+
+        def run(x: Any) -> Any:
+            nonlocal state
+            y, state = module(x, state)
+            return y
+
+        single = blocks[0].shape[0] == 1 and len(blocks) > 1
+
+        def read(y: Any) -> FloatArray:
+            array: FloatArray = y.numpy().copy()
+            return array[0] if single else array
+
+        return Runner(run, [(self._torch.from_numpy(block),) for block in blocks], read)
+
+    def _cell(self, case: Case) -> Runner:
+        module = self._module(case, "Cell")
+        state: Any = None
+
+        def step(x: Any) -> Any:
+            nonlocal state
+            state = module(x, state)
+            return state[0] if lstm else state
+
+        lstm = case.cell == "lstm"
+        return Runner(step, [(self._torch.from_numpy(row),) for row in case.rows], _to_numpy)
+
+
+def _to_numpy(tensor: Any) -> FloatArray:
+    array: FloatArray = tensor.numpy().copy()
+    return array

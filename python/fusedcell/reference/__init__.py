@@ -1,0 +1,31 @@
+"""The NumPy float64 specification of every recurrent cell and layer: readable, slow, and the oracle of every test.
+
+It needs nothing but NumPy and computes in float64 whatever comes in. One step of each cell with its formulas and their
+sources is in `cells.py`, the activations are in `activations.py`, the rules of lengths, masks and directions in
+`sequences.py`, PyTorch's stacked layers in `layers.py`, and the ONNX operators in `onnx.py`.
+"""
+
+from .activations import ACTIVATIONS, Activation, activation
+from .cells import LSTMGates, LSTMStep, gru_step, lstm_step, rnn_step
+from .layers import gru, lstm, rnn
+from .onnx import onnx_gru, onnx_lstm, onnx_rnn
+from .weights import Weights, from_state_dict
+
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "LSTMGates",
+    "LSTMStep",
+    "Weights",
+    "activation",
+    "from_state_dict",
+    "gru",
+    "gru_step",
+    "lstm",
+    "lstm_step",
+    "onnx_gru",
+    "onnx_lstm",
+    "onnx_rnn",
+    "rnn",
+    "rnn_step",
+]

@@ -1,0 +1,29 @@
+"""Conversion to float64, and shape checks whose errors name the argument."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array: TypeAlias = NDArray[np.float64]
+
+
+def as_float64(name: str, value: ArrayLike) -> Array:
+    """Returns `value` as a float64 array, without a copy where it is one already; refuses what is not real numbers."""
+    array = np.asarray(value)
+    if not np.can_cast(array.dtype, np.float64, "same_kind"):
+        raise ValueError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    return array.astype(np.float64, copy=False)
+
+
+def check_shape(name: str, array: NDArray[np.generic], expected: Sequence[int | str]) -> None:
+    """Raises ValueError unless the shape is `expected`; an axis given as a string may have any length."""
+    fits = len(expected) == array.ndim and all(
+        isinstance(want, str) or want == got for want, got in zip(expected, array.shape, strict=True)
+    )
+    if not fits:
+        axes = ", ".join(map(str, expected)) + ("," if len(expected) == 1 else "")
+        raise ValueError(f"{name}: expected shape ({axes}), got {array.shape}")

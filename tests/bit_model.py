@@ -1,0 +1,136 @@
+"""The kernels' arithmetic, operation by operation, in NumPy: which float each rounding gives.
+
+This says what the bits are, apart from any kernel. `fusedcell.reference` says what the numbers should be; it works in
+float64 and knows nothing of rounding. Written from the order of operations that csrc/kernels/kernel_api.h and the
+headers of csrc/kernels/generic define, for one layer in one direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+F32 = np.float32
+SMALLEST_NORMAL = F32(2.0**-126)
+LOG2_E = F32(float.fromhex("0x1.715476p0"))
+EXP2_COEFFICIENTS = [
+    F32(float.fromhex(c))
+    for c in ("0x1.429618p-13", "0x1.5ef134p-10", "0x1.3b2c3ep-7", "0x1.c6afa4p-5", "0x1.ebfbdep-3", "0x1.62e430p-1")
+]
+
+
+def flush(a: np.ndarray) -> np.ndarray:
+    """Denormals become zero of the same sign."""
+    return np.where(np.abs(a) < SMALLEST_NORMAL, np.copysign(F32(0), a), a).astype(F32)
+
+
+def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """a * b + c, rounded once: the sum is rounded to odd in double first, then to float."""
+    product = np.multiply(flush(a), flush(b), dtype=np.float64)
+    addend = flush(c).astype(np.float64)
+    total = product + addend
+    part = total - product
+    error = (product - (total - part)) + (addend - part)
+    bits = total.view(np.int64)
+    toward = np.where((error > 0) == (total > 0), 1, -1)
+    bits = np.where((error != 0) & (bits & 1 == 0), bits + toward, bits)
+    return flush(bits.view(np.float64).astype(F32))
+
+
+def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return flush(np.add(flush(a), flush(b), dtype=F32))
+
+
+def mul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return flush(np.multiply(flush(a), flush(b), dtype=F32))
+
+
+def div(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return flush(np.divide(flush(a), flush(b), dtype=F32))
+
+
+def exp2_parts(x: np.ndarray, scale: np.float32) -> tuple[np.ndarray, np.ndarray]:
+    t = np.clip(mul(x, scale), F32(-30), F32(30))
+    n = np.rint(t).astype(F32)
+    f = add(t, -n)
+    q = np.broadcast_to(EXP2_COEFFICIENTS[0], f.shape)
+    for coefficient in EXP2_COEFFICIENTS[1:]:
+        q = fma(q, f, np.broadcast_to(coefficient, f.shape))
+    return np.ldexp(F32(1), n.astype(int)).astype(F32), mul(q, f)
+
+
+def exp_negative(x: np.ndarray) -> np.ndarray:
+    power, fraction = exp2_parts(x, -LOG2_E)
+    return fma(power, fraction, power)
+
+
+def sigmoid_denominator(x: np.ndarray) -> np.ndarray:
+    return add(F32(1), exp_negative(x))
+
+
+def tanh_parts(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    power, fraction = exp2_parts(x, F32(-2) * LOG2_E)
+    numerator = add(add(F32(1), -power), -mul(power, fraction))
+    return numerator, add(F32(2), -numerator)
+
+
+def chain(start: np.ndarray, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """start + weights x with one fused multiply-add after the other, in the order of x."""
+    total = start.astype(F32)
+    for k in range(weights.shape[1]):
+        total = fma(weights[:, k], np.broadcast_to(x[k], total.shape), total)
+    return total
+
+
+def update_state(exp_negative_z: np.ndarray, n: np.ndarray, h: np.ndarray) -> np.ndarray:
+    numerator, denominator = tanh_parts(n)
+    return div(
+        fma(h, denominator, mul(exp_negative_z, numerator)), mul(add(F32(1), exp_negative_z), denominator)
+    )
+
+
+def run(kind: str, mapping: Mapping[str, np.ndarray], x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """A whole sequence x (T, I) from state zero. Returns y (T, P) and the last c (H,) of an LSTM."""
+    weight_ih, weight_hh = mapping["weight_ih_l0"], mapping["weight_hh_l0"]
+    gates = {"rnn": 1, "lst": 4, "gru": 3}[kind[:3]]
+    hidden = weight_ih.shape[0] // gates
+    zeros = np.zeros(gates * hidden, F32)
+    bias_ih, bias_hh = mapping.get("bias_ih_l0", zeros), mapping.get("bias_hh_l0", zeros)
+    initial = zeros
+    if kind == "gru_reset_after":
+        initial = np.concatenate([zeros[: 2 * hidden], bias_hh[2 * hidden :]])
+    bias = add(bias_ih, bias_hh - initial)
+
+    h, c = np.zeros(weight_hh.shape[1], F32), np.zeros(hidden, F32)
+    outputs = []
+    for x_t in x:
+        p = np.split(chain(bias, weight_ih, x_t), gates)
+        if kind == "gru_reset_before":
+            a = np.split(chain(initial[: 2 * hidden], weight_hh[: 2 * hidden], h), 2)
+            exp_negative_z = exp_negative(add(p[1], a[1]))
+            reset_h = div(h, sigmoid_denominator(add(p[0], a[0])))
+            n = add(p[2], chain(initial[:hidden], weight_hh[2 * hidden :], reset_h))
+            h = update_state(exp_negative_z, n, h)
+        else:
+            a = np.split(chain(initial, weight_hh, h), gates)
+            if kind == "gru_reset_after":
+                n = add(p[2], div(a[2], sigmoid_denominator(add(p[0], a[0]))))
+                h = update_state(exp_negative(add(p[1], a[1])), n, h)
+            elif kind == "rnn_relu":
+                h = np.maximum(add(p[0], a[0]), F32(0)) + F32(0)
+            elif kind == "rnn_tanh":
+                h = div(*tanh_parts(add(p[0], a[0])))
+            else:
+                i, f, g, o = (add(p_gate, a_gate) for p_gate, a_gate in zip(p, a, strict=True))
+                forget = sigmoid_denominator(f)
+                numerator, denominator = tanh_parts(g)
+                gate = mul(sigmoid_denominator(i), denominator)
+                c = div(fma(c, gate, mul(numerator, forget)), mul(forget, gate))
+                numerator, denominator = tanh_parts(c)
+                h = div(numerator, mul(sigmoid_denominator(o), denominator))
+                if "weight_hr_l0" in mapping:
+                    weight_hr = mapping["weight_hr_l0"]
+                    h = chain(np.zeros(len(weight_hr), F32), weight_hr, h)
+        outputs.append(h)
+    return np.array(outputs), c if kind.startswith("lstm") else None

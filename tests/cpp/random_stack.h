@@ -1,0 +1,54 @@
+// Stacks with random weights, for tests that care about memory and modes rather than about values.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "model/stack.h"
+
+namespace fusedcell::test {
+
+class Random {
+public:
+    float operator()() {
+        state_ = state_ * 6364136223846793005ULL + 1442695040888963407ULL;
+        return static_cast<float>(static_cast<std::int64_t>(state_ >> 40) - (1 << 23)) / (1 << 24);
+    }
+    std::vector<float> floats(std::ptrdiff_t size) {
+        std::vector<float> values(static_cast<std::size_t>(size));
+        for (float& value : values) value = (*this)();
+        return values;
+    }
+
+private:
+    std::uint64_t state_ = 1;
+};
+
+constexpr CellKind kKinds[] = {CellKind::kRnnTanh, CellKind::kRnnRelu, CellKind::kLstm, CellKind::kGruResetAfter,
+                               CellKind::kGruResetBefore};
+
+inline std::shared_ptr<const Stack> random_stack(const Geometry& geometry, const KernelTable& kernels) {
+    Random random;
+    std::vector<std::vector<float>> arrays;
+    std::vector<CellWeights> weights;
+    const std::ptrdiff_t rows = gates_of(geometry.kind) * geometry.hidden_size;
+    for (std::ptrdiff_t layer = 0; layer < geometry.num_layers; ++layer) {
+        for (std::ptrdiff_t direction = 0; direction < geometry.num_directions; ++direction) {
+            const auto array = [&](std::ptrdiff_t size) {
+                arrays.push_back(random.floats(size));
+                return arrays.back().data();
+            };
+            CellWeights cell;
+            cell.weight_ih = array(rows * geometry.layer_input_size(layer));
+            cell.weight_hh = array(rows * geometry.output_size());
+            cell.bias_ih = array(rows);
+            cell.bias_hh = array(rows);
+            if (geometry.proj_size > 0) cell.weight_hr = array(geometry.proj_size * geometry.hidden_size);
+            weights.push_back(cell);
+        }
+    }
+    return std::make_shared<const Stack>(geometry, weights, kernels);
+}
+
+}    // namespace fusedcell::test

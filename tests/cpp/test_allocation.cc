@@ -1,0 +1,56 @@
+// A step of a stream allocates nothing, from its very first call.
+#include <cstdlib>
+#include <new>
+
+#include "check.h"
+#include "cpu/dispatch.h"
+#include "model/stream.h"
+#include "random_stack.h"
+
+namespace {
+
+long allocations = 0;
+
+void* counted(std::size_t size, std::size_t alignment) {
+    ++allocations;
+    void* memory = nullptr;
+    if (posix_memalign(&memory, alignment, size) != 0) throw std::bad_alloc();
+    return memory;
+}
+
+}    // namespace
+
+void* operator new(std::size_t size) { return counted(size, sizeof(void*)); }
+void* operator new(std::size_t size, std::align_val_t alignment) {
+    return counted(size, static_cast<std::size_t>(alignment));
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+
+int main() {
+    using namespace fusedcell;
+    using namespace fusedcell::test;
+    Random random;
+    for (const KernelTable* tier : available_tiers()) {
+        for (const CellKind kind : kKinds) {
+            for (const std::ptrdiff_t batch : {1, 5}) {
+                const std::ptrdiff_t projection = kind == CellKind::kLstm && batch == 5 ? 7 : 0;
+                const auto stack = random_stack({kind, 6, 17, projection, 3, 1}, *tier);
+                StreamState stream(stack, batch);
+                const std::vector<float> x = random.floats(batch * 6);
+                std::vector<float> y(static_cast<std::size_t>(batch * 17));
+                const long before = allocations;
+                for (int step = 0; step < 100; ++step) stream.step(x.data(), y.data());
+                CHECK(allocations == before);
+                StreamState copy(stream);
+                CHECK(allocations > before);
+                const long after_copy = allocations;
+                copy.step(x.data(), y.data());
+                CHECK(allocations == after_copy);
+            }
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,82 @@
+// Kernels touch no float that is not theirs: every buffer of a caller ends right before, or begins right after, a page
+// that faults on any access.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "check.h"
+#include "cpu/dispatch.h"
+#include "random_stack.h"
+
+namespace fusedcell::test {
+namespace {
+
+class GuardedFloats {
+public:
+    GuardedFloats(std::ptrdiff_t size, bool at_end) {
+        const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+        const std::size_t bytes = static_cast<std::size_t>(size) * sizeof(float);
+        const std::size_t body = (bytes + page - 1) / page * page;
+        mapped_ = body + 2 * page;
+        memory_ = static_cast<char*>(
+            mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+        CHECK(memory_ != MAP_FAILED);
+        CHECK(mprotect(memory_, page, PROT_NONE) == 0);
+        CHECK(mprotect(memory_ + page + body, page, PROT_NONE) == 0);
+        data_ = reinterpret_cast<float*>(memory_ + page + (at_end ? body - bytes : 0));
+    }
+    ~GuardedFloats() { munmap(memory_, mapped_); }
+    GuardedFloats(const GuardedFloats&) = delete;
+    GuardedFloats& operator=(const GuardedFloats&) = delete;
+    float* data() { return data_; }
+
+private:
+    char* memory_;
+    std::size_t mapped_;
+    float* data_;
+};
+
+void run_guarded(const Geometry& geometry, const KernelTable& kernels, std::ptrdiff_t batch, bool at_end) {
+    constexpr std::ptrdiff_t kSteps = 3;
+    const auto stack = random_stack(geometry, kernels);
+    const std::ptrdiff_t width = geometry.num_directions * geometry.output_size();
+    const std::ptrdiff_t states = geometry.num_layers * geometry.num_directions * batch;
+    GuardedFloats x(kSteps * batch * geometry.input_size, at_end);
+    GuardedFloats y(kSteps * batch * width, at_end);
+    GuardedFloats h(states * geometry.output_size(), at_end);
+    GuardedFloats c(states * geometry.hidden_size, at_end);
+    Workspace workspace;
+    stack->run({kSteps, batch, {x.data(), batch * geometry.input_size, geometry.input_size},
+                {y.data(), batch * width, width}, h.data(), h.data(), geometry.has_cell_state() ? c.data() : nullptr,
+                nullptr},
+               workspace);
+    for (std::ptrdiff_t i = 0; i < kSteps * batch * width; ++i) CHECK(y.data()[i] == y.data()[i]);
+}
+
+}    // namespace
+}    // namespace fusedcell::test
+
+int main() {
+    using namespace fusedcell;
+    using namespace fusedcell::test;
+    int runs = 0;
+    for (const KernelTable* tier : available_tiers()) {
+        for (const CellKind kind : kKinds) {
+            for (const std::ptrdiff_t hidden : {1, 3, 4, 5, 8, 15, 16, 17, 33, 65}) {
+                for (const std::ptrdiff_t batch : {1, 2, 7, 13}) {
+                    for (const bool at_end : {false, true}) {
+                        run_guarded({kind, 5, hidden, 0, 2, 2}, *tier, batch, at_end);
+                        ++runs;
+                        if (kind == CellKind::kLstm && hidden > 1) {
+                            run_guarded({kind, 5, hidden, hidden - 1, 2, 1}, *tier, batch, at_end);
+                            ++runs;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    std::printf("%d runs between guard pages\n", runs);
+    return 0;
+}

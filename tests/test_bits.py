@@ -1,0 +1,86 @@
+"""Same bits on every machine: outputs equal, float for float, to a model of the arithmetic and to published hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import bit_model
+import numpy as np
+import pytest
+from models import KIND_NAMES, KIND, SIZE_PAIRS, uniform
+
+GOLDEN = Path(__file__).with_name("golden.json")
+STEPS = 6
+
+pytestmark = pytest.mark.core
+
+
+def case(name: str, input_size: int, hidden_size: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    mapping = KIND[name].weights(input_size, hidden_size, seed=3)
+    # Loud and quiet steps, so that gates saturate and also stay near their middle.
+    x = uniform(11, STEPS, input_size) * np.array([0.1, 1, 10, 1e-3, 3, 0], np.float32)[:, None]
+    return mapping, x
+
+
+def digest(y: np.ndarray, c: np.ndarray | None) -> str:
+    return hashlib.sha256(y.tobytes() + (b"" if c is None else c.tobytes())).hexdigest()
+
+
+def modelled(name: str, input_size: int, hidden_size: int) -> tuple[np.ndarray, np.ndarray | None]:
+    return bit_model.run(name, *case(name, input_size, hidden_size))
+
+
+def every_digest() -> dict[str, str]:
+    """What golden.json holds; `python tests/test_bits.py` writes it, from the model and not from any kernel."""
+    return {
+        f"{name} {input_size} {hidden_size}": digest(*modelled(name, input_size, hidden_size))
+        for name in KIND_NAMES
+        for input_size, hidden_size in SIZE_PAIRS
+    }
+
+
+@pytest.mark.parametrize("name", KIND_NAMES)
+@pytest.mark.parametrize(("input_size", "hidden_size"), SIZE_PAIRS)
+def test_outputs_have_the_bits_that_the_model_gives(name: str, input_size: int, hidden_size: int, isa: str) -> None:
+    mapping, x = case(name, input_size, hidden_size)
+    y, state = KIND[name].make(mapping, isa=isa)(x)
+    c = state[1][0] if isinstance(state, tuple) else None
+    golden = json.loads(GOLDEN.read_text())
+    if digest(y, c) != golden[f"{name} {input_size} {hidden_size}"]:
+        expected_y, expected_c = modelled(name, input_size, hidden_size)
+        np.testing.assert_array_equal(y, expected_y)
+        if c is not None:
+            np.testing.assert_array_equal(c, expected_c)
+        pytest.fail("the model and golden.json differ")
+
+
+def test_the_model_agrees_with_golden_hashes() -> None:
+    golden = json.loads(GOLDEN.read_text())
+    for name in KIND_NAMES:
+        assert digest(*modelled(name, 7, 9)) == golden[f"{name} 7 9"]
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh"])
+def test_activations_have_the_bits_that_the_model_gives(name: str, isa: str) -> None:
+    from fusedcell import _core
+
+    x = np.concatenate([uniform(5, 4000) * scale for scale in (1e-38, 1e-6, 0.3, 2, 40, 1e30)]).astype(np.float32)
+    if name == "sigmoid":
+        expected = bit_model.div(np.float32(1), bit_model.sigmoid_denominator(x))
+    else:
+        expected = bit_model.div(*bit_model.tanh_parts(x))
+    np.testing.assert_array_equal(_core.map(f"{name}_f32", x, isa), expected)
+
+
+def test_the_models_fma_rounds_once() -> None:
+    # 1 + 2^-12 squared is 1 + 2^-11 + 2^-24: a tie in float that 2^-60 breaks upwards and -2^-60 downwards.
+    a = np.array([1 + 2.0**-12] * 3, np.float32)
+    addend = np.array([2.0**-60, 0, -(2.0**-60)], np.float32)
+    up, down = 1 + 2.0**-11 + 2.0**-23, 1 + 2.0**-11
+    assert bit_model.fma(a, a, addend).tolist() == [up, down, down]
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(json.dumps(every_digest(), indent=1) + "\n")

@@ -1,0 +1,213 @@
+"""Streams: step, process, reset, copy and state."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import fusedcell as fc
+import numpy as np
+import pytest
+from models import KIND, KINDS, Kind, flat, random_state, uniform
+
+pytestmark = pytest.mark.core
+
+every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+
+
+def state_of(stream: fc.Stream) -> list[np.ndarray]:
+    return [part.copy() for part in flat((stream.state,))]
+
+
+def lstm_stream(batch_size: int = 1, layers: int = 1) -> fc.Stream:
+    return KIND["lstm"].make(KIND["lstm"].weights(6, 9, layers=layers)).stream(batch_size)
+
+
+@every_kind
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_shapes(kind: Kind, batch_size: int) -> None:
+    stream = kind.make(kind.weights(6, 9, layers=2)).stream(batch_size)
+    size = 4 if kind.projected else 9
+    rows = () if batch_size == 1 else (batch_size,)
+    assert stream.step(np.zeros((*rows, 6), np.float32)).shape == (*rows, size)
+    assert stream.process(np.zeros((5, *rows, 6), np.float32)).shape == (5, *rows, size)
+    assert stream.process(np.zeros((5, batch_size, 6), np.float32)).shape == (5, batch_size, size)
+    assert stream.process(np.zeros((0, batch_size, 6), np.float32)).shape == (0, batch_size, size)
+    assert (stream.batch_size, stream.input_size, stream.output_size) == (batch_size, 6, size)
+    shapes = [part.shape for part in flat((stream.state,))]
+    assert shapes == [(2, batch_size, size), (2, batch_size, 9)][: len(shapes)]
+
+
+def test_step_writes_into_out_and_returns_it() -> None:
+    stream, other = lstm_stream(), lstm_stream()
+    x, out = uniform(1, 6), np.full(9, np.nan, np.float32)
+    assert stream.step(x, out) is out
+    np.testing.assert_array_equal(out, other.step(x))
+    assert stream.step(x, out=out) is out
+    assert stream.step(x=x, out=None) is not out
+
+
+def test_out_may_be_the_input() -> None:
+    kind = KIND["lstm"]
+    layer = kind.make(kind.weights(9, 9, layers=2))
+    x = uniform(1, 9)
+    expected = layer.stream().step(x)
+    assert layer.stream().step(x, x) is x
+    np.testing.assert_array_equal(x, expected)
+
+
+@every_kind
+def test_state_is_a_view_that_can_be_read_and_set(kind: Kind) -> None:
+    mapping = kind.weights(6, 9, layers=2)
+    stream = kind.make(mapping).stream(3)
+    state = random_state(kind, mapping, 3)
+    stream.state = state
+    for actual, expected in zip(state_of(stream), flat((state,)), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+    view = flat((stream.state,))[0]
+    view[1, 2] = 0.25
+    assert (flat((stream.state,))[0][1, 2] == 0.25).all()
+    del stream
+    assert (view[1, 2] == 0.25).all()
+
+
+def test_a_state_of_a_layer_call_goes_on_in_a_stream() -> None:
+    kind = KIND["lstm"]
+    layer = kind.make(kind.weights(6, 9, layers=2))
+    x = uniform(2, 10, 6)
+    y, _ = layer(x)
+    stream = layer.stream()
+    stream.state = layer(x[:6])[1]
+    np.testing.assert_array_equal(stream.process(x[6:]), y[6:])
+    rest, _ = layer(x[6:], layer(x[:6])[1])
+    np.testing.assert_array_equal(rest, y[6:])
+
+
+def test_processing_a_view_of_the_streams_own_state() -> None:
+    kind = KIND["rnn_tanh"]
+    layer = kind.make(kind.weights(9, 9, layers=3))
+    stream = layer.stream()
+    stream.process(uniform(3, 4, 9))
+    other = stream.copy()
+    expected = other.process(stream.state.copy())
+    np.testing.assert_array_equal(stream.process(stream.state), expected)
+
+
+@every_kind
+def test_a_copy_goes_on_independently(kind: Kind) -> None:
+    stream = kind.make(kind.weights(6, 9, layers=2)).stream()
+    x = uniform(4, 8, 6)
+    stream.process(x[:4])
+    copy = stream.copy()
+    expected = stream.process(x[4:])
+    stream.reset()
+    np.testing.assert_array_equal(copy.process(x[4:]), expected)
+
+
+@pytest.mark.parametrize(
+    ("rows", "cleared"),
+    [
+        (None, [0, 1, 2, 3]),
+        (2, [2]),
+        (-1, [3]),
+        ([0, 3], [0, 3]),
+        ([], []),
+        (np.array([False, True, True, False]), [1, 2]),
+        (np.array([1, 1], np.uint8), [1]),
+    ],
+)
+def test_reset_clears_the_rows_it_is_given(rows: Any, cleared: list[int]) -> None:
+    stream = lstm_stream(4, layers=2)
+    stream.process(uniform(5, 3, 4, 6))
+    before = state_of(stream)
+    stream.reset(rows)
+    for part, old in zip(state_of(stream), before, strict=True):
+        for row in range(4):
+            np.testing.assert_array_equal(part[:, row], 0 * old[:, row] if row in cleared else old[:, row])
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        (4, IndexError, "rows: expected numbers from 0 to 3, got 4"),
+        ([0, -5], IndexError, "rows: expected numbers from 0 to 3, got -5"),
+        ([0.5], TypeError, "rows: expected row numbers or a boolean mask, got dtype float64"),
+        (np.array([True]), ValueError, r"rows: expected shape \(4,\) for a mask, got \(1,\)"),
+        ("all", TypeError, "rows: expected row numbers or a boolean mask"),
+    ],
+)
+def test_reset_refuses_what_is_not_a_row(rows: Any, error: type[Exception], message: str) -> None:
+    stream = lstm_stream(4)
+    stream.process(uniform(6, 3, 4, 6))
+    before = state_of(stream)
+    with pytest.raises(error, match=message):
+        stream.reset(rows)
+    for part, old in zip(state_of(stream), before, strict=True):
+        np.testing.assert_array_equal(part, old)
+
+
+def test_a_bidirectional_layer_has_no_streams() -> None:
+    kind = KIND["gru_reset_after"]
+    with pytest.raises(fc.UnsupportedError, match="bidirectional"):
+        kind.make(kind.weights(6, 9, directions=2)).stream()
+
+
+@pytest.mark.parametrize(("batch_size", "error"), [(0, ValueError), (-1, ValueError), (2**40, ValueError),
+                                                   (1.5, TypeError), ("2", TypeError)])
+def test_a_batch_size_is_a_number_from_one(batch_size: Any, error: type[Exception]) -> None:
+    kind = KIND["lstm"]
+    layer = kind.make(kind.weights(2, 2))
+    with pytest.raises(error):
+        layer.stream(batch_size)
+
+
+def test_streams_keep_their_layers_weights_alive() -> None:
+    stream = lstm_stream()
+    expected = lstm_stream().step(uniform(7, 6))
+    np.testing.assert_array_equal(stream.step(uniform(7, 6)), expected)
+
+
+def test_threads_with_streams_of_their_own_share_weights() -> None:
+    kind = KIND["lstm"]
+    layer = kind.make(kind.weights(64, 64))    # large enough that process gives up the GIL
+    inputs = [uniform(seed, 50, 64) for seed in range(8)]
+    expected = [layer(x)[0] for x in inputs]
+    results: list[np.ndarray | None] = [None] * len(inputs)
+
+    def work(index: int) -> None:
+        results[index] = layer.stream().process(inputs[index])
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(len(inputs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for result, y in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(result, y)
+
+
+def test_two_threads_on_one_stream_get_an_error_rather_than_a_mixed_state() -> None:
+    kind = KIND["lstm"]
+    stream = kind.make(kind.weights(64, 64)).stream()
+    x = uniform(8, 20_000, 64)
+    errors: list[str] = []
+    working = threading.Event()
+
+    def work() -> None:
+        while working.is_set():
+            try:
+                stream.process(x)    # gives up the GIL, so the other thread comes while it runs
+            except RuntimeError as error:
+                errors.append(str(error))
+                working.clear()
+
+    working.set()
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    working.clear()
+    assert errors
+    assert "another thread is using it" in errors[0]
+    assert np.isfinite(stream.step(x[0])).all()

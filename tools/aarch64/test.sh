@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Run the tests on emulated AArch64 CPUs, after tools/aarch64/setup.sh and tools/aarch64/build.sh:
+#
+#   tools/aarch64/test.sh [--all] [--cpu NAME]... [-- PYTEST_ARGUMENTS]
+#
+# --all        every test; the default is those marked `core`, because emulation is some 20 times slower
+# --cpu NAME   a CPU of `qemu-aarch64 -cpu help`, may be repeated; the default is one for each level of features:
+#              cortex-a53 (NEON), neoverse-n1 (and dotprod) and max (and i8mm). With max alone, the tiers that only
+#              the others choose by themselves would never be what a user of them gets.
+#
+# Subprocesses work: sys.executable is a native script that starts QEMU with the same CPU. Time under emulation means
+# nothing: a test that must run here has no deadline.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+dir=$PWD/.aarch64
+parallel=2
+
+usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
+
+cpus=()
+select=(-m core)
+while (($#)); do
+  case $1 in
+    --all) select=() ;;
+    --cpu) cpus+=("${2:?--cpu needs a name}") && shift ;;
+    --) shift && break ;;
+    -h | --help) usage && exit ;;
+    *) usage >&2 && exit 2 ;;
+  esac
+  shift
+done
+((${#cpus[@]})) || cpus=(cortex-a53 neoverse-n1 max)
+
+[[ -d $dir/install/fusedcell ]] || { echo "test.sh: run tools/aarch64/build.sh first" >&2; exit 1; }
+
+unset FUSEDCELL_ISA PYTHONPATH PYTHONHOME PYTEST_ADDOPTS PYTHONDONTWRITEBYTECODE
+# Kept apart from the host's, which is another Python and may be running the same tests right now.
+export PYTHONPYCACHEPREFIX=$dir/pycache HYPOTHESIS_STORAGE_DIRECTORY=$dir/hypothesis
+mkdir -p "$dir/log"
+
+run_cpu() { # name, pytest arguments...
+  local log=$dir/log/$1.txt status=0 verdict=ok start=$SECONDS summary isas
+  export QEMU_CPU=$1
+  # The pointer authentication that the architecture defines is slow to emulate, and nothing here is about it.
+  [[ $1 != max ]] || QEMU_CPU=max,pauth-impdef=on
+  shift
+  isas=$("$dir/root/usr/bin/python" -c 'import fusedcell; print(*fusedcell.isas())' 2>&1) || {
+    printf '%-12s FAILED: import fusedcell\n%s\n' "${QEMU_CPU%%,*}" "$isas"
+    return 1
+  }
+  "$dir/root/usr/bin/python" -m pytest -o testpaths=tests -p no:cacheprovider --color=no "$@" \
+    >"$log" 2>&1 </dev/null || status=$?
+  summary=$(grep -E '^=+ .* =+$' "$log" | tail -n 1 | tr -d '=' | xargs)
+  # Nothing collected is pytest's status 5, but everything skipped is its 0.
+  if ((status == 0)) && ! grep -Eq '\b[1-9][0-9]* passed\b' <<<"$summary"; then status=5; fi
+  if ((status)); then
+    verdict=FAILED
+    tail -n 100 "$log"
+    ((status != 5)) || summary="no test ran: $summary"
+  fi
+  printf '%-12s %s: %s (%s; %d s; %s)\n' "${QEMU_CPU%%,*}" "$verdict" "$summary" "$isas" "$((SECONDS - start))" \
+    "${log#"$PWD"/}"
+  return "$status"
+}
+
+pids=()
+for cpu in "${cpus[@]}"; do
+  while (($(jobs -rp | wc -l) >= parallel)); do wait -n || true; done
+  run_cpu "$cpu" "${select[@]}" "$@" &
+  pids+=($!)
+done
+failed=0
+for pid in "${pids[@]}"; do wait "$pid" || failed=$((failed + 1)); done
+((failed == 0)) || { echo "test.sh: failed on $failed of ${#cpus[@]} CPUs" >&2; exit 1; }
