@@ -50,13 +50,14 @@ run_cpu() { # name, pytest arguments...
   }
   "$dir/root/usr/bin/python" -m pytest -o testpaths=tests -p no:cacheprovider --color=no "$@" \
     >"$log" 2>&1 </dev/null || status=$?
-  summary=$(grep -E '^=+ .* =+$' "$log" | tail -n 1 | tr -d '=' | xargs)
+  summary=$(sed -n 's/^=\{3,\} \(.* in [0-9.]*s.*\) =\{3,\}$/\1/p' "$log") # empty after a crash
   # Nothing collected is pytest's status 5, but everything skipped is its 0.
   if ((status == 0)) && ! grep -Eq '\b[1-9][0-9]* passed\b' <<<"$summary"; then status=5; fi
   if ((status)); then
     verdict=FAILED
     tail -n 100 "$log"
     ((status != 5)) || summary="no test ran: $summary"
+    summary=${summary:-exit status $status}
   fi
   printf '%-12s %s: %s (%s; %d s; %s)\n' "${QEMU_CPU%%,*}" "$verdict" "$summary" "$isas" "$((SECONDS - start))" \
     "${log#"$PWD"/}"

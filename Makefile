@@ -1,0 +1,69 @@
+# Everything runs in .venv, which these targets make themselves. They need Python with venv and headers, a C++17
+# compiler and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+SOURCES := $(shell find csrc cmake python -type f -not -path '*/__pycache__/*') CMakeLists.txt pyproject.toml
+# The newest build folder of `pip install`: its object files are what test_symbols.py looks into.
+OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
+
+.PHONY: bench bench-peers test test-cpp test-exhaustive test-sanitize test-aarch64 lint format examples clean
+
+bench: $(VENV)/.installed
+	$(BIN)/fusedcell bench
+
+bench-peers: $(VENV)/.installed $(VENV)/.group-peers
+	$(BIN)/fusedcell bench
+
+test: $(VENV)/.installed $(VENV)/.group-test test-cpp
+	$(BIN)/python -m pytest --objects=$(OBJECTS)
+
+test-exhaustive: $(VENV)/.installed $(VENV)/.group-test
+	$(BIN)/python -m pytest -m exhaustive
+
+test-cpp: $(VENV)/.group-cpp
+	PATH="$(CURDIR)/$(BIN):$$PATH" tools/test_cpp.sh dev
+
+test-sanitize: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp
+	PATH="$(CURDIR)/$(BIN):$$PATH" tools/test_sanitize.sh
+
+test-aarch64:
+	tools/aarch64/setup.sh
+	tools/aarch64/build.sh
+	tools/aarch64/test.sh
+
+lint: $(VENV)/.installed $(VENV)/.group-lint
+	PATH="$(CURDIR)/$(BIN):$$PATH" tools/lint.sh
+
+format: $(VENV)/.group-lint
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format --quiet .
+	git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/cpp/*' | grep -E '\.(cc|h)$$' | xargs $(BIN)/clang-format -i
+
+examples: $(VENV)/.installed $(VENV)/.examples
+	$(BIN)/python examples/silero_vad.py
+
+clean:
+	rm -rf build dist $(VENV) .aarch64
+
+$(VENV)/.created:
+	$(PYTHON) -c 'import venv, ensurepip' || { echo 'Python lacks venv (on Debian: apt-get install python3-venv)'; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade 'pip>=25.1'
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.created $(SOURCES)
+	$(PIP) install .
+	touch $@
+
+$(VENV)/.group-%: $(VENV)/.created pyproject.toml
+	$(PIP) install --group $*
+	touch $@
+
+# silero-vad itself would bring PyTorch; the example reads the trained weights from its files.
+$(VENV)/.examples: $(VENV)/.created examples/requirements.txt
+	$(PIP) install -r examples/requirements.txt
+	$(PIP) install --no-deps silero-vad==6.2.3
+	touch $@

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# The C++ tests and the quick part of the Python tests under AddressSanitizer and UndefinedBehaviorSanitizer.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python=$PWD/.venv/bin/python
+"$python" -m pip --quiet --disable-pip-version-check install 'pybind11>=3.0'
+pybind11_DIR=$("$python" -m pybind11 --cmakedir)
+export pybind11_DIR Python_ROOT_DIR=$PWD/.venv
+
+tools/test_cpp.sh sanitize
+
+# The package as installed, with the instrumented extension in the place of the other.
+install=build/sanitize/install
+rm -rf "$install"
+mkdir -p "$install"
+cp -r python/fusedcell "$install"
+cmake --install build/sanitize >/dev/null
+# The interpreter is not instrumented, so the runtime is loaded before it; its own leaks are not ours to report.
+LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.so)" \
+  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$install \
+  "$python" -m pytest -m 'core and not subprocess' -p no:cacheprovider
