@@ -9,7 +9,7 @@ SOURCES := $(shell find csrc cmake python -type f -not -path '*/__pycache__/*') 
 # The newest build folder of `pip install`: its object files are what test_symbols.py looks into.
 OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 
-.PHONY: bench bench-peers test test-cpp test-exhaustive test-sanitize test-aarch64 lint format examples clean
+.PHONY: bench bench-peers test test-cpp test-peers test-exhaustive test-sanitize test-aarch64 lint format examples clean
 
 bench: $(VENV)/.installed
 	$(BIN)/fusedcell bench
@@ -19,6 +19,10 @@ bench-peers: $(VENV)/.installed $(VENV)/.group-peers
 
 test: $(VENV)/.installed $(VENV)/.group-test test-cpp
 	$(BIN)/python -m pytest --objects=$(OBJECTS)
+
+# The tests that hold us against other frameworks; `make test` skips what is not installed.
+test-peers: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
+	$(BIN)/python -m pytest tests/test_reference_torch.py tests/test_reference_onnx.py tests/test_bench_peers.py tests/test_layers.py
 
 test-exhaustive: $(VENV)/.installed $(VENV)/.group-test
 	$(BIN)/python -m pytest -m exhaustive
@@ -32,6 +36,7 @@ test-sanitize: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp
 test-aarch64:
 	tools/aarch64/setup.sh
 	tools/aarch64/build.sh
+	PATH="$(CURDIR)/.aarch64/venv/bin:$$PATH" QEMU_CPU=cortex-a53 tools/test_cpp.sh aarch64
 	tools/aarch64/test.sh
 
 lint: $(VENV)/.installed $(VENV)/.group-lint

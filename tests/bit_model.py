@@ -85,9 +85,7 @@ def chain(start: np.ndarray, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 def update_state(exp_negative_z: np.ndarray, n: np.ndarray, h: np.ndarray) -> np.ndarray:
     numerator, denominator = tanh_parts(n)
-    return div(
-        fma(h, denominator, mul(exp_negative_z, numerator)), mul(add(F32(1), exp_negative_z), denominator)
-    )
+    return div(fma(h, denominator, mul(exp_negative_z, numerator)), mul(add(F32(1), exp_negative_z), denominator))
 
 
 def run(kind: str, mapping: Mapping[str, np.ndarray], x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

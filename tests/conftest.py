@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fusedcell as fc
 import pytest
 from hypothesis import settings
+
+import fusedcell as fc
 
 # The same examples on every run and every machine, and no time limit: emulated CPUs run these tests too.
 settings.register_profile("fusedcell", derandomize=True, deadline=None, database=None)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import fusedcell as fc
 import numpy as np
+
+import fusedcell as fc
 from fusedcell import reference
 
 SIZES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65, 100, 256)
@@ -34,8 +35,16 @@ class Kind:
     options: Mapping[str, Any] = field(default_factory=dict)
     projected: bool = False
 
-    def weights(self, input_size: int, hidden_size: int, *, layers: int = 1, directions: int = 1,
-                bias: bool = True, seed: int = 1) -> dict[str, np.ndarray]:
+    def weights(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        layers: int = 1,
+        directions: int = 1,
+        bias: bool = True,
+        seed: int = 1,
+    ) -> dict[str, np.ndarray]:
         """Contractive weights under PyTorch's names: pre-activations of order 1, and recurrent matrices that shrink."""
         output_size = max(1, hidden_size // 2) if self.projected else hidden_size
         mapping = {}

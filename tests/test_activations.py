@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import fusedcell as fc
 import numpy as np
 import pytest
+
+import fusedcell as fc
 from fusedcell import _core
 
 SMALLEST_NORMAL = np.float32(2.0**-126)

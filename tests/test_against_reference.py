@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from models import KINDS, SIZE_PAIRS, SIZES, Kind, flat, random_state, uniform
 
 STEPS = 100

@@ -6,10 +6,11 @@ import hashlib
 import json
 from pathlib import Path
 
-import bit_model
 import numpy as np
 import pytest
-from models import KIND_NAMES, KIND, SIZE_PAIRS, uniform
+
+import bit_model
+from models import KIND, KIND_NAMES, SIZE_PAIRS, uniform
 
 GOLDEN = Path(__file__).with_name("golden.json")
 STEPS = 6

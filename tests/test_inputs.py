@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import fusedcell as fc
 import numpy as np
 import pytest
+
+import fusedcell as fc
 from models import KIND, KINDS, Kind, flat, uniform
 
 pytestmark = pytest.mark.core
@@ -136,7 +137,11 @@ def test_step_checks_its_arguments_as_python_does(args: Any, keywords: Any, mess
 @pytest.mark.parametrize(
     ("block", "error", "message"),
     [
-        (np.zeros((4, 5), np.float32), ValueError, r"block: expected shape \(steps, 6\) or \(steps, 1, 6\), got \(4, 5\)"),
+        (
+            np.zeros((4, 5), np.float32),
+            ValueError,
+            r"block: expected shape \(steps, 6\) or \(steps, 1, 6\), got \(4, 5\)",
+        ),
         (np.zeros((4, 2, 6), np.float32), ValueError, r"block: expected .* got \(4, 2, 6\)"),
         (X, ValueError, r"block: expected .* got \(6,\)"),
         (np.zeros((4, 6), np.int8), TypeError, "block: expected an array of floats, got dtype int8"),
@@ -151,7 +156,11 @@ def test_process_refuses(block: Any, error: type[Exception], message: str) -> No
     [
         (np.zeros((1, 1, 9), np.float32), TypeError, r"state: expected a pair \(h, c\), got numpy.ndarray"),
         ((np.zeros((1, 1, 9)),) * 3, TypeError, r"state: expected a pair \(h, c\), got tuple"),
-        ((np.zeros((1, 1, 9)), np.zeros((1, 2, 9))), ValueError, r"state c: expected shape \(1, 1, 9\), got \(1, 2, 9\)"),
+        (
+            (np.zeros((1, 1, 9)), np.zeros((1, 2, 9))),
+            ValueError,
+            r"state c: expected shape \(1, 1, 9\), got \(1, 2, 9\)",
+        ),
         ((np.zeros((2, 9)), np.zeros((1, 9))), ValueError, r"state h: expected shape \(1, 1, 9\), got \(2, 9\)"),
         ((None, np.zeros((1, 9))), TypeError, "state h: expected an array of floats, got NoneType"),
     ],
@@ -214,14 +223,26 @@ def replaced(**arrays: Any) -> dict[str, Any]:
         ({}, ValueError, "mapping: no name starts with 'weight_ih_l0'"),
         (3, TypeError, "mapping: expected a mapping"),
         ({1: X}, TypeError, "mapping: expected names as strings, got 1"),
-        (replaced(weight_ih_l0=np.zeros((35, 6))), ValueError, r"weight_ih_l0: expected shape \(4 \* hidden_size, input_size\), got \(35, 6\)"),
+        (
+            replaced(weight_ih_l0=np.zeros((35, 6))),
+            ValueError,
+            r"weight_ih_l0: expected shape \(4 \* hidden_size, input_size\), got \(35, 6\)",
+        ),
         (replaced(weight_ih_l0=np.zeros(36)), ValueError, "weight_ih_l0: expected shape"),
         (replaced(weight_ih_l0=np.zeros((0, 6))), ValueError, "weight_ih_l0: expected shape"),
-        (replaced(weight_hh_l0=np.zeros((36, 8))), ValueError, r"weight_hh_l0: expected shape \(36, 9\), got \(36, 8\)"),
+        (
+            replaced(weight_hh_l0=np.zeros((36, 8))),
+            ValueError,
+            r"weight_hh_l0: expected shape \(36, 9\), got \(36, 8\)",
+        ),
         (replaced(bias_hh_l0=np.zeros(35)), ValueError, r"bias_hh_l0: expected shape \(36,\), got \(35,\)"),
         (replaced(bias_ih_l0=np.zeros(36, int)), TypeError, "bias_ih_l0: expected an array of floats, got dtype int64"),
         (replaced(weight_hr_l0=np.zeros((4, 8))), ValueError, r"weight_hh_l0: expected shape \(36, 4\), got \(36, 9\)"),
-        (replaced(weight_xx_l0=X), fc.UnsupportedError, "'weight_xx_l0' is not an array of this layer; supported: weight_ih"),
+        (
+            replaced(weight_xx_l0=X),
+            fc.UnsupportedError,
+            "'weight_xx_l0' is not an array of this layer; supported: weight_ih",
+        ),
         (replaced(weight_ih_l01=X), fc.UnsupportedError, "'weight_ih_l01' is not an array of this layer"),
         (replaced(**{"fc.weight": X}), fc.UnsupportedError, "pass its prefix"),
         (replaced(weight_ih_l2=X), ValueError, "bias_hh_l1 is missing"),
@@ -253,7 +274,7 @@ def test_layers_that_differ_in_their_biases_are_refused() -> None:
 @pytest.mark.parametrize("make", [LSTM.make, LSTM.make_cell])
 @pytest.mark.parametrize("dtype", ["int8", "float64", "", None])
 def test_an_unknown_dtype_is_refused(make: Callable[..., Any], dtype: Any) -> None:
-    with pytest.raises(fc.UnsupportedError, match="dtype=.* is not supported; supported: float32"):
+    with pytest.raises(fc.UnsupportedError, match=r"dtype=.* is not supported; supported: float32"):
         make(MAPPING, dtype=dtype)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import fusedcell as fc
 import numpy as np
 import pytest
+
+import fusedcell as fc
 from models import KINDS, Kind, flat, random_state, uniform
 
 pytestmark = pytest.mark.core

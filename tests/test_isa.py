@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import platform
 
-import fusedcell as fc
 import pytest
+
+import fusedcell as fc
 from fusedcell import _core
 from models import KIND, KINDS, Kind
 
@@ -43,7 +44,7 @@ def test_detection_agrees_with_the_operating_system() -> None:
         listed = [line.partition(":")[2].split() for line in text.splitlines() if line.startswith(heading)]
         if listed and platform.machine() in ("x86_64", "aarch64"):
             if (heading == "flags") != (platform.machine() == "x86_64"):
-                continue    # an emulated CPU shows the host's file
+                continue  # an emulated CPU shows the host's file
             flags = {renamed.get(flag, flag) for flag in listed[0]}
             known = {"avx2", "fma", "f16c", "avxvnni", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"}
             known |= {"dotprod", "i8mm"}
@@ -81,7 +82,7 @@ def test_an_unknown_tier_raises_and_lists_what_there_is(monkeypatch: pytest.Monk
     with pytest.raises(ValueError, match=f"FUSEDCELL_ISA: there is no tier 'AVX2'; this machine runs: {listed}"):
         make()
     with pytest.raises(TypeError, match="isa: expected a string or None, got int"):
-        fc.LSTM.from_state_dict(MAPPING, isa=3)    # type: ignore[arg-type]    # that is the point
+        fc.LSTM.from_state_dict(MAPPING, isa=3)  # type: ignore[arg-type]    # that is the point
 
 
 def test_a_tier_of_this_build_that_the_cpu_lacks_raises() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import fusedcell as fc
 import numpy as np
 import pytest
+
+import fusedcell as fc
 from models import KIND, KINDS, Kind, flat, random_state, uniform
 
 pytestmark = pytest.mark.core
@@ -14,8 +15,16 @@ pytestmark = pytest.mark.core
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 
-def check(kind: Kind, mapping: dict[str, np.ndarray], x: np.ndarray, state: Any = None, *, isa: str,
-          lengths: Any = None, batch_first: bool = False) -> None:
+def check(
+    kind: Kind,
+    mapping: dict[str, np.ndarray],
+    x: np.ndarray,
+    state: Any = None,
+    *,
+    isa: str,
+    lengths: Any = None,
+    batch_first: bool = False,
+) -> None:
     layer = kind.make(mapping, isa=isa, batch_first=batch_first)
     actual = layer(x, state, lengths=lengths)
     expected = kind.expected(x, mapping, state, lengths=lengths, batch_first=batch_first)
@@ -102,7 +111,9 @@ def test_properties_are_inferred_from_names_and_shapes(kind: Kind) -> None:
     assert layer.dtype == "float32"
     assert layer.isa == fc.isas()[0]
     assert not layer.batch_first
-    assert layer.nbytes >= sum(array.nbytes for array in kind.weights(6, 9, layers=3, directions=2, bias=False).values())
+    assert layer.nbytes >= sum(
+        array.nbytes for array in kind.weights(6, 9, layers=3, directions=2, bias=False).values()
+    )
     assert "6, 9, num_layers=3" in repr(layer)
 
 

@@ -1,12 +1,13 @@
-"""Steps small enough to work by hand. Every number here comes from the formulas with a pocket calculator's functions."""
+"""Steps small enough to work by hand. Every number comes from the formulas and Python's own functions."""
 
 from __future__ import annotations
 
 from math import exp, tanh
 
-import fusedcell as fc
 import numpy as np
 import pytest
+
+import fusedcell as fc
 
 pytestmark = pytest.mark.core
 
@@ -73,7 +74,7 @@ def test_a_gru_without_weights_halves_its_state(isa: str) -> None:
 def test_gru_gates_stand_in_the_order_r_z_n_and_z_keeps_the_old_state(isa: str, gate: str, expected: float) -> None:
     weight_ih = np.zeros((3, 1), np.float32)
     weight_ih["rzn".index(gate)] = 1
-    for reset_after in (True, False):    # without b_hn and with one unit the two forms agree
+    for reset_after in (True, False):  # without b_hn and with one unit the two forms agree
         cell = fc.GRUCell(weight_ih, column(0, 0, 2), reset_after=reset_after, isa=isa)
         assert cell(f32(1), f32(0.5))[0] == pytest.approx(expected, abs=3e-7)
 

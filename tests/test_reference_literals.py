@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 import pytest
+
 from fusedcell import reference
 
 LN2, LN3 = math.log(2), math.log(3)

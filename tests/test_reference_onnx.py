@@ -7,6 +7,7 @@ refuses layout=1, which is checked here against layout=0.
 
 import numpy as np
 import pytest
+
 from fusedcell import reference
 
 onnx = pytest.importorskip("onnx")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from fusedcell import reference
 
 torch = pytest.importorskip("torch")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-import fusedcell as fc
 import numpy as np
 import pytest
+
+import fusedcell as fc
 from models import KIND, KINDS, Kind, flat, random_state, uniform
 
 pytestmark = pytest.mark.core
@@ -152,8 +153,10 @@ def test_a_bidirectional_layer_has_no_streams() -> None:
         kind.make(kind.weights(6, 9, directions=2)).stream()
 
 
-@pytest.mark.parametrize(("batch_size", "error"), [(0, ValueError), (-1, ValueError), (2**40, ValueError),
-                                                   (1.5, TypeError), ("2", TypeError)])
+@pytest.mark.parametrize(
+    ("batch_size", "error"),
+    [(0, ValueError), (-1, ValueError), (2**40, ValueError), (1.5, TypeError), ("2", TypeError)],
+)
 def test_a_batch_size_is_a_number_from_one(batch_size: Any, error: type[Exception]) -> None:
     kind = KIND["lstm"]
     layer = kind.make(kind.weights(2, 2))
@@ -169,7 +172,7 @@ def test_streams_keep_their_layers_weights_alive() -> None:
 
 def test_threads_with_streams_of_their_own_share_weights() -> None:
     kind = KIND["lstm"]
-    layer = kind.make(kind.weights(64, 64))    # large enough that process gives up the GIL
+    layer = kind.make(kind.weights(64, 64))  # large enough that process gives up the GIL
     inputs = [uniform(seed, 50, 64) for seed in range(8)]
     expected = [layer(x)[0] for x in inputs]
     results: list[np.ndarray | None] = [None] * len(inputs)
@@ -196,7 +199,7 @@ def test_two_threads_on_one_stream_get_an_error_rather_than_a_mixed_state() -> N
     def work() -> None:
         while working.is_set():
             try:
-                stream.process(x)    # gives up the GIL, so the other thread comes while it runs
+                stream.process(x)  # gives up the GIL, so the other thread comes while it runs
             except RuntimeError as error:
                 errors.append(str(error))
                 working.clear()

@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from fusedcell import _core
 
 
@@ -25,8 +26,9 @@ def test_tier_objects_export_their_kernel_table_and_nothing_else(request: pytest
         objects = [*folder.rglob(f"{tier}.cc.o"), *folder.rglob(f"{tier}.cc.obj")]
         assert objects, f"no object file of {tier} in {folder}"
         for path in objects:
-            lines = subprocess.run([nm, "--demangle", "--defined-only", "--extern-only", path], text=True, check=True,
-                                   capture_output=True).stdout.splitlines()
+            lines = subprocess.run(
+                [nm, "--demangle", "--defined-only", "--extern-only", path], text=True, check=True, capture_output=True
+            ).stdout.splitlines()
             symbols = [line.split(maxsplit=2)[1:] for line in lines]
             assert [name for _, name in symbols] == [f"fusedcell::{tier}::kernel_table"]
             assert symbols[0][0] in "DR", "a weak symbol could replace another's"

@@ -18,4 +18,4 @@ cmake --install build/sanitize >/dev/null
 # The interpreter is not instrumented, so the runtime is loaded before it; its own leaks are not ours to report.
 LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.so)" \
   ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$install \
-  "$python" -m pytest -m 'core and not subprocess' -p no:cacheprovider
+  "$python" -m pytest -m core -p no:cacheprovider

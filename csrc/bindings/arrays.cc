@@ -12,8 +12,7 @@ py::object as_array(py::handle value, const std::string& name, const std::string
     PyObject* array = PyArray_FromAny(value.ptr(), nullptr, 0, 0, 0, nullptr);
     if (array == nullptr) {
         py::error_already_set cause;
-        py::raise_from(cause, PyExc_TypeError,
-                       (name + ": expected " + expected + ", got " + type_name(value)).c_str());
+        py::raise_from(cause, PyExc_TypeError, (name + ": expected " + expected + ", got " + type_name(value)).c_str());
         throw py::error_already_set();
     }
     return py::reinterpret_steal<py::object>(array);

@@ -72,7 +72,8 @@ Geometry infer_geometry(CellKind kind, const CellArrays& first, std::ptrdiff_t l
     }
     Geometry geometry{kind, first.weight_ih->dim(1), first.weight_ih->dim(0) / gates, 0, layers, directions};
     if (first.weight_hr) {
-        if (kind != CellKind::kLstm) throw py::value_error(first.weight_hr->name() + ": only the LSTM has a projection");
+        if (kind != CellKind::kLstm)
+            throw py::value_error(first.weight_hr->name() + ": only the LSTM has a projection");
         expect_matrix(*first.weight_hr, "(proj_size, hidden_size)");
         geometry.proj_size = first.weight_hr->dim(0);
     }
@@ -97,8 +98,8 @@ void check_shapes(const Geometry& geometry, std::ptrdiff_t input_size, const Cel
 }
 
 std::shared_ptr<Stack> make_stack(const std::string& kind_name, const py::list& cells,
-                                        const std::vector<std::string>& suffixes, std::ptrdiff_t num_directions,
-                                        const std::string& isa) {
+                                  const std::vector<std::string>& suffixes, std::ptrdiff_t num_directions,
+                                  const std::string& isa) {
     if (num_directions != 1 && num_directions != 2) throw py::value_error("num_directions: expected 1 or 2");
     if (cells.empty() || cells.size() != suffixes.size() ||
         cells.size() % static_cast<std::size_t>(num_directions) != 0) {
@@ -137,13 +138,14 @@ py::object initial_state(py::handle value, const char* name, const Shape& shape,
 }
 
 // Whole sequences. x is (T, B, I), (B, T, I) with batch_first, or (T, I).
-py::tuple run(const Stack& stack, py::handle x_value, py::handle h_value, py::handle c_value,
-              py::handle lengths_value, bool batch_first) {
+py::tuple run(const Stack& stack, py::handle x_value, py::handle h_value, py::handle c_value, py::handle lengths_value,
+              bool batch_first) {
     const Geometry& geometry = stack.geometry();
     const FloatArray x(x_value, "x");
     if ((x.ndim() != 2 && x.ndim() != 3) || x.dim(x.ndim() - 1) != geometry.input_size) {
         const std::string size = std::to_string(geometry.input_size);
-        throw_shape_error("x", (batch_first ? "(batch, steps, " : "(steps, batch, ") + size + ") or (steps, " + size + ")",
+        throw_shape_error("x",
+                          (batch_first ? "(batch, steps, " : "(steps, batch, ") + size + ") or (steps, " + size + ")",
                           to_text(x.shape()));
     }
     const bool batched = x.ndim() == 3;
@@ -159,8 +161,8 @@ py::tuple run(const Stack& stack, py::handle x_value, py::handle h_value, py::ha
     const auto other_shape = [&](std::ptrdiff_t size) {
         return batched ? Shape{states, batch, size} : Shape{states, 1, size};
     };
-    const py::object h = initial_state(h_value, "h_0", state_shape(geometry.output_size()),
-                                       other_shape(geometry.output_size()));
+    const py::object h =
+        initial_state(h_value, "h_0", state_shape(geometry.output_size()), other_shape(geometry.output_size()));
     py::object c = py::none();
     if (geometry.has_cell_state()) {
         c = initial_state(c_value, "c_0", state_shape(geometry.hidden_size), other_shape(geometry.hidden_size));
@@ -229,8 +231,8 @@ py::tuple step(const Stack& stack, py::handle x_value, py::handle h_value, py::h
 
 void bind_stack(py::module_& module) {
     py::class_<Stack, std::shared_ptr<Stack>>(module, "Stack", py::is_final())
-        .def(py::init(&make_stack), py::arg("kind"), py::arg("cells"), py::arg("suffixes"), py::arg("num_directions") = 1,
-             py::arg("isa") = "")
+        .def(py::init(&make_stack), py::arg("kind"), py::arg("cells"), py::arg("suffixes"),
+             py::arg("num_directions") = 1, py::arg("isa") = "")
         .def("run", &run, py::arg("x"), py::arg("h_0") = py::none(), py::arg("c_0") = py::none(),
              py::arg("lengths") = py::none(), py::arg("batch_first") = false)
         .def("step", &step, py::arg("x"), py::arg("h") = py::none(), py::arg("c") = py::none())

@@ -171,8 +171,7 @@ py::object process(Stream& stream, py::handle block) {
     FloatArray x(block, "block");
     const std::ptrdiff_t inputs = stream.geometry().input_size;
     const bool unbatched = stream.batch() == 1 && x.ndim() == 2;
-    if ((!unbatched && x.ndim() != 3) || x.dim(x.ndim() - 1) != inputs ||
-        (!unbatched && x.dim(1) != stream.batch())) {
+    if ((!unbatched && x.ndim() != 3) || x.dim(x.ndim() - 1) != inputs || (!unbatched && x.dim(1) != stream.batch())) {
         const std::string size = std::to_string(inputs);
         const std::string three = "(steps, " + std::to_string(stream.batch()) + ", " + size + ")";
         throw_shape_error("block", stream.batch() == 1 ? "(steps, " + size + ") or " + three : three,

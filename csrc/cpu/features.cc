@@ -87,8 +87,8 @@ uint32_t detect() {
 // Bit positions: Linux, arch/arm64/include/uapi/asm/hwcap.h.
 uint32_t detect() {
     uint32_t features = 0;
-    if ((getauxval(AT_HWCAP) >> 20) & 1U) features |= kDotProd;     // HWCAP_ASIMDDP
-    if ((getauxval(AT_HWCAP2) >> 13) & 1U) features |= kI8mm;       // HWCAP2_I8MM
+    if ((getauxval(AT_HWCAP) >> 20) & 1U) features |= kDotProd;    // HWCAP_ASIMDDP
+    if ((getauxval(AT_HWCAP2) >> 13) & 1U) features |= kI8mm;      // HWCAP2_I8MM
     return features;
 }
 
@@ -136,10 +136,10 @@ std::vector<std::string> cpu_feature_names() {
         Feature feature;
         const char* name;
     } kNames[] = {
-        {kAvx2, "avx2"},           {kFma, "fma"},           {kF16c, "f16c"},
-        {kAvxVnni, "avxvnni"},     {kAvx512F, "avx512f"},   {kAvx512Bw, "avx512bw"},
-        {kAvx512Dq, "avx512dq"},   {kAvx512Vl, "avx512vl"}, {kAvx512Vnni, "avx512vnni"},
-        {kDotProd, "dotprod"},     {kI8mm, "i8mm"},
+        {kAvx2, "avx2"},         {kFma, "fma"},           {kF16c, "f16c"},
+        {kAvxVnni, "avxvnni"},   {kAvx512F, "avx512f"},   {kAvx512Bw, "avx512bw"},
+        {kAvx512Dq, "avx512dq"}, {kAvx512Vl, "avx512vl"}, {kAvx512Vnni, "avx512vnni"},
+        {kDotProd, "dotprod"},   {kI8mm, "i8mm"},
     };
     std::vector<std::string> names;
     for (const auto& entry : kNames) {

@@ -14,8 +14,8 @@
 // belong to the same `lanes` units; the panels of a block are interleaved for each k, so that a step reads the
 // stream from its first byte to its last:
 //
-//     block 0: [initial accumulators, if the kernel has any][k = 0: panel 0 gate 0, gate 1, ..., panel 1 gate 0, ...][k = 1: ...]...
-//     block 1: ...
+//     block 0: [initial accumulators, if the kernel has any][k = 0: panel 0 gate 0, gate 1, ..., panel 1 gate 0, ...][k
+//     = 1: ...]... block 1: ...
 //
 // The last block holds the panels that are left. Units past `columns` are zero and are never stored.
 #pragma once

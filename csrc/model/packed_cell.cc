@@ -59,11 +59,17 @@ PackedCell::PackedCell(const Geometry& geometry, std::ptrdiff_t input_size, cons
         std::ptrdiff_t columns;
     };
     std::vector<Part> parts;
-    parts.push_back({&input_, {kernels, kernels.linear_f32}, panel_order(hidden, gates, lanes, input_row), input_size,
+    parts.push_back({&input_,
+                     {kernels, kernels.linear_f32},
+                     panel_order(hidden, gates, lanes, input_row),
+                     input_size,
                      projection_floats_});
     const auto add_recurrent = [&](const MatrixKernel<CellRow>& kernel) {
-        parts.push_back({&recurrent_, {kernels, kernel}, panel_order(hidden, kernel.gates, lanes, recurrent_row),
-                         recurrent_depth, hidden});
+        parts.push_back({&recurrent_,
+                         {kernels, kernel},
+                         panel_order(hidden, kernel.gates, lanes, recurrent_row),
+                         recurrent_depth,
+                         hidden});
     };
     switch (kind) {
         case CellKind::kRnnTanh: add_recurrent(kernels.rnn_tanh_f32); break;
@@ -72,13 +78,19 @@ PackedCell::PackedCell(const Geometry& geometry, std::ptrdiff_t input_size, cons
         case CellKind::kGruResetAfter: add_recurrent(kernels.gru_reset_after_f32); break;
         case CellKind::kGruResetBefore:
             add_recurrent(kernels.gru_reset_before_gates_f32);
-            parts.push_back({&candidate_, {kernels, kernels.gru_reset_before_candidate_f32},
-                             panel_order(hidden, 1, lanes, candidate_row), recurrent_depth, hidden});
+            parts.push_back({&candidate_,
+                             {kernels, kernels.gru_reset_before_candidate_f32},
+                             panel_order(hidden, 1, lanes, candidate_row),
+                             recurrent_depth,
+                             hidden});
             break;
     }
     if (geometry.proj_size > 0) {
-        parts.push_back({&output_, {kernels, kernels.linear_f32},
-                         panel_order(geometry.proj_size, 1, lanes, output_row), hidden, geometry.proj_size});
+        parts.push_back({&output_,
+                         {kernels, kernels.linear_f32},
+                         panel_order(geometry.proj_size, 1, lanes, output_row),
+                         hidden,
+                         geometry.proj_size});
     }
 
     std::size_t size = 0;

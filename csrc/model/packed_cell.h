@@ -26,13 +26,13 @@ struct Workspace {
 struct CellRun {
     std::ptrdiff_t steps;
     std::ptrdiff_t batch;
-    SequenceView<const float> x;       // (T, B, I)
-    SequenceView<float> y;             // (T, B, P)
-    const float* h_0;                  // (B, P)
-    float* h_n;                        // (B, P); may be h_0
-    float* c;                          // (B, H), updated in place; null without a cell state
-    const std::int64_t* lengths;       // (B,) in [0, T], or null: every row has T steps
-    bool reverse;                      // from each row's last step to its first; y stays aligned with x
+    SequenceView<const float> x;    // (T, B, I)
+    SequenceView<float> y;          // (T, B, P)
+    const float* h_0;               // (B, P)
+    float* h_n;                     // (B, P); may be h_0
+    float* c;                       // (B, H), updated in place; null without a cell state
+    const std::int64_t* lengths;    // (B,) in [0, T], or null: every row has T steps
+    bool reverse;                   // from each row's last step to its first; y stays aligned with x
 };
 
 class PackedCell {
@@ -58,13 +58,13 @@ private:
 
     const KernelTable* kernels_;
     Geometry geometry_;
-    std::ptrdiff_t padded_hidden_;       // hidden_size rounded up to whole vectors
-    std::ptrdiff_t projection_floats_;   // of one step of one row
+    std::ptrdiff_t padded_hidden_;        // hidden_size rounded up to whole vectors
+    std::ptrdiff_t projection_floats_;    // of one step of one row
     AlignedBuffer memory_;
     PackedMatrix input_{};
     PackedMatrix recurrent_{};
-    PackedMatrix candidate_{};     // R_n of the GRU that resets before; empty otherwise
-    PackedMatrix output_{};        // weight_hr; empty without a projection
+    PackedMatrix candidate_{};    // R_n of the GRU that resets before; empty otherwise
+    PackedMatrix output_{};       // weight_hr; empty without a projection
 };
 
 }    // namespace fusedcell

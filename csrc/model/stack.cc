@@ -16,8 +16,7 @@ Stack::Stack(const Geometry& geometry, const std::vector<CellWeights>& weights, 
 void Stack::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, Workspace& workspace) const {
     for (const PackedCell& cell : cells_) cell.reserve(steps, batch, workspace);
     const std::ptrdiff_t used = geometry_.num_layers > 2 ? 2 : geometry_.num_layers - 1;
-    const auto floats =
-        static_cast<std::size_t>(steps * batch * geometry_.num_directions * geometry_.output_size());
+    const auto floats = static_cast<std::size_t>(steps * batch * geometry_.num_directions * geometry_.output_size());
     for (std::ptrdiff_t i = 0; i < used; ++i) {
         if (workspace.between_layers[i].size() < floats) workspace.between_layers[i].resize(floats);
     }
@@ -39,9 +38,9 @@ void Stack::run(const StackRun& run, Workspace& workspace) const {
             const std::ptrdiff_t h_offset = index * run.batch * output_size;
             float* c = run.c == nullptr ? nullptr : run.c + index * run.batch * geometry_.hidden_size;
             const SequenceView<float> half{y.data + direction * output_size, y.step_stride, y.row_stride};
-            cells_[static_cast<std::size_t>(index)].run({run.steps, run.batch, x, half, run.h_0 + h_offset,
-                                                         run.h_n + h_offset, c, run.lengths, direction == 1},
-                                                        workspace);
+            cells_[static_cast<std::size_t>(index)].run(
+                {run.steps, run.batch, x, half, run.h_0 + h_offset, run.h_n + h_offset, c, run.lengths, direction == 1},
+                workspace);
         }
         x = {y.data, y.step_stride, y.row_stride};
     }

@@ -14,12 +14,12 @@ namespace fusedcell {
 struct StackRun {
     std::ptrdiff_t steps;
     std::ptrdiff_t batch;
-    SequenceView<const float> x;     // (T, B, I)
-    SequenceView<float> y;           // (T, B, D * P)
-    const float* h_0;                // (L * D, B, P)
-    float* h_n;                      // (L * D, B, P); may be h_0
-    float* c;                        // (L * D, B, H), updated in place; null without a cell state
-    const std::int64_t* lengths;     // (B,) in [0, T], or null
+    SequenceView<const float> x;    // (T, B, I)
+    SequenceView<float> y;          // (T, B, D * P)
+    const float* h_0;               // (L * D, B, P)
+    float* h_n;                     // (L * D, B, P); may be h_0
+    float* c;                       // (L * D, B, H), updated in place; null without a cell state
+    const std::int64_t* lengths;    // (B,) in [0, T], or null
 };
 
 class Stack {

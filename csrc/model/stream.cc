@@ -24,8 +24,14 @@ void StreamState::step(const float* x, float* y) { process(x, y, 1); }
 void StreamState::process(const float* x, float* y, std::ptrdiff_t steps) {
     const Geometry& geometry = stack_->geometry();
     const std::ptrdiff_t outputs = geometry.output_size();
-    stack_->run({steps, batch_, {x, batch_ * geometry.input_size, geometry.input_size},
-                 {y, batch_ * outputs, outputs}, h(), h(), c(), nullptr},
+    stack_->run({steps,
+                 batch_,
+                 {x, batch_ * geometry.input_size, geometry.input_size},
+                 {y, batch_ * outputs, outputs},
+                 h(),
+                 h(),
+                 c(),
+                 nullptr},
                 workspace_);
 }
 

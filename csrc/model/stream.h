@@ -26,7 +26,7 @@ public:
 
     const Stack& stack() const { return *stack_; }
     std::ptrdiff_t batch() const { return batch_; }
-    float* h() { return h_.data(); }    // (L, B, P)
+    float* h() { return h_.data(); }                           // (L, B, P)
     float* c() { return c_.empty() ? nullptr : c_.data(); }    // (L, B, H)
 
 private:

@@ -135,7 +135,7 @@ class LSTMCell(_Cell):
         """One step: x (I,) or (B, I), state (h, c) to match, zeros if None. Returns the new (h, c)."""
         h, c = unpack_state(state)
         h_next, c_next = self._stack.step(x, h, c)
-        assert c_next is not None    # an LSTM has a cell state
+        assert c_next is not None  # an LSTM has a cell state
         return h_next, c_next
 
 

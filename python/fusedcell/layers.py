@@ -180,7 +180,7 @@ class LSTM(_Layer):
         """
         h_0, c_0 = unpack_state(state)
         y, h_n, c_n = self._stack.run(x, h_0, c_0, lengths, self._batch_first)
-        assert c_n is not None    # an LSTM has a cell state
+        assert c_n is not None  # an LSTM has a cell state
         return y, (h_n, c_n)
 
 

@@ -19,8 +19,8 @@ public:
         const std::size_t bytes = static_cast<std::size_t>(size) * sizeof(float);
         const std::size_t body = (bytes + page - 1) / page * page;
         mapped_ = body + 2 * page;
-        memory_ = static_cast<char*>(
-            mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+        memory_ =
+            static_cast<char*>(mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
         CHECK(memory_ != MAP_FAILED);
         CHECK(mprotect(memory_, page, PROT_NONE) == 0);
         CHECK(mprotect(memory_ + page + body, page, PROT_NONE) == 0);
@@ -47,8 +47,13 @@ void run_guarded(const Geometry& geometry, const KernelTable& kernels, std::ptrd
     GuardedFloats h(states * geometry.output_size(), at_end);
     GuardedFloats c(states * geometry.hidden_size, at_end);
     Workspace workspace;
-    stack->run({kSteps, batch, {x.data(), batch * geometry.input_size, geometry.input_size},
-                {y.data(), batch * width, width}, h.data(), h.data(), geometry.has_cell_state() ? c.data() : nullptr,
+    stack->run({kSteps,
+                batch,
+                {x.data(), batch * geometry.input_size, geometry.input_size},
+                {y.data(), batch * width, width},
+                h.data(),
+                h.data(),
+                geometry.has_cell_state() ? c.data() : nullptr,
                 nullptr},
                workspace);
     for (std::ptrdiff_t i = 0; i < kSteps * batch * width; ++i) CHECK(y.data()[i] == y.data()[i]);

@@ -28,8 +28,8 @@ public:
 private:
 #if defined(__x86_64__) || defined(_M_X64)
     using Word = uint32_t;
-    static constexpr Word kMode = 0x9fc0;             // FTZ | DAZ | all exceptions masked, nearest even
-    static constexpr bool kHasStickyFlags = true;     // the exception flags live in the same register
+    static constexpr Word kMode = 0x9fc0;            // FTZ | DAZ | all exceptions masked, nearest even
+    static constexpr bool kHasStickyFlags = true;    // the exception flags live in the same register
     static Word read() { return _mm_getcsr(); }
     static void write(Word mode) { _mm_setcsr(mode); }
 #elif defined(__aarch64__) || defined(_M_ARM64)

@@ -19,7 +19,7 @@ constexpr int kLanes = 16;
 
 // Tile shape. One row: kChains independent FMA chains hide the latency of the FMA units and share each broadcast.
 // Several rows: kTileRows x 4 accumulators, kTileRows broadcasts and a weight vector fill the register file.
-constexpr int kChains = 16;
+constexpr int kChains = 8;
 constexpr int kTileRows = 6;
 
 FUSEDCELL_INLINE F32 Zero() { return _mm512_setzero_ps(); }
@@ -41,9 +41,7 @@ FUSEDCELL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, 
 /// NaN stays NaN: x86 min and max return their second operand when either is NaN.
 FUSEDCELL_INLINE F32 Clamp(F32 a, F32 low, F32 high) { return _mm512_min_ps(high, _mm512_max_ps(low, a)); }
 /// Positive values and NaN pass; everything else, -0 included, becomes +0.
-FUSEDCELL_INLINE F32 Relu(F32 a) {
-    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, Zero(), _CMP_NLE_UQ), a);
-}
+FUSEDCELL_INLINE F32 Relu(F32 a) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, Zero(), _CMP_NLE_UQ), a); }
 /// 2^n for the integer n that the low bits of `a` hold (see Exp2 in generic/activations.h).
 FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
     const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(a), 23);
