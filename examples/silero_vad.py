@@ -17,11 +17,12 @@ from time import perf_counter_ns
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy reads it when it loads; every part of the comparison has one thread
 
-import fusedcell
 import numpy as np
 import numpy.typing as npt
 import onnx
 from _audio import RATE, file_of_source_distribution, read_wav
+
+import fusedcell
 
 Array = npt.NDArray[np.float32]
 

@@ -16,6 +16,9 @@ mkdir -p "$install"
 cp -r python/fusedcell "$install"
 cmake --install build/sanitize >/dev/null
 # The interpreter is not instrumented, so the runtime is loaded before it; its own leaks are not ours to report.
-LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.so)" \
-  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$install \
-  "$python" -m pytest -m core -p no:cacheprovider
+export LD_PRELOAD ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$install
+LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.so)"
+"$python" -c "
+import fusedcell._core as core
+assert core.__file__.startswith('$install'), core.__file__"
+"$python" -m pytest -m core -p no:cacheprovider

@@ -81,13 +81,6 @@ double read_seconds(std::ptrdiff_t nbytes, int repeats, const std::string& isa) 
 }    // namespace
 
 void bind_runtime(py::module_& module) {
-    py::register_exception_translator([](std::exception_ptr error) {
-        try {
-            if (error) std::rethrow_exception(error);
-        } catch (const UnknownIsaError& unknown) {
-            py::set_error(PyExc_ValueError, unknown.what());
-        }
-    });
     module.def("isas", &isas, "Tiers that this machine runs, best first.");
     module.def("compiled_isas", &compiled_tiers, "Tiers that this build contains, best first.");
     module.def("cpu_features", &cpu_feature_names, "Features of this CPU that the operating system lets it use.");

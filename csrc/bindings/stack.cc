@@ -33,27 +33,32 @@ CellKind kind_from_name(const std::string& name) {
     throw py::value_error("kind: there is no cell '" + name + "'");
 }
 
+std::optional<FloatArray> optional_array(const py::dict& arrays, const char* key, const std::string& suffix) {
+    if (!arrays.contains(key) || arrays[key].is_none()) return std::nullopt;
+    return FloatArray(arrays[key], key + suffix);
+}
+
+FloatArray required_array(const py::dict& arrays, const char* key, const std::string& suffix) {
+    std::optional<FloatArray> array = optional_array(arrays, key, suffix);
+    if (!array) throw py::type_error(key + suffix + ": expected an array of floats, got None");
+    return *std::move(array);
+}
+
 // The arrays of one layer and direction, kept alive and in float32 until they are packed.
 struct CellArrays {
-    std::optional<FloatArray> weight_ih, weight_hh, bias_ih, bias_hh, weight_hr;
+    FloatArray weight_ih, weight_hh;
+    std::optional<FloatArray> bias_ih, bias_hh, weight_hr;
 
-    CellArrays(const py::dict& arrays, const std::string& suffix) {
-        const auto take = [&](const char* key) -> std::optional<FloatArray> {
-            if (!arrays.contains(key) || arrays[key].is_none()) return std::nullopt;
-            return FloatArray(arrays[key], key + suffix);
-        };
-        weight_ih = take("weight_ih");
-        weight_hh = take("weight_hh");
-        bias_ih = take("bias_ih");
-        bias_hh = take("bias_hh");
-        weight_hr = take("weight_hr");
-        if (!weight_ih) throw py::type_error("weight_ih" + suffix + ": expected an array of floats, got None");
-        if (!weight_hh) throw py::type_error("weight_hh" + suffix + ": expected an array of floats, got None");
-    }
+    CellArrays(const py::dict& arrays, const std::string& suffix)
+        : weight_ih(required_array(arrays, "weight_ih", suffix)),
+          weight_hh(required_array(arrays, "weight_hh", suffix)),
+          bias_ih(optional_array(arrays, "bias_ih", suffix)),
+          bias_hh(optional_array(arrays, "bias_hh", suffix)),
+          weight_hr(optional_array(arrays, "weight_hr", suffix)) {}
 
     CellWeights view() const {
         const auto data = [](const std::optional<FloatArray>& array) { return array ? array->data() : nullptr; };
-        return {data(weight_ih), data(weight_hh), data(bias_ih), data(bias_hh), data(weight_hr)};
+        return {weight_ih.data(), weight_hh.data(), data(bias_ih), data(bias_hh), data(weight_hr)};
     }
 };
 
@@ -66,11 +71,11 @@ void expect_matrix(const FloatArray& array, const std::string& expected) {
 Geometry infer_geometry(CellKind kind, const CellArrays& first, std::ptrdiff_t layers, std::ptrdiff_t directions) {
     const int gates = gates_of(kind);
     const std::string rows = gates == 1 ? "hidden_size" : std::to_string(gates) + " * hidden_size";
-    expect_matrix(*first.weight_ih, "(" + rows + ", input_size)");
-    if (first.weight_ih->dim(0) % gates != 0) {
-        throw_shape_error(first.weight_ih->name(), "(" + rows + ", input_size)", to_text(first.weight_ih->shape()));
+    expect_matrix(first.weight_ih, "(" + rows + ", input_size)");
+    if (first.weight_ih.dim(0) % gates != 0) {
+        throw_shape_error(first.weight_ih.name(), "(" + rows + ", input_size)", to_text(first.weight_ih.shape()));
     }
-    Geometry geometry{kind, first.weight_ih->dim(1), first.weight_ih->dim(0) / gates, 0, layers, directions};
+    Geometry geometry{kind, first.weight_ih.dim(1), first.weight_ih.dim(0) / gates, 0, layers, directions};
     if (first.weight_hr) {
         if (kind != CellKind::kLstm)
             throw py::value_error(first.weight_hr->name() + ": only the LSTM has a projection");
@@ -83,8 +88,8 @@ Geometry infer_geometry(CellKind kind, const CellArrays& first, std::ptrdiff_t l
 void check_shapes(const Geometry& geometry, std::ptrdiff_t input_size, const CellArrays& cell,
                   const std::string& suffix) {
     const std::ptrdiff_t rows = gates_of(geometry.kind) * geometry.hidden_size;
-    cell.weight_ih->expect_shape({rows, input_size});
-    cell.weight_hh->expect_shape({rows, geometry.output_size()});
+    cell.weight_ih.expect_shape({rows, input_size});
+    cell.weight_hh.expect_shape({rows, geometry.output_size()});
     if (cell.bias_ih) cell.bias_ih->expect_shape({rows});
     if (cell.bias_hh) cell.bias_hh->expect_shape({rows});
     if (cell.weight_hr) {
@@ -109,6 +114,8 @@ std::shared_ptr<Stack> make_stack(const std::string& kind_name, const py::list& 
     const CellKind kind = kind_from_name(kind_name);
     std::vector<CellArrays> arrays;
     std::vector<CellWeights> weights;
+    arrays.reserve(cells.size());
+    weights.reserve(cells.size());
     for (std::size_t i = 0; i < cells.size(); ++i) arrays.emplace_back(cells[i].cast<py::dict>(), suffixes[i]);
     const auto layers = static_cast<std::ptrdiff_t>(cells.size()) / num_directions;
     const Geometry geometry = infer_geometry(kind, arrays[0], layers, num_directions);

@@ -1,6 +1,7 @@
 #include "cpu/dispatch.h"
 
 #include <cstdlib>
+#include <stdexcept>
 
 #include "cpu/features.h"
 
@@ -53,8 +54,9 @@ const KernelTable& select_tier(const std::string& requested) {
     }
     bool compiled = false;
     for (const std::string& tier : compiled_tiers()) compiled = compiled || tier == name;
-    throw UnknownIsaError(std::string(source) + ": " + (compiled ? "this CPU cannot run '" : "there is no tier '") +
-                          name + "'; this machine runs: " + available_names());
+    throw std::invalid_argument(std::string(source) + ": " +
+                                (compiled ? "this CPU cannot run '" : "there is no tier '") + name +
+                                "'; this machine runs: " + available_names());
 }
 
 }    // namespace fusedcell

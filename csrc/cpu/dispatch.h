@@ -1,19 +1,12 @@
 // Which kernels run: the explicit request first, then FUSEDCELL_ISA, then the best tier of this CPU.
 #pragma once
 
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "kernels/kernel_api.h"
 
 namespace fusedcell {
-
-/// The request names no tier of this build, or one that this CPU cannot run.
-class UnknownIsaError : public std::invalid_argument {
-public:
-    using std::invalid_argument::invalid_argument;
-};
 
 /// The tiers that this CPU runs, best first.
 const std::vector<const KernelTable*>& available_tiers();
@@ -22,7 +15,7 @@ const std::vector<const KernelTable*>& available_tiers();
 std::vector<std::string> compiled_tiers();
 
 /// Resolves a tier by name; an empty name means FUSEDCELL_ISA if that is set and not empty, else the best tier.
-/// Throws UnknownIsaError, which lists the tiers there are.
+/// Throws std::invalid_argument, which lists the tiers there are, for any other name.
 const KernelTable& select_tier(const std::string& requested);
 
 }    // namespace fusedcell

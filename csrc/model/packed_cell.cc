@@ -95,7 +95,7 @@ PackedCell::PackedCell(const Geometry& geometry, std::ptrdiff_t input_size, cons
 
     std::size_t size = 0;
     for (Part& part : parts) {
-        part.matrix->panels = static_cast<std::ptrdiff_t>(part.rows.size()) / (part.shape.gates * lanes);
+        part.matrix->panels = static_cast<std::ptrdiff_t>(part.rows.size()) / part.shape.gates / lanes;
         part.matrix->depth = part.depth;
         part.matrix->columns = part.columns;
         size += packed_size(part.shape, part.matrix->panels, part.depth);

@@ -51,8 +51,8 @@ class _Cell:
 class RNNCell(_Cell):
     """h' = f(W x + b_ih + R h + b_hh), f = tanh or relu (``torch.nn.RNNCell``).
 
-    Raises UnsupportedError for another nonlinearity, dtype or tier, and TypeError or ValueError, naming the array,
-    for weights that are not floats or whose shapes do not fit.
+    Raises UnsupportedError for another nonlinearity or dtype, ValueError for a tier that this machine does not run,
+    and TypeError or ValueError, naming the array, for weights that are not floats or whose shapes do not fit.
     """
 
     def __init__(

@@ -164,8 +164,8 @@ class LSTM(_Layer):
         Names that do not start with `prefix` belong to other modules and are left alone; every name that does must be
         understood. Sizes, layers, directions and projection follow from names and shapes. Biases may be absent.
 
-        Raises UnsupportedError for a name, dtype or tier that is not known, ValueError for a missing array or a shape
-        that does not fit, TypeError for an array that is not of floats.
+        Raises UnsupportedError for a name or dtype that is not known, ValueError for a missing array, a shape that does
+        not fit or a tier that this machine does not run, TypeError for an array that is not of floats.
         """
         known = check_dtype(dtype)
         return cls(cls._stack_from("lstm", mapping, prefix, isa), batch_first=batch_first, dtype=known)
