@@ -8,44 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._weights import Dtype, FloatArray, check_dtype, check_nonlinearity, make_stack
+from ._base import FloatArray, Recurrent, check_dtype, check_nonlinearity, make_stack
 
 Array = Any
 """Anything that NumPy can view as an array of floats; float32 and C-contiguous is the fast path."""
 
 
-class _Cell:
+class _Cell(Recurrent):
     def __init__(self, kind: str, dtype: str, isa: str | None, **arrays: Array) -> None:
-        self._dtype: Dtype = check_dtype(dtype)
-        self._stack = make_stack(kind, [arrays], [""], 1, isa)
-
-    @property
-    def input_size(self) -> int:
-        """Features of x."""
-        return self._stack.input_size
-
-    @property
-    def hidden_size(self) -> int:
-        """Units of the cell."""
-        return self._stack.hidden_size
-
-    @property
-    def dtype(self) -> Dtype:
-        """Type in which the weights are stored."""
-        return self._dtype
-
-    @property
-    def isa(self) -> str:
-        """Instruction-set tier that runs this cell."""
-        return self._stack.isa
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of packed weights."""
-        return self._stack.nbytes
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}, dtype={self.dtype!r}, isa={self.isa!r})"
+        known = check_dtype(dtype)
+        super().__init__(make_stack(kind, [arrays], [""], 1, isa), known)
 
 
 class RNNCell(_Cell):
@@ -125,11 +97,6 @@ class LSTMCell(_Cell):
     ) -> None:
         arrays = {"weight_ih": weight_ih, "weight_hh": weight_hh, "bias_ih": bias_ih, "bias_hh": bias_hh}
         super().__init__("lstm", dtype, isa, weight_hr=weight_hr, **arrays)
-
-    @property
-    def proj_size(self) -> int:
-        """Size of h where there is a projection, else 0."""
-        return self._stack.proj_size
 
     def __call__(self, x: Array, state: tuple[Array, Array] | None = None) -> tuple[FloatArray, FloatArray]:
         """One step: x (I,) or (B, I), state (h, c) to match, zeros if None. Returns the new (h, c)."""

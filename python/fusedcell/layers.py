@@ -11,36 +11,20 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ._base import ARRAY_NAMES, Dtype, FloatArray, Recurrent, check_dtype, check_nonlinearity, make_stack
 from ._core import Stack, Stream
-from ._weights import ARRAY_NAMES, Dtype, FloatArray, check_dtype, check_nonlinearity, make_stack
 from .cells import Array, unpack_state
 from .errors import UnsupportedError
 
 _KEY = re.compile(rf"({'|'.join(ARRAY_NAMES)})_l(0|[1-9][0-9]*)(_reverse)?")
 
 
-class _Layer:
+class _Layer(Recurrent):
     _arrays: ClassVar[tuple[str, ...]] = ARRAY_NAMES[:4]
 
     def __init__(self, stack: Stack, *, batch_first: bool, dtype: Dtype) -> None:
-        self._stack = stack
+        super().__init__(stack, dtype)
         self._batch_first = bool(batch_first)
-        self._dtype = dtype
-
-    @property
-    def input_size(self) -> int:
-        """Features of x."""
-        return self._stack.input_size
-
-    @property
-    def hidden_size(self) -> int:
-        """Units of each layer and direction."""
-        return self._stack.hidden_size
-
-    @property
-    def proj_size(self) -> int:
-        """Size of h where there is a projection, else 0."""
-        return self._stack.proj_size
 
     @property
     def num_layers(self) -> int:
@@ -57,21 +41,6 @@ class _Layer:
         """Whether x and y are (B, T, ...) rather than (T, B, ...)."""
         return self._batch_first
 
-    @property
-    def dtype(self) -> Dtype:
-        """Type in which the weights are stored."""
-        return self._dtype
-
-    @property
-    def isa(self) -> str:
-        """Instruction-set tier that runs this layer."""
-        return self._stack.isa
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of packed weights."""
-        return self._stack.nbytes
-
     def stream(self, batch_size: int = 1) -> Stream:
         """A new stream at state zero on this layer's weights; any number can share them.
 
@@ -83,16 +52,10 @@ class _Layer:
             )
         return Stream(self._stack, batch_size)
 
-    def __repr__(self) -> str:
-        options = [f"{self.input_size}", f"{self.hidden_size}"]
-        if self.num_layers > 1:
-            options.append(f"num_layers={self.num_layers}")
-        if self.proj_size:
-            options.append(f"proj_size={self.proj_size}")
-        if self.bidirectional:
-            options.append("bidirectional=True")
-        options += [f"dtype={self.dtype!r}", f"isa={self.isa!r}"]
-        return f"{type(self).__name__}({', '.join(options)})"
+    def _options(self) -> list[str]:
+        layers = [f"num_layers={self.num_layers}"] if self.num_layers > 1 else []
+        directions = ["bidirectional=True"] if self.bidirectional else []
+        return layers + super()._options() + directions
 
     @classmethod
     def _stack_from(cls, kind: str, mapping: Mapping[str, Any], prefix: str, isa: str | None) -> Stack:

@@ -1,4 +1,4 @@
-"""Names and defaults that cells and layers share."""
+"""What cells and layers share: names, options, and the properties of packed weights."""
 
 from __future__ import annotations
 
@@ -47,3 +47,48 @@ def make_stack(
     if isa is not None and not isinstance(isa, str):
         raise TypeError(f"isa: expected a string or None, got {type(isa).__name__}")
     return _core.Stack(kind, [dict(cell) for cell in cells], list(suffixes), num_directions, isa or "")
+
+
+class Recurrent:
+    """Packed weights that never change, and what can be asked of them."""
+
+    def __init__(self, stack: _core.Stack, dtype: Dtype) -> None:
+        self._stack = stack
+        self._dtype = dtype
+
+    @property
+    def input_size(self) -> int:
+        """Features of x."""
+        return self._stack.input_size
+
+    @property
+    def hidden_size(self) -> int:
+        """Units of each layer and direction."""
+        return self._stack.hidden_size
+
+    @property
+    def proj_size(self) -> int:
+        """Size of h where there is a projection, else 0."""
+        return self._stack.proj_size
+
+    @property
+    def dtype(self) -> Dtype:
+        """Type in which the weights are stored."""
+        return self._dtype
+
+    @property
+    def isa(self) -> str:
+        """Instruction-set tier that runs these weights."""
+        return self._stack.isa
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of packed weights."""
+        return self._stack.nbytes
+
+    def __repr__(self) -> str:
+        options = [f"{self.input_size}", f"{self.hidden_size}", *self._options()]
+        return f"{type(self).__name__}({', '.join(options)}, dtype={self.dtype!r}, isa={self.isa!r})"
+
+    def _options(self) -> list[str]:
+        return [f"proj_size={self.proj_size}"] if self.proj_size else []
