@@ -46,15 +46,14 @@ FUSEDCELL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) {
     // Knuth's two-sum: sum + error is exactly product + addend. It is NaN when the sum is not finite.
     const double addend_part = sum - product;
     const double error = (product - (sum - addend_part)) + (addend - addend_part);
-    if (error > 0.0 || error < 0.0) {
-        uint64_t bits;
-        memcpy(&bits, &sum, sizeof bits);
-        if ((bits & 1U) == 0) {
-            const bool away_from_zero = (error > 0.0) == (sum > 0.0);
-            bits = away_from_zero ? bits + 1 : bits - 1;
-            memcpy(&sum, &bits, sizeof bits);
-        }
-    }
+    // Without branches, which would be mispredicted half of the time.
+    const bool inexact = (error > 0.0) | (error < 0.0);
+    const bool away_from_zero = (error > 0.0) == (sum > 0.0);
+    uint64_t bits;
+    memcpy(&bits, &sum, sizeof bits);
+    const uint64_t make_odd = static_cast<uint64_t>(inexact) & ~bits;
+    bits += (make_odd & 1U) * (away_from_zero ? uint64_t{1} : ~uint64_t{0});
+    memcpy(&sum, &bits, sizeof bits);
     return static_cast<float>(sum);
 #endif
 }

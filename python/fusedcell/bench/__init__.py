@@ -1,1 +1,1 @@
-"""What ``fusedcell bench`` runs: our layers beside NumPy and other libraries, timed in turns. Not imported otherwise."""
+"""What ``fusedcell bench`` runs: our layers beside NumPy and other libraries, timed in turns."""

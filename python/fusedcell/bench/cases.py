@@ -1,4 +1,4 @@
-"""What is measured: one layer of a cell, as wide as its input, with seeded weights and inputs that differ every step."""
+"""What is measured: one layer, as wide as its input, with seeded weights and inputs that differ from step to step."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from .. import reference
-from .._weights import FloatArray
+from .._base import FloatArray
 
 GATES = {"lstm": 4, "gru": 3, "gru_reset_before": 3, "rnn": 1}
 """Cells and their gates; "gru" is PyTorch's form, "gru_reset_before" that of ONNX's default, "rnn" has tanh."""
@@ -31,7 +32,12 @@ class Case:
         """Arrays in PyTorch's layout under PyTorch's names, spread as PyTorch's initialisation spreads them."""
         rng = np.random.default_rng(self.seed)
         rows = GATES[self.cell] * self.size
-        shapes = {"weight_ih": (rows, self.size), "weight_hh": (rows, self.size), "bias_ih": (rows,), "bias_hh": (rows,)}
+        shapes = {
+            "weight_ih": (rows, self.size),
+            "weight_hh": (rows, self.size),
+            "bias_ih": (rows,),
+            "bias_hh": (rows,),
+        }
         bound = np.float32(1 / np.sqrt(self.size))
         return {f"{name}_l0": (2 * rng.random(shape, np.float32) - 1) * bound for name, shape in shapes.items()}
 
@@ -47,20 +53,20 @@ class Case:
         return [self.inputs[i % self.steps].copy() for i in range(RING)]
 
     @cached_property
-    def expected_steps(self) -> FloatArray:
+    def expected_steps(self) -> npt.NDArray[np.float64]:
         """h of the first single steps from state zero, by the specification."""
         return self._run(np.stack(self.rows[:STEPS_TO_CHECK]))
 
     @cached_property
-    def expected_sequences(self) -> FloatArray:
+    def expected_sequences(self) -> npt.NDArray[np.float64]:
         """h of every step of a sequence from state zero, and of the first steps of the same sequence right after it."""
         return self._run(np.concatenate([self.inputs, self.inputs[:STEPS_TO_CHECK]]))
 
-    def _run(self, x: FloatArray) -> FloatArray:
+    def _run(self, x: FloatArray) -> npt.NDArray[np.float64]:
         if self.cell == "lstm":
             y = reference.lstm(x, self.weights)[0]
         elif self.cell == "rnn":
             y = reference.rnn(x, self.weights)[0]
         else:
             y = reference.gru(x, self.weights, reset_after=self.cell == "gru")[0]
-        return y.astype(np.float32)
+        return y

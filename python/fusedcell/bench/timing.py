@@ -1,8 +1,8 @@
 """Interleaved timing: all variants take turns in many short rounds, so that whatever the machine does hits all alike.
 
-A variant's turn in a round is a loop of calls long enough for the clock, after a few untimed calls that bring its
-weights back into the caches, from which the others' turns have driven them. Each call gets the state that the call
-before it left, and another input. The loop itself adds some 20 ns to each call, the same for every variant.
+A variant's turn in a round is a loop of calls long enough for the clock, after untimed calls that undo what the others'
+turns did: they drove its weights from the caches, and wide vectors may have lowered the CPU's clock. Each call gets the
+state that the call before it left, and another input. The loop itself adds some 20 ns to each call, for every variant.
 """
 
 from __future__ import annotations
@@ -13,22 +13,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
+from math import ceil
 from typing import Any
 
 import numpy as np
 
-from .._weights import FloatArray
+from .._base import FloatArray
 
 Clock = Callable[[], int]
 
-LONG_CALL_NS = 10_000_000
-"""Calls from here on are not warmed up: they warm themselves up within the first fraction of the time."""
+# Weights that only the last cache holds are all back in it after four calls, or after more than ten if they nearly fill
+# it. A clock that wide vectors lowered rises again within a millisecond.
+WARM_UP_CALLS = 16
+WARM_UP_LEAST_NS = 1_000_000
+WARM_UP_MOST_NS = 20_000_000
 
 
 class Runner:
     """A thing to time: `call`, with the next of `inputs`, advances its own state; `read` makes an array of the answer.
 
-    `form` says how the work is put to the library, where there was a choice.
+    `form` says how the work is put to the library, where there was a choice. `keep` is what `call` needs and does not
+    own.
     """
 
     def __init__(
@@ -37,11 +42,13 @@ class Runner:
         inputs: Iterable[tuple[Any, ...]],
         read: Callable[[Any], FloatArray],
         form: str = "",
+        keep: object = None,
     ) -> None:
         self.call = call
         self.inputs: Iterator[tuple[Any, ...]] = cycle(inputs)
         self.read = read
         self.form = form
+        self.keep = keep
 
     def next(self) -> FloatArray:
         """Runs one call and returns its answer as an array of its own."""
@@ -52,14 +59,14 @@ class Runner:
 class Effort:
     """How long to measure: `turn_ns` a turn at least, `seconds` a variant, within the numbers of rounds."""
 
-    turn_ns: int = 60_000
-    seconds: float = 0.2
+    turn_ns: int = 250_000
+    seconds: float = 0.35
     min_rounds: int = 7
-    max_rounds: int = 301
+    max_rounds: int = 501
 
 
 FULL = Effort()
-QUICK = Effort(seconds=0.03, min_rounds=3, max_rounds=31)
+QUICK = Effort(seconds=0.06, min_rounds=3, max_rounds=31)
 
 
 @dataclass(frozen=True)
@@ -107,13 +114,14 @@ class _Turn:
 
 
 def _calibrate(runner: Runner, turn_ns: int, clock: Clock) -> _Turn:
-    runner.call(*next(runner.inputs))    # the first call may set things up
+    runner.call(*next(runner.inputs))  # the first call may set things up
     count = 1
     # The better of two tries, lest one interruption make a quick call look slow.
     while (elapsed := min(_elapsed(runner, count, clock), _elapsed(runner, count, clock))) < turn_ns:
         count *= 2
-    warm_up = 0 if elapsed >= LONG_CALL_NS * count else max(2, count // 4)
-    return _Turn(warm_up, count, elapsed * (warm_up + count) / count)
+    call_ns = elapsed / count
+    warm_up = min(max(WARM_UP_CALLS, ceil(WARM_UP_LEAST_NS / call_ns)), ceil(WARM_UP_MOST_NS / call_ns))
+    return _Turn(warm_up, count, call_ns * (warm_up + count))
 
 
 def _take(runner: Runner, turn: _Turn, clock: Clock) -> float:

@@ -5,34 +5,41 @@ from __future__ import annotations
 import importlib
 import importlib.util
 
-from .base import Peer
+from .base import Forms, Peer
 from .numpy_peer import NumPy
 
-__all__ = ["NumPy", "Peer", "load_peers"]
+__all__ = ["REQUIRED", "Forms", "NumPy", "Peer", "load_peer", "load_peers"]
 
-# What a peer needs installed, and where its adapter is.
-_ADAPTERS = {
-    "torch": (("torch",), "torch_peer", "Torch"),
-    "onnxruntime": (("onnxruntime", "onnx"), "onnxruntime_peer", "OnnxRuntime"),
-    "openvino": (("openvino",), "openvino_peer", "OpenVino"),
-    "ncnn": (("ncnn",), "ncnn_peer", "Ncnn"),
+REQUIRED = {
+    "torch": ("torch",),
+    "onnxruntime": ("onnxruntime", "onnx"),
+    "openvino": ("openvino",),
+    "ncnn": ("ncnn",),
 }
+"""The peers, and what must be installed for each."""
+
+_CLASSES = {"torch": "Torch", "onnxruntime": "OnnxRuntime", "openvino": "OpenVino", "ncnn": "Ncnn"}
+
+
+def load_peer(name: str) -> Peer:
+    """Imports the library and returns its adapter."""
+    peer: Peer = getattr(importlib.import_module(f".{name}_peer", __name__), _CLASSES[name])()
+    return peer
 
 
 def load_peers() -> tuple[list[Peer], dict[str, str]]:
     """Returns those that are installed and can be imported, and for each of the others the reason."""
     peers: list[Peer] = []
     absent: dict[str, str] = {}
-    for name, (modules, adapter, class_name) in _ADAPTERS.items():
+    for name, modules in REQUIRED.items():
         missing = [module for module in modules if importlib.util.find_spec(module) is None]
-        if missing:
-            needed = [module for module in missing if module != name]
-            absent[name] = "not installed" if name in missing else f"not measured: needs {', '.join(needed)} too"
-            continue
-        try:
-            peer: Peer = getattr(importlib.import_module(f".{adapter}", __name__), class_name)()
-        except Exception as error:    # whatever another library's import may raise
-            absent[name] = f"cannot be used: {type(error).__name__}: {error}"
+        if name in missing:
+            absent[name] = "not installed"
+        elif missing:
+            absent[name] = f"not measured, as it needs {' and '.join(missing)}"
         else:
-            peers.append(peer)
+            try:
+                peers.append(load_peer(name))
+            except Exception as error:  # whatever another library's import may raise
+                absent[name] = f"failed: {type(error).__name__}: {' '.join(str(error).split())}"
     return peers, absent

@@ -15,8 +15,12 @@ from ..timing import Effort, Runner, measure
 _CHOICE = Effort(turn_ns=200_000, seconds=0.05, min_rounds=3, max_rounds=15)
 
 
+Forms = Mapping[str, Callable[[], Runner]]
+"""Ways to put the same work to a library, each with what makes its runner."""
+
+
 class Peer(abc.ABC):
-    """A library with one adapter. Every runner starts from state zero and keeps its state to itself."""
+    """A library's adapter. Every runner starts from state zero and keeps its state to itself."""
 
     name: ClassVar[str]
     cells: ClassVar[frozenset[str]] = frozenset(GATES)
@@ -27,15 +31,23 @@ class Peer(abc.ABC):
         return nullcontext()
 
     @abc.abstractmethod
-    def make_step(self, case: Case) -> Runner:
+    def step_forms(self, case: Case) -> Forms:
         """One time step a call; the answer is h, (H,)."""
 
     @abc.abstractmethod
+    def sequence_forms(self, case: Case) -> Forms:
+        """The case's sequence a call, from the state the last call left; the answer is h of each step, (T, H)."""
+
+    def make_step(self, case: Case) -> Runner:
+        """The fastest of `step_forms`."""
+        return fastest(self.step_forms(case))
+
     def make_sequence(self, case: Case) -> Runner:
-        """The case's sequence a call, from the state after the one before; the answer is h of each step, (T, H)."""
+        """The fastest of `sequence_forms`."""
+        return fastest(self.sequence_forms(case))
 
 
-def fastest(forms: Mapping[str, Callable[[], Runner]]) -> Runner:
+def fastest(forms: Forms) -> Runner:
     """Makes the runner of the form that a short trial finds fastest, anew, so that its state is zero."""
     if len(forms) > 1:
         rounds = measure({name: make() for name, make in forms.items()}, _CHOICE)

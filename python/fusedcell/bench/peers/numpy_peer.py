@@ -1,47 +1,53 @@
-"""The baseline: what one writes in NumPy with some care: stacked weights, in-place arithmetic, nothing allocated twice."""
+"""The baseline: what one writes in NumPy with some care: few products, arithmetic in place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
-from ..._weights import FloatArray
+from ..._base import FloatArray
 from ..cases import Case
 from ..timing import Runner
-from .base import Peer, fastest
-
-# From the pre-activations of x, biases of x included, to the next h, in place.
-_Cell = Callable[[FloatArray], None]
+from .base import Forms, Peer
 
 
-def _sigmoid(x: FloatArray) -> None:
-    # Through tanh, which NumPy vectorises, and which cannot overflow.
-    x *= 0.5
-    np.tanh(x, out=x)
-    x *= 0.5
-    x += 0.5
+class NumPy(Peer):
+    """NumPy, with the matrix products of the BLAS that it was built with."""
+
+    name = "numpy"
+
+    def __init__(self) -> None:
+        self.version = np.__version__
+
+    def step_forms(self, case: Case) -> Forms:
+        """The fewest products that the formulas allow."""
+        if _is_gru(case):
+            return {"W x, R h": partial(_gru_step, case)}
+        return {"[W R] [x h]": partial(_stacked_step, case)}
+
+    def sequence_forms(self, case: Case) -> Forms:
+        """The product with x for all steps at once, then step by step."""
+        return {"W X, R h": partial(_sequence, case)}
 
 
 class _State:
-    """h of one cell, and the formulas that take it one step on."""
+    """Weights and state of one cell, and the formulas that take it one step on."""
 
     def __init__(self, case: Case) -> None:
         self.size = case.size
         self.cell = case.cell
-        arrays = case.weights
         self.h = np.zeros(case.size, np.float32)
         self.c = np.zeros(case.size, np.float32)
-        self.w_x, self.w_h = arrays["weight_ih_l0"], arrays["weight_hh_l0"]
-        self.b_x, self.b_h = arrays["bias_ih_l0"], arrays["bias_hh_l0"]
+        self.w_x, self.w_h = case.weights["weight_ih_l0"], case.weights["weight_hh_l0"]
+        self.b_x, self.b_h = case.weights["bias_ih_l0"], case.weights["bias_hh_l0"]
 
     def advance(self, gates: FloatArray) -> None:
-        """Takes the complete pre-activations, of x and h, of an LSTM or a plain cell."""
-        n = self.size
+        """Takes the pre-activations of an LSTM or a plain cell, complete."""
         if self.cell == "rnn":
             np.tanh(gates, out=self.h)
             return
+        n = self.size
         _sigmoid(gates[: 2 * n])
         np.tanh(gates[2 * n : 3 * n], out=gates[2 * n : 3 * n])
         _sigmoid(gates[3 * n :])
@@ -50,7 +56,7 @@ class _State:
         np.multiply(gates[3 * n :], np.tanh(self.c), out=self.h)
 
     def advance_gru(self, of_x: FloatArray) -> None:
-        """Takes the pre-activations of x alone, as those of h do not simply add to them."""
+        """Takes the pre-activations of x alone, as the candidate's part of h does not simply add to them."""
         n = self.size
         if self.cell == "gru":
             of_h = self.w_h @ self.h
@@ -73,57 +79,29 @@ class _State:
         self.h += candidate
 
 
-class NumPy(Peer):
-    """NumPy, with the matrix products of the BLAS that it was built with."""
-
-    name = "numpy"
-
-    def __init__(self) -> None:
-        self.version = np.__version__
-
-    def make_step(self, case: Case) -> Runner:
-        if case.cell in ("gru", "gru_reset_before"):
-            return Runner(_gru_step(_State(case)), [(row,) for row in case.rows], np.copy)
-        return fastest({"[W R] [x h]": partial(_stacked, case), "W x + R h": partial(_separate, case)})
-
-    def make_sequence(self, case: Case) -> Runner:
-        state = _State(case)
-        gru = case.cell in ("gru", "gru_reset_before")
-        bias = state.b_x if gru else state.b_x + state.b_h
-        advance = state.advance_gru if gru else state.advance
-        w_x = state.w_x.T
-
-        def run(x: FloatArray) -> FloatArray:
-            y = np.empty((len(x), state.size), np.float32)
-            of_x = x @ w_x
-            of_x += bias
-            for row, h in zip(of_x, y, strict=True):
-                if not gru:
-                    row += state.w_h @ state.h
-                advance(row)
-                h[:] = state.h
-            return y
-
-        return Runner(run, [(case.inputs,)], np.copy)
+def _is_gru(case: Case) -> bool:
+    return case.cell in ("gru", "gru_reset_before")
 
 
-def _gru_step(state: _State) -> Callable[[FloatArray], FloatArray]:
-    def step(x: FloatArray) -> FloatArray:
-        of_x = state.w_x @ x
-        of_x += state.b_x
-        state.advance_gru(of_x)
-        return state.h
-
-    return step
+def _sigmoid(x: FloatArray) -> None:
+    # Through tanh, which NumPy vectorises, and which cannot overflow.
+    x *= 0.5
+    np.tanh(x, out=x)
+    x *= 0.5
+    x += 0.5
 
 
-def _separate(case: Case) -> Runner:
+def _stacked_step(case: Case) -> Runner:
     state = _State(case)
+    n = case.size
+    weights = np.concatenate([state.w_x, state.w_h], axis=1)
     bias = state.b_x + state.b_h
+    x_and_h = np.zeros(2 * n, np.float32)
+    state.h = x_and_h[n:]
 
     def step(x: FloatArray) -> FloatArray:
-        gates = state.w_x @ x
-        gates += state.w_h @ state.h
+        x_and_h[:n] = x
+        gates = weights @ x_and_h
         gates += bias
         state.advance(gates)
         return state.h
@@ -131,20 +109,35 @@ def _separate(case: Case) -> Runner:
     return Runner(step, [(row,) for row in case.rows], np.copy)
 
 
-def _stacked(case: Case) -> Runner:
+def _gru_step(case: Case) -> Runner:
     state = _State(case)
-    n = case.size
-    weights = np.concatenate([state.w_x, state.w_h], axis=1)
-    bias = state.b_x + state.b_h
-    x_and_h = np.zeros(2 * n, np.float32)
-    state.h = x_and_h[n:]
-    gates = np.empty(len(weights), np.float32)
 
     def step(x: FloatArray) -> FloatArray:
-        x_and_h[:n] = x
-        np.matmul(weights, x_and_h, out=gates)
-        gates.__iadd__(bias)
-        state.advance(gates)
+        of_x = state.w_x @ x
+        of_x += state.b_x
+        state.advance_gru(of_x)
         return state.h
 
     return Runner(step, [(row,) for row in case.rows], np.copy)
+
+
+def _sequence(case: Case) -> Runner:
+    state = _State(case)
+    gru = _is_gru(case)
+    bias = state.b_x if gru else state.b_x + state.b_h
+    w_x = state.w_x.T
+
+    def run(x: FloatArray) -> FloatArray:
+        y = np.empty((len(x), state.size), np.float32)
+        of_x = x @ w_x
+        of_x += bias
+        for row, h in zip(of_x, y, strict=True):
+            if gru:
+                state.advance_gru(row)
+            else:
+                row += state.w_h @ state.h
+                state.advance(row)
+            h[:] = state.h
+        return y
+
+    return Runner(run, [(case.inputs,)], np.copy)

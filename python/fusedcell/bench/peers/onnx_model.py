@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._weights import FloatArray
+from ..._base import FloatArray
 from ..cases import GATES, Case
 
 # Blocks of PyTorch's order i f g o or r z n that make ONNX's i o f c or z r h.

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..._weights import FloatArray
+from ..._base import FloatArray
 from ..cases import Case
 from ..timing import Runner
-from .base import Peer, fastest
+from .base import Forms, Peer
 from .onnx_model import make_model
 
 
@@ -24,14 +24,16 @@ class OnnxRuntime(Peer):
         self._ort: Any = importlib.import_module("onnxruntime")
         self.version = str(self._ort.__version__)
 
-    def make_step(self, case: Case) -> Runner:
-        return self._fastest(case, [row[None] for row in case.rows])
+    def step_forms(self, case: Case) -> Forms:
+        """A model for one step, its states fed back."""
+        return self._forms(case, [row[None] for row in case.rows])
 
-    def make_sequence(self, case: Case) -> Runner:
+    def sequence_forms(self, case: Case) -> Forms:
+        """A model for so many steps."""
         # Twice, as bound memory alternates two buffers of states.
-        return self._fastest(case, [case.inputs, case.inputs])
+        return self._forms(case, [case.inputs, case.inputs])
 
-    def _fastest(self, case: Case, blocks: list[FloatArray]) -> Runner:
+    def _forms(self, case: Case, blocks: list[FloatArray]) -> Forms:
         options = self._ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -39,7 +41,10 @@ class OnnxRuntime(Peer):
         options.log_severity_level = 3
         model = make_model(case, len(blocks[0]))
         session = self._ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        return fastest({"run": partial(_plain, session, case, blocks), "IOBinding": partial(self._bound, session, case, blocks)})
+        return {
+            "run": partial(_plain, session, case, blocks),
+            "IOBinding": partial(self._bound, session, case, blocks),
+        }
 
     def _bound(self, session: Any, case: Case, blocks: list[FloatArray]) -> Runner:
         states = ["h", "c"] if case.cell == "lstm" else ["h"]
@@ -50,11 +55,12 @@ class OnnxRuntime(Peer):
         steps = len(blocks[0])
         y = value(np.zeros((steps, 1, 1, case.size), np.float32))
         buffers = [[value(np.zeros((1, 1, case.size), np.float32)) for _ in states] for _ in range(2)]
+        inputs = [value(block[:, None].copy()) for block in blocks]
         bindings = []
         # One binding a block, so that nothing is copied or bound anew between calls.
-        for i, block in enumerate(blocks):
+        for i, x in enumerate(inputs):
             binding = session.io_binding()
-            binding.bind_ortvalue_input("X", value(block[:, None].copy()))
+            binding.bind_ortvalue_input("X", x)
             binding.bind_ortvalue_output("Y", y)
             for name, before, after in zip(states, buffers[i % 2], buffers[(i + 1) % 2], strict=True):
                 binding.bind_ortvalue_input(name, before)
@@ -62,9 +68,10 @@ class OnnxRuntime(Peer):
             bindings.append((binding,))
 
         def read(_: None) -> FloatArray:
-            return _without_unit_axes(y.numpy(), steps).copy()
+            return np.copy(_without_unit_axes(y.numpy(), steps))
 
-        return Runner(session.run_with_iobinding, bindings, read)
+        # A binding does not keep the values bound to it alive.
+        return Runner(session.run_with_iobinding, bindings, read, keep=(inputs, buffers, y))
 
 
 def _plain(session: Any, case: Case, blocks: list[FloatArray]) -> Runner:
@@ -72,17 +79,16 @@ def _plain(session: Any, case: Case, blocks: list[FloatArray]) -> Runner:
     names = ["Y", *(f"{name}_n" for name in states)]
     feed = {name: np.zeros((1, 1, case.size), np.float32) for name in states}
 
-    def run(x: FloatArray) -> FloatArray:
+    def run(x: FloatArray) -> Any:
         feed["X"] = x
         y, *after = session.run(names, feed)
         feed.update(zip(states, after, strict=True))
-        array: FloatArray = y
-        return array
+        return y
 
     steps = len(blocks[0])
     return Runner(run, [(block[:, None].copy(),) for block in blocks], lambda y: _without_unit_axes(y, steps))
 
 
 def _without_unit_axes(y: FloatArray, steps: int) -> FloatArray:
-    h = y.reshape(steps, -1)
-    return h[0] if steps == 1 else h
+    h: FloatArray = y.reshape(steps, -1)
+    return h.reshape(-1) if steps == 1 else h

@@ -8,10 +8,10 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
-from ..._weights import FloatArray
+from ..._base import FloatArray
 from ..cases import Case
 from ..timing import Runner
-from .base import Peer, fastest
+from .base import Forms, Peer
 
 _CLASSES = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
 
@@ -27,19 +27,20 @@ class Torch(Peer):
         self.version = str(self._torch.__version__)
 
     def context(self) -> AbstractContextManager[object]:
+        """One thread, inference mode."""
         return self._one_thread_without_gradients()
 
-    def make_step(self, case: Case) -> Runner:
+    def step_forms(self, case: Case) -> Forms:
+        """The layer with T = 1, or the cell."""
         name = _CLASSES[case.cell]
-        return fastest(
-            {
-                f"nn.{name}": partial(self._layer, case, [row[None] for row in case.rows]),
-                f"nn.{name}Cell": partial(self._cell, case),
-            }
-        )
+        return {
+            f"nn.{name}": partial(self._layer, case, [row[None] for row in case.rows]),
+            f"nn.{name}Cell": partial(self._cell, case),
+        }
 
-    def make_sequence(self, case: Case) -> Runner:
-        return fastest({f"nn.{_CLASSES[case.cell]}": partial(self._layer, case, [case.inputs])})
+    def sequence_forms(self, case: Case) -> Forms:
+        """The layer."""
+        return {f"nn.{_CLASSES[case.cell]}": partial(self._layer, case, [case.inputs])}
 
     @contextmanager
     def _one_thread_without_gradients(self) -> Iterator[None]:
@@ -66,16 +67,16 @@ class Torch(Peer):
             y, state = module(x, state)
             return y
 
-        single = blocks[0].shape[0] == 1 and len(blocks) > 1
+        single = len(blocks[0]) == 1
 
         def read(y: Any) -> FloatArray:
-            array: FloatArray = y.numpy().copy()
-            return array[0] if single else array
+            return _to_numpy(y[0] if single else y)
 
         return Runner(run, [(self._torch.from_numpy(block),) for block in blocks], read)
 
     def _cell(self, case: Case) -> Runner:
         module = self._module(case, "Cell")
+        lstm = case.cell == "lstm"
         state: Any = None
 
         def step(x: Any) -> Any:
@@ -83,7 +84,6 @@ class Torch(Peer):
             state = module(x, state)
             return state[0] if lstm else state
 
-        lstm = case.cell == "lstm"
         return Runner(step, [(self._torch.from_numpy(row),) for row in case.rows], _to_numpy)
 
 

@@ -1,0 +1,122 @@
+"""ncnn: a net of one layer with its states as blobs, loaded from files as any ncnn model is."""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..._base import FloatArray
+from ..cases import GATES, Case
+from ..timing import Runner
+from .base import Forms, Peer
+
+_LAYERS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
+# Blocks of PyTorch's order i f g o or r z n that make ncnn's I F O G or R U N.
+_ORDER = {"lstm": (0, 1, 3, 2), "gru": (0, 1, 2), "rnn": (0,)}
+
+
+class Ncnn(Peer):
+    """ncnn on one thread, with storage and arithmetic held to float32."""
+
+    name = "ncnn"
+    cells = frozenset(_LAYERS)
+
+    def __init__(self) -> None:
+        self._ncnn: Any = importlib.import_module("ncnn")
+        self.version = str(self._ncnn.__version__)
+
+    def step_forms(self, case: Case) -> Forms:
+        """An extractor a step, its states fed back."""
+        return self._forms(case, [row[None] for row in case.rows])
+
+    def sequence_forms(self, case: Case) -> Forms:
+        """An extractor a sequence."""
+        return self._forms(case, [case.inputs])
+
+    def _forms(self, case: Case, blocks: list[FloatArray]) -> Forms:
+        return {"Extractor": partial(self._runner, self._load(case), case, blocks)}
+
+    def _load(self, case: Case) -> Any:
+        states = _states(case)
+        blobs = ["x", *states, "y", *(f"{name}_n" for name in states)]
+        inputs = "".join(f"Input {name} 0 1 {name}\n" for name in ("x", *states))
+        count = 1 + len(states)
+        parameters = (
+            f"7767517\n{count + 1} {2 * count}\n{inputs}"
+            f"{_LAYERS[case.cell]} cell {count} {count} {' '.join(blobs)} "
+            f"0={case.size} 1={GATES[case.cell] * case.size**2} 2=0\n"
+        )
+        net = self._ncnn.Net()
+        options = net.opt
+        options.num_threads = 1
+        options.use_vulkan_compute = False
+        for name in dir(options):
+            if name.startswith(("use_fp16_", "use_bf16_")):
+                setattr(options, name, False)
+        net.opt = options
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder)
+            (path / "model.param").write_text(parameters, encoding="ascii")
+            (path / "model.bin").write_bytes(_weights(case))
+            for load, name in ((net.load_param, "model.param"), (net.load_model, "model.bin")):
+                if load(str(path / name)) != 0:
+                    raise RuntimeError(f"ncnn does not load {name}")
+        return net
+
+    def _runner(self, net: Any, case: Case, blocks: list[FloatArray]) -> Runner:
+        mat = self._ncnn.Mat
+        names = [(name, f"{name}_n") for name in _states(case)]
+        # A Mat made of an array is a view of it and does not keep it alive, so the clone is what lasts.
+        zeros = np.zeros((1, case.size), np.float32)
+        state = {name: mat(zeros).clone() for name, _ in names}
+        single = len(blocks[0]) == 1
+
+        def run(x: Any) -> Any:
+            extractor = net.create_extractor()
+            extractor.input("x", x)
+            for name, _ in names:
+                extractor.input(name, state[name])
+            # For one step the new h is all that is asked for, and it is the answer.
+            y = None if single else _extract(extractor, "y")
+            for name, after in names:
+                state[name] = _extract(extractor, after)
+            return state["h"] if single else y
+
+        def read(answer: Any) -> FloatArray:
+            array: FloatArray = np.array(answer)
+            return array.reshape(-1) if single else array
+
+        return Runner(run, [(mat(block).clone(),) for block in blocks], read)
+
+
+def _states(case: Case) -> tuple[str, ...]:
+    return ("h", "c") if case.cell == "lstm" else ("h",)
+
+
+def _extract(extractor: Any, name: str) -> Any:
+    status, answer = extractor.extract(name)
+    if status != 0:
+        raise RuntimeError(f"ncnn cannot compute {name}: status {status}")
+    return answer
+
+
+def _weights(case: Case) -> bytes:
+    """The layer's model file: weights of x, biases, weights of h, each after a zero that says raw float32."""
+    size = case.size
+
+    def reordered(name: str) -> FloatArray:
+        array = case.weights[name]
+        return array.reshape(GATES[case.cell], size, *array.shape[1:])[list(_ORDER[case.cell])].reshape(array.shape)
+
+    of_x, of_h = reordered("bias_ih_l0"), reordered("bias_hh_l0")
+    bias = of_x + of_h
+    if case.cell == "gru":
+        # The candidate keeps its two biases apart.
+        bias = np.concatenate([bias[: 2 * size], of_x[2 * size :], of_h[2 * size :]])
+    arrays = (reordered("weight_ih_l0"), bias, reordered("weight_hh_l0"))
+    return b"".join(np.zeros(1, "<u4").tobytes() + np.ascontiguousarray(array, "<f4").tobytes() for array in arrays)
