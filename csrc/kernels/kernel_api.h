@@ -49,7 +49,9 @@ struct CellRow {
 
 template <class Row>
 struct MatrixKernel {
-    void (*run)(const PackedMatrix& weights, const Row* rows, ptrdiff_t num_rows);
+    // `backward` takes the blocks from the last to the first. Blocks are independent outputs, so it changes no bit; a
+    // caller that alternates finds the end of the last pass still in cache when the matrix is larger than that.
+    void (*run)(const PackedMatrix& weights, const Row* rows, ptrdiff_t num_rows, bool backward);
     int gates;
     int panels_per_block;
     bool has_initial_accumulators;

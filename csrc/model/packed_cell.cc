@@ -151,7 +151,10 @@ void PackedCell::run(const CellRun& run, Workspace& workspace) const {
     for (; chunk.first < run.steps; chunk.first += chunk.steps) {
         chunk.steps = std::min(chunk.steps, run.steps - chunk.first);
         project_inputs(run, chunk, workspace);
-        for (std::ptrdiff_t s = 0; s < chunk.steps; ++s) step(run, chunk, chunk.first + s, workspace);
+        for (std::ptrdiff_t s = 0; s < chunk.steps; ++s) {
+            step(run, chunk, chunk.first + s, workspace);
+            workspace.backward = !workspace.backward;
+        }
     }
 
     const std::size_t output_bytes = static_cast<std::size_t>(output_size) * sizeof(float);
@@ -171,7 +174,8 @@ void PackedCell::project_inputs(const CellRun& run, const Chunk& chunk, Workspac
             *row++ = {run.x.row(time_of(run, b, chunk.first + s), b), projection};
         }
     }
-    kernels_->linear_f32.run(input_, workspace.linear_rows.data(), row - workspace.linear_rows.data());
+    kernels_->linear_f32.run(input_, workspace.linear_rows.data(), row - workspace.linear_rows.data(),
+                             workspace.backward);
 }
 
 void PackedCell::step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t step, Workspace& workspace) const {
@@ -198,21 +202,22 @@ void PackedCell::step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t ste
         *row++ = cell;
         workspace.previous_h[b] = y;
     }
-    run_cells(workspace.cell_rows.data(), row - workspace.cell_rows.data());
+    run_cells(workspace.cell_rows.data(), row - workspace.cell_rows.data(), workspace.backward);
     if (projected) {
-        kernels_->linear_f32.run(output_, workspace.linear_rows.data(), output_row - workspace.linear_rows.data());
+        kernels_->linear_f32.run(output_, workspace.linear_rows.data(), output_row - workspace.linear_rows.data(),
+                                 workspace.backward);
     }
 }
 
-void PackedCell::run_cells(const CellRow* rows, std::ptrdiff_t num_rows) const {
+void PackedCell::run_cells(const CellRow* rows, std::ptrdiff_t num_rows, bool backward) const {
     switch (geometry_.kind) {
-        case CellKind::kRnnTanh: kernels_->rnn_tanh_f32.run(recurrent_, rows, num_rows); break;
-        case CellKind::kRnnRelu: kernels_->rnn_relu_f32.run(recurrent_, rows, num_rows); break;
-        case CellKind::kLstm: kernels_->lstm_f32.run(recurrent_, rows, num_rows); break;
-        case CellKind::kGruResetAfter: kernels_->gru_reset_after_f32.run(recurrent_, rows, num_rows); break;
+        case CellKind::kRnnTanh: kernels_->rnn_tanh_f32.run(recurrent_, rows, num_rows, backward); break;
+        case CellKind::kRnnRelu: kernels_->rnn_relu_f32.run(recurrent_, rows, num_rows, backward); break;
+        case CellKind::kLstm: kernels_->lstm_f32.run(recurrent_, rows, num_rows, backward); break;
+        case CellKind::kGruResetAfter: kernels_->gru_reset_after_f32.run(recurrent_, rows, num_rows, backward); break;
         case CellKind::kGruResetBefore:
-            kernels_->gru_reset_before_gates_f32.run(recurrent_, rows, num_rows);
-            kernels_->gru_reset_before_candidate_f32.run(candidate_, rows, num_rows);
+            kernels_->gru_reset_before_gates_f32.run(recurrent_, rows, num_rows, backward);
+            kernels_->gru_reset_before_candidate_f32.run(candidate_, rows, num_rows, backward);
             break;
     }
 }

@@ -20,6 +20,7 @@ struct Workspace {
     std::vector<CellRow> cell_rows;
     std::vector<const float*> previous_h;
     std::vector<float> between_layers[2];
+    bool backward = false;    // the way through the packed weights; it alternates from step to step
 };
 
 // Shapes: T steps, B batch rows, I inputs, H = hidden_size, P = output_size.
@@ -54,7 +55,7 @@ private:
     std::ptrdiff_t chunk_steps(std::ptrdiff_t steps, std::ptrdiff_t batch) const;
     void project_inputs(const CellRun& run, const Chunk& chunk, Workspace& workspace) const;
     void step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t step, Workspace& workspace) const;
-    void run_cells(const CellRow* rows, std::ptrdiff_t num_rows) const;
+    void run_cells(const CellRow* rows, std::ptrdiff_t num_rows, bool backward) const;
 
     const KernelTable* kernels_;
     Geometry geometry_;

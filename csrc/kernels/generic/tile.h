@@ -125,27 +125,29 @@ FUSEDCELL_INLINE void Block(const PackedMatrix& matrix, const typename Kernel::R
     LastRows<Kernel, kPanels, kTileRows - 1>(matrix, rows + r, num_rows - r, panel, block, weights, kStride);
 }
 
+// The block that starts at `panel`, with the `panels` that are left from there, or kPanels of them.
 template <class Kernel, int kPanels>
-FUSEDCELL_INLINE void LastBlock(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
-                                ptrdiff_t panel, const float* block, ptrdiff_t panels) {
-    if (panels == kPanels) {
+FUSEDCELL_INLINE void AnyBlock(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
+                               ptrdiff_t panel, const float* block, ptrdiff_t panels) {
+    if (panels >= kPanels) {
         Block<Kernel, kPanels>(matrix, rows, num_rows, panel, block);
     } else if constexpr (kPanels > 1) {
-        LastBlock<Kernel, kPanels - 1>(matrix, rows, num_rows, panel, block, panels);
+        AnyBlock<Kernel, kPanels - 1>(matrix, rows, num_rows, panel, block, panels);
     }
 }
 
 template <class Kernel>
-void Run(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows) {
+void Run(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows, bool backward) {
     constexpr int kPanels = kPanelsPerBlock<Kernel>;
     const ptrdiff_t vectors_per_panel = (matrix.depth + (Kernel::kHasInitialAccumulators ? 1 : 0)) * Kernel::kGates;
-    const float* block = matrix.data;
-    ptrdiff_t panel = 0;
-    for (; panel + kPanels <= matrix.panels; panel += kPanels) {
-        Block<Kernel, kPanels>(matrix, rows, num_rows, panel, block);
-        block += kPanels * vectors_per_panel * kLanes;
+    const ptrdiff_t block_floats = kPanels * vectors_per_panel * kLanes;
+    const ptrdiff_t blocks = (matrix.panels + kPanels - 1) / kPanels;
+    ptrdiff_t i = backward ? blocks - 1 : 0;
+    const ptrdiff_t next = backward ? -1 : 1;
+    for (ptrdiff_t left = blocks; left > 0; --left, i += next) {
+        AnyBlock<Kernel, kPanels>(matrix, rows, num_rows, i * kPanels, matrix.data + i * block_floats,
+                                  matrix.panels - i * kPanels);
     }
-    LastBlock<Kernel, kPanels>(matrix, rows, num_rows, panel, block, matrix.panels - panel);
 }
 
 FUSEDCELL_INLINE F32 LoadUnits(const float* p, ptrdiff_t units) {
