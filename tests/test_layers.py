@@ -128,6 +128,7 @@ def test_a_prefix_selects_one_module_of_a_model() -> None:
 @every_kind
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 def test_the_same_as_pytorch(kind: Kind, directions: int, bias: bool, isa: str) -> None:
     torch = pytest.importorskip("torch")
     if kind.name == "gru_reset_before":
