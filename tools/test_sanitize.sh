@@ -3,7 +3,6 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=$PWD/.venv/bin/python
-"$python" -m pip --quiet --disable-pip-version-check install 'pybind11>=3.0'
 pybind11_DIR=$("$python" -m pybind11 --cmakedir)
 export pybind11_DIR Python_ROOT_DIR=$PWD/.venv
 

@@ -22,7 +22,7 @@ from .run import KINDS, Result, measure_case
 from .tiers import Tier
 from .timing import FULL, QUICK
 
-DEFAULT_CELLS = ["lstm", "gru", "rnn"]
+DEFAULT_CELLS = ["lstm", "gru", "gru_reset_before", "rnn"]
 DEFAULT_SIZES = [16, 32, 64, 128, 256, 512, 1024]
 LARGEST_SIZE = 8192
 MOST_STEPS = 100_000
