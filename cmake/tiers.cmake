@@ -20,7 +20,7 @@ if(fusedcell_processor MATCHES "^(x86_64|amd64)$")
     fusedcell_add_tier(avx2 /arch:AVX2)
     fusedcell_add_tier(avx512 /arch:AVX512)
   else()
-    fusedcell_add_tier(avx2 -mavx2 -mfma)
+    fusedcell_add_tier(avx2 -mavx2 -mfma -mf16c)
     fusedcell_add_tier(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma)
     if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
       # GCC's own AVX-512 header trips its own warning (GCC bug 105593).

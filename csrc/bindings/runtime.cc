@@ -35,13 +35,24 @@ std::vector<std::string> isas() {
     return names;
 }
 
-std::vector<std::string> kernels() {
+std::vector<std::string> weight_types() {
     return {
-#define FUSEDCELL_MATRIX_KERNEL(name, Operation, Row) #name,
+#define FUSEDCELL_WEIGHT_TYPE(name, Weights) #name,
+#include "kernels/weight_types.inc"
+    };
+}
+
+std::vector<std::string> kernels() {
+    std::vector<std::string> names = {
 #define FUSEDCELL_MAP_KERNEL(name, Function) #name,
 #define FUSEDCELL_READ_KERNEL(name) #name,
 #include "kernels/kernels.inc"
     };
+    for (const std::string& type : weight_types()) {
+#define FUSEDCELL_MATRIX_KERNEL(name, Operation, Row) names.push_back(#name "_" + type);
+#include "kernels/kernels.inc"
+    }
+    return names;
 }
 
 py::object map(const std::string& kernel, py::handle x, const std::string& isa) {
@@ -63,14 +74,15 @@ double read_seconds(std::ptrdiff_t nbytes, int repeats, const std::string& isa) 
     if (repeats < 1) throw py::value_error("repeats: expected at least 1, got " + std::to_string(repeats));
     const KernelTable& table = select_tier(isa);
     const std::ptrdiff_t size = nbytes / static_cast<std::ptrdiff_t>(sizeof(float));
-    const AlignedBuffer buffer(static_cast<std::size_t>(size));
-    volatile float sink = table.read_f32(buffer.data(), size);
+    const AlignedBuffer buffer(static_cast<std::size_t>(size) * sizeof(float));
+    const auto* data = reinterpret_cast<const float*>(buffer.data());
+    volatile float sink = table.read(data, size);
     double best = std::numeric_limits<double>::infinity();
     for (int i = 0; i < repeats; ++i) {
         // Small buffers are read many times over, so that the clock's own resolution does not count.
         const std::ptrdiff_t passes = 1 + (std::ptrdiff_t{1} << 18) / nbytes;
         const auto begin = std::chrono::steady_clock::now();
-        for (std::ptrdiff_t pass = 0; pass < passes; ++pass) sink = table.read_f32(buffer.data(), size);
+        for (std::ptrdiff_t pass = 0; pass < passes; ++pass) sink = table.read(data, size);
         const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
         best = std::min(best, elapsed.count() / static_cast<double>(passes));
     }
@@ -85,12 +97,13 @@ void bind_runtime(py::module_& module) {
     module.def("compiled_isas", &compiled_tiers, "Tiers that this build contains, best first.");
     module.def("cpu_features", &cpu_feature_names, "Features of this CPU that the operating system lets it use.");
     module.def("compiler", &compiler_name, "Compiler that built this module.");
+    module.def("weight_types", &weight_types, "Types in which weights can be stored.");
     module.def("kernels", &kernels, "Names of all kernels that every tier has.");
     module.def(
         "resolve_isa", [](const std::string& isa) { return std::string(select_tier(isa).isa); }, py::arg("isa") = "",
         "The tier that a layer made now would use.");
     module.def("map", &map, py::arg("kernel"), py::arg("x"), py::arg("isa") = "",
-               "Applies an activation kernel, such as 'tanh_f32', to every element.");
+               "Applies an activation kernel, such as 'tanh', to every element.");
     module.def("read_seconds", &read_seconds, py::arg("nbytes"), py::arg("repeats"), py::arg("isa") = "",
                py::call_guard<py::gil_scoped_release>(),
                "Least seconds that one thread took to read a buffer of so many bytes that it had just read.");

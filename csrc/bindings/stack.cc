@@ -44,6 +44,33 @@ FloatArray required_array(const py::dict& arrays, const char* key, const std::st
     return *std::move(array);
 }
 
+WeightType weight_type_from_name(const std::string& name) {
+#define FUSEDCELL_WEIGHT_TYPE(type, Weights) \
+    if (name == #type) return WeightType::type;
+#include "kernels/weight_types.inc"
+    throw py::value_error("dtype: there is no weight type '" + name + "'");
+}
+
+std::string weight_type_name(WeightType type) {
+    switch (type) {
+#define FUSEDCELL_WEIGHT_TYPE(name, Weights) \
+    case WeightType::name: return #name;
+#include "kernels/weight_types.inc"
+    }
+    return "";
+}
+
+void check_range(const FloatArray& array, WeightType type) {
+    const std::ptrdiff_t size = array.dim(0) * array.dim(1);
+    for (std::ptrdiff_t i = 0; i < size; ++i) {
+        if (!fits(type, array.data()[i])) {
+            throw py::value_error(array.name() + ": expected weights that " + weight_type_name(type) +
+                                  " can hold, got " + std::to_string(array.data()[i]) + " at index (" +
+                                  std::to_string(i / array.dim(1)) + ", " + std::to_string(i % array.dim(1)) + ")");
+        }
+    }
+}
+
 // The arrays of one layer and direction, kept alive and in float32 until they are packed.
 struct CellArrays {
     FloatArray weight_ih, weight_hh;
@@ -104,7 +131,7 @@ void check_shapes(const Geometry& geometry, std::ptrdiff_t input_size, const Cel
 
 std::shared_ptr<Stack> make_stack(const std::string& kind_name, const py::list& cells,
                                   const std::vector<std::string>& suffixes, std::ptrdiff_t num_directions,
-                                  const std::string& isa) {
+                                  const std::string& dtype, const std::string& isa) {
     if (num_directions != 1 && num_directions != 2) throw py::value_error("num_directions: expected 1 or 2");
     if (cells.empty() || cells.size() != suffixes.size() ||
         cells.size() % static_cast<std::size_t>(num_directions) != 0) {
@@ -112,6 +139,7 @@ std::shared_ptr<Stack> make_stack(const std::string& kind_name, const py::list& 
     }
     const KernelTable& kernels = select_tier(isa);
     const CellKind kind = kind_from_name(kind_name);
+    const WeightType type = weight_type_from_name(dtype);
     std::vector<CellArrays> arrays;
     std::vector<CellWeights> weights;
     arrays.reserve(cells.size());
@@ -122,9 +150,12 @@ std::shared_ptr<Stack> make_stack(const std::string& kind_name, const py::list& 
     for (std::size_t i = 0; i < arrays.size(); ++i) {
         const std::ptrdiff_t layer = static_cast<std::ptrdiff_t>(i) / num_directions;
         check_shapes(geometry, geometry.layer_input_size(layer), arrays[i], suffixes[i]);
+        check_range(arrays[i].weight_ih, type);
+        check_range(arrays[i].weight_hh, type);
+        if (arrays[i].weight_hr) check_range(*arrays[i].weight_hr, type);
         weights.push_back(arrays[i].view());
     }
-    return std::make_shared<Stack>(geometry, weights, kernels);
+    return std::make_shared<Stack>(geometry, weights, type, kernels);
 }
 
 // Copies a given state into a new array of shape `shape`, or makes zeros. `also` is another accepted shape.
@@ -239,7 +270,7 @@ py::tuple step(const Stack& stack, py::handle x_value, py::handle h_value, py::h
 void bind_stack(py::module_& module) {
     py::class_<Stack, std::shared_ptr<Stack>>(module, "Stack", py::is_final())
         .def(py::init(&make_stack), py::arg("kind"), py::arg("cells"), py::arg("suffixes"),
-             py::arg("num_directions") = 1, py::arg("isa") = "")
+             py::arg("num_directions") = 1, py::arg("dtype") = "float32", py::arg("isa") = "")
         .def("run", &run, py::arg("x"), py::arg("h_0") = py::none(), py::arg("c_0") = py::none(),
              py::arg("lengths") = py::none(), py::arg("batch_first") = false)
         .def("step", &step, py::arg("x"), py::arg("h") = py::none(), py::arg("c") = py::none())
@@ -248,6 +279,13 @@ void bind_stack(py::module_& module) {
         .def_property_readonly("proj_size", [](const Stack& s) { return s.geometry().proj_size; })
         .def_property_readonly("num_layers", [](const Stack& s) { return s.geometry().num_layers; })
         .def_property_readonly("num_directions", [](const Stack& s) { return s.geometry().num_directions; })
+        .def(
+            "astype",
+            [](const Stack& s, const std::string& dtype) {
+                return std::make_shared<Stack>(s.astype(weight_type_from_name(dtype)));
+            },
+            py::arg("dtype"))
+        .def_property_readonly("dtype", [](const Stack& s) { return weight_type_name(s.type()); })
         .def_property_readonly("nbytes", &Stack::nbytes)
         .def_property_readonly("isa", [](const Stack& s) { return std::string(s.kernels().isa); });
 }

@@ -10,22 +10,29 @@
 //
 // Vector lanes are output units and never slices of k, so the vector width cannot change the order.
 //
-// Weight layout. A packed matrix is one linear stream of vectors of `lanes` floats. A panel is `gates` vectors that
-// belong to the same `lanes` units; the panels of a block are interleaved for each k, so that a step reads the
-// stream from its first byte to its last:
+// Weight layout. A packed matrix is one linear stream. A panel is `gates` vectors that belong to the same `lanes`
+// units; the panels of a block are interleaved for each k, so that a step reads the stream from its first byte to its
+// last:
 //
 //     block 0: [initial accumulators, if the kernel has any][k = 0: panel 0 gate 0, gate 1, ..., panel 1 gate 0, ...][k
 //     = 1: ...]... block 1: ...
 //
-// The last block holds the panels that are left. Units past `columns` are zero and are never stored.
+// The last block holds the panels that are left. Units past `columns` are zero and are never stored. Initial
+// accumulators are float; weights are of the matrix's own type, which is widened to float exactly before it is
+// multiplied.
 #pragma once
 
 #include <stddef.h>
 
 namespace fusedcell {
 
+enum class WeightType {
+#define FUSEDCELL_WEIGHT_TYPE(name, Weights) name,
+#include "kernels/weight_types.inc"
+};
+
 struct PackedMatrix {
-    const float* data;    // 64-byte aligned
+    const void* data;    // 64-byte aligned
     ptrdiff_t panels;
     ptrdiff_t depth;      // number of inputs k
     ptrdiff_t columns;    // outputs that are stored; the last panel may be partial
@@ -60,11 +67,18 @@ struct MatrixKernel {
 using MapKernel = void (*)(const float* x, float* y, ptrdiff_t size);
 using ReadKernel = float (*)(const float* data, ptrdiff_t size);
 
+// The kernels for weights of one type.
+struct WeightKernels {
+#define FUSEDCELL_MATRIX_KERNEL(name, Operation, Row) MatrixKernel<Row> name;
+#include "kernels/kernels.inc"
+};
+
 // All kernels of one instruction-set tier.
 struct KernelTable {
     const char* isa;
     int lanes;
-#define FUSEDCELL_MATRIX_KERNEL(name, Operation, Row) MatrixKernel<Row> name;
+#define FUSEDCELL_WEIGHT_TYPE(name, Weights) WeightKernels name;
+#include "kernels/weight_types.inc"
 #define FUSEDCELL_MAP_KERNEL(name, Function) MapKernel name;
 #define FUSEDCELL_READ_KERNEL(name) ReadKernel name;
 #include "kernels/kernels.inc"

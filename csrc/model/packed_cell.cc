@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "pack/pack.h"
-
 namespace fusedcell {
 namespace {
 
@@ -16,6 +14,15 @@ constexpr int kGateN = 2;
 
 float at_or_zero(const float* values, std::ptrdiff_t index) { return values == nullptr ? 0.0F : values[index]; }
 
+const WeightKernels& kernels_for(const KernelTable& table, WeightType type) {
+    switch (type) {
+#define FUSEDCELL_WEIGHT_TYPE(name, Weights) \
+    case WeightType::name: return table.name;
+#include "kernels/weight_types.inc"
+    }
+    return table.float32;
+}
+
 template <class T>
 void grow(std::vector<T>& values, std::ptrdiff_t size) {
     if (values.size() < static_cast<std::size_t>(size)) values.resize(static_cast<std::size_t>(size));
@@ -23,13 +30,13 @@ void grow(std::vector<T>& values, std::ptrdiff_t size) {
 
 }    // namespace
 
-PackedCell::PackedCell(const Geometry& geometry, std::ptrdiff_t input_size, const CellWeights& weights,
-                       const KernelTable& kernels)
-    : kernels_(&kernels), geometry_(geometry) {
+PackedCell::PackedCell(const Geometry& geometry, std::ptrdiff_t input_size, const CellWeights& weights, WeightType type,
+                       const KernelTable& table)
+    : table_(&table), kernels_(&kernels_for(table, type)), type_(type), geometry_(geometry), input_size_(input_size) {
     const CellKind kind = geometry.kind;
     const std::ptrdiff_t hidden = geometry.hidden_size;
     const std::ptrdiff_t recurrent_depth = geometry.output_size();
-    const int lanes = kernels.lanes;
+    const int lanes = table.lanes;
     const int gates = gates_of(kind);
     const std::ptrdiff_t panels = panels_for(hidden, lanes);
     padded_hidden_ = panels * lanes;
@@ -59,38 +66,18 @@ PackedCell::PackedCell(const Geometry& geometry, std::ptrdiff_t input_size, cons
         std::ptrdiff_t columns;
     };
     std::vector<Part> parts;
-    parts.push_back({&input_,
-                     {kernels, kernels.linear_f32},
-                     panel_order(hidden, gates, lanes, input_row),
-                     input_size,
+    parts.push_back({&input_, shape_of(kernels_->linear), panel_order(hidden, gates, lanes, input_row), input_size,
                      projection_floats_});
-    const auto add_recurrent = [&](const MatrixKernel<CellRow>& kernel) {
-        parts.push_back({&recurrent_,
-                         {kernels, kernel},
-                         panel_order(hidden, kernel.gates, lanes, recurrent_row),
-                         recurrent_depth,
-                         hidden});
-    };
-    switch (kind) {
-        case CellKind::kRnnTanh: add_recurrent(kernels.rnn_tanh_f32); break;
-        case CellKind::kRnnRelu: add_recurrent(kernels.rnn_relu_f32); break;
-        case CellKind::kLstm: add_recurrent(kernels.lstm_f32); break;
-        case CellKind::kGruResetAfter: add_recurrent(kernels.gru_reset_after_f32); break;
-        case CellKind::kGruResetBefore:
-            add_recurrent(kernels.gru_reset_before_gates_f32);
-            parts.push_back({&candidate_,
-                             {kernels, kernels.gru_reset_before_candidate_f32},
-                             panel_order(hidden, 1, lanes, candidate_row),
-                             recurrent_depth,
-                             hidden});
-            break;
+    const MatrixKernel<CellRow>& recurrent = recurrent_kernel();
+    parts.push_back({&recurrent_, shape_of(recurrent), panel_order(hidden, recurrent.gates, lanes, recurrent_row),
+                     recurrent_depth, hidden});
+    if (kind == CellKind::kGruResetBefore) {
+        parts.push_back({&candidate_, shape_of(kernels_->gru_reset_before_candidate),
+                         panel_order(hidden, 1, lanes, candidate_row), recurrent_depth, hidden});
     }
     if (geometry.proj_size > 0) {
-        parts.push_back({&output_,
-                         {kernels, kernels.linear_f32},
-                         panel_order(geometry.proj_size, 1, lanes, output_row),
-                         hidden,
-                         geometry.proj_size});
+        parts.push_back({&output_, shape_of(kernels_->linear), panel_order(geometry.proj_size, 1, lanes, output_row),
+                         hidden, geometry.proj_size});
     }
 
     std::size_t size = 0;
@@ -101,7 +88,7 @@ PackedCell::PackedCell(const Geometry& geometry, std::ptrdiff_t input_size, cons
         size += packed_size(part.shape, part.matrix->panels, part.depth);
     }
     memory_ = AlignedBuffer(size);
-    float* destination = memory_.data();
+    unsigned char* destination = memory_.data();
     for (const Part& part : parts) {
         pack(part.shape, part.rows, part.depth, destination);
         part.matrix->data = destination;
@@ -174,8 +161,7 @@ void PackedCell::project_inputs(const CellRun& run, const Chunk& chunk, Workspac
             *row++ = {run.x.row(time_of(run, b, chunk.first + s), b), projection};
         }
     }
-    kernels_->linear_f32.run(input_, workspace.linear_rows.data(), row - workspace.linear_rows.data(),
-                             workspace.backward);
+    kernels_->linear.run(input_, workspace.linear_rows.data(), row - workspace.linear_rows.data(), workspace.backward);
 }
 
 void PackedCell::step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t step, Workspace& workspace) const {
@@ -204,22 +190,87 @@ void PackedCell::step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t ste
     }
     run_cells(workspace.cell_rows.data(), row - workspace.cell_rows.data(), workspace.backward);
     if (projected) {
-        kernels_->linear_f32.run(output_, workspace.linear_rows.data(), output_row - workspace.linear_rows.data(),
-                                 workspace.backward);
+        kernels_->linear.run(output_, workspace.linear_rows.data(), output_row - workspace.linear_rows.data(),
+                             workspace.backward);
     }
 }
 
-void PackedCell::run_cells(const CellRow* rows, std::ptrdiff_t num_rows, bool backward) const {
+const MatrixKernel<CellRow>& PackedCell::recurrent_kernel() const {
     switch (geometry_.kind) {
-        case CellKind::kRnnTanh: kernels_->rnn_tanh_f32.run(recurrent_, rows, num_rows, backward); break;
-        case CellKind::kRnnRelu: kernels_->rnn_relu_f32.run(recurrent_, rows, num_rows, backward); break;
-        case CellKind::kLstm: kernels_->lstm_f32.run(recurrent_, rows, num_rows, backward); break;
-        case CellKind::kGruResetAfter: kernels_->gru_reset_after_f32.run(recurrent_, rows, num_rows, backward); break;
-        case CellKind::kGruResetBefore:
-            kernels_->gru_reset_before_gates_f32.run(recurrent_, rows, num_rows, backward);
-            kernels_->gru_reset_before_candidate_f32.run(candidate_, rows, num_rows, backward);
-            break;
+        case CellKind::kRnnTanh: return kernels_->rnn_tanh;
+        case CellKind::kRnnRelu: return kernels_->rnn_relu;
+        case CellKind::kLstm: return kernels_->lstm;
+        case CellKind::kGruResetAfter: return kernels_->gru_reset_after;
+        case CellKind::kGruResetBefore: break;
     }
+    return kernels_->gru_reset_before_gates;
+}
+
+void PackedCell::run_cells(const CellRow* rows, std::ptrdiff_t num_rows, bool backward) const {
+    recurrent_kernel().run(recurrent_, rows, num_rows, backward);
+    if (geometry_.kind == CellKind::kGruResetBefore) {
+        kernels_->gru_reset_before_candidate.run(candidate_, rows, num_rows, backward);
+    }
+}
+
+double PackedCell::step_operations() const {
+    double operations = 0;
+    const auto add = [&](const PackedMatrix& matrix, int gates) {
+        operations += static_cast<double>(matrix.panels * table_->lanes) * gates * static_cast<double>(matrix.depth);
+    };
+    add(input_, 1);
+    add(recurrent_, recurrent_kernel().gates);
+    add(candidate_, 1);
+    add(output_, 1);
+    return operations;
+}
+
+CellWeights UnpackedCell::view() const {
+    return {weight_ih.data(), weight_hh.data(), bias_ih.data(), bias_hh.data(),
+            weight_hr.empty() ? nullptr : weight_hr.data()};
+}
+
+UnpackedCell PackedCell::unpack() const {
+    const std::ptrdiff_t hidden = geometry_.hidden_size;
+    const std::ptrdiff_t lanes = table_->lanes;
+    const auto rows = static_cast<std::size_t>(gates_of(geometry_.kind) * hidden);
+    const auto outputs = static_cast<std::size_t>(geometry_.output_size());
+    UnpackedCell cell;
+    cell.weight_ih.resize(rows * static_cast<std::size_t>(input_size_));
+    cell.weight_hh.resize(rows * outputs);
+    cell.bias_ih.resize(rows);
+    cell.bias_hh.resize(rows);
+    if (geometry_.proj_size > 0) cell.weight_hr.resize(outputs * static_cast<std::size_t>(hidden));
+
+    // Panel order back to rows of PyTorch's layout; -1 for the padding of the last panel.
+    const auto read = [&](const PackedMatrix& matrix, const PanelShape& shape, int gates, int first_gate,
+                          std::ptrdiff_t units, std::vector<float>& weights, std::vector<float>* bias) {
+        const auto row_of = [=](std::ptrdiff_t r) {
+            const std::ptrdiff_t unit = r / (gates * lanes) * lanes + r % lanes;
+            const std::ptrdiff_t gate = first_gate + r / lanes % gates;
+            return unit < units ? gate * units + unit : -1;
+        };
+        fusedcell::unpack(
+            shape, matrix,
+            [&](std::ptrdiff_t r, std::ptrdiff_t k, float weight) {
+                const std::ptrdiff_t row = row_of(r);
+                if (row >= 0) weights[static_cast<std::size_t>(row * matrix.depth + k)] = weight;
+            },
+            [&](std::ptrdiff_t r, float initial) {
+                const std::ptrdiff_t row = row_of(r);
+                if (row >= 0 && bias != nullptr) (*bias)[static_cast<std::size_t>(row)] = initial;
+            });
+    };
+    const MatrixKernel<CellRow>& recurrent = recurrent_kernel();
+    read(input_, shape_of(kernels_->linear), gates_of(geometry_.kind), 0, hidden, cell.weight_ih, &cell.bias_ih);
+    read(recurrent_, shape_of(recurrent), recurrent.gates, 0, hidden, cell.weight_hh, &cell.bias_hh);
+    if (geometry_.kind == CellKind::kGruResetBefore) {
+        read(candidate_, shape_of(kernels_->gru_reset_before_candidate), 1, kGateN, hidden, cell.weight_hh, nullptr);
+    }
+    if (geometry_.proj_size > 0) {
+        read(output_, shape_of(kernels_->linear), 1, 0, geometry_.proj_size, cell.weight_hr, nullptr);
+    }
+    return cell;
 }
 
 }    // namespace fusedcell

@@ -8,6 +8,7 @@
 #include "kernels/kernel_api.h"
 #include "model/geometry.h"
 #include "pack/aligned_buffer.h"
+#include "pack/pack.h"
 
 namespace fusedcell {
 
@@ -36,10 +37,18 @@ struct CellRun {
     bool reverse;                   // from each row's last step to its first; y stays aligned with x
 };
 
+// Owned arrays of one layer and direction, in the layout of CellWeights. The biases are as the kernels have them: all
+// that is added to the input's projection is in bias_ih.
+struct UnpackedCell {
+    std::vector<float> weight_ih, weight_hh, bias_ih, bias_hh, weight_hr;
+
+    CellWeights view() const;
+};
+
 class PackedCell {
 public:
-    PackedCell(const Geometry& geometry, std::ptrdiff_t input_size, const CellWeights& weights,
-               const KernelTable& kernels);
+    PackedCell(const Geometry& geometry, std::ptrdiff_t input_size, const CellWeights& weights, WeightType type,
+               const KernelTable& table);
 
     /// y past a row's length is zero, and h_n and c are what they were after its last step.
     void run(const CellRun& run, Workspace& workspace) const;
@@ -47,7 +56,13 @@ public:
     /// Makes room for a run of `steps` steps, so that it will not allocate.
     void reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, Workspace& workspace) const;
 
-    std::size_t nbytes() const { return memory_.size() * sizeof(float); }
+    /// The weights as they are stored, widened to float, in PyTorch layout.
+    UnpackedCell unpack() const;
+
+    std::size_t nbytes() const { return memory_.size(); }
+
+    /// Multiply-adds of one step of one batch row.
+    double step_operations() const;
 
 private:
     struct Chunk;
@@ -56,9 +71,17 @@ private:
     void project_inputs(const CellRun& run, const Chunk& chunk, Workspace& workspace) const;
     void step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t step, Workspace& workspace) const;
     void run_cells(const CellRow* rows, std::ptrdiff_t num_rows, bool backward) const;
+    const MatrixKernel<CellRow>& recurrent_kernel() const;
+    template <class Row>
+    PanelShape shape_of(const MatrixKernel<Row>& kernel) const {
+        return {type_, *table_, kernel};
+    }
 
-    const KernelTable* kernels_;
+    const KernelTable* table_;
+    const WeightKernels* kernels_;
+    WeightType type_;
     Geometry geometry_;
+    std::ptrdiff_t input_size_;
     std::ptrdiff_t padded_hidden_;        // hidden_size rounded up to whole vectors
     std::ptrdiff_t projection_floats_;    // of one step of one row
     AlignedBuffer memory_;

@@ -1,16 +1,45 @@
 #include "model/stack.h"
 
+#include <stdexcept>
+#include <string>
+
 #include "kernels/simd/float_mode.h"
 
 namespace fusedcell {
 
-Stack::Stack(const Geometry& geometry, const std::vector<CellWeights>& weights, const KernelTable& kernels)
-    : geometry_(geometry), kernels_(&kernels) {
+Stack::Stack(const Geometry& geometry, const std::vector<CellWeights>& weights, WeightType type,
+             const KernelTable& kernels)
+    : geometry_(geometry), type_(type), kernels_(&kernels) {
+    const ScopedFloatMode mode;    // packing rounds, and must not do so by the caller's mode
     cells_.reserve(weights.size());
     for (std::size_t i = 0; i < weights.size(); ++i) {
         const std::ptrdiff_t layer = static_cast<std::ptrdiff_t>(i) / geometry.num_directions;
-        cells_.emplace_back(geometry, geometry.layer_input_size(layer), weights[i], kernels);
+        cells_.emplace_back(geometry, geometry.layer_input_size(layer), weights[i], type, kernels);
     }
+}
+
+std::vector<UnpackedCell> Stack::unpack() const {
+    std::vector<UnpackedCell> cells;
+    cells.reserve(cells_.size());
+    for (const PackedCell& cell : cells_) cells.push_back(cell.unpack());
+    return cells;
+}
+
+Stack Stack::astype(WeightType type) const {
+    const std::vector<UnpackedCell> cells = unpack();
+    std::vector<CellWeights> weights;
+    weights.reserve(cells.size());
+    for (const UnpackedCell& cell : cells) {
+        for (const std::vector<float>* array : {&cell.weight_ih, &cell.weight_hh, &cell.weight_hr}) {
+            for (const float weight : *array) {
+                if (!fits(type, weight)) {
+                    throw std::invalid_argument("astype: the type cannot hold a weight of " + std::to_string(weight));
+                }
+            }
+        }
+        weights.push_back(cell.view());
+    }
+    return {geometry_, weights, type, *kernels_};
 }
 
 void Stack::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, Workspace& workspace) const {
@@ -52,6 +81,10 @@ std::size_t Stack::nbytes() const {
     return total;
 }
 
-double Stack::step_operations() const { return static_cast<double>(nbytes()) / sizeof(float); }
+double Stack::step_operations() const {
+    double total = 0;
+    for (const PackedCell& cell : cells_) total += cell.step_operations();
+    return total;
+}
 
 }    // namespace fusedcell

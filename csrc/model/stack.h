@@ -25,7 +25,15 @@ struct StackRun {
 class Stack {
 public:
     /// `weights` holds num_layers * num_directions cells, layer-major. The arrays are copied.
-    Stack(const Geometry& geometry, const std::vector<CellWeights>& weights, const KernelTable& kernels);
+    Stack(const Geometry& geometry, const std::vector<CellWeights>& weights, WeightType type,
+          const KernelTable& kernels);
+
+    /// The same layers with their weights, as they are stored here, rounded to another type. Throws
+    /// std::invalid_argument if that type cannot hold one of them.
+    Stack astype(WeightType type) const;
+
+    /// The weights as they are stored, widened to float; layer-major, then direction.
+    std::vector<UnpackedCell> unpack() const;
 
     /// Runs in the kernels' floating-point mode and gives the caller's back. y must not overlap x.
     void run(const StackRun& run, Workspace& workspace) const;
@@ -35,6 +43,7 @@ public:
 
     const Geometry& geometry() const { return geometry_; }
     const KernelTable& kernels() const { return *kernels_; }
+    WeightType type() const { return type_; }
 
     /// Bytes of packed weights.
     std::size_t nbytes() const;
@@ -44,6 +53,7 @@ public:
 
 private:
     Geometry geometry_;
+    WeightType type_;
     const KernelTable* kernels_;
     std::vector<PackedCell> cells_;
 };

@@ -13,12 +13,11 @@ public:
     static constexpr std::size_t kAlignment = 64;
 
     AlignedBuffer() = default;
-    /// `size` zeros. Throws std::bad_alloc.
+    /// `size` bytes, all zero. Throws std::bad_alloc.
     explicit AlignedBuffer(std::size_t size) : size_(size) {
         if (size == 0) return;
-        if (size > static_cast<std::size_t>(-1) / sizeof(float) / 2) throw std::bad_alloc();
-        data_ = static_cast<float*>(::operator new(size * sizeof(float), std::align_val_t{kAlignment}));
-        std::memset(data_, 0, size * sizeof(float));
+        data_ = static_cast<unsigned char*>(::operator new(size, std::align_val_t{kAlignment}));
+        std::memset(data_, 0, size);
     }
     AlignedBuffer(AlignedBuffer&& other) noexcept
         : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
@@ -31,12 +30,12 @@ public:
     AlignedBuffer& operator=(const AlignedBuffer&) = delete;
     ~AlignedBuffer() { ::operator delete(data_, std::align_val_t{kAlignment}); }
 
-    float* data() { return data_; }
-    const float* data() const { return data_; }
+    unsigned char* data() { return data_; }
+    const unsigned char* data() const { return data_; }
     std::size_t size() const { return size_; }
 
 private:
-    float* data_ = nullptr;
+    unsigned char* data_ = nullptr;
     std::size_t size_ = 0;
 };
 

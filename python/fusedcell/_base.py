@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from copy import copy
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +12,13 @@ import numpy.typing as npt
 from . import _core
 from .errors import UnsupportedError
 
-FloatArray: TypeAlias = npt.NDArray[np.float32]
-Dtype: TypeAlias = Literal["float32"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
-DTYPES: tuple[Dtype, ...] = ("float32",)
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
+
+DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "float16")
 NONLINEARITIES = ("tanh", "relu")
 ARRAY_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
@@ -41,20 +45,20 @@ def make_stack(
     cells: Iterable[Mapping[str, Any]],
     suffixes: Sequence[str],
     num_directions: int,
+    dtype: Dtype,
     isa: str | None,
 ) -> _core.Stack:
     """Packs one mapping of arrays per layer and direction; `suffixes` complete their names in errors."""
     if isa is not None and not isinstance(isa, str):
         raise TypeError(f"isa: expected a string or None, got {type(isa).__name__}")
-    return _core.Stack(kind, [dict(cell) for cell in cells], list(suffixes), num_directions, isa or "")
+    return _core.Stack(kind, [dict(cell) for cell in cells], list(suffixes), num_directions, dtype, isa or "")
 
 
 class Recurrent:
     """Packed weights that never change, and what can be asked of them."""
 
-    def __init__(self, stack: _core.Stack, dtype: Dtype) -> None:
+    def __init__(self, stack: _core.Stack) -> None:
         self._stack = stack
-        self._dtype = dtype
 
     @property
     def input_size(self) -> int:
@@ -74,7 +78,7 @@ class Recurrent:
     @property
     def dtype(self) -> Dtype:
         """Type in which the weights are stored."""
-        return self._dtype
+        return check_dtype(self._stack.dtype)
 
     @property
     def isa(self) -> str:
@@ -85,6 +89,15 @@ class Recurrent:
     def nbytes(self) -> int:
         """Bytes of packed weights."""
         return self._stack.nbytes
+
+    def astype(self, dtype: str) -> Self:
+        """A new layer or cell with the weights, as they are stored in this one, rounded to `dtype`, ties to even.
+
+        Raises UnsupportedError for an unknown dtype, ValueError if it cannot hold one of the weights.
+        """
+        converted = copy(self)
+        converted._stack = self._stack.astype(check_dtype(dtype))
+        return converted
 
     def __repr__(self) -> str:
         options = [f"{self.input_size}", f"{self.hidden_size}", *self._options()]

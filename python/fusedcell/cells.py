@@ -17,7 +17,7 @@ Array = Any
 class _Cell(Recurrent):
     def __init__(self, kind: str, dtype: str, isa: str | None, **arrays: Array) -> None:
         known = check_dtype(dtype)
-        super().__init__(make_stack(kind, [arrays], [""], 1, isa), known)
+        super().__init__(make_stack(kind, [arrays], [""], 1, known, isa))
 
 
 class RNNCell(_Cell):

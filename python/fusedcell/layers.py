@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ._base import ARRAY_NAMES, Dtype, FloatArray, Recurrent, check_dtype, check_nonlinearity, make_stack
+from ._base import ARRAY_NAMES, FloatArray, Recurrent, check_dtype, check_nonlinearity, make_stack
 from ._core import Stack, Stream
 from .cells import Array, unpack_state
 from .errors import UnsupportedError
@@ -22,8 +22,8 @@ _KEY = re.compile(rf"({'|'.join(ARRAY_NAMES)})_l(0|[1-9][0-9]*)(_reverse)?")
 class _Layer(Recurrent):
     _arrays: ClassVar[tuple[str, ...]] = ARRAY_NAMES[:4]
 
-    def __init__(self, stack: Stack, *, batch_first: bool, dtype: Dtype) -> None:
-        super().__init__(stack, dtype)
+    def __init__(self, stack: Stack, *, batch_first: bool) -> None:
+        super().__init__(stack)
         self._batch_first = bool(batch_first)
 
     @property
@@ -58,7 +58,8 @@ class _Layer(Recurrent):
         return layers + super()._options() + directions
 
     @classmethod
-    def _stack_from(cls, kind: str, mapping: Mapping[str, Any], prefix: str, isa: str | None) -> Stack:
+    def _stack_from(cls, kind: str, mapping: Mapping[str, Any], prefix: str, dtype: str, isa: str | None) -> Stack:
+        known = check_dtype(dtype)
         cells = _cells_by_layer(mapping, prefix, cls._arrays)
         bidirectional = any(reverse for _, reverse in cells)
         order = [
@@ -76,7 +77,7 @@ class _Layer(Recurrent):
             if extra:
                 raise ValueError(f"mapping: {prefix}{extra[0]}{suffix} has no counterpart in layer 0")
         suffixes = [_suffix(layer, reverse) for layer, reverse in order]
-        return make_stack(kind, [cells[key] for key in order], suffixes, 2 if bidirectional else 1, isa)
+        return make_stack(kind, [cells[key] for key in order], suffixes, 2 if bidirectional else 1, known, isa)
 
 
 def _suffix(layer: int, reverse: bool) -> str:
@@ -130,8 +131,7 @@ class LSTM(_Layer):
         Raises UnsupportedError for a name or dtype that is not known, ValueError for a missing array, a shape that does
         not fit or a tier that this machine does not run, TypeError for an array that is not of floats.
         """
-        known = check_dtype(dtype)
-        return cls(cls._stack_from("lstm", mapping, prefix, isa), batch_first=batch_first, dtype=known)
+        return cls(cls._stack_from("lstm", mapping, prefix, dtype, isa), batch_first=batch_first)
 
     def __call__(
         self, x: Array, state: tuple[Array, Array] | None = None, *, lengths: Array | None = None
@@ -163,8 +163,8 @@ class _LayerWithoutCellState(_Layer):
 class GRU(_LayerWithoutCellState):
     """Gated recurrent unit in both its forms (see :class:`fusedcell.GRUCell`)."""
 
-    def __init__(self, stack: Stack, *, batch_first: bool, dtype: Dtype, reset_after: bool) -> None:
-        super().__init__(stack, batch_first=batch_first, dtype=dtype)
+    def __init__(self, stack: Stack, *, batch_first: bool, reset_after: bool) -> None:
+        super().__init__(stack, batch_first=batch_first)
         self.reset_after = reset_after
 
     @classmethod
@@ -179,17 +179,16 @@ class GRU(_LayerWithoutCellState):
         isa: str | None = None,
     ) -> GRU:
         """As :meth:`LSTM.from_state_dict`; ``reset_after=True`` is PyTorch's form."""
-        known = check_dtype(dtype)
         kind = "gru_reset_after" if reset_after else "gru_reset_before"
-        stack = cls._stack_from(kind, mapping, prefix, isa)
-        return cls(stack, batch_first=batch_first, dtype=known, reset_after=bool(reset_after))
+        stack = cls._stack_from(kind, mapping, prefix, dtype, isa)
+        return cls(stack, batch_first=batch_first, reset_after=bool(reset_after))
 
 
 class RNN(_LayerWithoutCellState):
     """Plain recurrent layer with tanh or relu (see :class:`fusedcell.RNNCell`)."""
 
-    def __init__(self, stack: Stack, *, batch_first: bool, dtype: Dtype, nonlinearity: str) -> None:
-        super().__init__(stack, batch_first=batch_first, dtype=dtype)
+    def __init__(self, stack: Stack, *, batch_first: bool, nonlinearity: str) -> None:
+        super().__init__(stack, batch_first=batch_first)
         self.nonlinearity = nonlinearity
 
     @classmethod
@@ -204,7 +203,6 @@ class RNN(_LayerWithoutCellState):
         isa: str | None = None,
     ) -> RNN:
         """As :meth:`LSTM.from_state_dict`; `nonlinearity` is "tanh" or "relu"."""
-        known = check_dtype(dtype)
         function = check_nonlinearity(nonlinearity)
-        stack = cls._stack_from(f"rnn_{function}", mapping, prefix, isa)
-        return cls(stack, batch_first=batch_first, dtype=known, nonlinearity=function)
+        stack = cls._stack_from(f"rnn_{function}", mapping, prefix, dtype, isa)
+        return cls(stack, batch_first=batch_first, nonlinearity=function)

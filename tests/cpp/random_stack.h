@@ -28,7 +28,13 @@ private:
 constexpr CellKind kKinds[] = {CellKind::kRnnTanh, CellKind::kRnnRelu, CellKind::kLstm, CellKind::kGruResetAfter,
                                CellKind::kGruResetBefore};
 
-inline std::shared_ptr<const Stack> random_stack(const Geometry& geometry, const KernelTable& kernels) {
+constexpr WeightType kWeightTypes[] = {
+#define FUSEDCELL_WEIGHT_TYPE(name, Weights) WeightType::name,
+#include "kernels/weight_types.inc"
+};
+
+inline std::shared_ptr<const Stack> random_stack(const Geometry& geometry, const KernelTable& kernels,
+                                                 WeightType type = WeightType::float32) {
     Random random;
     std::vector<std::vector<float>> arrays;
     std::vector<CellWeights> weights;
@@ -48,7 +54,7 @@ inline std::shared_ptr<const Stack> random_stack(const Geometry& geometry, const
             weights.push_back(cell);
         }
     }
-    return std::make_shared<const Stack>(geometry, weights, kernels);
+    return std::make_shared<const Stack>(geometry, weights, type, kernels);
 }
 
 }    // namespace fusedcell::test

@@ -37,9 +37,10 @@ private:
     float* data_;
 };
 
-void run_guarded(const Geometry& geometry, const KernelTable& kernels, std::ptrdiff_t batch, bool at_end) {
+void run_guarded(const Geometry& geometry, WeightType type, const KernelTable& kernels, std::ptrdiff_t batch,
+                 bool at_end) {
     constexpr std::ptrdiff_t kSteps = 3;
-    const auto stack = random_stack(geometry, kernels);
+    const auto stack = random_stack(geometry, kernels, type);
     const std::ptrdiff_t width = geometry.num_directions * geometry.output_size();
     const std::ptrdiff_t states = geometry.num_layers * geometry.num_directions * batch;
     GuardedFloats x(kSteps * batch * geometry.input_size, at_end);
@@ -71,11 +72,13 @@ int main() {
             for (const std::ptrdiff_t hidden : {1, 3, 4, 5, 8, 15, 16, 17, 33, 65}) {
                 for (const std::ptrdiff_t batch : {1, 2, 7, 13}) {
                     for (const bool at_end : {false, true}) {
-                        run_guarded({kind, 5, hidden, 0, 2, 2}, *tier, batch, at_end);
-                        ++runs;
-                        if (kind == CellKind::kLstm && hidden > 1) {
-                            run_guarded({kind, 5, hidden, hidden - 1, 2, 1}, *tier, batch, at_end);
+                        for (const WeightType type : kWeightTypes) {
+                            run_guarded({kind, 5, hidden, 0, 2, 2}, type, *tier, batch, at_end);
                             ++runs;
+                            if (kind == CellKind::kLstm && hidden > 1) {
+                                run_guarded({kind, 5, hidden, hidden - 1, 2, 1}, type, *tier, batch, at_end);
+                                ++runs;
+                            }
                         }
                     }
                 }

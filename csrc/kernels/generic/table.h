@@ -21,9 +21,17 @@ float ReadFloats(const float* data, ptrdiff_t size) {
     return total;
 }
 
-template <class Kernel>
+template <class Kernel, class Weights>
 constexpr MatrixKernel<typename Kernel::Row> Describe() {
-    return {&Run<Kernel>, Kernel::kGates, kPanelsPerBlock<Kernel>, Kernel::kHasInitialAccumulators};
+    return {&Run<Kernel, Weights>, Kernel::kGates, kPanelsPerBlock<Kernel>, Kernel::kHasInitialAccumulators};
+}
+
+template <class Weights>
+constexpr WeightKernels DescribeAll() {
+    return {
+#define FUSEDCELL_MATRIX_KERNEL(name, Operation, Row) Describe<Operation, Weights>(),
+#include "kernels/kernels.inc"
+    };
 }
 
 #define FUSEDCELL_STRING(name) #name
@@ -34,7 +42,8 @@ constexpr MatrixKernel<typename Kernel::Row> Describe() {
 const KernelTable kernel_table = {
     FUSEDCELL_EXPANDED_STRING(FUSEDCELL_ISA),
     kLanes,
-#define FUSEDCELL_MATRIX_KERNEL(name, Operation, Row) Describe<Operation>(),
+#define FUSEDCELL_WEIGHT_TYPE(name, Weights) DescribeAll<Weights>(),
+#include "kernels/weight_types.inc"
 #define FUSEDCELL_MAP_KERNEL(name, Function) &Map<Function>,
 #define FUSEDCELL_READ_KERNEL(name) &ReadFloats,
 #include "kernels/kernels.inc"

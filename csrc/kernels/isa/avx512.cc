@@ -4,6 +4,7 @@
 
 #include "kernels/generic/activations.h"
 #include "kernels/generic/tile.h"
+#include "kernels/generic/weights.h"
 
 #include "kernels/generic/gru.h"
 #include "kernels/generic/linear.h"

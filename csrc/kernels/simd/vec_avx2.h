@@ -1,7 +1,7 @@
-// 8 floats: AVX2 and FMA.
+// 8 floats: AVX2, FMA and F16C.
 #pragma once
 
-#if !defined(_MSC_VER) && !(defined(__AVX2__) && defined(__FMA__))
+#if !defined(_MSC_VER) && !(defined(__AVX2__) && defined(__FMA__) && defined(__F16C__))
 #error "compile this file with the avx2 tier's flags"
 #endif
 
@@ -26,6 +26,13 @@ FUSEDCELL_INLINE F32 Zero() { return _mm256_setzero_ps(); }
 FUSEDCELL_INLINE F32 Broadcast(float a) { return _mm256_set1_ps(a); }
 FUSEDCELL_INLINE F32 Load(const float* p) { return _mm256_loadu_ps(p); }
 FUSEDCELL_INLINE void Store(float* p, F32 a) { _mm256_storeu_ps(p, a); }
+FUSEDCELL_INLINE F32 LoadBfloat16(const uint16_t* p) {
+    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+FUSEDCELL_INLINE F32 LoadFloat16(const uint16_t* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
 
 FUSEDCELL_INLINE __m256i FirstLanes(ptrdiff_t n) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

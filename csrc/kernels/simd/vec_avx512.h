@@ -26,6 +26,13 @@ FUSEDCELL_INLINE F32 Zero() { return _mm512_setzero_ps(); }
 FUSEDCELL_INLINE F32 Broadcast(float a) { return _mm512_set1_ps(a); }
 FUSEDCELL_INLINE F32 Load(const float* p) { return _mm512_loadu_ps(p); }
 FUSEDCELL_INLINE void Store(float* p, F32 a) { _mm512_storeu_ps(p, a); }
+FUSEDCELL_INLINE F32 LoadBfloat16(const uint16_t* p) {
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+FUSEDCELL_INLINE F32 LoadFloat16(const uint16_t* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
 
 FUSEDCELL_INLINE __mmask16 FirstLanes(ptrdiff_t n) { return static_cast<__mmask16>((1U << n) - 1U); }
 /// Loads n < kLanes floats and reads no others; the remaining lanes are zero.

@@ -22,6 +22,8 @@ FUSEDCELL_INLINE F32 Zero() { return vdupq_n_f32(0.0F); }
 FUSEDCELL_INLINE F32 Broadcast(float a) { return vdupq_n_f32(a); }
 FUSEDCELL_INLINE F32 Load(const float* p) { return vld1q_f32(p); }
 FUSEDCELL_INLINE void Store(float* p, F32 a) { vst1q_f32(p, a); }
+FUSEDCELL_INLINE F32 LoadBfloat16(const uint16_t* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
+FUSEDCELL_INLINE F32 LoadFloat16(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 
 /// Loads n < kLanes floats and reads no others; the remaining lanes are zero.
 FUSEDCELL_INLINE F32 LoadFirst(const float* p, ptrdiff_t n) {

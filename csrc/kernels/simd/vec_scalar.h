@@ -22,6 +22,23 @@ FUSEDCELL_INLINE F32 Zero() { return 0.0F; }
 FUSEDCELL_INLINE F32 Broadcast(float a) { return a; }
 FUSEDCELL_INLINE F32 Load(const float* p) { return *p; }
 FUSEDCELL_INLINE void Store(float* p, F32 a) { *p = a; }
+FUSEDCELL_INLINE F32 FromBits(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+FUSEDCELL_INLINE F32 LoadBfloat16(const uint16_t* p) { return FromBits(uint32_t{*p} << 16); }
+FUSEDCELL_INLINE F32 LoadFloat16(const uint16_t* p) {
+    const uint32_t sign = (uint32_t{*p} & 0x8000U) << 16;
+    const uint32_t exponent = (uint32_t{*p} >> 10) & 0x1fU;
+    const uint32_t mantissa = uint32_t{*p} & 0x3ffU;
+    if (exponent == 0) {    // zero, or a denormal half, which is an ordinary float
+        const float magnitude = static_cast<float>(mantissa) * 0x1p-24F;
+        return sign != 0 ? -magnitude : magnitude;
+    }
+    const uint32_t wide_exponent = exponent == 0x1fU ? 0xffU : exponent + (127 - 15);
+    return FromBits(sign | (wide_exponent << 23) | (mantissa << 13));
+}
 // A vector of one lane has no partial form; these complete the set of operations.
 FUSEDCELL_INLINE F32 LoadFirst(const float*, ptrdiff_t) { return 0.0F; }
 FUSEDCELL_INLINE void StoreFirst(float*, F32, ptrdiff_t) {}
@@ -66,10 +83,7 @@ FUSEDCELL_INLINE F32 Relu(F32 a) { return a <= 0.0F ? 0.0F : a; }
 FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
     uint32_t bits;
     memcpy(&bits, &a, sizeof bits);
-    bits = (bits << 23) + 0x3f800000U;
-    float power;
-    memcpy(&power, &bits, sizeof power);
-    return power;
+    return FromBits((bits << 23) + 0x3f800000U);
 }
 
 }    // namespace
