@@ -9,7 +9,7 @@ export pybind11_DIR Python_ROOT_DIR=$PWD/.venv
 tools/test_cpp.sh sanitize
 
 # The package as installed, with the instrumented extension in the place of the other.
-install=build/sanitize/install
+install=$PWD/build/sanitize/install
 rm -rf "$install"
 mkdir -p "$install"
 cp -r python/fusedcell "$install"
