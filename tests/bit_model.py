@@ -83,13 +83,49 @@ def chain(start: np.ndarray, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
     return total
 
 
+def int8_scale(largest: np.ndarray) -> np.ndarray:
+    """What a unit of int8 stands for in vectors whose largest magnitudes are given; 0 for those that count as zero."""
+    return np.where(largest < F32(2.0**-100), F32(0), np.divide(largest, F32(127), dtype=F32))
+
+
+def int8_input(x: np.ndarray, bounded: bool) -> tuple[np.float32, np.ndarray]:
+    """Scale and integers of an input vector."""
+    largest = np.abs(x).max()
+    if not np.isfinite(largest):
+        return F32(np.nan), np.zeros(len(x), np.int64)
+    if bounded and largest <= 1:
+        scale, inverse = F32(1) / F32(127), F32(127)
+    elif largest < F32(2.0**-100):
+        return F32(0), np.zeros(len(x), np.int64)
+    else:
+        scale, inverse = largest / F32(127), F32(127) / largest
+    return scale, np.rint(mul(x, inverse)).astype(np.int64)
+
+
+def int8_product(start: np.ndarray, weights: np.ndarray, x: np.ndarray, bounded: bool) -> np.ndarray:
+    """start + weights x in int8: one exact integer per row, one scale per row and input, one fused multiply-add."""
+    row_scale = int8_scale(np.abs(weights).max(axis=1))
+    divisor = np.where(row_scale == 0, F32(1), row_scale)
+    rows = np.clip(np.rint(np.divide(weights, divisor[:, None], dtype=F32)), -127, 127).astype(np.int64)
+    rows[row_scale == 0] = 0
+    input_scale, values = int8_input(x, bounded)
+    return fma((rows @ values).astype(F32), mul(input_scale, row_scale), start)
+
+
 def update_state(exp_negative_z: np.ndarray, n: np.ndarray, h: np.ndarray) -> np.ndarray:
     numerator, denominator = tanh_parts(n)
     return div(fma(h, denominator, mul(exp_negative_z, numerator)), mul(add(F32(1), exp_negative_z), denominator))
 
 
-def run(kind: str, mapping: Mapping[str, np.ndarray], x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+def run(
+    kind: str, mapping: Mapping[str, np.ndarray], x: np.ndarray, dtype: str = "float32"
+) -> tuple[np.ndarray, np.ndarray | None]:
     """A whole sequence x (T, I) from state zero. Returns y (T, P) and the last c (H,) of an LSTM."""
+
+    def product(start: np.ndarray, weights: np.ndarray, values: np.ndarray, bounded: bool) -> np.ndarray:
+        return int8_product(start, weights, values, bounded) if dtype == "int8" else chain(start, weights, values)
+
+    bounded = kind != "rnn_relu" and "weight_hr_l0" not in mapping
     weight_ih, weight_hh = mapping["weight_ih_l0"], mapping["weight_hh_l0"]
     gates = {"rnn": 1, "lst": 4, "gru": 3}[kind[:3]]
     hidden = weight_ih.shape[0] // gates
@@ -103,15 +139,15 @@ def run(kind: str, mapping: Mapping[str, np.ndarray], x: np.ndarray) -> tuple[np
     h, c = np.zeros(weight_hh.shape[1], F32), np.zeros(hidden, F32)
     outputs = []
     for x_t in x:
-        p = np.split(chain(bias, weight_ih, x_t), gates)
+        p = np.split(product(bias, weight_ih, x_t, False), gates)
         if kind == "gru_reset_before":
-            a = np.split(chain(initial[: 2 * hidden], weight_hh[: 2 * hidden], h), 2)
+            a = np.split(product(initial[: 2 * hidden], weight_hh[: 2 * hidden], h, bounded), 2)
             exp_negative_z = exp_negative(add(p[1], a[1]))
             reset_h = div(h, sigmoid_denominator(add(p[0], a[0])))
-            n = add(p[2], chain(initial[:hidden], weight_hh[2 * hidden :], reset_h))
+            n = add(p[2], product(initial[:hidden], weight_hh[2 * hidden :], reset_h, True))
             h = update_state(exp_negative_z, n, h)
         else:
-            a = np.split(chain(initial, weight_hh, h), gates)
+            a = np.split(product(initial, weight_hh, h, bounded), gates)
             if kind == "gru_reset_after":
                 n = add(p[2], div(a[2], sigmoid_denominator(add(p[0], a[0]))))
                 h = update_state(exp_negative(add(p[1], a[1])), n, h)
@@ -129,6 +165,6 @@ def run(kind: str, mapping: Mapping[str, np.ndarray], x: np.ndarray) -> tuple[np
                 h = div(numerator, mul(sigmoid_denominator(o), denominator))
                 if "weight_hr_l0" in mapping:
                     weight_hr = mapping["weight_hr_l0"]
-                    h = chain(np.zeros(len(weight_hr), F32), weight_hr, h)
+                    h = product(np.zeros(len(weight_hr), F32), weight_hr, h, True)
         outputs.append(h)
     return np.array(outputs), c if kind.startswith("lstm") else None

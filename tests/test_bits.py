@@ -14,6 +14,7 @@ from models import KIND, KIND_NAMES, SIZE_PAIRS, uniform
 
 GOLDEN = Path(__file__).with_name("golden.json")
 STEPS = 6
+DTYPES = ("float32", "int8")  # the others have the bits of float32 with rounded weights: test_widths.py
 
 pytestmark = pytest.mark.core
 
@@ -29,28 +30,32 @@ def digest(y: np.ndarray, c: np.ndarray | None) -> str:
     return hashlib.sha256(y.tobytes() + (b"" if c is None else c.tobytes())).hexdigest()
 
 
-def modelled(name: str, input_size: int, hidden_size: int) -> tuple[np.ndarray, np.ndarray | None]:
-    return bit_model.run(name, *case(name, input_size, hidden_size))
+def modelled(name: str, input_size: int, hidden_size: int, dtype: str) -> tuple[np.ndarray, np.ndarray | None]:
+    return bit_model.run(name, *case(name, input_size, hidden_size), dtype)
 
 
 def every_digest() -> dict[str, str]:
     """What golden.json holds; `python tests/test_bits.py` writes it, from the model and not from any kernel."""
     return {
-        f"{name} {input_size} {hidden_size}": digest(*modelled(name, input_size, hidden_size))
+        f"{name} {input_size} {hidden_size} {dtype}": digest(*modelled(name, input_size, hidden_size, dtype))
+        for dtype in DTYPES
         for name in KIND_NAMES
         for input_size, hidden_size in SIZE_PAIRS
     }
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", KIND_NAMES)
 @pytest.mark.parametrize(("input_size", "hidden_size"), SIZE_PAIRS)
-def test_outputs_have_the_bits_that_the_model_gives(name: str, input_size: int, hidden_size: int, isa: str) -> None:
+def test_outputs_have_the_bits_that_the_model_gives(
+    name: str, input_size: int, hidden_size: int, dtype: str, isa: str
+) -> None:
     mapping, x = case(name, input_size, hidden_size)
-    y, state = KIND[name].make(mapping, isa=isa)(x)
+    y, state = KIND[name].make(mapping, dtype=dtype, isa=isa)(x)
     c = state[1][0] if isinstance(state, tuple) else None
     golden = json.loads(GOLDEN.read_text())
-    if digest(y, c) != golden[f"{name} {input_size} {hidden_size}"]:
-        expected_y, expected_c = modelled(name, input_size, hidden_size)
+    if digest(y, c) != golden[f"{name} {input_size} {hidden_size} {dtype}"]:
+        expected_y, expected_c = modelled(name, input_size, hidden_size, dtype)
         np.testing.assert_array_equal(y, expected_y)
         if c is not None:
             np.testing.assert_array_equal(c, expected_c)
@@ -60,7 +65,8 @@ def test_outputs_have_the_bits_that_the_model_gives(name: str, input_size: int, 
 def test_the_model_agrees_with_golden_hashes() -> None:
     golden = json.loads(GOLDEN.read_text())
     for name in KIND_NAMES:
-        assert digest(*modelled(name, 7, 9)) == golden[f"{name} 7 9"]
+        for dtype in DTYPES:
+            assert digest(*modelled(name, 7, 9, dtype)) == golden[f"{name} 7 9 {dtype}"]
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "tanh"])

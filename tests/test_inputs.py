@@ -272,7 +272,7 @@ def test_layers_that_differ_in_their_biases_are_refused() -> None:
 
 
 @pytest.mark.parametrize("make", [LSTM.make, LSTM.make_cell])
-@pytest.mark.parametrize("dtype", ["int8", "float64", "", None])
+@pytest.mark.parametrize("dtype", ["int4", "float64", "", None])
 def test_an_unknown_dtype_is_refused(make: Callable[..., Any], dtype: Any) -> None:
     with pytest.raises(fc.UnsupportedError, match=r"dtype=.* is not supported; supported: float32"):
         make(MAPPING, dtype=dtype)

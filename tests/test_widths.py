@@ -141,7 +141,7 @@ def test_a_weight_that_does_not_fit_is_refused(dtype: str, too_large: float) -> 
 def test_an_unknown_width_is_refused() -> None:
     layer = KIND["lstm"].make(KIND["lstm"].weights(2, 2))
     with pytest.raises(
-        fc.UnsupportedError, match="dtype='float64' is not supported; supported: float32, bfloat16, float16"
+        fc.UnsupportedError, match="dtype='float64' is not supported; supported: float32, bfloat16, float16, int8"
     ):
         layer.astype("float64")
 

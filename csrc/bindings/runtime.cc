@@ -45,6 +45,7 @@ std::vector<std::string> weight_types() {
 std::vector<std::string> kernels() {
     std::vector<std::string> names = {
 #define FUSEDCELL_MAP_KERNEL(name, Function) #name,
+#define FUSEDCELL_QUANTISE_KERNEL(name) #name,
 #define FUSEDCELL_READ_KERNEL(name) #name,
 #include "kernels/kernels.inc"
     };

@@ -149,11 +149,12 @@ std::shared_ptr<Stack> make_stack(const std::string& kind_name, const py::list& 
     const Geometry geometry = infer_geometry(kind, arrays[0], layers, num_directions);
     for (std::size_t i = 0; i < arrays.size(); ++i) {
         const std::ptrdiff_t layer = static_cast<std::ptrdiff_t>(i) / num_directions;
-        check_shapes(geometry, geometry.layer_input_size(layer), arrays[i], suffixes[i]);
-        check_range(arrays[i].weight_ih, type);
-        check_range(arrays[i].weight_hh, type);
-        if (arrays[i].weight_hr) check_range(*arrays[i].weight_hr, type);
-        weights.push_back(arrays[i].view());
+        const CellArrays& cell = arrays[i];
+        check_shapes(geometry, geometry.layer_input_size(layer), cell, suffixes[i]);
+        check_range(cell.weight_ih, type);
+        check_range(cell.weight_hh, type);
+        if (cell.weight_hr) check_range(*cell.weight_hr, type);
+        weights.push_back(cell.view());
     }
     return std::make_shared<Stack>(geometry, weights, type, kernels);
 }

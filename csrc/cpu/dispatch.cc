@@ -17,6 +17,12 @@ std::string available_names() {
     return names;
 }
 
+KernelTable with_int8(KernelTable table, const char* isa, const WeightKernels& int8_kernels) {
+    table.isa = isa;
+    table.int8 = int8_kernels;
+    return table;
+}
+
 }    // namespace
 
 const std::vector<const KernelTable*>& available_tiers() {
@@ -27,6 +33,9 @@ const std::vector<const KernelTable*>& available_tiers() {
             if ((features & required) == required) found.push_back(&table);
         };
 #define FUSEDCELL_TIER(isa, required_features) consider(isa::kernel_table, required_features);
+#define FUSEDCELL_INT8_TIER(isa, base, required_features)                                          \
+    static const KernelTable isa##_table = with_int8(base::kernel_table, #isa, isa::int8_kernels); \
+    consider(isa##_table, required_features);
 #include "kernels/tiers.inc"
         return found;
     }();
@@ -36,6 +45,7 @@ const std::vector<const KernelTable*>& available_tiers() {
 std::vector<std::string> compiled_tiers() {
     return {
 #define FUSEDCELL_TIER(isa, required_features) #isa,
+#define FUSEDCELL_INT8_TIER(isa, base, required_features) #isa,
 #include "kernels/tiers.inc"
     };
 }

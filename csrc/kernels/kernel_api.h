@@ -10,19 +10,22 @@
 //
 // Vector lanes are output units and never slices of k, so the vector width cannot change the order.
 //
+// With int8 weights a sum over k is b + s * (integer dot product), s the product of the row's and the input's scale:
+// exact integers, so the order does not matter, and then the same three roundings everywhere (generic/weights.h).
+//
 // Weight layout. A packed matrix is one linear stream. A panel is `gates` vectors that belong to the same `lanes`
 // units; the panels of a block are interleaved for each k, so that a step reads the stream from its first byte to its
 // last:
 //
-//     block 0: [initial accumulators, if the kernel has any][k = 0: panel 0 gate 0, gate 1, ..., panel 1 gate 0, ...][k
-//     = 1: ...]... block 1: ...
+//     block 0: [header][k = 0: panel 0 gate 0, gate 1, ..., panel 1 gate 0, ...][k = 1: ...]...
+//     block 1: ...
 //
-// The last block holds the panels that are left. Units past `columns` are zero and are never stored. Initial
-// accumulators are float; weights are of the matrix's own type, which is widened to float exactly before it is
-// multiplied.
+// generic/weights.h has the header and what stands for one k. The last block holds the panels that are left. Units past
+// `columns` are zero and are never stored.
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
 
 namespace fusedcell {
 
@@ -38,14 +41,33 @@ struct PackedMatrix {
     ptrdiff_t columns;    // outputs that are stored; the last panel may be partial
 };
 
-// One row of y = b + W x. `y` has room for `columns` floats; it must not overlap `x`.
-struct LinearRow {
+// An input vector in int8: x = scale * values. The values are followed by zeros up to a whole group of four.
+struct QuantisedInput {
+    float scale;
+    int8_t values[1];    // as many as there are inputs, and what pads them
+
+    /// Bytes that an input of this size needs on any tier.
+    static constexpr ptrdiff_t bytes(ptrdiff_t size) {
+        return (static_cast<ptrdiff_t>(sizeof(float)) + size + 3 + 16) / 4 * 4;
+    }
+};
+
+struct QuantiseRow {
     const float* x;
+    QuantisedInput* q;
+};
+
+// What multiplies the weights of a row is `input`: floats, or a QuantisedInput for int8 weights.
+
+// One row of y = b + W x. `y` has room for `columns` floats; it must not overlap the input.
+struct LinearRow {
+    const void* input;
     float* y;
 };
 
 // One row (one sequence of a batch) of one recurrent step.
 struct CellRow {
+    const void* input;          // h; in the second pass of the GRU that resets before, r h
     const float* projection;    // p above, in panel order: [panel][gate][lane]
     const float* h;             // previous hidden state
     float* h_next;              // must not overlap h
@@ -61,10 +83,12 @@ struct MatrixKernel {
     void (*run)(const PackedMatrix& weights, const Row* rows, ptrdiff_t num_rows, bool backward);
     int gates;
     int panels_per_block;
-    bool has_initial_accumulators;
+    bool has_initial_accumulators;    // for the last gate of each panel
+    bool compensated;                 // int8: the dot products start at -128 times the sum of their weights
 };
 
 using MapKernel = void (*)(const float* x, float* y, ptrdiff_t size);
+using QuantiseKernel = void (*)(const QuantiseRow* rows, ptrdiff_t num_rows, ptrdiff_t size, bool bounded);
 using ReadKernel = float (*)(const float* data, ptrdiff_t size);
 
 // The kernels for weights of one type.
@@ -80,6 +104,7 @@ struct KernelTable {
 #define FUSEDCELL_WEIGHT_TYPE(name, Weights) WeightKernels name;
 #include "kernels/weight_types.inc"
 #define FUSEDCELL_MAP_KERNEL(name, Function) MapKernel name;
+#define FUSEDCELL_QUANTISE_KERNEL(name) QuantiseKernel name;
 #define FUSEDCELL_READ_KERNEL(name) ReadKernel name;
 #include "kernels/kernels.inc"
 };
@@ -87,6 +112,10 @@ struct KernelTable {
 #define FUSEDCELL_TIER(isa, required_features) \
     namespace isa {                            \
     extern const KernelTable kernel_table;     \
+    }
+#define FUSEDCELL_INT8_TIER(isa, base, required_features) \
+    namespace isa {                                       \
+    extern const WeightKernels int8_kernels;              \
     }
 #include "kernels/tiers.inc"
 

@@ -32,6 +32,11 @@ struct Geometry {
     std::ptrdiff_t layer_input_size(std::ptrdiff_t layer) const {
         return layer == 0 ? input_size : num_directions * output_size();
     }
+    /// Inputs of the widest layer and its hidden units together.
+    std::ptrdiff_t largest_depth() const {
+        const std::ptrdiff_t later = num_layers > 1 ? num_directions * output_size() : 0;
+        return (input_size > later ? input_size : later) + hidden_size;
+    }
     bool has_cell_state() const { return kind == CellKind::kLstm; }
 };
 

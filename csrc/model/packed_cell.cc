@@ -12,6 +12,9 @@ constexpr std::ptrdiff_t kProjectionRows = 128;
 
 constexpr int kGateN = 2;
 
+// Quantised inputs live in an array of floats, for their alignment.
+constexpr std::ptrdiff_t kQuantisedUnit = sizeof(float);
+
 float at_or_zero(const float* values, std::ptrdiff_t index) { return values == nullptr ? 0.0F : values[index]; }
 
 const WeightKernels& kernels_for(const KernelTable& table, WeightType type) {
@@ -127,7 +130,27 @@ void PackedCell::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, Workspace& 
     grow(workspace.previous_h, batch);
     if (geometry_.kind == CellKind::kGruResetBefore) grow(workspace.cell, batch * 2 * padded_hidden_);
     if (geometry_.proj_size > 0) grow(workspace.cell, batch * padded_hidden_);
+    if (type_ == WeightType::int8) {
+        const std::ptrdiff_t widest = std::max({input_size_, geometry_.hidden_size, geometry_.output_size()});
+        grow(workspace.quantise_rows, rows);
+        grow(workspace.quantised, rows * QuantisedInput::bytes(widest) / kQuantisedUnit);
+    }
 }
+
+template <class Row>
+void PackedCell::set_inputs(Row* rows, std::ptrdiff_t num_rows, std::ptrdiff_t size, bool bounded,
+                            Workspace& workspace) const {
+    if (type_ != WeightType::int8) return;
+    const std::ptrdiff_t stride = QuantisedInput::bytes(size) / kQuantisedUnit;
+    for (std::ptrdiff_t r = 0; r < num_rows; ++r) {
+        auto* q = reinterpret_cast<QuantisedInput*>(workspace.quantised.data() + r * stride);
+        workspace.quantise_rows[static_cast<std::size_t>(r)] = {static_cast<const float*>(rows[r].input), q};
+        rows[r].input = q;
+    }
+    table_->quantise(workspace.quantise_rows.data(), num_rows, size, bounded);
+}
+
+bool PackedCell::has_bounded_state() const { return geometry_.proj_size == 0 && geometry_.kind != CellKind::kRnnRelu; }
 
 void PackedCell::run(const CellRun& run, Workspace& workspace) const {
     reserve(run.steps, run.batch, workspace);
@@ -161,7 +184,9 @@ void PackedCell::project_inputs(const CellRun& run, const Chunk& chunk, Workspac
             *row++ = {run.x.row(time_of(run, b, chunk.first + s), b), projection};
         }
     }
-    kernels_->linear.run(input_, workspace.linear_rows.data(), row - workspace.linear_rows.data(), workspace.backward);
+    const std::ptrdiff_t num_rows = row - workspace.linear_rows.data();
+    set_inputs(workspace.linear_rows.data(), num_rows, input_size_, false, workspace);
+    kernels_->linear.run(input_, workspace.linear_rows.data(), num_rows, workspace.backward);
 }
 
 void PackedCell::step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t step, Workspace& workspace) const {
@@ -175,6 +200,7 @@ void PackedCell::step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t ste
         CellRow cell{};
         cell.projection = projections + b * projection_floats_;
         cell.h = workspace.previous_h[b];
+        cell.input = cell.h;
         cell.h_next = y;
         if (run.c != nullptr) cell.c = run.c + b * geometry_.hidden_size;
         if (geometry_.kind == CellKind::kGruResetBefore) {
@@ -188,10 +214,11 @@ void PackedCell::step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t ste
         *row++ = cell;
         workspace.previous_h[b] = y;
     }
-    run_cells(workspace.cell_rows.data(), row - workspace.cell_rows.data(), workspace.backward);
+    run_cells(row - workspace.cell_rows.data(), workspace);
     if (projected) {
-        kernels_->linear.run(output_, workspace.linear_rows.data(), output_row - workspace.linear_rows.data(),
-                             workspace.backward);
+        const std::ptrdiff_t num_rows = output_row - workspace.linear_rows.data();
+        set_inputs(workspace.linear_rows.data(), num_rows, geometry_.hidden_size, true, workspace);
+        kernels_->linear.run(output_, workspace.linear_rows.data(), num_rows, workspace.backward);
     }
 }
 
@@ -206,10 +233,14 @@ const MatrixKernel<CellRow>& PackedCell::recurrent_kernel() const {
     return kernels_->gru_reset_before_gates;
 }
 
-void PackedCell::run_cells(const CellRow* rows, std::ptrdiff_t num_rows, bool backward) const {
-    recurrent_kernel().run(recurrent_, rows, num_rows, backward);
+void PackedCell::run_cells(std::ptrdiff_t num_rows, Workspace& workspace) const {
+    CellRow* rows = workspace.cell_rows.data();
+    set_inputs(rows, num_rows, geometry_.output_size(), has_bounded_state(), workspace);
+    recurrent_kernel().run(recurrent_, rows, num_rows, workspace.backward);
     if (geometry_.kind == CellKind::kGruResetBefore) {
-        kernels_->gru_reset_before_candidate.run(candidate_, rows, num_rows, backward);
+        for (std::ptrdiff_t r = 0; r < num_rows; ++r) rows[r].input = rows[r].reset_h;
+        set_inputs(rows, num_rows, geometry_.hidden_size, true, workspace);
+        kernels_->gru_reset_before_candidate.run(candidate_, rows, num_rows, workspace.backward);
     }
 }
 
@@ -242,24 +273,19 @@ UnpackedCell PackedCell::unpack() const {
     cell.bias_hh.resize(rows);
     if (geometry_.proj_size > 0) cell.weight_hr.resize(outputs * static_cast<std::size_t>(hidden));
 
-    // Panel order back to rows of PyTorch's layout; -1 for the padding of the last panel.
-    const auto read = [&](const PackedMatrix& matrix, const PanelShape& shape, int gates, int first_gate,
-                          std::ptrdiff_t units, std::vector<float>& weights, std::vector<float>* bias) {
-        const auto row_of = [=](std::ptrdiff_t r) {
-            const std::ptrdiff_t unit = r / (gates * lanes) * lanes + r % lanes;
-            const std::ptrdiff_t gate = first_gate + r / lanes % gates;
-            return unit < units ? gate * units + unit : -1;
-        };
-        fusedcell::unpack(
-            shape, matrix,
-            [&](std::ptrdiff_t r, std::ptrdiff_t k, float weight) {
-                const std::ptrdiff_t row = row_of(r);
-                if (row >= 0) weights[static_cast<std::size_t>(row * matrix.depth + k)] = weight;
-            },
-            [&](std::ptrdiff_t r, float initial) {
-                const std::ptrdiff_t row = row_of(r);
-                if (row >= 0 && bias != nullptr) (*bias)[static_cast<std::size_t>(row)] = initial;
-            });
+    // Panel order back to rows of PyTorch's layout, leaving out the padding of the last panel.
+    const auto read = [lanes](const PackedMatrix& matrix, const PanelShape& shape, int gates, int first_gate,
+                              std::ptrdiff_t units, std::vector<float>& weights, std::vector<float>* bias) {
+        const UnpackedRows source = fusedcell::unpack(shape, matrix);
+        for (std::size_t r = 0; r < source.initial.size(); ++r) {
+            const auto index = static_cast<std::ptrdiff_t>(r);
+            const std::ptrdiff_t unit = index / (gates * lanes) * lanes + index % lanes;
+            const std::ptrdiff_t row = (first_gate + index / lanes % gates) * units + unit;
+            if (unit >= units) continue;
+            std::copy_n(source.weights.begin() + index * matrix.depth, matrix.depth,
+                        weights.begin() + row * matrix.depth);
+            if (bias != nullptr) (*bias)[static_cast<std::size_t>(row)] = source.initial[r];
+        }
     };
     const MatrixKernel<CellRow>& recurrent = recurrent_kernel();
     read(input_, shape_of(kernels_->linear), gates_of(geometry_.kind), 0, hidden, cell.weight_ih, &cell.bias_ih);

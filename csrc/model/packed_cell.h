@@ -17,6 +17,8 @@ namespace fusedcell {
 struct Workspace {
     std::vector<float> projections;    // input projections of the steps in hand
     std::vector<float> cell;           // per batch row: update and reset_h, or the hidden state before its projection
+    std::vector<float> quantised;      // QuantisedInputs, for int8 weights
+    std::vector<QuantiseRow> quantise_rows;
     std::vector<LinearRow> linear_rows;
     std::vector<CellRow> cell_rows;
     std::vector<const float*> previous_h;
@@ -70,7 +72,11 @@ private:
     std::ptrdiff_t chunk_steps(std::ptrdiff_t steps, std::ptrdiff_t batch) const;
     void project_inputs(const CellRun& run, const Chunk& chunk, Workspace& workspace) const;
     void step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t step, Workspace& workspace) const;
-    void run_cells(const CellRow* rows, std::ptrdiff_t num_rows, bool backward) const;
+    void run_cells(std::ptrdiff_t num_rows, Workspace& workspace) const;
+    /// For int8 weights, replaces the rows' float inputs by quantised ones.
+    template <class Row>
+    void set_inputs(Row* rows, std::ptrdiff_t num_rows, std::ptrdiff_t size, bool bounded, Workspace& workspace) const;
+    bool has_bounded_state() const;    // |h| <= 1 if it was so at the start
     const MatrixKernel<CellRow>& recurrent_kernel() const;
     template <class Row>
     PanelShape shape_of(const MatrixKernel<Row>& kernel) const {

@@ -6,10 +6,21 @@
 #include "kernels/simd/float_mode.h"
 
 namespace fusedcell {
+namespace {
+
+// A compensated dot product adds products of at most 255 * 127; 65,536 of them stay below 2^31.
+constexpr std::ptrdiff_t kLargestInt8Depth = 65536;
+
+}    // namespace
 
 Stack::Stack(const Geometry& geometry, const std::vector<CellWeights>& weights, WeightType type,
              const KernelTable& kernels)
     : geometry_(geometry), type_(type), kernels_(&kernels) {
+    if (type == WeightType::int8 && geometry.largest_depth() > kLargestInt8Depth) {
+        throw std::invalid_argument("int8: expected inputs and hidden units that add up to at most " +
+                                    std::to_string(kLargestInt8Depth) + ", so that no sum overflows, got " +
+                                    std::to_string(geometry.largest_depth()));
+    }
     const ScopedFloatMode mode;    // packing rounds, and must not do so by the caller's mode
     cells_.reserve(weights.size());
     for (std::size_t i = 0; i < weights.size(); ++i) {

@@ -1,6 +1,8 @@
 #include "pack/pack.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 
 namespace fusedcell {
@@ -31,15 +33,6 @@ T read(const unsigned char* source) {
     return value;
 }
 
-unsigned char* write_weight(unsigned char* destination, WeightType type, float weight) {
-    switch (type) {
-        case WeightType::float32: return write(destination, weight);
-        case WeightType::bfloat16: return write(destination, to_bfloat16(weight));
-        case WeightType::float16: return write(destination, to_float16(weight));
-    }
-    return destination;
-}
-
 float from_float16(std::uint16_t half) {
     const std::uint32_t sign = (half & 0x8000U) << 16;
     const std::uint32_t exponent = (half >> 10) & 0x1fU;
@@ -50,8 +43,6 @@ float from_float16(std::uint16_t half) {
     }
     return from_bits(sign | ((exponent == 0x1fU ? 0xffU : exponent + (127 - 15)) << 23) | (mantissa << 13));
 }
-
-}    // namespace
 
 // Adding half of the last kept place, less one unit when that place is even, rounds to nearest, ties to even.
 std::uint16_t to_bfloat16(float value) {
@@ -81,48 +72,171 @@ std::uint16_t to_float16(float value) {
     return static_cast<std::uint16_t>(sign | half);
 }
 
+constexpr int kGroup = 4;    // int8 weights of one lane that are neighbours
+
+constexpr std::ptrdiff_t groups_of(std::ptrdiff_t depth) { return (depth + kGroup - 1) / kGroup; }
+
+// A row as int8: w = scale * q. A row below 2^-100 counts as zero.
+struct QuantisedRow {
+    float scale = 0.0F;
+    std::vector<std::int8_t> values;    // whole groups
+
+    QuantisedRow(const float* weights, std::ptrdiff_t depth)
+        : values(static_cast<std::size_t>(groups_of(depth) * kGroup)) {
+        if (weights == nullptr) return;
+        float largest = 0.0F;
+        for (std::ptrdiff_t k = 0; k < depth; ++k) largest = std::max(largest, std::fabs(weights[k]));
+        if (largest < 0x1p-100F) return;
+        scale = largest / 127.0F;
+        for (std::ptrdiff_t k = 0; k < depth; ++k) {
+            const float q = std::clamp(std::nearbyint(weights[k] / scale), -127.0F, 127.0F);
+            values[static_cast<std::size_t>(k)] = static_cast<std::int8_t>(q);
+        }
+    }
+
+    std::int32_t compensation() const {
+        std::int32_t sum = 0;
+        for (const std::int8_t value : values) sum += value;
+        return -128 * sum;
+    }
+};
+
+// The parts of one block: rows [first, last), whole panels.
+template <class Row>
+unsigned char* pack_initial(const PanelShape& shape, const Row* rows, std::ptrdiff_t count,
+                            unsigned char* destination) {
+    if (!shape.has_initial_accumulators) return destination;
+    for (std::ptrdiff_t panel = 0; panel < count; panel += shape.panel_rows()) {
+        const Row* last_gate = rows + panel + shape.panel_rows() - shape.lanes;
+        for (int lane = 0; lane < shape.lanes; ++lane) destination = write(destination, last_gate[lane].initial);
+    }
+    return destination;
+}
+
+unsigned char* pack_floats(WeightType type, const SourceRow* rows, std::ptrdiff_t count, std::ptrdiff_t depth,
+                           unsigned char* destination) {
+    for (std::ptrdiff_t k = 0; k < depth; ++k) {
+        for (std::ptrdiff_t r = 0; r < count; ++r) {
+            const float weight = rows[r].weights == nullptr ? 0.0F : rows[r].weights[k];
+            switch (type) {
+                case WeightType::bfloat16: destination = write(destination, to_bfloat16(weight)); break;
+                case WeightType::float16: destination = write(destination, to_float16(weight)); break;
+                case WeightType::float32:
+                case WeightType::int8: destination = write(destination, weight); break;
+            }
+        }
+    }
+    return destination;
+}
+
+unsigned char* pack_int8(const PanelShape& shape, const SourceRow* rows, std::ptrdiff_t count, std::ptrdiff_t depth,
+                         unsigned char* destination) {
+    std::vector<QuantisedRow> quantised;
+    quantised.reserve(static_cast<std::size_t>(count));
+    for (std::ptrdiff_t r = 0; r < count; ++r) quantised.emplace_back(rows[r].weights, depth);
+    for (const QuantisedRow& row : quantised) destination = write(destination, row.scale);
+    if (shape.compensated) {
+        for (const QuantisedRow& row : quantised) destination = write(destination, row.compensation());
+    }
+    for (std::ptrdiff_t group = 0; group < groups_of(depth); ++group) {
+        for (const QuantisedRow& row : quantised) {
+            std::memcpy(destination, row.values.data() + group * kGroup, kGroup);
+            destination += kGroup;
+        }
+    }
+    return destination;
+}
+
+}    // namespace
+
 bool fits(WeightType type, float weight) {
     constexpr std::uint32_t kBfloat16RoundsToInfinity = 0x7f7f8000U;
-    if (!std::isfinite(weight)) return true;
+    if (!std::isfinite(weight)) return type != WeightType::int8;
     switch (type) {
-        case WeightType::float32: return true;
+        case WeightType::float32:
+        case WeightType::int8: return true;
         case WeightType::bfloat16: return (bits_of(weight) & 0x7fffffffU) < kBfloat16RoundsToInfinity;
         case WeightType::float16: return std::fabs(weight) < 65520.0F;
     }
     return false;
 }
 
-float widen(WeightType type, const unsigned char* source) {
-    switch (type) {
-        case WeightType::float32: return read<float>(source);
-        case WeightType::bfloat16: return from_bits(std::uint32_t{read<std::uint16_t>(source)} << 16);
-        case WeightType::float16: return from_float16(read<std::uint16_t>(source));
-    }
-    return 0.0F;
-}
-
 std::size_t packed_size(const PanelShape& shape, std::ptrdiff_t panels, std::ptrdiff_t depth) {
-    const auto rows = static_cast<std::size_t>(panels * shape.gates * shape.lanes);
-    const std::size_t initial = shape.has_initial_accumulators ? rows * sizeof(float) : 0;
-    return initial + rows * static_cast<std::size_t>(depth) * bytes_of(shape.type);
+    const std::ptrdiff_t rows = panels * shape.panel_rows();
+    std::ptrdiff_t bytes = shape.has_initial_accumulators ? panels * shape.lanes * std::ptrdiff_t{sizeof(float)} : 0;
+    switch (shape.type) {
+        case WeightType::float32: bytes += rows * depth * std::ptrdiff_t{sizeof(float)}; break;
+        case WeightType::bfloat16:
+        case WeightType::float16: bytes += rows * depth * std::ptrdiff_t{sizeof(std::uint16_t)}; break;
+        case WeightType::int8:
+            bytes += rows * std::ptrdiff_t{sizeof(float)} * (shape.compensated ? 2 : 1);
+            bytes += rows * groups_of(depth) * kGroup;
+            break;
+    }
+    return static_cast<std::size_t>(bytes);
 }
 
 void pack(const PanelShape& shape, const std::vector<SourceRow>& rows, std::ptrdiff_t depth,
           unsigned char* destination) {
-    const std::size_t rows_per_block =
-        static_cast<std::size_t>(shape.panels_per_block) * static_cast<std::size_t>(shape.gates * shape.lanes);
-    for (std::size_t first = 0; first < rows.size(); first += rows_per_block) {
-        const std::size_t last = std::min(first + rows_per_block, rows.size());
+    const auto total = static_cast<std::ptrdiff_t>(rows.size());
+    for (std::ptrdiff_t first = 0; first < total; first += shape.block_rows()) {
+        const std::ptrdiff_t count = std::min(shape.block_rows(), total - first);
+        const SourceRow* block = rows.data() + first;
+        destination = pack_initial(shape, block, count, destination);
+        destination = shape.type == WeightType::int8 ? pack_int8(shape, block, count, depth, destination)
+                                                     : pack_floats(shape.type, block, count, depth, destination);
+    }
+}
+
+UnpackedRows unpack(const PanelShape& shape, const PackedMatrix& matrix) {
+    const std::ptrdiff_t total = matrix.panels * shape.panel_rows();
+    const std::ptrdiff_t depth = matrix.depth;
+    UnpackedRows rows;
+    rows.weights.resize(static_cast<std::size_t>(total * depth));
+    rows.initial.resize(static_cast<std::size_t>(total));
+    const auto* source = static_cast<const unsigned char*>(matrix.data);
+    const auto next = [&source](auto value) {
+        value = read<decltype(value)>(source);
+        source += sizeof value;
+        return value;
+    };
+    for (std::ptrdiff_t first = 0; first < total; first += shape.block_rows()) {
+        const std::ptrdiff_t count = std::min(shape.block_rows(), total - first);
+        float* weights = rows.weights.data() + first * depth;
         if (shape.has_initial_accumulators) {
-            for (std::size_t r = first; r < last; ++r) destination = write(destination, rows[r].initial);
+            for (std::ptrdiff_t panel = 0; panel < count; panel += shape.panel_rows()) {
+                float* last_gate = rows.initial.data() + first + panel + shape.panel_rows() - shape.lanes;
+                for (int lane = 0; lane < shape.lanes; ++lane) last_gate[lane] = next(0.0F);
+            }
+        }
+        if (shape.type == WeightType::int8) {
+            std::vector<float> scales(static_cast<std::size_t>(count));
+            for (float& scale : scales) scale = next(0.0F);
+            if (shape.compensated) source += count * std::ptrdiff_t{sizeof(std::int32_t)};
+            for (std::ptrdiff_t group = 0; group < groups_of(depth); ++group) {
+                for (std::ptrdiff_t r = 0; r < count; ++r) {
+                    for (std::ptrdiff_t k = group * kGroup; k < (group + 1) * kGroup; ++k) {
+                        const std::int8_t q = next(std::int8_t{});
+                        if (k < depth) weights[r * depth + k] = scales[static_cast<std::size_t>(r)] * q;
+                    }
+                }
+            }
+            continue;
         }
         for (std::ptrdiff_t k = 0; k < depth; ++k) {
-            for (std::size_t r = first; r < last; ++r) {
-                const float weight = rows[r].weights == nullptr ? 0.0F : rows[r].weights[k];
-                destination = write_weight(destination, shape.type, weight);
+            for (std::ptrdiff_t r = 0; r < count; ++r) {
+                switch (shape.type) {
+                    case WeightType::bfloat16:
+                        weights[r * depth + k] = from_bits(std::uint32_t{next(std::uint16_t{})} << 16);
+                        break;
+                    case WeightType::float16: weights[r * depth + k] = from_float16(next(std::uint16_t{})); break;
+                    case WeightType::float32:
+                    case WeightType::int8: weights[r * depth + k] = next(0.0F); break;
+                }
             }
         }
     }
+    return rows;
 }
 
 }    // namespace fusedcell

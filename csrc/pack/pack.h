@@ -1,9 +1,7 @@
 // Source layouts to packed panels (the layout is in kernels/kernel_api.h). Runs once per layer.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
-#include <cstdint>
 #include <vector>
 
 #include "kernels/kernel_api.h"
@@ -24,6 +22,7 @@ struct PanelShape {
     int gates;
     int panels_per_block;
     bool has_initial_accumulators;
+    bool compensated;
 
     template <class Row>
     PanelShape(WeightType weight_type, const KernelTable& table, const MatrixKernel<Row>& kernel)
@@ -31,7 +30,11 @@ struct PanelShape {
           lanes(table.lanes),
           gates(kernel.gates),
           panels_per_block(kernel.panels_per_block),
-          has_initial_accumulators(kernel.has_initial_accumulators) {}
+          has_initial_accumulators(kernel.has_initial_accumulators),
+          compensated(kernel.compensated) {}
+
+    std::ptrdiff_t panel_rows() const { return std::ptrdiff_t{gates} * lanes; }
+    std::ptrdiff_t block_rows() const { return panels_per_block * panel_rows(); }
 };
 
 constexpr std::ptrdiff_t panels_for(std::ptrdiff_t units, int lanes) { return (units + lanes - 1) / lanes; }
@@ -55,46 +58,20 @@ std::vector<SourceRow> panel_order(std::ptrdiff_t units, int gates, int lanes, R
 std::size_t packed_size(const PanelShape& shape, std::ptrdiff_t panels, std::ptrdiff_t depth);
 
 /// Writes the rows, a whole number of panels in panel order, to `destination` (packed_size bytes). Weights are rounded
-/// to the nearest value of the shape's type, ties to even.
+/// to the nearest value of the shape's type, ties to even; for int8 that is a multiple of the row's scale, max |w| /
+/// 127.
 void pack(const PanelShape& shape, const std::vector<SourceRow>& rows, std::ptrdiff_t depth,
           unsigned char* destination);
 
-/// The opposite of pack: `weight(row, k)` and `initial(row)` receive every value, widened to float, with rows numbered
-/// in panel order.
-template <class Weight, class Initial>
-void unpack(const PanelShape& shape, const PackedMatrix& matrix, Weight weight, Initial initial);
+// What a packed matrix holds, widened to float, with rows in panel order.
+struct UnpackedRows {
+    std::vector<float> weights;    // (rows, depth)
+    std::vector<float> initial;    // (rows,), zero where there is none
+};
 
-/// Whether a finite weight stays finite in this type.
+UnpackedRows unpack(const PanelShape& shape, const PackedMatrix& matrix);
+
+/// Whether a weight can be stored: int8 needs finite ones, and a half must not turn a finite one into infinity.
 bool fits(WeightType type, float weight);
-
-std::uint16_t to_bfloat16(float value);
-std::uint16_t to_float16(float value);
-
-/// A weight of the given type at `source`, as a float.
-float widen(WeightType type, const unsigned char* source);
-
-constexpr std::size_t bytes_of(WeightType type) {
-    return type == WeightType::float32 ? sizeof(float) : sizeof(std::uint16_t);
-}
-
-template <class Weight, class Initial>
-void unpack(const PanelShape& shape, const PackedMatrix& matrix, Weight weight, Initial initial) {
-    const std::ptrdiff_t rows = matrix.panels * shape.gates * shape.lanes;
-    const std::ptrdiff_t rows_per_block = std::ptrdiff_t{shape.panels_per_block} * shape.gates * shape.lanes;
-    const auto* source = static_cast<const unsigned char*>(matrix.data);
-    for (std::ptrdiff_t first = 0; first < rows; first += rows_per_block) {
-        const std::ptrdiff_t last = std::min(first + rows_per_block, rows);
-        if (shape.has_initial_accumulators) {
-            for (std::ptrdiff_t r = first; r < last; ++r, source += sizeof(float)) {
-                initial(r, widen(WeightType::float32, source));
-            }
-        }
-        for (std::ptrdiff_t k = 0; k < matrix.depth; ++k) {
-            for (std::ptrdiff_t r = first; r < last; ++r, source += bytes_of(shape.type)) {
-                weight(r, k, widen(shape.type, source));
-            }
-        }
-    }
-}
 
 }    // namespace fusedcell

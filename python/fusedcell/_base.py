@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
-Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
+Dtype: TypeAlias = Literal["float32", "bfloat16", "float16", "int8"]
 
-DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "float16")
+DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "float16", "int8")
 NONLINEARITIES = ("tanh", "relu")
 ARRAY_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 

@@ -20,9 +20,8 @@ FUSEDCELL_INLINE F32 UpdateState(F32 exp_negative_z, F32 n, F32 h) {
 struct GruResetAfter {
     using Row = CellRow;
     static constexpr int kGates = 3;
-    static constexpr bool kHasInitialAccumulators = true;    // 0, 0, b_hn
+    static constexpr bool kHasInitialAccumulators = true;    // b_hn
 
-    static FUSEDCELL_INLINE const float* Input(const Row& row) { return row.h; }
     static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
         const float* projection = row.projection + panel * kGates * kLanes;
         const F32 r = Add(Load(projection), acc[0]);
@@ -40,7 +39,6 @@ struct GruResetBeforeGates {
     static constexpr int kGates = 2;
     static constexpr bool kHasInitialAccumulators = false;
 
-    static FUSEDCELL_INLINE const float* Input(const Row& row) { return row.h; }
     static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
         const float* projection = row.projection + panel * 3 * kLanes;
         const F32 r = Add(Load(projection), acc[0]);
@@ -56,7 +54,6 @@ struct GruResetBeforeCandidate {
     static constexpr int kGates = 1;
     static constexpr bool kHasInitialAccumulators = false;
 
-    static FUSEDCELL_INLINE const float* Input(const Row& row) { return row.reset_h; }
     static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
         const F32 n = Add(Load(row.projection + (panel * 3 + 2) * kLanes), acc[0]);
         const F32 h = LoadUnits(row.h + panel * kLanes, units);

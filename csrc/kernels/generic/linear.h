@@ -9,7 +9,6 @@ struct Linear {
     static constexpr int kGates = 1;
     static constexpr bool kHasInitialAccumulators = true;
 
-    static FUSEDCELL_INLINE const float* Input(const Row& row) { return row.x; }
     static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
         StoreUnits(row.y + panel * kLanes, acc[0], units);
     }

@@ -15,7 +15,6 @@ struct Lstm {
     static constexpr int kGates = 4;
     static constexpr bool kHasInitialAccumulators = false;
 
-    static FUSEDCELL_INLINE const float* Input(const Row& row) { return row.h; }
     static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
         const float* projection = row.projection + panel * kGates * kLanes;
         const F32 i = Add(Load(projection), acc[0]);

@@ -10,7 +10,6 @@ struct Rnn {
     static constexpr int kGates = 1;
     static constexpr bool kHasInitialAccumulators = false;
 
-    static FUSEDCELL_INLINE const float* Input(const Row& row) { return row.h; }
     static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
         const F32 a = Add(Load(row.projection + panel * kLanes), acc[0]);
         StoreUnits(row.h_next + panel * kLanes, Activation(a), units);

@@ -21,19 +21,6 @@ float ReadFloats(const float* data, ptrdiff_t size) {
     return total;
 }
 
-template <class Kernel, class Weights>
-constexpr MatrixKernel<typename Kernel::Row> Describe() {
-    return {&Run<Kernel, Weights>, Kernel::kGates, kPanelsPerBlock<Kernel>, Kernel::kHasInitialAccumulators};
-}
-
-template <class Weights>
-constexpr WeightKernels DescribeAll() {
-    return {
-#define FUSEDCELL_MATRIX_KERNEL(name, Operation, Row) Describe<Operation, Weights>(),
-#include "kernels/kernels.inc"
-    };
-}
-
 #define FUSEDCELL_STRING(name) #name
 #define FUSEDCELL_EXPANDED_STRING(name) FUSEDCELL_STRING(name)
 
@@ -45,6 +32,7 @@ const KernelTable kernel_table = {
 #define FUSEDCELL_WEIGHT_TYPE(name, Weights) DescribeAll<Weights>(),
 #include "kernels/weight_types.inc"
 #define FUSEDCELL_MAP_KERNEL(name, Function) &Map<Function>,
+#define FUSEDCELL_QUANTISE_KERNEL(name) &Quantise,
 #define FUSEDCELL_READ_KERNEL(name) &ReadFloats,
 #include "kernels/kernels.inc"
 };

@@ -3,8 +3,7 @@
 // A kernel is a class with
 //     Row                        one row's pointers
 //     kGates                     vectors of a panel
-//     kHasInitialAccumulators    whether its chains start from packed values rather than zero
-//     Input(row)                 the `depth` floats that multiply the weights
+//     kHasInitialAccumulators    whether the chain of a panel's last gate starts from a packed value rather than zero
 //     Finish(row, panel, acc, units)   turns the panel's kGates accumulators into stored results for `units` lanes
 #pragma once
 
@@ -16,49 +15,26 @@ constexpr int kTileVectors = 4;
 
 constexpr int AtLeastOne(int n) { return n < 1 ? 1 : n; }
 
-template <class Kernel>
-constexpr int kPanelsPerBlock = (kChains + Kernel::kGates - 1) / Kernel::kGates;
+template <class Kernel, class Weights>
+constexpr int kPanelsPerBlock = (Weights::kRowChains + Kernel::kGates - 1) / Kernel::kGates;
 template <class Kernel>
 constexpr int kPanelsPerTile = AtLeastOne(kTileVectors / Kernel::kGates);
-
-template <class Weights, int kRows, int kVectors>
-FUSEDCELL_INLINE void Accumulate(F32 (&acc)[kRows][kVectors], const typename Weights::Element* weights,
-                                 ptrdiff_t stride, const float* const (&inputs)[kRows], ptrdiff_t depth) {
-    for (ptrdiff_t k = 0; k < depth; ++k) {
-        F32 x[kRows];
-        FUSEDCELL_UNROLL
-        for (int r = 0; r < kRows; ++r) x[r] = Broadcast(inputs[r][k]);
-        FUSEDCELL_UNROLL
-        for (int v = 0; v < kVectors; ++v) {
-            const F32 w = Weights::LoadWide(weights + v * kLanes);
-            FUSEDCELL_UNROLL
-            for (int r = 0; r < kRows; ++r) acc[r][v] = MulAdd(w, x[r], acc[r][v]);
-        }
-        weights += stride;
-    }
-}
 
 FUSEDCELL_INLINE ptrdiff_t UnitsOfPanel(const PackedMatrix& matrix, ptrdiff_t panel) {
     const ptrdiff_t units_left = matrix.columns - panel * kLanes;
     return units_left < kLanes ? units_left : kLanes;
 }
 
-// Panels [panel, panel + kPanels) for kRows rows. `initial` and `weights` point at the first of these panels.
+// Panels [panel, panel + kPanels) for kRows rows; `block` begins at the first of these panels.
 template <class Kernel, class Weights, int kRows, int kPanels>
 FUSEDCELL_NOINLINE void Tile(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t panel,
-                             const float* initial, const typename Weights::Element* weights, ptrdiff_t stride) {
+                             const BlockView<Weights>& block) {
     constexpr int kVectors = kPanels * Kernel::kGates;
     F32 acc[kRows][kVectors];
-    const float* inputs[kRows];
+    const void* inputs[kRows];
     FUSEDCELL_UNROLL
-    for (int r = 0; r < kRows; ++r) inputs[r] = Kernel::Input(rows[r]);
-    FUSEDCELL_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-        const F32 start = Kernel::kHasInitialAccumulators ? Load(initial + v * kLanes) : Zero();
-        FUSEDCELL_UNROLL
-        for (int r = 0; r < kRows; ++r) acc[r][v] = start;
-    }
-    Accumulate<Weights, kRows, kVectors>(acc, weights, stride, inputs, matrix.depth);
+    for (int r = 0; r < kRows; ++r) inputs[r] = rows[r].input;
+    Weights::template Sum<Kernel, kRows, kVectors>(acc, block, inputs, matrix.depth);
     if constexpr (kRows == 1) {
         FUSEDCELL_UNROLL
         for (int p = 0; p < kPanels; ++p) {
@@ -84,31 +60,28 @@ FUSEDCELL_NOINLINE void Tile(const PackedMatrix& matrix, const typename Kernel::
 // One block, kRows > 1 rows: tiles of kPanelsPerTile panels, then the panels that are left.
 template <class Kernel, class Weights, int kRows, int kPanels>
 FUSEDCELL_INLINE void BlockTiles(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t panel,
-                                 const float* initial, const typename Weights::Element* weights, ptrdiff_t stride) {
+                                 const BlockView<Weights>& block) {
     constexpr int kTile = kPanelsPerTile<Kernel>;
-    constexpr ptrdiff_t kPanelFloats = Kernel::kGates * kLanes;
     constexpr int kWhole = kPanels / kTile * kTile;
     for (int p = 0; p < kWhole; p += kTile) {
-        Tile<Kernel, Weights, kRows, kTile>(matrix, rows, panel + p, initial + p * kPanelFloats,
-                                            weights + p * kPanelFloats, stride);
+        Tile<Kernel, Weights, kRows, kTile>(matrix, rows, panel + p, block.template After<Kernel>(p));
     }
     if constexpr (kWhole < kPanels) {
-        Tile<Kernel, Weights, kRows, kPanels - kWhole>(matrix, rows, panel + kWhole, initial + kWhole * kPanelFloats,
-                                                       weights + kWhole * kPanelFloats, stride);
+        Tile<Kernel, Weights, kRows, kPanels - kWhole>(matrix, rows, panel + kWhole,
+                                                       block.template After<Kernel>(kWhole));
     }
 }
 
 template <class Kernel, class Weights, int kPanels, int kRows>
 FUSEDCELL_INLINE void LastRows(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
-                               ptrdiff_t panel, const float* initial, const typename Weights::Element* weights,
-                               ptrdiff_t stride) {
+                               ptrdiff_t panel, const BlockView<Weights>& block) {
     if constexpr (kRows == 1) {
-        if (num_rows == 1) Tile<Kernel, Weights, 1, kPanels>(matrix, rows, panel, initial, weights, stride);
+        if (num_rows == 1) Tile<Kernel, Weights, 1, kPanels>(matrix, rows, panel, block);
     } else {
         if (num_rows == kRows) {
-            BlockTiles<Kernel, Weights, kRows, kPanels>(matrix, rows, panel, initial, weights, stride);
+            BlockTiles<Kernel, Weights, kRows, kPanels>(matrix, rows, panel, block);
         } else {
-            LastRows<Kernel, Weights, kPanels, kRows - 1>(matrix, rows, num_rows, panel, initial, weights, stride);
+            LastRows<Kernel, Weights, kPanels, kRows - 1>(matrix, rows, num_rows, panel, block);
         }
     }
 }
@@ -116,16 +89,13 @@ FUSEDCELL_INLINE void LastRows(const PackedMatrix& matrix, const typename Kernel
 // All rows of one block; the block's weights stay in cache from one row tile to the next.
 template <class Kernel, class Weights, int kPanels>
 FUSEDCELL_INLINE void Block(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
-                            ptrdiff_t panel, const unsigned char* block) {
-    constexpr ptrdiff_t kStride = ptrdiff_t{kPanels} * Kernel::kGates * kLanes;
-    constexpr ptrdiff_t kInitialFloats = Kernel::kHasInitialAccumulators ? kStride : 0;
-    const auto* initial = reinterpret_cast<const float*>(block);
-    const auto* weights = reinterpret_cast<const typename Weights::Element*>(initial + kInitialFloats);
+                            ptrdiff_t panel, const unsigned char* data) {
+    const BlockView<Weights> block = ViewOfBlock<Kernel, Weights>(data, kPanels);
     ptrdiff_t r = 0;
     for (; r + kTileRows <= num_rows; r += kTileRows) {
-        BlockTiles<Kernel, Weights, kTileRows, kPanels>(matrix, rows + r, panel, initial, weights, kStride);
+        BlockTiles<Kernel, Weights, kTileRows, kPanels>(matrix, rows + r, panel, block);
     }
-    LastRows<Kernel, Weights, kPanels, kTileRows - 1>(matrix, rows + r, num_rows - r, panel, initial, weights, kStride);
+    LastRows<Kernel, Weights, kPanels, kTileRows - 1>(matrix, rows + r, num_rows - r, panel, block);
 }
 
 // The block that starts at `panel`, with the `panels` that are left from there, or kPanels of them.
@@ -141,10 +111,8 @@ FUSEDCELL_INLINE void AnyBlock(const PackedMatrix& matrix, const typename Kernel
 
 template <class Kernel, class Weights>
 void Run(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows, bool backward) {
-    constexpr int kPanels = kPanelsPerBlock<Kernel>;
-    constexpr ptrdiff_t kVectorFloats = ptrdiff_t{kPanels} * Kernel::kGates * kLanes;
-    constexpr ptrdiff_t kInitialBytes = Kernel::kHasInitialAccumulators ? kVectorFloats * sizeof(float) : 0;
-    const ptrdiff_t block_bytes = kInitialBytes + matrix.depth * kVectorFloats * sizeof(typename Weights::Element);
+    constexpr int kPanels = kPanelsPerBlock<Kernel, Weights>;
+    const ptrdiff_t block_bytes = BytesOfBlock<Kernel, Weights>(kPanels, matrix.depth);
     const auto* data = static_cast<const unsigned char*>(matrix.data);
     const ptrdiff_t blocks = (matrix.panels + kPanels - 1) / kPanels;
     ptrdiff_t i = backward ? blocks - 1 : 0;

@@ -1,22 +1,171 @@
-// How weights of each type become vectors of floats. Every conversion is exact.
+// How weights of each type lie in a block and become sums.
+//
+//     block of float weights   [initial accumulators][weights: for each k, for each vector, lanes]
+//     block of int8 weights    [initial accumulators][row scales][dot products' start][weights: for each four k, ...]
+//
+// Initial accumulators are one float a lane and panel, for the chain of the panel's last gate; the others start at
+// zero. Row scales are one float a lane and vector. The dot products' start is one int32 a lane and vector, on tiers
+// whose dot product is compensated. Four int8 weights of one lane, for four k, are neighbours.
 #pragma once
 
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
-struct Float32Weights {
+// Part of a block, from some panel on.
+template <class Weights>
+struct BlockView {
+    const float* initial;
+    const float* scales;
+    const int32_t* start;
+    const typename Weights::Element* weights;
+    ptrdiff_t stride;    // elements from one k, or four, to the next
+
+    /// The same from `panels` panels later.
+    template <class Kernel>
+    FUSEDCELL_INLINE BlockView After(ptrdiff_t panels) const {
+        const ptrdiff_t lanes = panels * Kernel::kGates * kLanes;
+        return {Kernel::kHasInitialAccumulators ? initial + panels * kLanes : initial,
+                Weights::kQuantised ? scales + lanes : scales, Weights::kCompensated ? start + lanes : start,
+                weights + lanes * Weights::kGroup, stride};
+    }
+};
+
+/// The parts of a block of `panels` panels.
+template <class Kernel, class Weights>
+FUSEDCELL_INLINE BlockView<Weights> ViewOfBlock(const unsigned char* block, ptrdiff_t panels) {
+    const ptrdiff_t lanes = panels * Kernel::kGates * kLanes;
+    BlockView<Weights> view{};
+    view.initial = reinterpret_cast<const float*>(block);
+    if (Kernel::kHasInitialAccumulators) block += panels * kLanes * sizeof(float);
+    view.scales = reinterpret_cast<const float*>(block);
+    if (Weights::kQuantised) block += lanes * sizeof(float);
+    view.start = reinterpret_cast<const int32_t*>(block);
+    if (Weights::kCompensated) block += lanes * sizeof(int32_t);
+    view.weights = reinterpret_cast<const typename Weights::Element*>(block);
+    view.stride = lanes * Weights::kGroup;
+    return view;
+}
+
+template <class Kernel, class Weights>
+FUSEDCELL_INLINE ptrdiff_t BytesOfBlock(ptrdiff_t panels, ptrdiff_t depth) {
+    const ptrdiff_t lanes = panels * Kernel::kGates * kLanes;
+    const ptrdiff_t groups = (depth + Weights::kGroup - 1) / Weights::kGroup;
+    constexpr ptrdiff_t kFloat = sizeof(float);
+    constexpr ptrdiff_t kElement = sizeof(typename Weights::Element);
+    return (Kernel::kHasInitialAccumulators ? panels * kLanes * kFloat : 0) +
+           (Weights::kQuantised ? lanes * kFloat : 0) + (Weights::kCompensated ? lanes * kFloat : 0) +
+           groups * lanes * Weights::kGroup * kElement;
+}
+
+/// Where vector `v` of a tile starts from.
+template <class Kernel>
+FUSEDCELL_INLINE F32 InitialOf(const float* initial, int v) {
+    if (!Kernel::kHasInitialAccumulators || v % Kernel::kGates != Kernel::kGates - 1) return Zero();
+    return Load(initial + v / Kernel::kGates * kLanes);
+}
+
+// Loads of one vector, widened to float exactly.
+struct Float32Loads {
     using Element = float;
     static FUSEDCELL_INLINE F32 LoadWide(const Element* p) { return Load(p); }
 };
-
-struct Bfloat16Weights {
+struct Bfloat16Loads {
     using Element = uint16_t;
     static FUSEDCELL_INLINE F32 LoadWide(const Element* p) { return LoadBfloat16(p); }
 };
-
-struct Float16Weights {
+struct Float16Loads {
     using Element = uint16_t;
     static FUSEDCELL_INLINE F32 LoadWide(const Element* p) { return LoadFloat16(p); }
+};
+
+template <class Loads>
+struct FloatWeights {
+    using Element = typename Loads::Element;
+    static constexpr bool kQuantised = false;
+    static constexpr bool kCompensated = false;
+    static constexpr int kGroup = 1;
+    static constexpr int kRowChains = kChains;
+
+    /// sums[r][v] = initial + sum over k of weights[k][v] * inputs[r][k], one chain each.
+    template <class Kernel, int kRows, int kVectors>
+    static FUSEDCELL_INLINE void Sum(F32 (&sums)[kRows][kVectors], const BlockView<FloatWeights>& block,
+                                     const void* const (&inputs)[kRows], ptrdiff_t depth) {
+        const float* x[kRows];
+        FUSEDCELL_UNROLL
+        for (int r = 0; r < kRows; ++r) x[r] = static_cast<const float*>(inputs[r]);
+        FUSEDCELL_UNROLL
+        for (int v = 0; v < kVectors; ++v) {
+            const F32 initial = InitialOf<Kernel>(block.initial, v);
+            FUSEDCELL_UNROLL
+            for (int r = 0; r < kRows; ++r) sums[r][v] = initial;
+        }
+        const Element* weights = block.weights;
+        for (ptrdiff_t k = 0; k < depth; ++k) {
+            F32 xk[kRows];
+            FUSEDCELL_UNROLL
+            for (int r = 0; r < kRows; ++r) xk[r] = Broadcast(x[r][k]);
+            FUSEDCELL_UNROLL
+            for (int v = 0; v < kVectors; ++v) {
+                const F32 w = Loads::LoadWide(weights + v * kLanes);
+                FUSEDCELL_UNROLL
+                for (int r = 0; r < kRows; ++r) sums[r][v] = MulAdd(w, xk[r], sums[r][v]);
+            }
+            weights += block.stride;
+        }
+    }
+};
+
+using Float32Weights = FloatWeights<Float32Loads>;
+using Bfloat16Weights = FloatWeights<Bfloat16Loads>;
+using Float16Weights = FloatWeights<Float16Loads>;
+
+// Weights in [-127, 127] with a scale a row, on inputs that quantise.h has brought into the same range.
+struct Int8Weights {
+    using Element = int8_t;
+    static constexpr bool kQuantised = true;
+    static constexpr bool kCompensated = Dot::kCompensated;
+    static constexpr int kGroup = 4;
+    static constexpr int kRowChains = Dot::kChains;
+
+    /// sums[r][v] = initial + (integer dot product) * (input scale * row scale), rounded: the product of the scales,
+    /// the integer's conversion, and one fused multiply-add.
+    template <class Kernel, int kRows, int kVectors>
+    static FUSEDCELL_INLINE void Sum(F32 (&sums)[kRows][kVectors], const BlockView<Int8Weights>& block,
+                                     const void* const (&inputs)[kRows], ptrdiff_t depth) {
+        Dot::Accumulator acc[kRows][kVectors];
+        const int8_t* x[kRows];
+        FUSEDCELL_UNROLL
+        for (int r = 0; r < kRows; ++r) x[r] = static_cast<const QuantisedInput*>(inputs[r])->values;
+        FUSEDCELL_UNROLL
+        for (int v = 0; v < kVectors; ++v) {
+            FUSEDCELL_UNROLL
+            for (int r = 0; r < kRows; ++r) acc[r][v] = Dot::Start(block.start + v * kLanes);
+        }
+        const Element* weights = block.weights;
+        for (ptrdiff_t k = 0; k < depth; k += kGroup) {
+            Dot::Input xk[kRows];
+            FUSEDCELL_UNROLL
+            for (int r = 0; r < kRows; ++r) xk[r] = Dot::Broadcast4(x[r] + k);
+            FUSEDCELL_UNROLL
+            for (int v = 0; v < kVectors; ++v) {
+                FUSEDCELL_UNROLL
+                for (int r = 0; r < kRows; ++r) {
+                    acc[r][v] = Dot::Dot4(acc[r][v], weights + v * kLanes * kGroup, xk[r]);
+                }
+            }
+            weights += block.stride;
+        }
+        FUSEDCELL_UNROLL
+        for (int v = 0; v < kVectors; ++v) {
+            const F32 row_scale = Load(block.scales + v * kLanes);
+            const F32 initial = InitialOf<Kernel>(block.initial, v);
+            FUSEDCELL_UNROLL
+            for (int r = 0; r < kRows; ++r) {
+                const F32 scale = Mul(Broadcast(static_cast<const QuantisedInput*>(inputs[r])->scale), row_scale);
+                sums[r][v] = MulAdd(Dot::ToFloat(acc[r][v]), scale, initial);
+            }
+        }
+    }
 };
 
 }    // namespace

@@ -11,7 +11,7 @@
 
 #include "kernels/simd/compiler.h"
 
-namespace fusedcell::avx2 {
+namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
 using F32 = __m256;
@@ -52,6 +52,25 @@ FUSEDCELL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, 
 FUSEDCELL_INLINE F32 Clamp(F32 a, F32 low, F32 high) { return _mm256_min_ps(high, _mm256_max_ps(low, a)); }
 /// Positive values and NaN pass; everything else, -0 included, becomes +0.
 FUSEDCELL_INLINE F32 Relu(F32 a) { return _mm256_and_ps(a, _mm256_cmp_ps(a, Zero(), _CMP_NLE_UQ)); }
+using I32 = __m256i;
+FUSEDCELL_INLINE I32 ZeroI32() { return _mm256_setzero_si256(); }
+/// The larger of `a` and the bits of |b|. Bits of floats without sign order as the floats do, with NaN above infinity.
+FUSEDCELL_INLINE I32 MaxMagnitude(I32 a, F32 b) {
+    return _mm256_max_epi32(a, _mm256_and_si256(_mm256_castps_si256(b), _mm256_set1_epi32(0x7fffffff)));
+}
+FUSEDCELL_INLINE int32_t LargestLane(I32 a) {
+    __m128i m = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
+    return _mm_cvtsi128_si32(m);
+}
+/// Rounds to nearest, ties to even, and stores one byte a lane.
+FUSEDCELL_INLINE void StoreInt8(int8_t* p, F32 a) {
+    const __m256i wide = _mm256_cvtps_epi32(a);
+    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
+}
+
 /// 2^n for the integer n that the low bits of `a` hold (see Exp2 in generic/activations.h).
 FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
     const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(a), 23);
@@ -59,4 +78,4 @@ FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
 }
 
 }    // namespace
-}    // namespace fusedcell::avx2
+}    // namespace fusedcell::FUSEDCELL_ISA

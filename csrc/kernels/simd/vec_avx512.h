@@ -11,7 +11,7 @@
 
 #include "kernels/simd/compiler.h"
 
-namespace fusedcell::avx512 {
+namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
 using F32 = __m512;
@@ -49,6 +49,18 @@ FUSEDCELL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, 
 FUSEDCELL_INLINE F32 Clamp(F32 a, F32 low, F32 high) { return _mm512_min_ps(high, _mm512_max_ps(low, a)); }
 /// Positive values and NaN pass; everything else, -0 included, becomes +0.
 FUSEDCELL_INLINE F32 Relu(F32 a) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, Zero(), _CMP_NLE_UQ), a); }
+using I32 = __m512i;
+FUSEDCELL_INLINE I32 ZeroI32() { return _mm512_setzero_si512(); }
+/// The larger of `a` and the bits of |b|. Bits of floats without sign order as the floats do, with NaN above infinity.
+FUSEDCELL_INLINE I32 MaxMagnitude(I32 a, F32 b) {
+    return _mm512_max_epi32(a, _mm512_and_si512(_mm512_castps_si512(b), _mm512_set1_epi32(0x7fffffff)));
+}
+FUSEDCELL_INLINE int32_t LargestLane(I32 a) { return _mm512_reduce_max_epi32(a); }
+/// Rounds to nearest, ties to even, and stores one byte a lane.
+FUSEDCELL_INLINE void StoreInt8(int8_t* p, F32 a) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
+}
+
 /// 2^n for the integer n that the low bits of `a` hold (see Exp2 in generic/activations.h).
 FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
     const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(a), 23);
@@ -56,4 +68,4 @@ FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
 }
 
 }    // namespace
-}    // namespace fusedcell::avx512
+}    // namespace fusedcell::FUSEDCELL_ISA

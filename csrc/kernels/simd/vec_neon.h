@@ -7,7 +7,7 @@
 
 #include "kernels/simd/compiler.h"
 
-namespace fusedcell::neon {
+namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
 using F32 = float32x4_t;
@@ -50,6 +50,20 @@ FUSEDCELL_INLINE F32 Relu(F32 a) {
     const uint32x4_t not_positive = vcleq_f32(a, Zero());
     return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a), not_positive));
 }
+using I32 = int32x4_t;
+FUSEDCELL_INLINE I32 ZeroI32() { return vdupq_n_s32(0); }
+/// The larger of `a` and the bits of |b|. Bits of floats without sign order as the floats do, with NaN above infinity.
+FUSEDCELL_INLINE I32 MaxMagnitude(I32 a, F32 b) {
+    return vmaxq_s32(a, vandq_s32(vreinterpretq_s32_f32(b), vdupq_n_s32(0x7fffffff)));
+}
+FUSEDCELL_INLINE int32_t LargestLane(I32 a) { return vmaxvq_s32(a); }
+/// Rounds to nearest, ties to even, and stores one byte a lane.
+FUSEDCELL_INLINE void StoreInt8(int8_t* p, F32 a) {
+    const int16x4_t words = vmovn_s32(vcvtnq_s32_f32(a));
+    const int8x8_t bytes = vmovn_s16(vcombine_s16(words, words));
+    vst1_lane_s32(reinterpret_cast<int32_t*>(p), vreinterpret_s32_s8(bytes), 0);
+}
+
 /// 2^n for the integer n that the low bits of `a` hold (see Exp2 in generic/activations.h).
 FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
     const uint32x4_t exponent = vshlq_n_u32(vreinterpretq_u32_f32(a), 23);
@@ -57,4 +71,4 @@ FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
 }
 
 }    // namespace
-}    // namespace fusedcell::neon
+}    // namespace fusedcell::FUSEDCELL_ISA

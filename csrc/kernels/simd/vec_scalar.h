@@ -7,7 +7,7 @@
 
 #include "kernels/simd/compiler.h"
 
-namespace fusedcell::scalar {
+namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
 using F32 = float;
@@ -79,6 +79,22 @@ FUSEDCELL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) {
 FUSEDCELL_INLINE F32 Clamp(F32 a, F32 low, F32 high) { return a < low ? low : (a > high ? high : a); }
 /// Positive values and NaN pass; everything else, -0 included, becomes +0.
 FUSEDCELL_INLINE F32 Relu(F32 a) { return a <= 0.0F ? 0.0F : a; }
+using I32 = int32_t;
+FUSEDCELL_INLINE I32 ZeroI32() { return 0; }
+/// The larger of `a` and the bits of |b|. Bits of floats without sign order as the floats do, with NaN above infinity.
+FUSEDCELL_INLINE I32 MaxMagnitude(I32 a, F32 b) {
+    int32_t bits;
+    memcpy(&bits, &b, sizeof bits);
+    bits &= 0x7fffffff;
+    return a > bits ? a : bits;
+}
+FUSEDCELL_INLINE int32_t LargestLane(I32 a) { return a; }
+/// Rounds to nearest, ties to even, and stores one byte. Adding 1.5 * 2^23 rounds in the last place of the sum.
+FUSEDCELL_INLINE void StoreInt8(int8_t* p, F32 a) {
+    const float shifted = a + 0x1.8p23F;
+    *p = static_cast<int8_t>(static_cast<int32_t>(shifted - 0x1.8p23F));
+}
+
 /// 2^n for the integer n that the low bits of `a` hold (see Exp2 in generic/activations.h).
 FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
     uint32_t bits;
@@ -87,4 +103,4 @@ FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
 }
 
 }    // namespace
-}    // namespace fusedcell::scalar
+}    // namespace fusedcell::FUSEDCELL_ISA

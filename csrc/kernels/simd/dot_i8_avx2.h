@@ -1,0 +1,39 @@
+// Dot products of four int8 with four int8, 8 lanes, AVX2.
+#pragma once
+
+#include <string.h>
+
+#include "kernels/simd/vec_avx2.h"
+
+namespace fusedcell::FUSEDCELL_ISA {
+namespace {
+
+// VPMADDUBSW multiplies unsigned by signed and saturates sums of two products at 32,767. With |x| as the unsigned
+// factor and the sign of x moved to w, and both in [-127, 127], such a sum is at most 2 * 127 * 127 = 32,258: never
+// saturated.
+struct Dot {
+    using Accumulator = __m256i;
+    struct Input {
+        __m256i value;
+        __m256i magnitude;
+    };
+    static constexpr bool kCompensated = false;
+    static constexpr int kChains = 8;
+
+    static FUSEDCELL_INLINE Accumulator Start(const int32_t*) { return _mm256_setzero_si256(); }
+    static FUSEDCELL_INLINE Input Broadcast4(const int8_t* x) {
+        int32_t four;
+        memcpy(&four, x, sizeof four);
+        const __m256i value = _mm256_set1_epi32(four);
+        return {value, _mm256_abs_epi8(value)};
+    }
+    static FUSEDCELL_INLINE Accumulator Dot4(Accumulator acc, const int8_t* w, const Input& in) {
+        const __m256i weights = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
+        const __m256i pairs = _mm256_maddubs_epi16(in.magnitude, _mm256_sign_epi8(weights, in.value));
+        return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc) { return _mm256_cvtepi32_ps(acc); }
+};
+
+}    // namespace
+}    // namespace fusedcell::FUSEDCELL_ISA

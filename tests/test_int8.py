@@ -1,0 +1,160 @@
+"""int8 weights: the same bits on every tier and however called, bounded error, and no row that touches another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusedcell as fc
+from models import KIND, KINDS, SIZE_PAIRS, Kind, flat, random_state, uniform
+
+pytestmark = pytest.mark.core
+
+every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+
+
+def same(actual: Any, expected: Any) -> None:
+    for a, e in zip(flat(actual), flat(expected), strict=True):
+        np.testing.assert_array_equal(a, e)
+
+
+def loud_and_quiet(steps: int, batch: int, size: int) -> np.ndarray:
+    """Loudness varies by 60 dB from step to step, and row 1 is 1000 times louder than the others."""
+    loudness = np.logspace(-1.5, 1.5, 7, dtype=np.float32)[np.arange(steps) * 3 % 7]
+    x = uniform(21, steps, batch, size) * loudness[:, None, None]
+    x[:, 1] *= 1000
+    return x
+
+
+@every_kind
+@pytest.mark.parametrize(("input_size", "hidden_size"), SIZE_PAIRS)
+def test_every_tier_gives_the_same_bits(kind: Kind, input_size: int, hidden_size: int) -> None:
+    mapping = kind.weights(input_size, hidden_size, layers=2)
+    x = loud_and_quiet(5, 8, input_size)
+    state = random_state(kind, mapping, 8)
+    first, *others = (kind.make(mapping, dtype="int8", isa=tier)(x, state) for tier in fc.isas())
+    for other in others:
+        same(other, first)
+
+
+@every_kind
+def test_steps_blocks_and_batches_give_the_same_bits(kind: Kind, isa: str) -> None:
+    mapping = kind.weights(9, 33, layers=2)
+    layer = kind.make(mapping, dtype="int8", isa=isa)
+    x = loud_and_quiet(30, 7, 9)
+    y, _ = layer(x)
+    stream = layer.stream(7)
+    same(np.concatenate([stream.process(x[:11]), stream.process(x[11:13]), stream.process(x[13:])]), y)
+    for row in range(7):
+        stream = layer.stream()
+        same(np.array([stream.step(step) for step in x[:, row]]), y[:, row])
+
+
+@every_kind
+def test_a_state_beyond_one_gives_the_same_bits_however_cut(kind: Kind, isa: str) -> None:
+    mapping = kind.weights(9, 17)
+    layer = kind.make(mapping, dtype="int8", isa=isa)
+    x = uniform(22, 12, 9)
+    state = random_state(kind, mapping)
+    far = tuple(5 * part for part in state) if isinstance(state, tuple) else 5 * state
+    y, _ = layer(x, far)
+    stream = layer.stream()
+    stream.state = far
+    same(np.array([stream.step(step) for step in x]), y)
+
+
+@every_kind
+def test_lengths_and_directions(kind: Kind, isa: str) -> None:
+    mapping = kind.weights(9, 17, layers=2, directions=2)
+    layer = kind.make(mapping, dtype="int8", isa=isa)
+    x, lengths = loud_and_quiet(6, 5, 9), [6, 0, 3, 1, 6]
+    y, _ = layer(x, lengths=lengths)
+    for row, length in enumerate(lengths):
+        same(y[:length, row], layer(x[:length, row])[0])
+        assert not y[length:, row].any()
+
+
+@every_kind
+def test_nan_and_infinity_spoil_their_own_row_only(kind: Kind, isa: str) -> None:
+    layer = kind.make(kind.weights(9, 33), dtype="int8", isa=isa)
+    x = uniform(23, 4, 8, 9)
+    spoilt = x.copy()
+    spoilt[1:, 3, 2], spoilt[2:, 5, 0] = np.nan, np.inf
+    y, _ = layer(x)
+    spoilt_y, _ = layer(spoilt)
+    others = [row for row in range(8) if row not in (3, 5)]
+    same(spoilt_y[:, others], y[:, others])
+    same(spoilt_y[:1], y[:1])
+    assert np.isnan(spoilt_y[1:, 3]).all()
+    assert np.isnan(spoilt_y[2:, 5]).all()
+
+
+@every_kind
+def test_zero_and_tiny_inputs_and_weights_are_safe(kind: Kind, isa: str) -> None:
+    mapping = kind.weights(9, 17)
+    zero_rows = {name: array.copy() for name, array in mapping.items()}
+    for array in zero_rows.values():
+        array[::2] *= np.float32(1e-35)
+    for weights in (mapping, zero_rows):
+        layer = kind.make(weights, dtype="int8", isa=isa)
+        zero, _ = layer(np.zeros((3, 9), np.float32))
+        assert np.isfinite(zero).all()
+        same(layer(np.full((3, 9), 1e-35, np.float32))[0], zero)
+        assert np.isfinite(layer(np.full((3, 9), 1e30, np.float32))[0]).all()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_largest_products_do_not_saturate(sign: int, isa: str) -> None:
+    # Every weight is 127 of its row's units and every input 127 or -127 of its own, over as many inputs as are allowed.
+    inputs = 65_535
+    weight_ih, weight_hh = np.full((1, inputs), sign, np.float32), np.zeros((1, 1), np.float32)
+    cell = fc.RNNCell(weight_ih, weight_hh, nonlinearity="relu", dtype="int8", isa=isa)
+    assert cell(np.full(inputs, sign, np.float32))[0] == pytest.approx(inputs, rel=1e-6)
+    assert cell(np.full(inputs, -sign, np.float32))[0] == 0
+    alternating = np.where(np.arange(inputs) % 2, -sign, sign).astype(np.float32)
+    assert cell(alternating)[0] == pytest.approx(1, rel=1e-6)
+
+
+def test_sums_that_could_overflow_are_refused() -> None:
+    wide, recurrent = np.zeros((1, 65_536), np.float32), np.zeros((1, 1), np.float32)
+    with pytest.raises(ValueError, match="int8: expected inputs and hidden units that add up to at most 65536"):
+        fc.RNNCell(wide, recurrent, dtype="int8")
+    with pytest.raises(ValueError, match="got 65537"):
+        fc.RNNCell(wide, recurrent).astype("int8")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(bad: float) -> None:
+    weight_hh = np.zeros((3, 1), np.float32)
+    weight_hh[1] = bad
+    with pytest.raises(ValueError, match="weight_hh: expected weights that int8 can hold"):
+        fc.GRUCell(np.zeros((3, 2), np.float32), weight_hh, dtype="int8")
+
+
+@every_kind
+@pytest.mark.parametrize("hidden_size", [32, 100])
+def test_the_error_stays_small_and_does_not_grow(kind: Kind, hidden_size: int) -> None:
+    mapping = kind.weights(40, hidden_size)
+    layer = kind.make(mapping)
+    x = uniform(24, 1000, 4, 40)
+    error = layer.astype("int8")(x)[0].astype(np.float64) - layer(x)[0]
+    rms = np.sqrt((error**2).mean(axis=(1, 2)))
+    assert np.sqrt((rms**2).mean()) <= 5e-3
+    assert rms[900:].mean() <= 1.5 * rms[10:110].mean()
+
+
+@every_kind
+def test_astype_is_the_same_as_dtype(kind: Kind) -> None:
+    mapping = kind.weights(6, 17, layers=2)
+    x = uniform(25, 5, 6)
+    made, converted = kind.make(mapping, dtype="int8"), kind.make(mapping).astype("int8")
+    assert (made.dtype, converted.dtype) == ("int8", "int8")
+    same(converted(x), made(x))
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru_reset_after", "gru_reset_before", "rnn_tanh"])
+def test_about_a_quarter_of_the_bytes(name: str) -> None:
+    layer = KIND[name].make(KIND[name].weights(128, 128))
+    assert layer.astype("int8").nbytes <= 0.27 * layer.nbytes
