@@ -37,6 +37,7 @@ elseif(fusedcell_processor MATCHES "^(aarch64|arm64)$")
   if(MSVC)
     fusedcell_add_tier(dotprod)
   else()
+    # GCC offers SDOT from ARMv8.2 on; every core that has it is one.
     fusedcell_add_tier(dotprod -march=armv8.2-a+dotprod)
   endif()
 else()

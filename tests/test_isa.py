@@ -8,6 +8,7 @@ import pytest
 
 import fusedcell as fc
 from fusedcell import _core
+from fusedcell._base import DTYPES
 from models import KIND, KINDS, Kind
 
 pytestmark = pytest.mark.core
@@ -101,6 +102,10 @@ def test_every_tier_has_every_kernel_and_they_are_listed() -> None:
     assert len(listed) == len(set(listed))
     for kind in KINDS:
         assert any(name.startswith(kind.name.removesuffix("_projected")) for name in listed), kind.name
+
+
+def test_the_package_and_the_module_know_the_same_weight_types() -> None:
+    assert list(DTYPES) == _core.weight_types()
 
 
 def test_show_runtime_prints_what_a_bug_report_needs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -216,7 +216,7 @@ UnpackedRows unpack(const PanelShape& shape, const PackedMatrix& matrix) {
             for (std::ptrdiff_t group = 0; group < groups_of(depth); ++group) {
                 for (std::ptrdiff_t r = 0; r < count; ++r) {
                     for (std::ptrdiff_t k = group * kGroup; k < (group + 1) * kGroup; ++k) {
-                        const std::int8_t q = next(std::int8_t{});
+                        const float q = next(std::int8_t{});
                         if (k < depth) weights[r * depth + k] = scales[static_cast<std::size_t>(r)] * q;
                     }
                 }
