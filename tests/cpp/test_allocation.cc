@@ -29,26 +29,36 @@ void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 
+namespace fusedcell::test {
+namespace {
+
+void check_steps(const Geometry& geometry, WeightType type, const KernelTable& tier, std::ptrdiff_t batch) {
+    Random random;
+    const auto stack = random_stack(geometry, tier, type);
+    StreamState stream(stack, batch);
+    const std::vector<float> x = random.floats(batch * geometry.input_size);
+    std::vector<float> y(static_cast<std::size_t>(batch * geometry.output_size()));
+    const long before = allocations;
+    for (int step = 0; step < 100; ++step) stream.step(x.data(), y.data());
+    CHECK(allocations == before);
+    StreamState copy(stream);
+    CHECK(allocations > before);
+    const long after_copy = allocations;
+    copy.step(x.data(), y.data());
+    CHECK(allocations == after_copy);
+}
+
+}    // namespace
+}    // namespace fusedcell::test
+
 int main() {
     using namespace fusedcell;
     using namespace fusedcell::test;
-    Random random;
     for (const KernelTable* tier : available_tiers()) {
         for (const CellKind kind : kKinds) {
-            for (const std::ptrdiff_t batch : {1, 5}) {
-                const std::ptrdiff_t projection = kind == CellKind::kLstm && batch == 5 ? 7 : 0;
-                const auto stack = random_stack({kind, 6, 17, projection, 3, 1}, *tier);
-                StreamState stream(stack, batch);
-                const std::vector<float> x = random.floats(batch * 6);
-                std::vector<float> y(static_cast<std::size_t>(batch * 17));
-                const long before = allocations;
-                for (int step = 0; step < 100; ++step) stream.step(x.data(), y.data());
-                CHECK(allocations == before);
-                StreamState copy(stream);
-                CHECK(allocations > before);
-                const long after_copy = allocations;
-                copy.step(x.data(), y.data());
-                CHECK(allocations == after_copy);
+            for (const WeightType type : kWeightTypes) {
+                check_steps({kind, 6, 17, 0, 3, 1}, type, *tier, 1);
+                check_steps({kind, 6, 17, kind == CellKind::kLstm ? 7 : 0, 3, 1}, type, *tier, 5);
             }
         }
     }

@@ -35,18 +35,20 @@ int main() {
     using namespace fusedcell::test;
     for (const KernelTable* tier : available_tiers()) {
         for (const CellKind kind : kKinds) {
-            const auto stack = random_stack({kind, 6, 17, 0, 2, 1}, *tier);
-            const std::vector<float> expected = run(stack);
-            for (const int rounding : {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO, FE_TONEAREST}) {
-                CHECK(std::fesetround(rounding) == 0);
-                std::feclearexcept(FE_ALL_EXCEPT);
-                std::feraiseexcept(FE_OVERFLOW);
-                const std::vector<float> y = run(stack);
-                CHECK(std::fegetround() == rounding);
-                CHECK(std::fetestexcept(FE_OVERFLOW) != 0);
-                CHECK(denormals_work());
-                std::fesetround(FE_TONEAREST);
-                CHECK(std::memcmp(y.data(), expected.data(), y.size() * sizeof(float)) == 0);
+            for (const WeightType type : kWeightTypes) {
+                const Geometry geometry{kind, 6, 17, 0, 2, 1};
+                const std::vector<float> expected = run(random_stack(geometry, *tier, type));
+                for (const int rounding : {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO, FE_TONEAREST}) {
+                    CHECK(std::fesetround(rounding) == 0);
+                    std::feclearexcept(FE_ALL_EXCEPT);
+                    std::feraiseexcept(FE_OVERFLOW);
+                    const std::vector<float> y = run(random_stack(geometry, *tier, type));
+                    CHECK(std::fegetround() == rounding);
+                    CHECK(std::fetestexcept(FE_OVERFLOW) != 0);
+                    CHECK(denormals_work());
+                    std::fesetround(FE_TONEAREST);
+                    CHECK(std::memcmp(y.data(), expected.data(), y.size() * sizeof(float)) == 0);
+                }
             }
         }
     }

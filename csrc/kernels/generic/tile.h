@@ -1,4 +1,4 @@
-// The one loop over packed weights that every kernel shares, and the cutting of panels and rows into register tiles.
+// The cutting of panels and rows into register tiles, which every kernel shares; the loops over k are in weights.h.
 //
 // A kernel is a class with
 //     Row                        one row's pointers
