@@ -20,8 +20,9 @@
 //     block 0: [header][k = 0: panel 0 gate 0, gate 1, ..., panel 1 gate 0, ...][k = 1: ...]...
 //     block 1: ...
 //
-// generic/weights.h has the header and what stands for one k. The last block holds the panels that are left. Units past
-// `columns` are zero and are never stored.
+// generic/weights.h has the header and what stands for one k. The last block holds the panels that are left. Blocks
+// begin at multiples of kBlockAlignment, a cache line, with zeros before them where need be. Units past `columns` are
+// zero and are never stored.
 #pragma once
 
 #include <stddef.h>
@@ -33,6 +34,8 @@ enum class WeightType {
 #define FUSEDCELL_WEIGHT_TYPE(name, Weights) name,
 #include "kernels/weight_types.inc"
 };
+
+constexpr ptrdiff_t kBlockAlignment = 64;
 
 struct PackedMatrix {
     const void* data;    // 64-byte aligned

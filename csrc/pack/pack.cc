@@ -113,8 +113,8 @@ unsigned char* pack_initial(const PanelShape& shape, const Row* rows, std::ptrdi
     return destination;
 }
 
-unsigned char* pack_floats(WeightType type, const SourceRow* rows, std::ptrdiff_t count, std::ptrdiff_t depth,
-                           unsigned char* destination) {
+void pack_floats(WeightType type, const SourceRow* rows, std::ptrdiff_t count, std::ptrdiff_t depth,
+                 unsigned char* destination) {
     for (std::ptrdiff_t k = 0; k < depth; ++k) {
         for (std::ptrdiff_t r = 0; r < count; ++r) {
             const float weight = rows[r].weights == nullptr ? 0.0F : rows[r].weights[k];
@@ -126,11 +126,10 @@ unsigned char* pack_floats(WeightType type, const SourceRow* rows, std::ptrdiff_
             }
         }
     }
-    return destination;
 }
 
-unsigned char* pack_int8(const PanelShape& shape, const SourceRow* rows, std::ptrdiff_t count, std::ptrdiff_t depth,
-                         unsigned char* destination) {
+void pack_int8(const PanelShape& shape, const SourceRow* rows, std::ptrdiff_t count, std::ptrdiff_t depth,
+               unsigned char* destination) {
     std::vector<QuantisedRow> quantised;
     quantised.reserve(static_cast<std::size_t>(count));
     for (std::ptrdiff_t r = 0; r < count; ++r) quantised.emplace_back(rows[r].weights, depth);
@@ -144,7 +143,21 @@ unsigned char* pack_int8(const PanelShape& shape, const SourceRow* rows, std::pt
             destination += kGroup;
         }
     }
-    return destination;
+}
+
+// Bytes of a block of `rows` rows, with what fills up its last cache line.
+std::ptrdiff_t block_size(const PanelShape& shape, std::ptrdiff_t rows, std::ptrdiff_t depth) {
+    constexpr std::ptrdiff_t kFloat = sizeof(float);
+    std::ptrdiff_t bytes = shape.has_initial_accumulators ? rows / shape.gates * kFloat : 0;
+    switch (shape.type) {
+        case WeightType::float32: bytes += rows * depth * kFloat; break;
+        case WeightType::bfloat16:
+        case WeightType::float16: bytes += rows * depth * std::ptrdiff_t{sizeof(std::uint16_t)}; break;
+        case WeightType::int8:
+            bytes += rows * kFloat * (shape.compensated ? 2 : 1) + rows * groups_of(depth) * kGroup;
+            break;
+    }
+    return (bytes + kBlockAlignment - 1) / kBlockAlignment * kBlockAlignment;
 }
 
 }    // namespace
@@ -162,17 +175,9 @@ bool fits(WeightType type, float weight) {
 }
 
 std::size_t packed_size(const PanelShape& shape, std::ptrdiff_t panels, std::ptrdiff_t depth) {
-    const std::ptrdiff_t rows = panels * shape.panel_rows();
-    std::ptrdiff_t bytes = shape.has_initial_accumulators ? panels * shape.lanes * std::ptrdiff_t{sizeof(float)} : 0;
-    switch (shape.type) {
-        case WeightType::float32: bytes += rows * depth * std::ptrdiff_t{sizeof(float)}; break;
-        case WeightType::bfloat16:
-        case WeightType::float16: bytes += rows * depth * std::ptrdiff_t{sizeof(std::uint16_t)}; break;
-        case WeightType::int8:
-            bytes += rows * std::ptrdiff_t{sizeof(float)} * (shape.compensated ? 2 : 1);
-            bytes += rows * groups_of(depth) * kGroup;
-            break;
-    }
+    const std::ptrdiff_t rest = panels % shape.panels_per_block;
+    std::ptrdiff_t bytes = panels / shape.panels_per_block * block_size(shape, shape.block_rows(), depth);
+    if (rest > 0) bytes += block_size(shape, rest * shape.panel_rows(), depth);
     return static_cast<std::size_t>(bytes);
 }
 
@@ -182,9 +187,13 @@ void pack(const PanelShape& shape, const std::vector<SourceRow>& rows, std::ptrd
     for (std::ptrdiff_t first = 0; first < total; first += shape.block_rows()) {
         const std::ptrdiff_t count = std::min(shape.block_rows(), total - first);
         const SourceRow* block = rows.data() + first;
-        destination = pack_initial(shape, block, count, destination);
-        destination = shape.type == WeightType::int8 ? pack_int8(shape, block, count, depth, destination)
-                                                     : pack_floats(shape.type, block, count, depth, destination);
+        unsigned char* weights = pack_initial(shape, block, count, destination);
+        if (shape.type == WeightType::int8) {
+            pack_int8(shape, block, count, depth, weights);
+        } else {
+            pack_floats(shape.type, block, count, depth, weights);
+        }
+        destination += block_size(shape, count, depth);
     }
 }
 
@@ -194,7 +203,8 @@ UnpackedRows unpack(const PanelShape& shape, const PackedMatrix& matrix) {
     UnpackedRows rows;
     rows.weights.resize(static_cast<std::size_t>(total * depth));
     rows.initial.resize(static_cast<std::size_t>(total));
-    const auto* source = static_cast<const unsigned char*>(matrix.data);
+    const auto* block = static_cast<const unsigned char*>(matrix.data);
+    const unsigned char* source = block;
     const auto next = [&source](auto value) {
         value = read<decltype(value)>(source);
         source += sizeof value;
@@ -203,6 +213,8 @@ UnpackedRows unpack(const PanelShape& shape, const PackedMatrix& matrix) {
     for (std::ptrdiff_t first = 0; first < total; first += shape.block_rows()) {
         const std::ptrdiff_t count = std::min(shape.block_rows(), total - first);
         float* weights = rows.weights.data() + first * depth;
+        source = block;
+        block += block_size(shape, count, depth);
         if (shape.has_initial_accumulators) {
             for (std::ptrdiff_t panel = 0; panel < count; panel += shape.panel_rows()) {
                 float* last_gate = rows.initial.data() + first + panel + shape.panel_rows() - shape.lanes;

@@ -52,9 +52,10 @@ FUSEDCELL_INLINE ptrdiff_t BytesOfBlock(ptrdiff_t panels, ptrdiff_t depth) {
     const ptrdiff_t groups = (depth + Weights::kGroup - 1) / Weights::kGroup;
     constexpr ptrdiff_t kFloat = sizeof(float);
     constexpr ptrdiff_t kElement = sizeof(typename Weights::Element);
-    return (Kernel::kHasInitialAccumulators ? panels * kLanes * kFloat : 0) +
-           (Weights::kQuantised ? lanes * kFloat : 0) + (Weights::kCompensated ? lanes * kFloat : 0) +
-           groups * lanes * Weights::kGroup * kElement;
+    const ptrdiff_t header = (Kernel::kHasInitialAccumulators ? panels * kLanes * kFloat : 0) +
+                             (Weights::kQuantised ? lanes * kFloat : 0) + (Weights::kCompensated ? lanes * kFloat : 0);
+    const ptrdiff_t bytes = header + groups * lanes * Weights::kGroup * kElement;
+    return (bytes + kBlockAlignment - 1) / kBlockAlignment * kBlockAlignment;
 }
 
 /// Where vector `v` of a tile starts from.
