@@ -95,12 +95,13 @@ def test_astype_makes_a_new_layer_from_the_stored_weights(kind: Kind, dtype: str
 @every_width
 def test_every_positive_value_is_widened_exactly(dtype: str, isa: str) -> None:
     finite = 0x7C00 if dtype == "float16" else 0x7F80
-    codes = np.arange(2**15, dtype=np.uint16)
+    codes = np.arange(finite, dtype=np.uint16)
+    weight_ih = np.zeros(2**15, np.float32)
     if dtype == "float16":
-        values = codes.view(np.float16).astype(np.float32)
+        weight_ih[:finite] = codes.view(np.float16)
     else:
-        values = (codes.astype(np.uint32) << 16).view(np.float32)
-    weight_ih = np.where(codes < finite, values, 0).astype(np.float32).reshape(64, 512)
+        weight_ih[:finite] = (codes.astype(np.uint32) << 16).view(np.float32)
+    weight_ih = weight_ih.reshape(64, 512)
     layer = fc.RNN.from_state_dict(
         {"weight_ih_l0": weight_ih, "weight_hh_l0": np.zeros((64, 64), np.float32)},
         nonlinearity="relu",
