@@ -102,7 +102,7 @@ def test_what_fails_or_is_wrong_is_not_timed_but_named() -> None:
 
     tiers = [Tier("scalar")]
     wrong, failing = FakePeer(lambda: np.full(4, 9.0)), FakePeer(fail)
-    failing.name = "failing"  # type: ignore[misc]
+    failing.name = "failing"  # type: ignore[misc]  # the class fixes its name, and this one needs another
     result = measure_case(Case("lstm", 4, 6), "step", tiers, [wrong, failing], ONE_ROUND)
     assert set(result.times) == {"scalar"}
     assert result.ratios == {}
