@@ -60,6 +60,17 @@ struct QuantiseRow {
     QuantisedInput* q;
 };
 
+// Where the scale of an int8 input comes from (generic/quantise.h).
+struct InputScale {
+    enum Rule {
+        kLargest,    // the vector's largest magnitude
+        kBounded,    // 1 / 127 as long as no magnitude is above 1, else as kLargest
+        kFixed,      // `scale`; what is beyond 127 times that saturates
+    };
+    Rule rule;
+    float scale = 0.0F;
+};
+
 // What multiplies the weights of a row is `input`: floats, or a QuantisedInput for int8 weights.
 
 // One row of y = b + W x. `y` has room for `columns` floats; it must not overlap the input.
@@ -91,7 +102,7 @@ struct MatrixKernel {
 };
 
 using MapKernel = void (*)(const float* x, float* y, ptrdiff_t size);
-using QuantiseKernel = void (*)(const QuantiseRow* rows, ptrdiff_t num_rows, ptrdiff_t size, bool bounded);
+using QuantiseKernel = void (*)(const QuantiseRow* rows, ptrdiff_t num_rows, ptrdiff_t size, InputScale scale);
 using ReadKernel = float (*)(const float* data, ptrdiff_t size);
 
 // The kernels for weights of one type.

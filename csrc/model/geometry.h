@@ -40,14 +40,21 @@ struct Geometry {
     bool has_cell_state() const { return kind == CellKind::kLstm; }
 };
 
-// One layer and direction in PyTorch layout, row-major: G = gates, gate order i f g o or r z n, P = output_size().
-// Borrowed for the time of packing. Any bias may be null.
+// A matrix, row-major. With scales, one a row, it is quantised already: its values are whole numbers in [-127, 127],
+// and the matrix they stand for has the rows scales[r] * values[r].
+struct MatrixView {
+    const float* values = nullptr;
+    const float* scales = nullptr;
+};
+
+// One layer and direction in PyTorch layout: G = gates, gate order i f g o or r z n, P = output_size(). Borrowed for
+// the time of packing. Any bias may be null. Only int8 weights may be quantised already, and then all of them are.
 struct CellWeights {
-    const float* weight_ih = nullptr;    // (G * hidden_size, layer input size)
-    const float* weight_hh = nullptr;    // (G * hidden_size, P)
-    const float* bias_ih = nullptr;      // (G * hidden_size,)
-    const float* bias_hh = nullptr;      // (G * hidden_size,)
-    const float* weight_hr = nullptr;    // (proj_size, hidden_size), LSTM with a projection only
+    MatrixView weight_ih;              // (G * hidden_size, layer input size)
+    MatrixView weight_hh;              // (G * hidden_size, P)
+    const float* bias_ih = nullptr;    // (G * hidden_size,)
+    const float* bias_hh = nullptr;    // (G * hidden_size,)
+    MatrixView weight_hr;              // (proj_size, hidden_size), LSTM with a projection only
 };
 
 // A float array over (time, batch, feature) whose features are contiguous; strides in floats.

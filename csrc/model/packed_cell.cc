@@ -17,6 +17,10 @@ constexpr std::ptrdiff_t kQuantisedUnit = sizeof(float);
 
 float at_or_zero(const float* values, std::ptrdiff_t index) { return values == nullptr ? 0.0F : values[index]; }
 
+SourceRow source_row(const MatrixView& matrix, std::ptrdiff_t row, std::ptrdiff_t depth, float initial) {
+    return {matrix.values + row * depth, initial, at_or_zero(matrix.scales, row)};
+}
+
 const WeightKernels& kernels_for(const KernelTable& table, WeightType type) {
     switch (type) {
 #define FUSEDCELL_WEIGHT_TYPE(name, Weights) \
@@ -34,8 +38,13 @@ void grow(std::vector<T>& values, std::ptrdiff_t size) {
 }    // namespace
 
 PackedCell::PackedCell(const Geometry& geometry, std::ptrdiff_t input_size, const CellWeights& weights, WeightType type,
-                       const KernelTable& table)
-    : table_(&table), kernels_(&kernels_for(table, type)), type_(type), geometry_(geometry), input_size_(input_size) {
+                       float input_scale, const KernelTable& table)
+    : table_(&table),
+      kernels_(&kernels_for(table, type)),
+      type_(type),
+      geometry_(geometry),
+      input_size_(input_size),
+      input_scale_{input_scale > 0.0F ? InputScale::kFixed : InputScale::kLargest, input_scale} {
     const CellKind kind = geometry.kind;
     const std::ptrdiff_t hidden = geometry.hidden_size;
     const std::ptrdiff_t recurrent_depth = geometry.output_size();
@@ -51,15 +60,15 @@ PackedCell::PackedCell(const Geometry& geometry, std::ptrdiff_t input_size, cons
         const std::ptrdiff_t row = gate * hidden + unit;
         const float recurrent_bias =
             separate_candidate_bias && gate == kGateN ? 0.0F : at_or_zero(weights.bias_hh, row);
-        return SourceRow{weights.weight_ih + row * input_size, at_or_zero(weights.bias_ih, row) + recurrent_bias};
+        return source_row(weights.weight_ih, row, input_size, at_or_zero(weights.bias_ih, row) + recurrent_bias);
     };
     const auto recurrent_row = [&](int gate, std::ptrdiff_t unit) {
         const std::ptrdiff_t row = gate * hidden + unit;
         const float initial = separate_candidate_bias && gate == kGateN ? at_or_zero(weights.bias_hh, row) : 0.0F;
-        return SourceRow{weights.weight_hh + row * recurrent_depth, initial};
+        return source_row(weights.weight_hh, row, recurrent_depth, initial);
     };
     const auto candidate_row = [&](int, std::ptrdiff_t unit) { return recurrent_row(kGateN, unit); };
-    const auto output_row = [&](int, std::ptrdiff_t unit) { return SourceRow{weights.weight_hr + unit * hidden}; };
+    const auto output_row = [&](int, std::ptrdiff_t unit) { return source_row(weights.weight_hr, unit, hidden, 0.0F); };
 
     struct Part {
         PackedMatrix* matrix;
@@ -138,7 +147,7 @@ void PackedCell::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, Workspace& 
 }
 
 template <class Row>
-void PackedCell::set_inputs(Row* rows, std::ptrdiff_t num_rows, std::ptrdiff_t size, bool bounded,
+void PackedCell::set_inputs(Row* rows, std::ptrdiff_t num_rows, std::ptrdiff_t size, InputScale scale,
                             Workspace& workspace) const {
     if (type_ != WeightType::int8) return;
     const std::ptrdiff_t stride = QuantisedInput::bytes(size) / kQuantisedUnit;
@@ -147,10 +156,13 @@ void PackedCell::set_inputs(Row* rows, std::ptrdiff_t num_rows, std::ptrdiff_t s
         workspace.quantise_rows[static_cast<std::size_t>(r)] = {static_cast<const float*>(rows[r].input), q};
         rows[r].input = q;
     }
-    table_->quantise(workspace.quantise_rows.data(), num_rows, size, bounded);
+    table_->quantise(workspace.quantise_rows.data(), num_rows, size, scale);
 }
 
-bool PackedCell::has_bounded_state() const { return geometry_.proj_size == 0 && geometry_.kind != CellKind::kRnnRelu; }
+InputScale PackedCell::state_scale() const {
+    const bool bounded = geometry_.proj_size == 0 && geometry_.kind != CellKind::kRnnRelu;
+    return {bounded ? InputScale::kBounded : InputScale::kLargest};
+}
 
 void PackedCell::run(const CellRun& run, Workspace& workspace) const {
     reserve(run.steps, run.batch, workspace);
@@ -185,7 +197,7 @@ void PackedCell::project_inputs(const CellRun& run, const Chunk& chunk, Workspac
         }
     }
     const std::ptrdiff_t num_rows = row - workspace.linear_rows.data();
-    set_inputs(workspace.linear_rows.data(), num_rows, input_size_, false, workspace);
+    set_inputs(workspace.linear_rows.data(), num_rows, input_size_, input_scale_, workspace);
     kernels_->linear.run(input_, workspace.linear_rows.data(), num_rows, workspace.backward);
 }
 
@@ -217,7 +229,7 @@ void PackedCell::step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t ste
     run_cells(row - workspace.cell_rows.data(), workspace);
     if (projected) {
         const std::ptrdiff_t num_rows = output_row - workspace.linear_rows.data();
-        set_inputs(workspace.linear_rows.data(), num_rows, geometry_.hidden_size, true, workspace);
+        set_inputs(workspace.linear_rows.data(), num_rows, geometry_.hidden_size, {InputScale::kBounded}, workspace);
         kernels_->linear.run(output_, workspace.linear_rows.data(), num_rows, workspace.backward);
     }
 }
@@ -235,11 +247,11 @@ const MatrixKernel<CellRow>& PackedCell::recurrent_kernel() const {
 
 void PackedCell::run_cells(std::ptrdiff_t num_rows, Workspace& workspace) const {
     CellRow* rows = workspace.cell_rows.data();
-    set_inputs(rows, num_rows, geometry_.output_size(), has_bounded_state(), workspace);
+    set_inputs(rows, num_rows, geometry_.output_size(), state_scale(), workspace);
     recurrent_kernel().run(recurrent_, rows, num_rows, workspace.backward);
     if (geometry_.kind == CellKind::kGruResetBefore) {
         for (std::ptrdiff_t r = 0; r < num_rows; ++r) rows[r].input = rows[r].reset_h;
-        set_inputs(rows, num_rows, geometry_.hidden_size, true, workspace);
+        set_inputs(rows, num_rows, geometry_.hidden_size, {InputScale::kBounded}, workspace);
         kernels_->gru_reset_before_candidate.run(candidate_, rows, num_rows, workspace.backward);
     }
 }
@@ -256,26 +268,39 @@ double PackedCell::step_operations() const {
     return operations;
 }
 
+MatrixView UnpackedMatrix::view() const {
+    return {values.empty() ? nullptr : values.data(), scales.empty() ? nullptr : scales.data()};
+}
+
+void UnpackedMatrix::dequantise() {
+    if (scales.empty()) return;
+    const std::size_t depth = values.size() / scales.size();
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] *= scales[i / depth];
+    scales.clear();
+}
+
 CellWeights UnpackedCell::view() const {
-    return {weight_ih.data(), weight_hh.data(), bias_ih.data(), bias_hh.data(),
-            weight_hr.empty() ? nullptr : weight_hr.data()};
+    return {weight_ih.view(), weight_hh.view(), bias_ih.data(), bias_hh.data(), weight_hr.view()};
 }
 
 UnpackedCell PackedCell::unpack() const {
     const std::ptrdiff_t hidden = geometry_.hidden_size;
     const std::ptrdiff_t lanes = table_->lanes;
-    const auto rows = static_cast<std::size_t>(gates_of(geometry_.kind) * hidden);
-    const auto outputs = static_cast<std::size_t>(geometry_.output_size());
+    const std::ptrdiff_t rows = gates_of(geometry_.kind) * hidden;
     UnpackedCell cell;
-    cell.weight_ih.resize(rows * static_cast<std::size_t>(input_size_));
-    cell.weight_hh.resize(rows * outputs);
-    cell.bias_ih.resize(rows);
-    cell.bias_hh.resize(rows);
-    if (geometry_.proj_size > 0) cell.weight_hr.resize(outputs * static_cast<std::size_t>(hidden));
+    const auto resize = [this](UnpackedMatrix& matrix, std::ptrdiff_t matrix_rows, std::ptrdiff_t depth) {
+        matrix.values.resize(static_cast<std::size_t>(matrix_rows * depth));
+        if (type_ == WeightType::int8) matrix.scales.resize(static_cast<std::size_t>(matrix_rows));
+    };
+    resize(cell.weight_ih, rows, input_size_);
+    resize(cell.weight_hh, rows, geometry_.output_size());
+    if (geometry_.proj_size > 0) resize(cell.weight_hr, geometry_.proj_size, hidden);
+    cell.bias_ih.resize(static_cast<std::size_t>(rows));
+    cell.bias_hh.resize(static_cast<std::size_t>(rows));
 
     // Panel order back to rows of PyTorch's layout, leaving out the padding of the last panel.
     const auto read = [lanes](const PackedMatrix& matrix, const PanelShape& shape, int gates, int first_gate,
-                              std::ptrdiff_t units, std::vector<float>& weights, std::vector<float>* bias) {
+                              std::ptrdiff_t units, UnpackedMatrix& destination, std::vector<float>* bias) {
         const UnpackedRows source = fusedcell::unpack(shape, matrix);
         for (std::size_t r = 0; r < source.initial.size(); ++r) {
             const auto index = static_cast<std::ptrdiff_t>(r);
@@ -283,7 +308,8 @@ UnpackedCell PackedCell::unpack() const {
             const std::ptrdiff_t row = (first_gate + index / lanes % gates) * units + unit;
             if (unit >= units) continue;
             std::copy_n(source.weights.begin() + index * matrix.depth, matrix.depth,
-                        weights.begin() + row * matrix.depth);
+                        destination.values.begin() + row * matrix.depth);
+            if (!source.scales.empty()) destination.scales[static_cast<std::size_t>(row)] = source.scales[r];
             if (bias != nullptr) (*bias)[static_cast<std::size_t>(row)] = source.initial[r];
         }
     };

@@ -39,18 +39,28 @@ struct CellRun {
     bool reverse;                   // from each row's last step to its first; y stays aligned with x
 };
 
+struct UnpackedMatrix {
+    std::vector<float> values;
+    std::vector<float> scales;    // empty where the values are not quantised
+
+    MatrixView view() const;
+    void dequantise();
+};
+
 // Owned arrays of one layer and direction, in the layout of CellWeights. The biases are as the kernels have them: all
 // that is added to the input's projection is in bias_ih.
 struct UnpackedCell {
-    std::vector<float> weight_ih, weight_hh, bias_ih, bias_hh, weight_hr;
+    UnpackedMatrix weight_ih, weight_hh, weight_hr;
+    std::vector<float> bias_ih, bias_hh;
 
     CellWeights view() const;
 };
 
 class PackedCell {
 public:
+    /// `input_scale` is the fixed scale of x in int8, or 0 if each row has its own.
     PackedCell(const Geometry& geometry, std::ptrdiff_t input_size, const CellWeights& weights, WeightType type,
-               const KernelTable& table);
+               float input_scale, const KernelTable& table);
 
     /// y past a row's length is zero, and h_n and c are what they were after its last step.
     void run(const CellRun& run, Workspace& workspace) const;
@@ -58,7 +68,7 @@ public:
     /// Makes room for a run of `steps` steps, so that it will not allocate.
     void reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, Workspace& workspace) const;
 
-    /// The weights as they are stored, widened to float, in PyTorch layout.
+    /// The weights as they are stored, in PyTorch layout; halves are widened to float.
     UnpackedCell unpack() const;
 
     std::size_t nbytes() const { return memory_.size(); }
@@ -75,8 +85,9 @@ private:
     void run_cells(std::ptrdiff_t num_rows, Workspace& workspace) const;
     /// For int8 weights, replaces the rows' float inputs by quantised ones.
     template <class Row>
-    void set_inputs(Row* rows, std::ptrdiff_t num_rows, std::ptrdiff_t size, bool bounded, Workspace& workspace) const;
-    bool has_bounded_state() const;    // |h| <= 1 if it was so at the start
+    void set_inputs(Row* rows, std::ptrdiff_t num_rows, std::ptrdiff_t size, InputScale scale,
+                    Workspace& workspace) const;
+    InputScale state_scale() const;
     const MatrixKernel<CellRow>& recurrent_kernel() const;
     template <class Row>
     PanelShape shape_of(const MatrixKernel<Row>& kernel) const {
@@ -88,6 +99,7 @@ private:
     WeightType type_;
     Geometry geometry_;
     std::ptrdiff_t input_size_;
+    InputScale input_scale_;
     std::ptrdiff_t padded_hidden_;        // hidden_size rounded up to whole vectors
     std::ptrdiff_t projection_floats_;    // of one step of one row
     AlignedBuffer memory_;

@@ -2,6 +2,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "kernels/simd/float_mode.h"
 
@@ -14,8 +15,8 @@ constexpr std::ptrdiff_t kLargestInt8Depth = 65536;
 }    // namespace
 
 Stack::Stack(const Geometry& geometry, const std::vector<CellWeights>& weights, WeightType type,
-             const KernelTable& kernels)
-    : geometry_(geometry), type_(type), kernels_(&kernels) {
+             const KernelTable& kernels, std::vector<float> input_scales)
+    : geometry_(geometry), type_(type), kernels_(&kernels), input_scales_(std::move(input_scales)) {
     if (type == WeightType::int8 && geometry.largest_depth() > kLargestInt8Depth) {
         throw std::invalid_argument("int8: expected inputs and hidden units that add up to at most " +
                                     std::to_string(kLargestInt8Depth) + ", so that no sum overflows, got " +
@@ -25,7 +26,8 @@ Stack::Stack(const Geometry& geometry, const std::vector<CellWeights>& weights, 
     cells_.reserve(weights.size());
     for (std::size_t i = 0; i < weights.size(); ++i) {
         const std::ptrdiff_t layer = static_cast<std::ptrdiff_t>(i) / geometry.num_directions;
-        cells_.emplace_back(geometry, geometry.layer_input_size(layer), weights[i], type, kernels);
+        const float input_scale = input_scales_.empty() ? 0.0F : input_scales_[static_cast<std::size_t>(layer)];
+        cells_.emplace_back(geometry, geometry.layer_input_size(layer), weights[i], type, input_scale, kernels);
     }
 }
 
@@ -36,13 +38,14 @@ std::vector<UnpackedCell> Stack::unpack() const {
     return cells;
 }
 
-Stack Stack::astype(WeightType type) const {
-    const std::vector<UnpackedCell> cells = unpack();
+Stack Stack::astype(WeightType type, const std::vector<float>& input_scales) const {
+    std::vector<UnpackedCell> cells = unpack();
     std::vector<CellWeights> weights;
     weights.reserve(cells.size());
-    for (const UnpackedCell& cell : cells) {
-        for (const std::vector<float>* array : {&cell.weight_ih, &cell.weight_hh, &cell.weight_hr}) {
-            for (const float weight : *array) {
+    for (UnpackedCell& cell : cells) {
+        for (UnpackedMatrix* matrix : {&cell.weight_ih, &cell.weight_hh, &cell.weight_hr}) {
+            if (type != WeightType::int8) matrix->dequantise();
+            for (const float weight : matrix->values) {
                 if (!fits(type, weight)) {
                     throw std::invalid_argument("astype: the type cannot hold a weight of " + std::to_string(weight));
                 }
@@ -50,7 +53,7 @@ Stack Stack::astype(WeightType type) const {
         }
         weights.push_back(cell.view());
     }
-    return {geometry_, weights, type, *kernels_};
+    return {geometry_, weights, type, *kernels_, input_scales};
 }
 
 void Stack::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, Workspace& workspace) const {

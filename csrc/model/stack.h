@@ -24,15 +24,16 @@ struct StackRun {
 
 class Stack {
 public:
-    /// `weights` holds num_layers * num_directions cells, layer-major. The arrays are copied.
+    /// `weights` holds num_layers * num_directions cells, layer-major. The arrays are copied. `input_scales` is as
+    /// input_scales() below.
     Stack(const Geometry& geometry, const std::vector<CellWeights>& weights, WeightType type,
-          const KernelTable& kernels);
+          const KernelTable& kernels, std::vector<float> input_scales = {});
 
     /// The same layers with their weights, as they are stored here, rounded to another type. Throws
-    /// std::invalid_argument if that type cannot hold one of them.
-    Stack astype(WeightType type) const;
+    /// std::invalid_argument if that type cannot hold one of them. `input_scales` are for int8: one a layer, or none.
+    Stack astype(WeightType type, const std::vector<float>& input_scales) const;
 
-    /// The weights as they are stored, widened to float; layer-major, then direction.
+    /// The weights as they are stored, halves widened to float; layer-major, then direction.
     std::vector<UnpackedCell> unpack() const;
 
     /// Runs in the kernels' floating-point mode and gives the caller's back. y must not overlap x.
@@ -45,6 +46,9 @@ public:
     const KernelTable& kernels() const { return *kernels_; }
     WeightType type() const { return type_; }
 
+    /// The fixed scales of int8 inputs, one a layer, or none if each row has its own.
+    const std::vector<float>& input_scales() const { return input_scales_; }
+
     /// Bytes of packed weights.
     std::size_t nbytes() const;
 
@@ -55,6 +59,7 @@ private:
     Geometry geometry_;
     WeightType type_;
     const KernelTable* kernels_;
+    std::vector<float> input_scales_;
     std::vector<PackedCell> cells_;
 };
 

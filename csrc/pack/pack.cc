@@ -81,15 +81,18 @@ struct QuantisedRow {
     float scale = 0.0F;
     std::vector<std::int8_t> values;    // whole groups
 
-    QuantisedRow(const float* weights, std::ptrdiff_t depth)
-        : values(static_cast<std::size_t>(groups_of(depth) * kGroup)) {
-        if (weights == nullptr) return;
-        float largest = 0.0F;
-        for (std::ptrdiff_t k = 0; k < depth; ++k) largest = std::max(largest, std::fabs(weights[k]));
-        if (largest < 0x1p-100F) return;
-        scale = largest / 127.0F;
+    QuantisedRow(const SourceRow& row, std::ptrdiff_t depth)
+        : scale(row.scale), values(static_cast<std::size_t>(groups_of(depth) * kGroup)) {
+        if (row.weights == nullptr) return;
+        float divisor = 1.0F;
+        if (scale == 0.0F) {
+            float largest = 0.0F;
+            for (std::ptrdiff_t k = 0; k < depth; ++k) largest = std::max(largest, std::fabs(row.weights[k]));
+            if (largest < 0x1p-100F) return;
+            divisor = scale = largest / 127.0F;
+        }
         for (std::ptrdiff_t k = 0; k < depth; ++k) {
-            const float q = std::clamp(std::nearbyint(weights[k] / scale), -127.0F, 127.0F);
+            const float q = std::clamp(std::nearbyint(row.weights[k] / divisor), -127.0F, 127.0F);
             values[static_cast<std::size_t>(k)] = static_cast<std::int8_t>(q);
         }
     }
@@ -132,7 +135,7 @@ void pack_int8(const PanelShape& shape, const SourceRow* rows, std::ptrdiff_t co
                unsigned char* destination) {
     std::vector<QuantisedRow> quantised;
     quantised.reserve(static_cast<std::size_t>(count));
-    for (std::ptrdiff_t r = 0; r < count; ++r) quantised.emplace_back(rows[r].weights, depth);
+    for (std::ptrdiff_t r = 0; r < count; ++r) quantised.emplace_back(rows[r], depth);
     for (const QuantisedRow& row : quantised) destination = write(destination, row.scale);
     if (shape.compensated) {
         for (const QuantisedRow& row : quantised) destination = write(destination, row.compensation());
@@ -222,14 +225,13 @@ UnpackedRows unpack(const PanelShape& shape, const PackedMatrix& matrix) {
             }
         }
         if (shape.type == WeightType::int8) {
-            std::vector<float> scales(static_cast<std::size_t>(count));
-            for (float& scale : scales) scale = next(0.0F);
+            for (std::ptrdiff_t r = 0; r < count; ++r) rows.scales.push_back(next(0.0F));
             if (shape.compensated) source += count * std::ptrdiff_t{sizeof(std::int32_t)};
             for (std::ptrdiff_t group = 0; group < groups_of(depth); ++group) {
                 for (std::ptrdiff_t r = 0; r < count; ++r) {
                     for (std::ptrdiff_t k = group * kGroup; k < (group + 1) * kGroup; ++k) {
                         const float q = next(std::int8_t{});
-                        if (k < depth) weights[r * depth + k] = scales[static_cast<std::size_t>(r)] * q;
+                        if (k < depth) weights[r * depth + k] = q;
                     }
                 }
             }

@@ -9,10 +9,12 @@
 
 namespace fusedcell {
 
-// One output of a matrix: its `depth` weights and where its chain starts. No weights means an output that is zero.
+// One output of a matrix: its `depth` weights and where its chain starts. No weights means an output that is zero. With
+// a scale the weights are quantised already: whole numbers in [-127, 127], to be kept with that scale.
 struct SourceRow {
     const float* weights = nullptr;
     float initial = 0.0F;
+    float scale = 0.0F;
 };
 
 // What a kernel wants of its matrix.
@@ -65,7 +67,8 @@ void pack(const PanelShape& shape, const std::vector<SourceRow>& rows, std::ptrd
 
 // What a packed matrix holds, widened to float, with rows in panel order.
 struct UnpackedRows {
-    std::vector<float> weights;    // (rows, depth)
+    std::vector<float> weights;    // (rows, depth); for int8 the whole numbers
+    std::vector<float> scales;     // (rows,) for int8, else empty
     std::vector<float> initial;    // (rows,), zero where there is none
 };
 

@@ -15,6 +15,7 @@ from .cells import GRUCell, LSTMCell, RNNCell
 from .errors import UnsupportedError
 from .layers import GRU, LSTM, RNN
 from .runtime import isas, runtime_info, show_runtime
+from .storage import load, save
 
 __all__ = [
     "GRU",
@@ -27,7 +28,9 @@ __all__ = [
     "UnsupportedError",
     "__version__",
     "isas",
+    "load",
     "reference",
     "runtime_info",
+    "save",
     "show_runtime",
 ]

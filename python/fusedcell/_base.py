@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from copy import copy
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -47,11 +46,13 @@ def make_stack(
     num_directions: int,
     dtype: Dtype,
     isa: str | None,
+    input_scales: Sequence[float] = (),
 ) -> _core.Stack:
     """Packs one mapping of arrays per layer and direction; `suffixes` complete their names in errors."""
     if isa is not None and not isinstance(isa, str):
         raise TypeError(f"isa: expected a string or None, got {type(isa).__name__}")
-    return _core.Stack(kind, [dict(cell) for cell in cells], list(suffixes), num_directions, dtype, isa or "")
+    arrays = [dict(cell) for cell in cells]
+    return _core.Stack(kind, arrays, list(suffixes), num_directions, dtype, isa or "", input_scales)
 
 
 class Recurrent:
@@ -90,14 +91,44 @@ class Recurrent:
         """Bytes of packed weights."""
         return self._stack.nbytes
 
-    def astype(self, dtype: str) -> Self:
+    @property
+    def input_scales(self) -> tuple[float, ...] | None:
+        """The fixed scales of int8 inputs, one a layer; None where each row has its own at each step."""
+        return tuple(self._stack.input_scales) or None
+
+    def astype(self, dtype: str, *, input_scales: Sequence[float] | None = None) -> Self:
         """A new layer or cell with the weights, as they are stored in this one, rounded to `dtype`, ties to even.
 
-        Raises UnsupportedError for an unknown dtype, ValueError if it cannot hold one of the weights.
+        `input_scales`, for int8, are one a layer, as :func:`fusedcell.quantization.input_scales` finds them: x is then
+        rounded to multiples of its layer's scale and saturates at 127 of them. None lets each row have its own scale at
+        each step.
+
+        Raises UnsupportedError for an unknown dtype, ValueError if it cannot hold one of the weights, or for scales
+        that are not one a layer from 2^-100 to 2^100.
         """
-        converted = copy(self)
-        converted._stack = self._stack.astype(check_dtype(dtype))
-        return converted
+        return self._with_stack(self._stack.astype(check_dtype(dtype), () if input_scales is None else input_scales))
+
+    @classmethod
+    def _of(cls, stack: _core.Stack) -> Self:
+        instance = object.__new__(cls)
+        instance._stack = stack
+        return instance
+
+    def _with_stack(self, stack: _core.Stack) -> Self:
+        other = self._of(stack)
+        vars(other).update(vars(self), _stack=stack)
+        return other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from . import storage  # which imports the classes
+
+        return storage.from_tensors, storage.to_tensors(self)
+
+    def __copy__(self) -> Self:
+        return self._with_stack(self._stack)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self._with_stack(self._stack)  # packed weights never change
 
     def __repr__(self) -> str:
         options = [f"{self.input_size}", f"{self.hidden_size}", *self._options()]

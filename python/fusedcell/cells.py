@@ -14,13 +14,15 @@ Array = Any
 """Anything that NumPy can view as an array of floats; float32 and C-contiguous is the fast path."""
 
 
-class _Cell(Recurrent):
+class Cell(Recurrent):
+    """What the three kinds of cells share."""
+
     def __init__(self, kind: str, dtype: str, isa: str | None, **arrays: Array) -> None:
         known = check_dtype(dtype)
         super().__init__(make_stack(kind, [arrays], [""], 1, known, isa))
 
 
-class RNNCell(_Cell):
+class RNNCell(Cell):
     """h' = f(W x + b_ih + R h + b_hh), f = tanh or relu (``torch.nn.RNNCell``).
 
     Raises UnsupportedError for another nonlinearity or dtype, ValueError for a tier that this machine does not run,
@@ -38,16 +40,21 @@ class RNNCell(_Cell):
         dtype: str = "float32",
         isa: str | None = None,
     ) -> None:
-        self.nonlinearity = check_nonlinearity(nonlinearity)
+        check_nonlinearity(nonlinearity)
         arrays = {"weight_ih": weight_ih, "weight_hh": weight_hh, "bias_ih": bias_ih, "bias_hh": bias_hh}
         super().__init__(f"rnn_{nonlinearity}", dtype, isa, **arrays)
+
+    @property
+    def nonlinearity(self) -> str:
+        """ "tanh" or "relu"."""
+        return self._stack.kind.removeprefix("rnn_")
 
     def __call__(self, x: Array, h: Array | None = None) -> FloatArray:
         """One step: x (I,) or (B, I), h (H,) or (B, H), zeros if None. Returns the new h."""
         return self._stack.step(x, h)[0]
 
 
-class GRUCell(_Cell):
+class GRUCell(Cell):
     """h' = (1 - z) n + z h with r, z = sigmoid(W x + b_ih + R h + b_hh) and, by ``reset_after``,
 
     - True (PyTorch, Keras's default, ONNX linear_before_reset=1): n = tanh(W_n x + b_in + r (R_n h + b_hn))
@@ -67,16 +74,20 @@ class GRUCell(_Cell):
         dtype: str = "float32",
         isa: str | None = None,
     ) -> None:
-        self.reset_after = bool(reset_after)
         arrays = {"weight_ih": weight_ih, "weight_hh": weight_hh, "bias_ih": bias_ih, "bias_hh": bias_hh}
         super().__init__("gru_reset_after" if reset_after else "gru_reset_before", dtype, isa, **arrays)
+
+    @property
+    def reset_after(self) -> bool:
+        """Whether the reset gate multiplies R h + b rather than h."""
+        return self._stack.kind == "gru_reset_after"
 
     def __call__(self, x: Array, h: Array | None = None) -> FloatArray:
         """One step: x (I,) or (B, I), h (H,) or (B, H), zeros if None. Returns the new h."""
         return self._stack.step(x, h)[0]
 
 
-class LSTMCell(_Cell):
+class LSTMCell(Cell):
     """c' = f c + i g and h' = o tanh(c'), with i, f, o = sigmoid and g = tanh of W x + b_ih + R h + b_hh
     (``torch.nn.LSTMCell``).
 

@@ -8,7 +8,8 @@ x is (T, B, I), or (B, T, I) with batch_first, or (T, I); y is (T, B, D * P) in 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count
 from typing import Any, ClassVar
 
 from ._base import ARRAY_NAMES, FloatArray, Recurrent, check_dtype, check_nonlinearity, make_stack
@@ -16,10 +17,12 @@ from ._core import Stack, Stream
 from .cells import Array, unpack_state
 from .errors import UnsupportedError
 
-_KEY = re.compile(rf"({'|'.join(ARRAY_NAMES)})_l(0|[1-9][0-9]*)(_reverse)?")
+_KEY = re.compile(r"([a-z_]+?)(_l(?:0|[1-9][0-9]*)(?:_reverse)?)")
 
 
-class _Layer(Recurrent):
+class Layer(Recurrent):
+    """What the three kinds of layers share."""
+
     _arrays: ClassVar[tuple[str, ...]] = ARRAY_NAMES[:4]
 
     def __init__(self, stack: Stack, *, batch_first: bool) -> None:
@@ -60,36 +63,44 @@ class _Layer(Recurrent):
     @classmethod
     def _stack_from(cls, kind: str, mapping: Mapping[str, Any], prefix: str, dtype: str, isa: str | None) -> Stack:
         known = check_dtype(dtype)
-        cells = _cells_by_layer(mapping, prefix, cls._arrays)
-        bidirectional = any(reverse for _, reverse in cells)
-        order = [
-            (layer, reverse)
-            for layer in range(1 + max(layer for layer, _ in cells))
-            for reverse in ((False, True) if bidirectional else (False,))
-        ]
-        first = set(cells.get((0, False), ()))
-        for layer, reverse in order:
-            suffix = _suffix(layer, reverse)
-            missing = sorted((first | {"weight_ih", "weight_hh"}) - set(cells.get((layer, reverse), ())))
-            if missing:
-                raise ValueError(f"mapping: {prefix}{missing[0]}{suffix} is missing")
-            extra = sorted(set(cells[layer, reverse]) - first)
-            if extra:
-                raise ValueError(f"mapping: {prefix}{extra[0]}{suffix} has no counterpart in layer 0")
-        suffixes = [_suffix(layer, reverse) for layer, reverse in order]
-        return make_stack(kind, [cells[key] for key in order], suffixes, 2 if bidirectional else 1, known, isa)
+        cells = cells_by_layer(mapping, prefix, cls._arrays)
+        return make_stack(kind, cells.values(), list(cells), 1 + any("_reverse" in key for key in cells), known, isa)
 
 
-def _suffix(layer: int, reverse: bool) -> str:
-    return f"_l{layer}{'_reverse' if reverse else ''}"
+def layer_suffixes(num_directions: int) -> Iterator[str]:
+    """The ends of array names in the order of packing: _l0, _l0_reverse where there are two directions, _l1, ..."""
+    for layer in count():
+        yield f"_l{layer}"
+        if num_directions == 2:
+            yield f"_l{layer}_reverse"
 
 
-def _cells_by_layer(
-    mapping: Mapping[str, Any], prefix: str, allowed: tuple[str, ...]
-) -> dict[tuple[int, bool], dict[str, Any]]:
+def cells_by_layer(mapping: Mapping[str, Any], prefix: str, allowed: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """The arrays of each layer and direction by the end of their names, in the order of packing.
+
+    Raises UnsupportedError for a name that is not one of `allowed` with such an end, ValueError for one that is missing
+    or that only some layers have.
+    """
+    found = _arrays_by_suffix(mapping, prefix, allowed)
+    suffixes = layer_suffixes(1 + any("_reverse" in suffix for suffix in found))
+    cells: dict[str, dict[str, Any]] = {}
+    first = set(found.get("_l0", ()))
+    while len(cells) < len(found):
+        suffix = next(suffixes)
+        missing = sorted((first | {"weight_ih", "weight_hh"}) - set(found.get(suffix, ())))
+        if missing:
+            raise ValueError(f"mapping: {prefix}{missing[0]}{suffix} is missing")
+        extra = sorted(set(found[suffix]) - first)
+        if extra:
+            raise ValueError(f"mapping: {prefix}{extra[0]}{suffix} has no counterpart in layer 0")
+        cells[suffix] = found[suffix]
+    return cells
+
+
+def _arrays_by_suffix(mapping: Mapping[str, Any], prefix: str, allowed: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     if not isinstance(mapping, Mapping):
         raise TypeError(f"mapping: expected a mapping of names to arrays, got {type(mapping).__name__}")
-    cells: dict[tuple[int, bool], dict[str, Any]] = {}
+    cells: dict[str, dict[str, Any]] = {}
     for key, value in mapping.items():
         if not isinstance(key, str):
             raise TypeError(f"mapping: expected names as strings, got {key!r}")
@@ -102,13 +113,13 @@ def _cells_by_layer(
                 f"mapping: {key!r} is not an array of this layer; supported: "
                 f"{', '.join(allowed)}, each followed by _l0, _l0_reverse, _l1, ...{hint}"
             )
-        cells.setdefault((int(match[2]), match[3] is not None), {})[match[1]] = value
+        cells.setdefault(match[2], {})[match[1]] = value
     if not cells:
         raise ValueError(f"mapping: no name starts with {prefix + 'weight_ih_l0'!r}")
     return cells
 
 
-class LSTM(_Layer):
+class LSTM(Layer):
     """Long short-term memory, ``torch.nn.LSTM``'s formulas (see :class:`fusedcell.LSTMCell`)."""
 
     _arrays: ClassVar[tuple[str, ...]] = ARRAY_NAMES
@@ -147,7 +158,7 @@ class LSTM(_Layer):
         return y, (h_n, c_n)
 
 
-class _LayerWithoutCellState(_Layer):
+class _LayerWithoutCellState(Layer):
     def __call__(
         self, x: Array, state: Array | None = None, *, lengths: Array | None = None
     ) -> tuple[FloatArray, FloatArray]:
@@ -163,9 +174,10 @@ class _LayerWithoutCellState(_Layer):
 class GRU(_LayerWithoutCellState):
     """Gated recurrent unit in both its forms (see :class:`fusedcell.GRUCell`)."""
 
-    def __init__(self, stack: Stack, *, batch_first: bool, reset_after: bool) -> None:
-        super().__init__(stack, batch_first=batch_first)
-        self.reset_after = reset_after
+    @property
+    def reset_after(self) -> bool:
+        """Whether the reset gate multiplies R h + b rather than h."""
+        return self._stack.kind == "gru_reset_after"
 
     @classmethod
     def from_state_dict(
@@ -180,16 +192,16 @@ class GRU(_LayerWithoutCellState):
     ) -> GRU:
         """As :meth:`LSTM.from_state_dict`; ``reset_after=True`` is PyTorch's form."""
         kind = "gru_reset_after" if reset_after else "gru_reset_before"
-        stack = cls._stack_from(kind, mapping, prefix, dtype, isa)
-        return cls(stack, batch_first=batch_first, reset_after=bool(reset_after))
+        return cls(cls._stack_from(kind, mapping, prefix, dtype, isa), batch_first=batch_first)
 
 
 class RNN(_LayerWithoutCellState):
     """Plain recurrent layer with tanh or relu (see :class:`fusedcell.RNNCell`)."""
 
-    def __init__(self, stack: Stack, *, batch_first: bool, nonlinearity: str) -> None:
-        super().__init__(stack, batch_first=batch_first)
-        self.nonlinearity = nonlinearity
+    @property
+    def nonlinearity(self) -> str:
+        """ "tanh" or "relu"."""
+        return self._stack.kind.removeprefix("rnn_")
 
     @classmethod
     def from_state_dict(
@@ -203,6 +215,5 @@ class RNN(_LayerWithoutCellState):
         isa: str | None = None,
     ) -> RNN:
         """As :meth:`LSTM.from_state_dict`; `nonlinearity` is "tanh" or "relu"."""
-        function = check_nonlinearity(nonlinearity)
-        stack = cls._stack_from(f"rnn_{function}", mapping, prefix, dtype, isa)
-        return cls(stack, batch_first=batch_first, nonlinearity=function)
+        kind = f"rnn_{check_nonlinearity(nonlinearity)}"
+        return cls(cls._stack_from(kind, mapping, prefix, dtype, isa), batch_first=batch_first)

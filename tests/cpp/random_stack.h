@@ -46,11 +46,11 @@ inline std::shared_ptr<const Stack> random_stack(const Geometry& geometry, const
                 return arrays.back().data();
             };
             CellWeights cell;
-            cell.weight_ih = array(rows * geometry.layer_input_size(layer));
-            cell.weight_hh = array(rows * geometry.output_size());
+            cell.weight_ih.values = array(rows * geometry.layer_input_size(layer));
+            cell.weight_hh.values = array(rows * geometry.output_size());
             cell.bias_ih = array(rows);
             cell.bias_hh = array(rows);
-            if (geometry.proj_size > 0) cell.weight_hr = array(geometry.proj_size * geometry.hidden_size);
+            if (geometry.proj_size > 0) cell.weight_hr.values = array(geometry.proj_size * geometry.hidden_size);
             weights.push_back(cell);
         }
     }

@@ -1,56 +1,87 @@
 // Inputs to int8: x = scale * q, q in [-127, 127], rounded to nearest, ties to even.
 //
-//     general input     scale = m / 127 with m = max |x|;   q = x * (127 / m)
-//     bounded input     the same if m > 1, else scale = 1 / 127, q = x * 127
+//     kLargest     scale = m / 127 with m = max |x|;   q = x * (127 / m)
+//     kBounded     the same if m > 1, else scale = 1 / 127, q = x * 127
+//     kFixed       the given scale;                    q = clamp(x * (1 / scale), -127, 127)
 //
-// The rule looks at nothing but the vector itself, so it is the same however a sequence is cut. Below 2^-100 a vector
-// counts as zero: scale and q are 0. If it holds a NaN or an infinity, scale is NaN and q is 0, which makes every
-// output of this row NaN and touches no other.
+// The rule looks at nothing but the vector itself, so it is the same however a sequence is cut. Where the scale is the
+// vector's own, a vector below 2^-100 counts as zero: scale and q are 0. If it holds a NaN or an infinity, scale is NaN
+// and q is 0, which makes every output of this row NaN and touches no other.
 #pragma once
 
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
-void Quantise(const QuantiseRow* rows, ptrdiff_t num_rows, ptrdiff_t size, bool bounded) {
-    constexpr int32_t kInfinity = 0x7f800000;
-    constexpr int32_t kOne = 0x3f800000;
-    constexpr int32_t kSmallest = 0x0d800000;    // 2^-100
-    for (ptrdiff_t r = 0; r < num_rows; ++r) {
-        const float* x = rows[r].x;
-        I32 magnitudes = ZeroI32();
-        ptrdiff_t k = 0;
-        for (; k + kLanes <= size; k += kLanes) magnitudes = MaxMagnitude(magnitudes, Load(x + k));
-        if (k < size) magnitudes = MaxMagnitude(magnitudes, LoadFirst(x + k, size - k));
-        const int32_t bits = LargestLane(magnitudes);
+constexpr int32_t kInfinityBits = 0x7f800000;
 
-        float scale = 0.0F;
-        float inverse = 0.0F;
-        if (bits >= kInfinity) {
-            memcpy(&scale, &bits, sizeof scale);
-            scale = scale - scale;    // infinity and NaN both become NaN
-        } else if (bounded && bits <= kOne) {
-            scale = 1.0F / 127.0F;
-            inverse = 127.0F;
-        } else if (bits >= kSmallest) {
-            float largest;
-            memcpy(&largest, &bits, sizeof largest);
-            scale = largest / 127.0F;
-            inverse = 127.0F / largest;
+FUSEDCELL_INLINE float FloatOfBits(int32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/// The bits of max |x|, which is how floats without sign order, with NaN above infinity.
+FUSEDCELL_INLINE int32_t LargestMagnitude(const float* x, ptrdiff_t size) {
+    I32 magnitudes = ZeroI32();
+    ptrdiff_t k = 0;
+    for (; k + kLanes <= size; k += kLanes) magnitudes = MaxMagnitude(magnitudes, Load(x + k));
+    if (k < size) magnitudes = MaxMagnitude(magnitudes, LoadFirst(x + k, size - k));
+    return LargestLane(magnitudes);
+}
+
+/// q = clamp(x * factor), with zeros past the end up to a whole group and a whole vector. Returns what
+/// LargestMagnitude would, so that a fixed scale needs one pass.
+FUSEDCELL_INLINE int32_t StoreQuantised(const float* x, ptrdiff_t size, float factor, int8_t* q) {
+    const F32 factors = Broadcast(factor);
+    const F32 low = Broadcast(-127.0F);
+    const F32 high = Broadcast(127.0F);
+    I32 magnitudes = ZeroI32();
+    ptrdiff_t k = 0;
+    const auto store = [&](F32 values) {
+        magnitudes = MaxMagnitude(magnitudes, values);
+        StoreInt8(q + k, Clamp(Mul(values, factors), low, high));
+        k += kLanes;
+    };
+    while (k + kLanes <= size) store(Load(x + k));
+    if (k < size) store(LoadFirst(x + k, size - k));
+    for (; k % 4 != 0; ++k) q[k] = 0;
+    return LargestLane(magnitudes);
+}
+
+FUSEDCELL_INLINE void StoreZeros(int8_t* q, ptrdiff_t size) {
+    memset(q, 0, static_cast<size_t>((size + kLanes + 3) / 4 * 4));
+}
+
+/// Quantises by the vector's own magnitude and returns the scale.
+FUSEDCELL_INLINE float QuantiseByLargest(const float* x, ptrdiff_t size, bool bounded, int8_t* q) {
+    constexpr int32_t kOneBits = 0x3f800000;
+    constexpr float kSmallest = 0x1p-100F;
+    const int32_t bits = LargestMagnitude(x, size);
+    const float largest = FloatOfBits(bits);
+    if (bits >= kInfinityBits || (largest < kSmallest && !bounded)) {
+        StoreZeros(q, size);
+        return largest < kSmallest ? 0.0F : largest - largest;    // infinity and NaN both become NaN
+    }
+    if (bounded && bits <= kOneBits) {
+        StoreQuantised(x, size, 127.0F, q);
+        return 1.0F / 127.0F;
+    }
+    StoreQuantised(x, size, 127.0F / largest, q);
+    return largest / 127.0F;
+}
+
+void Quantise(const QuantiseRow* rows, ptrdiff_t num_rows, ptrdiff_t size, InputScale scale) {
+    for (ptrdiff_t r = 0; r < num_rows; ++r) {
+        QuantisedInput* out = rows[r].q;
+        if (scale.rule == InputScale::kFixed) {
+            out->scale = scale.scale;
+            const int32_t bits = StoreQuantised(rows[r].x, size, 1.0F / scale.scale, out->values);
+            if (bits < kInfinityBits) continue;
+            out->scale = FloatOfBits(bits) - FloatOfBits(bits);
+            StoreZeros(out->values, size);
+        } else {
+            out->scale = QuantiseByLargest(rows[r].x, size, scale.rule == InputScale::kBounded, out->values);
         }
-        rows[r].q->scale = scale;
-        int8_t* q = rows[r].q->values;
-        if (inverse == 0.0F) {
-            memset(q, 0, static_cast<size_t>((size + kLanes + 3) / 4 * 4));
-            continue;
-        }
-        const F32 factor = Broadcast(inverse);
-        for (k = 0; k + kLanes <= size; k += kLanes) StoreInt8(q + k, Mul(Load(x + k), factor));
-        // Past the end come zeros, up to a whole group of four and a whole vector.
-        if (k < size) {
-            StoreInt8(q + k, Mul(LoadFirst(x + k, size - k), factor));
-            k += kLanes;
-        }
-        for (; k % 4 != 0; ++k) q[k] = 0;
     }
 }
 

@@ -89,10 +89,12 @@ FUSEDCELL_INLINE I32 MaxMagnitude(I32 a, F32 b) {
     return a > bits ? a : bits;
 }
 FUSEDCELL_INLINE int32_t LargestLane(I32 a) { return a; }
-/// Rounds to nearest, ties to even, and stores one byte. Adding 1.5 * 2^23 rounds in the last place of the sum.
+/// Rounds to nearest, ties to even, and stores one byte: 1.5 * 2^23 + a has the integer in its low bits.
 FUSEDCELL_INLINE void StoreInt8(int8_t* p, F32 a) {
     const float shifted = a + 0x1.8p23F;
-    *p = static_cast<int8_t>(static_cast<int32_t>(shifted - 0x1.8p23F));
+    int32_t bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    *p = static_cast<int8_t>(bits);
 }
 
 /// 2^n for the integer n that the low bits of `a` hold (see Exp2 in generic/activations.h).

@@ -1,0 +1,202 @@
+"""Layers and cells as named tensors, in memory for pickle and in safetensors files. docs/file_format.md has the names.
+
+What is stored is what the kernels see: the weights in their own type, int8 with its scales, and the biases as they
+are added. So a loaded layer gives the same bits. The instruction-set tier is a matter of the machine and not stored.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ._base import ARRAY_NAMES, Recurrent, check_dtype, make_stack
+from .cells import Cell, GRUCell, LSTMCell, RNNCell
+from .errors import UnsupportedError
+from .layers import GRU, LSTM, RNN, Layer, cells_by_layer, layer_suffixes
+
+Tensors: TypeAlias = dict[str, npt.NDArray[Any]]
+
+FORMAT_VERSION = 1
+
+_CLASSES: dict[str, type[Recurrent]] = {c.__name__: c for c in (RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell)}
+_KINDS = {
+    "RNN": ("rnn_tanh", "rnn_relu"),
+    "LSTM": ("lstm",),
+    "GRU": ("gru_reset_after", "gru_reset_before"),
+}
+_WEIGHTS = tuple(name for name in ARRAY_NAMES if name.startswith("weight"))
+_SCALES = tuple(f"{name}_scale" for name in _WEIGHTS)
+
+# How a weight type is stored: its name in safetensors files, and the NumPy type that holds its bits, as NumPy has no
+# bfloat16.
+_STORED = {
+    "float32": ("F32", np.float32),
+    "bfloat16": ("BF16", np.uint16),
+    "float16": ("F16", np.float16),
+    "int8": ("I8", np.int8),
+}
+
+
+def to_tensors(layer: Recurrent) -> tuple[dict[str, Any], Tensors]:
+    """What `from_tensors` makes an equal layer or cell of: a description, and NumPy arrays by name."""
+    stack = layer._stack
+    description: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "class": type(layer).__name__,
+        "kind": stack.kind,
+        "dtype": stack.dtype,
+    }
+    suffixes = layer_suffixes(stack.num_directions)
+    if isinstance(layer, Layer):
+        description["batch_first"] = layer.batch_first
+    tensors: Tensors = {}
+    for cell in stack.arrays():
+        suffix = next(suffixes) if isinstance(layer, Layer) else ""
+        for name, array in cell.items():
+            tensors[name + suffix] = _narrowed(array, stack.dtype) if name in _WEIGHTS else array
+    if stack.input_scales:
+        tensors["input_scales"] = np.array(stack.input_scales, np.float32)
+    return description, tensors
+
+
+def from_tensors(description: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], isa: str | None = None) -> Any:
+    """The layer or cell that `to_tensors` was given.
+
+    Raises UnsupportedError for what this version does not know, ValueError or TypeError for what does not fit.
+    """
+    version = description.get("format_version")
+    if version != FORMAT_VERSION:
+        raise UnsupportedError(f"format_version={version!r} is not supported; supported: {FORMAT_VERSION}")
+    class_name, kind = str(description.get("class")), str(description.get("kind"))
+    if class_name not in _CLASSES or kind not in _KINDS[class_name.removesuffix("Cell")]:
+        raise UnsupportedError(f"class={class_name!r} of kind={kind!r} is not supported")
+    dtype = check_dtype(str(description.get("dtype")))
+    batch_first = description.get("batch_first", False)
+    if not isinstance(batch_first, bool):
+        raise ValueError(f"batch_first: expected a bool, got {batch_first!r}")
+
+    _, stored = _STORED[dtype]
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for name, tensor in tensors.items():
+        expected = np.dtype(stored if name.startswith(_WEIGHTS) and not name.startswith(_SCALES) else np.float32)
+        if tensor.dtype != expected:
+            raise ValueError(f"{name}: expected dtype {expected}, got {tensor.dtype}")
+        arrays[name] = _widened(tensor, dtype) if expected != np.float32 else tensor
+    input_scales = arrays.pop("input_scales", np.empty(0, np.float32))
+    if input_scales.ndim != 1:
+        raise ValueError(f"input_scales: expected shape (num_layers,), got {input_scales.shape}")
+
+    cls = _CLASSES[class_name]
+    allowed = ARRAY_NAMES + (_SCALES if dtype == "int8" else ())
+    if issubclass(cls, Cell):
+        unknown = sorted(set(arrays) - set(allowed))
+        if unknown:
+            raise UnsupportedError(f"{unknown[0]!r} is not an array of a cell; supported: {', '.join(allowed)}")
+        cells = {"": arrays}
+    else:
+        cells = cells_by_layer(arrays, "", allowed)
+    if dtype == "int8" and not all("weight_ih_scale" in cell for cell in cells.values()):
+        raise ValueError("weight_ih_scale: missing; int8 weights need their scales")
+    directions = 1 + any("_reverse" in suffix for suffix in cells)
+    stack = make_stack(kind, cells.values(), list(cells), directions, dtype, isa, input_scales.tolist())
+    layer = cls._of(stack)
+    if isinstance(layer, Layer):
+        layer._batch_first = batch_first
+    return layer
+
+
+def save(layer: Recurrent, path: str | os.PathLike[str]) -> None:
+    """Writes a layer or cell to a safetensors file, replacing one that is there only once all is written.
+
+    The same layer always gives the same bytes. Needs the package safetensors (``pip install fusedcell[safetensors]``).
+    """
+    if type(layer).__name__ not in _CLASSES:
+        raise TypeError(f"layer: expected a layer or a cell, got {type(layer).__name__}")
+    safetensors = _safetensors()
+    description, tensors = to_tensors(layer)
+    specs = {}
+    for name, tensor in tensors.items():
+        dtype = "bfloat16" if tensor.dtype == np.uint16 else tensor.dtype.name
+        specs[name] = safetensors.TensorSpec(
+            dtype=dtype, shape=tensor.shape, data_ptr=tensor.ctypes.data, data_len=tensor.nbytes
+        )
+    # One entry, because the order of several is not defined.
+    metadata = {"fusedcell": json.dumps(description, sort_keys=True)}
+    data = bytes(safetensors.serialize(specs, metadata))
+
+    target = Path(path).resolve()
+    unfinished = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.write_bytes(data)
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def load(path: str | os.PathLike[str], *, isa: str | None = None) -> Any:
+    """Reads a layer or cell that :func:`save` wrote; it gives the same bits as that one did.
+
+    Raises ValueError for a file that is damaged or of another kind, UnsupportedError (a ValueError) for one of a newer
+    format, and what opening a file raises. Needs the package safetensors (``pip install fusedcell[safetensors]``).
+    """
+    safetensors = _safetensors()
+    data = Path(path).read_bytes()
+    try:
+        found = safetensors.deserialize(data)  # checks all of the header's offsets and sizes
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{os.fspath(path)}: not a safetensors file: {error}") from error
+    try:
+        return from_tensors(_description(data), {name: _as_array(name, entry) for name, entry in found}, isa)
+    except (ValueError, TypeError) as error:
+        raise (UnsupportedError if isinstance(error, UnsupportedError) else ValueError)(
+            f"{os.fspath(path)}: {error}"
+        ) from error
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors
+    except ImportError as error:
+        raise ImportError("fusedcell.save and load need safetensors: pip install fusedcell[safetensors]") from error
+    return safetensors
+
+
+def _description(data: bytes) -> Mapping[str, Any]:
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    text = header.get("__metadata__", {}).get("fusedcell")
+    if text is None:
+        raise ValueError("not written by fusedcell.save: its header has no entry 'fusedcell'")
+    try:
+        description = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("the header's entry 'fusedcell' is nested too deeply") from error
+    if not isinstance(description, dict):
+        raise ValueError("the header's entry 'fusedcell' is not an object")
+    return description
+
+
+def _as_array(name: str, entry: Mapping[str, Any]) -> npt.NDArray[Any]:
+    for code, stored in _STORED.values():
+        if entry["dtype"] == code:
+            return np.frombuffer(entry["data"], stored).reshape(entry["shape"])
+    raise ValueError(f"{name}: dtype {entry['dtype']} is not one of a layer's")
+
+
+def _narrowed(array: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[Any]:
+    """Floats that are values of `dtype` already, as that type's bits."""
+    if dtype == "bfloat16":
+        return (array.view(np.uint32) >> 16).astype(np.uint16)
+    _, stored = _STORED[dtype]
+    return array.astype(stored)
+
+
+def _widened(array: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float32]:
+    if dtype == "bfloat16":
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array.astype(np.float32)
