@@ -146,6 +146,50 @@ def test_the_error_stays_small_and_does_not_grow(kind: Kind, hidden_size: int) -
 
 
 @every_kind
+def test_fixed_input_scales_give_the_same_bits_on_every_tier_and_however_cut(kind: Kind) -> None:
+    mapping = kind.weights(9, 33, layers=2)
+    x = loud_and_quiet(12, 3, 9)
+    x[5, 0, 4], x[7, 2, 8] = np.nan, -np.inf
+    scales = [0.02, 1 / 127]
+    expected = kind.make(mapping).astype("int8", input_scales=scales)(x)[0]
+    assert np.isnan(expected[5:, 0]).all()
+    assert np.isnan(expected[7:, 2]).all()
+    assert np.isfinite(expected[:, 1]).all()
+    for isa in fc.isas():
+        layer = kind.make(mapping, isa=isa).astype("int8", input_scales=scales)
+        assert layer.input_scales == tuple(np.float32(scales).tolist())
+        same((layer(x)[0],), (expected,))
+        for row in range(3):
+            stream = layer.stream()
+            same((np.array([stream.step(step) for step in x[:, row]]),), (expected[:, row],))
+
+
+def test_inputs_saturate_at_127_fixed_scales(isa: str) -> None:
+    cell = fc.RNNCell(np.ones((1, 3), np.float32), np.zeros((1, 1), np.float32), nonlinearity="relu", isa=isa)
+    quantised = cell.astype("int8", input_scales=[0.5])
+
+    def sum_of(*x: float) -> float:
+        return float(quantised(np.array(x, np.float32))[0])
+
+    # The row's weights are 127 of 1/127 each, which comes to 1 again but for a rounding.
+    assert sum_of(0.5, 0, 0) == pytest.approx(0.5)
+    assert sum_of(0.25, 0.75, 1.25) == pytest.approx(0 + 1 + 1)  # halves of a scale go to the even side
+    assert sum_of(63.5, 1000, 3e38) == pytest.approx(3 * 63.5)
+    assert sum_of(-3e38, 1000, 63.6) == pytest.approx(63.5)
+
+
+@pytest.mark.parametrize("scale", [0, -1, np.nan, np.inf, 1e-31, 1e31])
+def test_input_scales_that_cannot_be_used_are_refused(scale: float) -> None:
+    layer = KIND["lstm"].make(KIND["lstm"].weights(3, 4))
+    with pytest.raises(ValueError, match=r"input_scales: expected scales from 2\^-100 to 2\^100"):
+        layer.astype("int8", input_scales=[scale])
+    with pytest.raises(ValueError, match="input_scales: expected one a layer, 1, got 2"):
+        layer.astype("int8", input_scales=[1, 1])
+    with pytest.raises(ValueError, match="input_scales: only int8 has them, not float16"):
+        layer.astype("float16", input_scales=[1])
+
+
+@every_kind
 def test_astype_is_the_same_as_dtype(kind: Kind) -> None:
     mapping = kind.weights(6, 17, layers=2)
     x = uniform(25, 5, 6)

@@ -65,7 +65,9 @@ def to_tensors(layer: Recurrent) -> tuple[dict[str, Any], Tensors]:
     return description, tensors
 
 
-def from_tensors(description: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], isa: str | None = None) -> Any:
+def from_tensors(
+    description: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], isa: str | None = None
+) -> Any:
     """The layer or cell that `to_tensors` was given.
 
     Raises UnsupportedError for what this version does not know, ValueError or TypeError for what does not fit.
