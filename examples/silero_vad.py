@@ -1,6 +1,7 @@
 """Find the speech in a recording with silero-vad's trained network, frame by frame, as a live microphone would feed it.
 
-The convolutional front end is plain NumPy, the LSTM is a fusedcell stream. ONNX Runtime runs the original beside it.
+The convolutional front end is plain NumPy, the LSTM is a fusedcell stream, in float32 and with narrower weights. ONNX
+Runtime runs the original beside it.
 """
 
 import argparse
@@ -29,6 +30,8 @@ Array = npt.NDArray[np.float32]
 RELEASE = "6.2.3"
 SEGMENTS = 19  # what silero-vad finds in the recording of its own tests
 TOLERANCE = 1e-5
+NARROW = ("bfloat16", "float16", "int8")
+NARROW_TOLERANCE = 0.01  # mean absolute change of the probability
 PASSES = 3  # over the recording; the last one counts
 
 FRAME = 512
@@ -113,10 +116,10 @@ class FrontEnd:
 class Detector:
     """The network with fusedcell for its recurrent part, which took `step_times` ns, frame by frame since the reset."""
 
-    def __init__(self) -> None:
-        weights = read_weights()
+    def __init__(self, weights: dict[str, Array], dtype: str) -> None:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        self.lstm = fusedcell.LSTM.from_state_dict({f"{name}_l0": weights[f"decoder.rnn.{name}"] for name in names})
+        mapping = {f"{name}_l0": weights[f"decoder.rnn.{name}"] for name in names}
+        self.lstm = fusedcell.LSTM.from_state_dict(mapping, dtype=dtype)
         self._stream = self.lstm.stream()
         self._front_end = FrontEnd(weights)
         self._hidden = np.empty(self.lstm.hidden_size, np.float32)
@@ -234,11 +237,14 @@ def main() -> None:
     frames = np.pad(audio, (0, -len(audio) % FRAME)).reshape(-1, FRAME)
     if not len(frames):
         sys.exit("no samples in the file")
-    detector = Detector()
+    weights = read_weights()
+    detector = Detector(weights, "float32")
+    narrow = [Detector(weights, dtype) for dtype in NARROW]
     # The package's default, and its export for whole recordings, with less graph around the same network.
     exports = ("silero_vad.onnx", "silero_vad_16k_sequence.onnx") if arguments.original else ()
     originals = [Original(name) for name in exports]
-    (ours, *theirs), (our_times, *their_times) = run([detector, *originals], frames)
+    (ours, *others), (our_times, *other_times) = run([detector, *narrow, *originals], frames)
+    narrowed, theirs, their_times = others[: len(narrow)], others[len(narrow) :], other_times[len(narrow) :]
 
     segments = speech_segments(ours, len(audio))
     print(f"{len(audio) / RATE:.1f} s in {len(frames)} frames; {len(segments)} speech segments, in seconds:")
@@ -254,6 +260,20 @@ def main() -> None:
     print("Whole frames therefore compare convolutions more than they compare LSTMs.")
 
     failures = []
+    print("\nnarrower weights      bytes   step, us   mean change of the probability   segments")
+    print(f"  float32       {detector.lstm.nbytes:11,} {np.median(detector.step_times) / 1000:10.2f}")
+    for other, probabilities in zip(narrow, narrowed, strict=True):
+        dtype, change = other.lstm.dtype, float(np.abs(np.subtract(probabilities, ours)).mean())
+        same = speech_segments(probabilities, len(audio)) == segments
+        print(
+            f"  {dtype:<13} {other.lstm.nbytes:11,} {np.median(other.step_times) / 1000:10.2f} {change:32.1e}"
+            f"   {'the same' if same else 'others'}"
+        )
+        if not change <= NARROW_TOLERANCE:
+            failures.append(f"with {dtype} weights the probability changes by {change:.1e} on average")
+        if not same:
+            failures.append(f"with {dtype} weights the segments are others")
+    print()
     for name, expected in zip(exports, theirs, strict=True):
         difference = float(np.abs(np.array(ours) - expected).max())
         print(f"largest difference from the probabilities of {name}: {difference:.1e}")

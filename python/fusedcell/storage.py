@@ -186,7 +186,8 @@ def _description(data: bytes) -> Mapping[str, Any]:
 def _as_array(name: str, entry: Mapping[str, Any]) -> npt.NDArray[Any]:
     for code, stored in _STORED.values():
         if entry["dtype"] == code:
-            return np.frombuffer(entry["data"], stored).reshape(entry["shape"])
+            shape: tuple[int, ...] = tuple(entry["shape"])
+            return np.frombuffer(entry["data"], stored).reshape(shape)
     raise ValueError(f"{name}: dtype {entry['dtype']} is not one of a layer's")
 
 
