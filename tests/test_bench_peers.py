@@ -8,23 +8,31 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fusedcell as fc
+from fusedcell._base import DTYPES
+from fusedcell.bench.answers import Tolerance, our_tolerance, wrong_answer
 from fusedcell.bench.cases import GATES, RING, Case
-from fusedcell.bench.peers import REQUIRED, Forms, NumPy, Peer, load_peer
-from fusedcell.bench.run import measure_case, wrong_answer
-from fusedcell.bench.tiers import Tier
+from fusedcell.bench.peers import REQUIRED, Forms, NumPy, Peer, load_peer, load_peers
+from fusedcell.bench.peers.quantise import by_matrix, by_row
+from fusedcell.bench.run import KINDS, measure_case
+from fusedcell.bench.tiers import Tier, float_isas
 from fusedcell.bench.timing import Effort, Runner
 
 ONE_ROUND = Effort(turn_ns=1, seconds=0, min_rounds=1, max_rounds=1)
 
-# Room for float32, for another order of summation, and for another form of the activations.
-TOLERANCE = 2e-6
+# float32: room for another order of summation, and for another form of the activations. int8: half a step of 8 / 255,
+# the coarsest there is, where x and h share one scale and x goes to 4.
+TOLERANCES = {"float32": Tolerance(2e-6), "int8": Tolerance(1.5e-2, rms=True)}
 
 
-@pytest.fixture(params=["numpy", *REQUIRED])
+@pytest.fixture(params=["numpy", *REQUIRED, *(f"{name} int8" for name in REQUIRED)])
 def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
-    for module in REQUIRED.get(request.param, ()):
+    library, _, dtype = request.param.partition(" ")
+    for module in REQUIRED.get(library, ()):
         pytest.importorskip(module)
-    adapter = NumPy() if request.param == "numpy" else load_peer(request.param)
+    adapter = NumPy() if library == "numpy" else load_peer(library, dtype or "float32")
+    assert adapter.name == request.param
+    assert adapter.dtype == (dtype or "float32")
     with adapter.context():
         yield adapter
 
@@ -39,13 +47,11 @@ def test_peers_agree_with_the_specification(peer: Peer, cell: str, size: int) ->
     for form, make in peer.step_forms(case).items():
         runner = make()
         answer = np.stack([runner.next() for _ in case.expected_steps])
-        np.testing.assert_allclose(answer, case.expected_steps, rtol=0, atol=TOLERANCE, err_msg=form)
+        assert TOLERANCES[peer.dtype].error(answer - case.expected_steps) <= TOLERANCES[peer.dtype].limit, form
         fresh = make()
         np.testing.assert_array_equal(fresh.next(), answer[0], err_msg=f"{form}: state is not the runner's own")
     for form, make in peer.sequence_forms(case).items():
-        runner = make()
-        answer = np.concatenate([runner.next(), runner.next()])[: len(case.expected_sequences)]
-        np.testing.assert_allclose(answer, case.expected_sequences, rtol=0, atol=TOLERANCE, err_msg=form)
+        assert wrong_answer(make(), case.expected_sequences, TOLERANCES[peer.dtype]) is None, form
 
 
 def test_peers_say_their_version(peer: Peer) -> None:
@@ -79,7 +85,52 @@ def test_cases_are_the_same_every_time_and_differ_from_step_to_step(cell: str) -
 )
 def test_answers_are_checked(answers: list[Any], failure: str | None) -> None:
     runner = Runner(lambda answer: answer, [(answer,) for answer in answers], np.array)
-    assert wrong_answer(runner, np.array([[1.0, 2.0], [3.0, 4.0]]), 1e-3) == failure
+    assert wrong_answer(runner, np.array([[1.0, 2.0], [3.0, 4.0]]), Tolerance(1e-3)) == failure
+
+
+@pytest.mark.parametrize(
+    ("limit", "failure"),
+    [(0.51, None), (0.49, "wrong answer: off by 0.5 rms"), (np.nan, "wrong answer: off by 0.5 rms")],
+)
+def test_errors_of_few_bits_are_averaged(limit: float, failure: str | None) -> None:
+    runner = Runner(lambda answer: answer, [(np.array([[1.0, 2.0], [3.0, 5.0]]),)], np.array)
+    assert wrong_answer(runner, np.array([[1.0, 2.0], [3.0, 4.0]]), Tolerance(limit, rms=True)) == failure
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", GATES)
+def test_our_tiers_agree_with_the_specification(cell: str, dtype: str) -> None:
+    case = Case(cell, 33, 7)
+    tier = Tier(fc.isas()[0], dtype)
+    assert tier.make_layer(case).dtype == dtype
+    assert wrong_answer(tier.make_step(case), case.expected_steps, our_tolerance(33, dtype)) is None
+    assert wrong_answer(tier.make_sequence(case), case.expected_sequences, our_tolerance(33, dtype)) is None
+
+
+def test_the_tiers_of_floats_leave_out_what_equals_another() -> None:
+    tiers = float_isas()
+    assert tiers == [isa for isa in fc.isas() if isa in tiers]
+    assert not {"avx512vnni", "avxvnni", "dotprod"} & set(tiers)
+    assert tiers[-1] == "scalar"
+
+
+def test_weights_are_quantised_as_the_other_libraries_do() -> None:
+    weights = np.array([[0.5, -1.0], [0.2, 0.0]], np.float32)
+    integers, scales = by_row(weights)
+    assert integers.dtype == np.int8
+    np.testing.assert_array_equal(integers, [[64, -127], [127, 0]])
+    np.testing.assert_allclose(scales, np.array([1.0, 0.2]) / 127, rtol=1e-6)
+    integers, scales = by_matrix(weights)
+    np.testing.assert_array_equal(integers, [[64, -127], [25, 0]])
+    np.testing.assert_allclose(scales, [1 / 127], rtol=1e-6)
+
+
+def test_int8_peers_stand_beside_the_float32_ones() -> None:
+    float32, _ = load_peers()
+    both, absent = load_peers("int8")
+    assert [peer.name for peer in both if peer.dtype == "float32"] == [peer.name for peer in float32]
+    assert [peer.name for peer in both if peer.dtype == "int8"] == [f"{peer.name} int8" for peer in float32]
+    assert not any("failed" in reason for reason in absent.values())
 
 
 class FakePeer(Peer):
@@ -110,6 +161,26 @@ def test_what_fails_or_is_wrong_is_not_timed_but_named() -> None:
     assert result.failures["failing"] == "failed: RuntimeError: no such kernel"
     assert result.failures["fake"].startswith("wrong answer: off by ")
 
+    assert wrong.tolerance == Tolerance(1e-4)
     other_cell = measure_case(Case("gru", 4, 6), "step", tiers, [wrong], ONE_ROUND)
     assert set(other_cell.times) == {"scalar"}
     assert other_cell.failures == {}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_dtypes_are_timed_beside_our_own_float32(kind: Any, dtype: str) -> None:
+    result = measure_case(Case("gru", 4, 6), kind, [Tier("scalar", dtype)], [NumPy()], ONE_ROUND)
+    assert result.failures == {}
+    assert (result.dtype, result.tier) == (dtype, "scalar")
+    assert set(result.ratios) == {"numpy"}
+    assert result.best_other == "numpy"
+    if dtype == "float32":
+        assert set(result.times) == {"scalar", "numpy"}
+        assert result.gain is None
+        assert result.best_other_of_dtype == "numpy"
+    else:
+        assert set(result.times) == {"scalar", "scalar float32", "numpy"}
+        assert result.gain is not None
+        assert result.gain.p50 == pytest.approx(result.times["scalar float32"].p50 / result.times["scalar"].p50)
+        assert result.best_other_of_dtype is None

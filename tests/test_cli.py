@@ -16,9 +16,11 @@ import pytest
 
 import fusedcell as fc
 from fusedcell.__main__ import main
-from fusedcell.bench import command, peers, run, table
+from fusedcell.bench import command, peers, ratios, run, table
+from fusedcell.bench.answers import Tolerance
 from fusedcell.bench.peers import Peer
 from fusedcell.bench.run import Result
+from fusedcell.bench.tiers import float_isas
 from fusedcell.bench.timing import Effort, Runner, Summary, measure, ratio, summarise
 
 TINY = ["bench", "--quick", "--sizes", "16", "--cells", "lstm", "--no-peers"]
@@ -44,20 +46,29 @@ def test_bench(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main([*TINY, "--steps-sequence", "10", "--json", str(path)]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    for word in ("One step", "Sequences of 10 steps", "numpy", *fc.isas()):
+    for word in (
+        "One step, batch 1, float32",
+        "Sequences of 10 steps",
+        "Geometric mean over H",
+        "numpy",
+        *float_isas(),
+    ):
         assert word in out
 
     document = json.loads(path.read_text(encoding="utf-8"))
     assert document["runtime"] == fc.runtime_info()
     assert document["peers"] == "not asked for"
+    assert document["dtype"] == "float32"
     step, sequence = document["results"]
     assert (step["kind"], step["cell"], step["size"], step["steps"]) == ("step", "lstm", 16, 1)
     assert (sequence["kind"], sequence["steps"]) == ("sequence", 10)
-    assert set(step["times"]) == {*fc.isas(), "numpy"}
-    assert set(sequence["times"]) == {fc.isas()[0], "numpy"}
+    best = float_isas()[0]
+    assert set(step["times"]) == {*float_isas(), "numpy"}
+    assert set(sequence["times"]) == {best, "numpy"}
     for result in (step, sequence):
-        assert result["tier"] == fc.isas()[0]
-        assert result["best_other"] == "numpy"
+        assert (result["tier"], result["dtype"]) == (best, "float32")
+        assert result["best_other"] == result["best_other_of_dtype"] == "numpy"
+        assert result["gain"] is None
         assert result["failures"] == {}
         for summary in (*result["times"].values(), *result["ratios"].values()):
             assert set(summary) == {"min", "p10", "p50", "p90", "count"}
@@ -76,6 +87,32 @@ def test_bench_of_chosen_tiers_and_without_sequences(capsys: pytest.CaptureFixtu
     assert "Sequences" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
+def test_bench_of_other_dtypes(dtype: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    assert main([*TINY, "--dtype", dtype, "--steps-sequence", "10", "--json", str(path)]) == 0
+    out = capsys.readouterr().out
+    for text in (f"One step, batch 1, {dtype}", f"Sequences of 10 steps, batch 1, {dtype}", "our float32"):
+        assert text in out
+    document = json.loads(path.read_text(encoding="utf-8"))
+    assert document["dtype"] == dtype
+    tiers = fc.isas() if dtype == "int8" else float_isas()
+    step, sequence = document["results"]
+    assert set(step["times"]) == {*tiers, f"{tiers[0]} float32", "numpy"}
+    assert set(sequence["times"]) == {tiers[0], f"{tiers[0]} float32", "numpy"}
+    for result in (step, sequence):
+        assert (result["dtype"], result["tier"], result["failures"]) == (dtype, tiers[0], {})
+        assert set(result["ratios"]) == {"numpy"}
+        assert result["other_dtypes"] == {"numpy": "float32"}
+        assert result["best_other_of_dtype"] is None
+        assert result["gain"]["p50"] > 0
+
+
+def test_a_tier_asked_for_runs_in_any_dtype(capsys: pytest.CaptureFixture[str], isa: str) -> None:
+    assert main([*TINY, "--isa", isa, "--steps-sequence", "0"]) == 0
+    assert f"time of the {isa} step" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -87,6 +124,8 @@ def test_bench_of_chosen_tiers_and_without_sequences(capsys: pytest.CaptureFixtu
         (["bench", "--sizes", ""], "'' is not a whole number"),
         (["bench", "--steps-sequence", "-1"], "'-1' is not a whole number from 0"),
         (["bench", "--isa", "sse9"], "'sse9' is not a tier that this machine runs; there are: "),
+        (["bench", "--dtype", "int4"], "'int4' is not a dtype; there are: float32, bfloat16, float16, int8"),
+        (["bench", "--dtype", "int8,float32"], "'int8,float32' is not a dtype"),
         (["bench", "--json", "no such folder/results.json"], "is not a file in a folder that exists"),
         (["bench", "--json", "."], "is not a file in a folder that exists"),
         (["bench", "--fast"], "--fast"),
@@ -145,28 +184,29 @@ def test_bench_starts_anew_where_libraries_may_have_loaded_with_more_threads(mon
 def test_a_wrong_answer_of_ours_makes_the_command_fail(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run, "our_tolerance", lambda size: 0.0)
+    monkeypatch.setattr(run, "our_tolerance", lambda size, dtype: Tolerance(0.0))
     assert main(TINY) == 1
-    assert f"{fc.isas()[0]}, lstm 16, step: wrong answer: off by" in capsys.readouterr().out
+    assert f"{float_isas()[0]}, lstm 16, step: wrong answer: off by" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
 def test_peers_that_are_not_there_are_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    dtype: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def find_spec(name: str) -> object:
         return None if name in ("torch", "onnx") else object()
 
-    def load_peer(name: str) -> Peer:
+    def load_peer(name: str, dtype: str) -> Peer:
         raise ImportError(f"{name} lacks\n a library")
 
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
     monkeypatch.setattr(peers, "load_peer", load_peer)
-    assert main([argument for argument in TINY if argument != "--no-peers"]) == 0
-    out = capsys.readouterr().out
-    assert (
-        "torch not installed, onnxruntime not measured, as it needs onnx, "
-        "openvino failed: ImportError: openvino lacks a library, ncnn failed: ImportError: ncnn lacks a library" in out
-    )
+    assert main([argument for argument in [*TINY, "--dtype", dtype] if argument != "--no-peers"]) == 0
+    reasons = ["torch not installed", "onnxruntime not measured, as it needs onnx"]
+    for name in ("openvino", "ncnn"):
+        labels = [name, f"{name} int8"] if dtype == "int8" else [name]
+        reasons += [f"{label} failed: ImportError: {name} lacks a library" for label in labels]
+    assert f"{', '.join(reasons)}\n" in capsys.readouterr().out
 
 
 class Clock:
@@ -257,6 +297,7 @@ def exactly(value: float) -> Summary:
 def made_up(kind: run.Kind = "step", **changes: Any) -> Result:
     values: dict[str, Any] = {
         "kind": kind,
+        "dtype": "float32",
         "cell": "lstm",
         "size": 64,
         "steps": 1 if kind == "step" else 100,
@@ -265,6 +306,8 @@ def made_up(kind: run.Kind = "step", **changes: Any) -> Result:
         "read_us": 1.5,
         "times": {"avx2": exactly(2.0), "scalar": exactly(99.96), "numpy": exactly(12.34), "torch": exactly(8.0)},
         "ratios": {"numpy": exactly(6.17), "torch": Summary(3.8, 3.9, 4.0, 12.345, 9)},
+        "gain": None,
+        "other_dtypes": {"numpy": "float32", "torch": "float32"},
         "forms": {},
         "failures": {},
     }
@@ -285,24 +328,80 @@ def test_step_table() -> None:
         "cell     H   avx2  scalar  limit %  numpy         torch  best other / avx2 (p10..p90)",
         "lstm    64   2.00     100       75   12.3          8.00  4.00 (3.90..12.3) torch",
         "rnn   1024  0.123  failed      100  12346  wrong answer  100047 (100047..100047) numpy",
+        "Geometric mean over H, best other / avx2: lstm 4.00, rnn 100047, all 633.",
     ]
 
 
 def test_sequence_table() -> None:
-    text = table.sequence_table([made_up("sequence")], "avx2", ["numpy", "torch", "ncnn"])
+    text = table.sequence_table([made_up("sequence")], ["avx2"], ["numpy", "torch", "ncnn"])
     assert text.splitlines() == [
         "Sequences of 100 steps, batch 1, float32: us per sequence, median of rounds.",
         "cell   H  avx2  numpy  torch  ncnn  best other / avx2 (p10..p90)",
         "lstm  64  2.00   12.3   8.00     -  4.00 (3.90..12.3) torch",
+        "Geometric mean over H, best other / avx2: lstm 4.00.",
     ]
+
+
+def made_up_int8(**changes: Any) -> Result:
+    values: dict[str, Any] = {
+        "dtype": "int8",
+        "times": {
+            "avx2": exactly(2.0),
+            "avx2 float32": exactly(5.0),
+            "torch": exactly(8.0),
+            "torch int8": exactly(9.0),
+            "ncnn int8": exactly(12.0),
+        },
+        "ratios": {"torch": Summary(3.8, 3.9, 4.0, 4.2, 9), "torch int8": exactly(4.5), "ncnn int8": exactly(6.0)},
+        "gain": Summary(2, 2.4, 2.5, 2.75, 9),
+        "other_dtypes": {"torch": "float32", "torch int8": "int8", "ncnn int8": "int8"},
+    }
+    return made_up(**values | changes)
+
+
+def test_int8_is_compared_with_int8_with_all_and_with_our_float32() -> None:
+    others = ["torch", "torch int8", "ncnn int8"]
+    with_float32_alone = made_up_int8(
+        size=1024,
+        times={"avx2": exactly(2.0), "avx2 float32": exactly(20.0), "torch": exactly(18.0)},
+        ratios={"torch": exactly(9.0)},
+        gain=exactly(10.0),
+        failures={"torch int8": "wrong answer: off by 0.5 rms"},
+    )
+    text = table.step_table([made_up_int8(), with_float32_alone], ["avx2"], ["avx2 float32", *others])
+    assert text.splitlines() == [
+        "One step, batch 1, int8: us per step, median of rounds. "
+        "limit %: time to read the weights once over time of the avx2 step.",
+        "cell     H  avx2  limit %  avx2 float32  torch    torch int8  ncnn int8",
+        "lstm    64  2.00       75          5.00   8.00          9.00       12.0",
+        "lstm  1024  2.00       75          20.0   18.0  wrong answer          -",
+        "",
+        "Times over those of avx2 in int8, median of rounds (p10..p90).",
+        "cell     H  our float32        best other in int8            best other of any dtype",
+        "lstm    64  2.50 (2.40..2.75)  4.50 (4.50..4.50) torch int8  4.00 (3.90..4.20) torch",
+        "lstm  1024  10.0 (10.0..10.0)  -                             9.00 (9.00..9.00) torch",
+        "Geometric mean over H, our float32: lstm 5.00.",
+        "Geometric mean over H, best other in int8: lstm 4.50 (1 of 2).",
+        "Geometric mean over H, best other of any dtype: lstm 6.00.",
+    ]
+
+
+def test_a_dtype_that_no_other_library_has_is_compared_with_float32() -> None:
+    result = made_up_int8(dtype="float16")
+    assert [comparison.heading for comparison in ratios.comparisons([result])] == [
+        "our float32",
+        "best other of any dtype",
+    ]
+    assert result.best_other_of_dtype is None
 
 
 def test_a_table_without_times_of_ours() -> None:
     result = made_up(times={"numpy": exactly(1.0)}, ratios={}, failures={"avx2": "wrong answer: off by 1"})
     assert result.share_of_read_limit is None
-    assert (
-        table.step_table([result], ["avx2"], ["numpy"]).splitlines()[-1] == "lstm  64  wrong answer        -   1.00  -"
-    )
+    assert table.step_table([result], ["avx2"], ["numpy"]).splitlines()[-2:] == [
+        "lstm  64  wrong answer        -   1.00  -",
+        "Geometric mean over H, best other / avx2: lstm -.",
+    ]
     assert table.spread([result]) == ""
     assert table.failures([result]) == "avx2, lstm 64, step: wrong answer: off by 1"
 

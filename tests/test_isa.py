@@ -28,6 +28,11 @@ def test_tiers_are_listed_best_first_and_end_with_scalar() -> None:
     assert _core.compiled_isas() == expected.get(platform.machine().lower().replace("amd64", "x86_64"))
 
 
+def test_tiers_that_differ_in_int8_alone_are_listed() -> None:
+    alike = set(_core.int8_isas())
+    assert alike == {"avx512vnni", "avxvnni", "dotprod"} & set(_core.compiled_isas())
+
+
 def test_a_tier_is_available_exactly_if_the_cpu_has_its_features() -> None:
     avx512, avx2 = {"avx512f", "avx512bw", "avx512dq", "avx512vl"}, {"avx2", "fma", "f16c"}
     needs = {"avx512": avx512, "avx512vnni": avx512 | {"avx512vnni"}, "avx2": avx2, "avxvnni": avx2 | {"avxvnni"}}

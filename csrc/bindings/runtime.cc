@@ -96,6 +96,7 @@ double read_seconds(std::ptrdiff_t nbytes, int repeats, const std::string& isa) 
 void bind_runtime(py::module_& module) {
     module.def("isas", &isas, "Tiers that this machine runs, best first.");
     module.def("compiled_isas", &compiled_tiers, "Tiers that this build contains, best first.");
+    module.def("int8_isas", &int8_tiers, "Tiers of this build that differ from another one in int8 alone.");
     module.def("cpu_features", &cpu_feature_names, "Features of this CPU that the operating system lets it use.");
     module.def("compiler", &compiler_name, "Compiler that built this module.");
     module.def("weight_types", &weight_types, "Types in which weights can be stored.");

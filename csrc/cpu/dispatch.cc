@@ -50,6 +50,13 @@ std::vector<std::string> compiled_tiers() {
     };
 }
 
+std::vector<std::string> int8_tiers() {
+    return {
+#define FUSEDCELL_INT8_TIER(isa, base, required_features) #isa,
+#include "kernels/tiers.inc"
+    };
+}
+
 const KernelTable& select_tier(const std::string& requested) {
     std::string name = requested;
     const char* source = "isa";

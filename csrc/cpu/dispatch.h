@@ -14,6 +14,9 @@ const std::vector<const KernelTable*>& available_tiers();
 /// The tiers that this build contains, best first.
 std::vector<std::string> compiled_tiers();
 
+/// Those of compiled_tiers() that differ from the tier they build on in int8 alone.
+std::vector<std::string> int8_tiers();
+
 /// Resolves a tier by name; an empty name means FUSEDCELL_ISA if that is set and not empty, else the best tier.
 /// Throws std::invalid_argument, which lists the tiers there are, for any other name.
 const KernelTable& select_tier(const std::string& requested);

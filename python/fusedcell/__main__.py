@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from . import _core
 from .bench import command as bench
+from .bench.options import add_arguments
 from .runtime import runtime_info, show_runtime
 
 
@@ -50,9 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     info = commands.add_parser("info", help="version, build, CPU, caches and tiers")
     info.add_argument("--json", action="store_true", help="as JSON")
-    bench.add_arguments(
-        commands.add_parser("bench", help="time single steps and sequences beside NumPy and other libraries")
-    )
+    add_arguments(commands.add_parser("bench", help="time single steps and sequences beside NumPy and other libraries"))
     return parser
 
 

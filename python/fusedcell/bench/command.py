@@ -1,4 +1,4 @@
-"""``fusedcell bench``: its options, and the run from the first case to the tables."""
+"""``fusedcell bench``: the run from the first case to the tables."""
 
 from __future__ import annotations
 
@@ -16,16 +16,11 @@ from typing import Any
 
 from ..runtime import isas, runtime_info
 from . import table
-from .cases import GATES, Case
+from .cases import Case
 from .peers import NumPy, Peer, load_peers
-from .run import KINDS, Result, measure_case
-from .tiers import Tier
+from .run import KINDS, Result, float32_of, measure_case
+from .tiers import Tier, float_isas
 from .timing import FULL, QUICK
-
-DEFAULT_CELLS = ["lstm", "gru", "gru_reset_before", "rnn"]
-DEFAULT_SIZES = [16, 32, 64, 128, 256, 512, 1024]
-LARGEST_SIZE = 8192
-MOST_STEPS = 100_000
 
 # NumPy's BLAS and the peers' thread pools look at these once, when they are loaded.
 ONE_THREAD = dict.fromkeys(
@@ -33,54 +28,24 @@ ONE_THREAD = dict.fromkeys(
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of the command."""
-    parser.add_argument(
-        "--cells",
-        type=_cells,
-        default=DEFAULT_CELLS,
-        metavar="NAMES",
-        help=f"of {', '.join(GATES)}, separated by commas; default {','.join(DEFAULT_CELLS)}",
-    )
-    parser.add_argument(
-        "--sizes",
-        type=_sizes,
-        default=DEFAULT_SIZES,
-        metavar="H",
-        help=f"units, as many as inputs, separated by commas; default {','.join(map(str, DEFAULT_SIZES))}",
-    )
-    parser.add_argument(
-        "--isa", type=_isas, default=None, metavar="TIERS", help="our tiers to time, the first compared; default all"
-    )
-    parser.add_argument(
-        "--steps-sequence",
-        type=_steps,
-        default=100,
-        metavar="T",
-        help="steps of the sequences in the second table, 0 for no such table; default 100",
-    )
-    parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    parser.add_argument("--no-peers", action="store_true", help="NumPy alone to compare with")
-    parser.add_argument("--json", type=_writable, default=None, metavar="FILE", help="write all results there")
-
-
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Runs the command; `arguments` are those of the whole command line. Returns its exit status."""
     if any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):
         return subprocess.call([sys.executable, "-m", "fusedcell", *arguments], env={**os.environ, **ONE_THREAD})
 
-    tiers = [Tier(isa) for isa in options.isa or isas()]
-    peers, absent = ([], {}) if options.no_peers else load_peers()
+    dtype = options.dtype
+    tiers = [Tier(isa, dtype) for isa in options.isa or (isas() if dtype == "int8" else float_isas())]
+    peers, absent = ([], {}) if options.no_peers else load_peers(dtype)
     others: list[Peer] = [NumPy(), *peers]
     environment = _environment(options, peers, absent)
     print(table.header(environment), end="\n\n", flush=True)
 
     results = _measure(options, tiers, others)
-    for text in _tables(results, [tier.name for tier in tiers], [other.name for other in others]):
+    for text in _tables(results, tiers, [other.name for other in others]):
         print(text, end="\n\n")
     if options.json is not None:
         _write_json(options.json, environment, results)
-    ours = {tier.name for tier in tiers}
+    ours = {tier.name for tier in (*tiers, *float32_of(tiers[0]))}
     return 1 if any(ours & result.failures.keys() for result in results) else 0
 
 
@@ -88,6 +53,7 @@ def _environment(options: argparse.Namespace, peers: Sequence[Peer], absent: dic
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "runtime": runtime_info(),
+        "dtype": options.dtype,
         "peers": "not asked for" if options.no_peers else {peer.name: peer.version for peer in peers} | absent,
         "method": f"one thread, variants in turns{', few rounds' if options.quick else ''}",
         "load": f"{os.getloadavg()[0]:.1f} before the run" if hasattr(os, "getloadavg") else "unknown",
@@ -116,59 +82,20 @@ def _progress(text: str) -> None:
         print(f"\r{text:<40}", end="" if text else "\r", file=sys.stderr, flush=True)
 
 
-def _tables(results: Sequence[Result], tiers: list[str], others: list[str]) -> list[str]:
+def _tables(results: Sequence[Result], tiers: Sequence[Tier], others: list[str]) -> list[str]:
     steps, sequences = ([result for result in results if result.kind == kind] for kind in KINDS)
-    texts = [table.step_table(steps, tiers, others)]
+    ours, in_float32 = ([tier.name for tier in group] for group in (tiers, float32_of(tiers[0])))
+    texts = [table.step_table(steps, ours, [*in_float32, *others])]
     if sequences:
-        texts.append(table.sequence_table(sequences, tiers[0], others))
+        texts.append(table.sequence_table(sequences, [ours[0], *in_float32], others))
     texts += [table.spread(results), table.failures(results)]
     return [text for text in texts if text]
 
 
 def _write_json(path: Path, environment: dict[str, Any], results: Sequence[Result]) -> None:
     entries = [
-        asdict(result) | {"share_of_read_limit": result.share_of_read_limit, "best_other": result.best_other}
+        asdict(result)
+        | {name: getattr(result, name) for name in ("share_of_read_limit", "best_other", "best_other_of_dtype")}
         for result in results
     ]
     path.write_text(json.dumps(environment | {"results": entries}, indent=1) + "\n", encoding="utf-8")
-
-
-def _names(text: str, known: Sequence[str], what: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in known:
-            raise argparse.ArgumentTypeError(f"{name!r} is not {what}; there are: {', '.join(known)}")
-    return list(dict.fromkeys(names))
-
-
-def _cells(text: str) -> list[str]:
-    return _names(text, list(GATES), "a cell")
-
-
-def _isas(text: str) -> list[str]:
-    return _names(text, isas(), "a tier that this machine runs")
-
-
-def _sizes(text: str) -> list[int]:
-    return list(dict.fromkeys(_integer(part, 1, LARGEST_SIZE) for part in text.split(",")))
-
-
-def _steps(text: str) -> int:
-    return _integer(text, 0, MOST_STEPS)
-
-
-def _integer(text: str, least: int, most: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if not least <= value <= most:
-        raise argparse.ArgumentTypeError(f"{text.strip()!r} is not a whole number from {least} to {most}")
-    return value
-
-
-def _writable(text: str) -> Path:
-    path = Path(text)
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a file in a folder that exists")
-    return path

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
-import numpy as np
-import numpy.typing as npt
-
 from .. import _core
+from .answers import Tolerance, our_tolerance, wrong_answer
 from .cases import Case
 from .peers import Peer
 from .tiers import Tier
@@ -19,19 +17,19 @@ from .timing import Effort, Runner, Summary, measure, ratio, summarise
 Kind = Literal["step", "sequence"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-PEER_TOLERANCE = 1e-4
-
 
 @dataclass(frozen=True)
 class Result:
     """What one case gave, for single steps or for sequences; times are microseconds per call.
 
     `failures` says why a variant has no time. `ratios` are the other libraries' times over those of `tier`, the first
-    of our tiers, round by round. `read_us` is the least time in which one thread reads as many bytes as the packed
-    weights have, again and again: no step that reads its weights in order can be quicker.
+    of our tiers, round by round, and `gain` is that ratio for the same tier in float32, where `dtype` is another one.
+    `read_us` is the least time in which one thread reads as many bytes as the packed weights have, again and again: no
+    step that reads its weights in order can be quicker.
     """
 
     kind: Kind
+    dtype: str
     cell: str
     size: int
     steps: int
@@ -40,6 +38,8 @@ class Result:
     read_us: float
     times: dict[str, Summary]
     ratios: dict[str, Summary]
+    gain: Summary | None
+    other_dtypes: dict[str, str]
     forms: dict[str, str]
     failures: dict[str, str]
 
@@ -53,16 +53,24 @@ class Result:
     @property
     def best_other(self) -> str | None:
         """The quickest of the other libraries."""
-        return min(self.ratios, key=lambda name: self.times[name].p50) if self.ratios else None
+        return self._best(list(self.ratios))
+
+    @property
+    def best_other_of_dtype(self) -> str | None:
+        """The quickest of those that run in `dtype` too."""
+        return self._best([name for name in self.ratios if self.other_dtypes[name] == self.dtype])
+
+    def _best(self, names: Sequence[str]) -> str | None:
+        return min(names, key=lambda name: self.times[name].p50) if names else None
 
 
 def measure_case(case: Case, kind: Kind, tiers: Sequence[Tier], others: Sequence[Peer], effort: Effort) -> Result:
-    """Times all tiers (for sequences the first alone) and the others that have such a cell."""
+    """Times all tiers (for sequences the first alone), the first in float32, and the others that have such a cell."""
     runners: dict[str, Runner] = {}
     failures: dict[str, str] = {}
     expected = case.expected_steps if kind == "step" else case.expected_sequences
 
-    def add(name: str, make: Callable[[], Runner], tolerance: float) -> None:
+    def add(name: str, make: Callable[[], Runner], tolerance: Tolerance) -> None:
         try:
             runner = make()
             failure = wrong_answer(runner, expected, tolerance)
@@ -77,18 +85,24 @@ def measure_case(case: Case, kind: Kind, tiers: Sequence[Tier], others: Sequence
         return partial(source.make_step if kind == "step" else source.make_sequence, case)
 
     first = tiers[0].make_layer(case)
-    for tier in tiers if kind == "step" else tiers[:1]:
-        add(tier.name, maker(tier), our_tolerance(case.size))
+    in_float32 = float32_of(tiers[0])
+    for tier in [*(tiers if kind == "step" else tiers[:1]), *in_float32]:
+        add(tier.name, maker(tier), our_tolerance(case.size, tier.dtype))
     for other in others:
         if case.cell in other.cells:
-            add(other.name, maker(other), PEER_TOLERANCE)
+            add(other.name, maker(other), other.tolerance)
 
     limits = [_read_us(first.nbytes, first.isa)]
     rounds = measure(runners, effort) if runners else {}
     limits.append(_read_us(first.nbytes, first.isa))
-    names = {other.name for other in others} & rounds.keys() if first.isa in rounds else set()
+
+    def over_ours(sources: Sequence[Tier | Peer]) -> dict[str, Summary]:
+        names = {source.name for source in sources} if first.isa in rounds else set()
+        return {name: ratio(rounds[name], rounds[first.isa]) for name in rounds if name in names}
+
     return Result(
         kind=kind,
+        dtype=first.dtype,
         cell=case.cell,
         size=case.size,
         steps=1 if kind == "step" else case.steps,
@@ -96,28 +110,17 @@ def measure_case(case: Case, kind: Kind, tiers: Sequence[Tier], others: Sequence
         weight_bytes=first.nbytes,
         read_us=min(limits),
         times={name: summarise([ns / 1e3 for ns in values]) for name, values in rounds.items()},
-        ratios={name: ratio(rounds[name], rounds[first.isa]) for name in rounds if name in names},
+        ratios=over_ours(others),
+        gain=next(iter(over_ours(in_float32).values()), None),
+        other_dtypes={other.name: other.dtype for other in others},
         forms={name: runner.form for name, runner in runners.items() if runner.form},
         failures=failures,
     )
 
 
-def our_tolerance(size: int) -> float:
-    """What rounding explains: the bits are promised, so the order is fixed, and each chain's error grows with it."""
-    return 2e-6 * max(1.0, size / 512)
-
-
-def wrong_answer(runner: Runner, expected: npt.NDArray[np.float64], tolerance: float) -> str | None:
-    """Runs calls from state zero until all of `expected` is seen; says how far off the answer is, if it is."""
-    seen: list[npt.NDArray[Any]] = []
-    while sum(len(part) for part in seen) < len(expected):
-        seen.append(np.atleast_2d(runner.next()))
-    answer = np.concatenate(seen)[: len(expected)]
-    if answer.shape != expected.shape:
-        return f"wrong answer: shape {answer.shape[1:]} of a step, not {expected.shape[1:]}"
-    error = float(np.max(np.abs(answer - expected)))
-    # Written so that NaN is wrong.
-    return None if error <= tolerance else f"wrong answer: off by {error:.2g}"
+def float32_of(tier: Tier) -> list[Tier]:
+    """The same tier with float32 weights, if it has others."""
+    return [] if tier.dtype == "float32" else [Tier(tier.isa, name=f"{tier.isa} float32")]
 
 
 def _read_us(nbytes: int, isa: str) -> float:

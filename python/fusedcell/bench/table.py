@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .ratios import comparisons, geometric_means, ratio_table
 from .run import Result
-from .timing import Summary
+from .text import aligned, three_digits
 
 _LEFT_OUT = ("isas_compiled", "isa", "kernels")
 
@@ -33,30 +34,39 @@ def _flattened(environment: Mapping[str, Any]) -> dict[str, Any]:
 
 def step_table(results: Sequence[Result], tiers: Sequence[str], others: Sequence[str]) -> str:
     """Single steps: a row for each cell and size, a column for each tier and library."""
-    headings = ["cell", "H", *tiers, "limit %", *others, _ratio_heading(tiers)]
     rows = []
     for result in results:
         share = result.share_of_read_limit
         limit = "-" if share is None else f"{100 * share:.0f}"
-        times = [_time(result, name) for name in (*tiers, *others)]
-        split = len(tiers)
-        rows.append([result.cell, str(result.size), *times[:split], limit, *times[split:], _ratio(result)])
+        ours, theirs = ([_time(result, name) for name in names] for names in (tiers, others))
+        rows.append([result.cell, str(result.size), *ours, limit, *theirs])
     title = (
-        "One step, batch 1, float32: us per step, median of rounds. "
+        f"One step, batch 1, {results[0].dtype}: us per step, median of rounds. "
         f"limit %: time to read the weights once over time of the {tiers[0]} step."
     )
-    return f"{title}\n{_aligned(headings, rows)}"
+    return _with_ratios(title, ["cell", "H", *tiers, "limit %", *others], rows, results)
 
 
-def sequence_table(results: Sequence[Result], tier: str, others: Sequence[str]) -> str:
-    """Whole sequences, on the first tier."""
-    headings = ["cell", "H", tier, *others, _ratio_heading([tier])]
-    rows = [
-        [result.cell, str(result.size), *(_time(result, name) for name in (tier, *others)), _ratio(result)]
-        for result in results
-    ]
-    title = f"Sequences of {results[0].steps} steps, batch 1, float32: us per sequence, median of rounds."
-    return f"{title}\n{_aligned(headings, rows)}"
+def sequence_table(results: Sequence[Result], tiers: Sequence[str], others: Sequence[str]) -> str:
+    """Whole sequences, on those of our tiers that were timed."""
+    names = [*tiers, *others]
+    rows = [[result.cell, str(result.size), *(_time(result, name) for name in names)] for result in results]
+    title = f"Sequences of {results[0].steps} steps, batch 1, {results[0].dtype}: us per sequence, median of rounds."
+    return _with_ratios(title, ["cell", "H", *names], rows, results)
+
+
+def _with_ratios(title: str, headings: list[str], rows: list[list[str]], results: Sequence[Result]) -> str:
+    """The table; its ratios are in the last column if there is one of them a row, else in a table of their own."""
+    compared = comparisons(results)
+    own_table = []
+    if len(compared) == 1:
+        (comparison,) = compared
+        headings = [*headings, comparison.heading]
+        rows = [[*row, comparison.text(result)] for row, result in zip(rows, results, strict=True)]
+    else:
+        own_table = ["", ratio_table(results)]
+    words = {"cell", *(comparison.heading for comparison in compared)}
+    return "\n".join([title, aligned(headings, rows, words), *own_table, *geometric_means(results)])
 
 
 def failures(results: Sequence[Result]) -> str:
@@ -86,41 +96,8 @@ def spread(results: Sequence[Result]) -> str:
     )
 
 
-def _ratio_heading(tiers: Sequence[str]) -> str:
-    return f"best other / {tiers[0]} (p10..p90)"
-
-
 def _time(result: Result, name: str) -> str:
     if name in result.times:
         return three_digits(result.times[name].p50)
     failure = result.failures.get(name)
     return "-" if failure is None else failure.partition(":")[0]
-
-
-def _ratio(result: Result) -> str:
-    name = result.best_other
-    return "-" if name is None else f"{format_ratio(result.ratios[name])} {name}"
-
-
-def three_digits(value: float) -> str:
-    """Three significant digits, or as many as the whole part has."""
-    decimals = next((n for n, least in enumerate((99.95, 9.995, 0.9995)) if value >= least), 3)
-    return f"{value:.{decimals}f}"
-
-
-def format_ratio(summary: Summary) -> str:
-    """The median, and from where to where eight rounds of ten lie."""
-    return f"{three_digits(summary.p50)} ({three_digits(summary.p10)}..{three_digits(summary.p90)})"
-
-
-def _aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The first and last columns are words and go left, the rest are numbers and go right."""
-    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-    last = len(headings) - 1
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i in (0, last) else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in (headings, *rows)
-    )

@@ -1,27 +1,38 @@
-"""Our own layers in the peers' interface: one tier each."""
+"""Our own layers in the peers' interface: one tier and dtype each."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from .. import _core
 from ..layers import GRU, LSTM, RNN
+from ..runtime import isas
 from .cases import Case
 from .timing import Runner
 
 
-class Tier:
-    """One instruction-set tier of this library, on the calling thread."""
+def float_isas() -> list[str]:
+    """The tiers of this machine, best first, without those that equal another one in all but int8."""
+    alike = _core.int8_isas()
+    return [isa for isa in isas() if isa not in alike]
 
-    def __init__(self, isa: str) -> None:
-        self.name = isa
+
+class Tier:
+    """One instruction-set tier of this library with weights of one dtype, on the calling thread."""
+
+    def __init__(self, isa: str, dtype: str = "float32", name: str = "") -> None:
+        self.isa = isa
+        self.dtype = dtype
+        self.name = name or isa
 
     def make_layer(self, case: Case) -> LSTM | GRU | RNN:
         """The layer alone."""
+        weights, dtype, isa = case.weights, self.dtype, self.isa
         if case.cell == "lstm":
-            return LSTM.from_state_dict(case.weights, isa=self.name)
+            return LSTM.from_state_dict(weights, dtype=dtype, isa=isa)
         if case.cell == "rnn":
-            return RNN.from_state_dict(case.weights, isa=self.name)
-        return GRU.from_state_dict(case.weights, reset_after=case.cell == "gru", isa=self.name)
+            return RNN.from_state_dict(weights, dtype=dtype, isa=isa)
+        return GRU.from_state_dict(weights, reset_after=case.cell == "gru", dtype=dtype, isa=isa)
 
     def make_step(self, case: Case) -> Runner:
         """One `stream.step` a call, into an array that is there already."""

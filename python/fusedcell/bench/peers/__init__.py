@@ -16,19 +16,26 @@ REQUIRED = {
     "openvino": ("openvino",),
     "ncnn": ("ncnn",),
 }
-"""The peers, and what must be installed for each."""
+"""The libraries, and what must be installed for each."""
 
-_CLASSES = {"torch": "Torch", "onnxruntime": "OnnxRuntime", "openvino": "OpenVino", "ncnn": "Ncnn"}
+_CLASSES = {
+    "float32": {"torch": "Torch", "onnxruntime": "OnnxRuntime", "openvino": "OpenVino", "ncnn": "Ncnn"},
+    "int8": {"torch": "TorchInt8", "onnxruntime": "OnnxRuntimeInt8", "openvino": "OpenVinoInt8", "ncnn": "NcnnInt8"},
+}
 
 
-def load_peer(name: str) -> Peer:
-    """Imports the library and returns its adapter."""
-    peer: Peer = getattr(importlib.import_module(f".{name}_peer", __name__), _CLASSES[name])()
+def load_peer(name: str, dtype: str = "float32") -> Peer:
+    """Imports the library and returns its adapter for float32 or int8."""
+    module = f".{name}_peer" if dtype == "float32" else f".{name}_{dtype}_peer"
+    peer: Peer = getattr(importlib.import_module(module, __name__), _CLASSES[dtype][name])()
     return peer
 
 
-def load_peers() -> tuple[list[Peer], dict[str, str]]:
-    """Returns those that are installed and can be imported, and for each of the others the reason."""
+def load_peers(dtype: str = "float32") -> tuple[list[Peer], dict[str, str]]:
+    """Returns those that are installed and can be imported, in float32 and, for int8, in int8 as well.
+
+    For each of the others, by name, the reason.
+    """
     peers: list[Peer] = []
     absent: dict[str, str] = {}
     for name, modules in REQUIRED.items():
@@ -38,8 +45,10 @@ def load_peers() -> tuple[list[Peer], dict[str, str]]:
         elif missing:
             absent[name] = f"not measured, as it needs {' and '.join(missing)}"
         else:
-            try:
-                peers.append(load_peer(name))
-            except Exception as error:  # whatever another library's import may raise
-                absent[name] = f"failed: {type(error).__name__}: {' '.join(str(error).split())}"
+            for offered in ("float32", "int8") if dtype == "int8" else ("float32",):
+                try:
+                    peers.append(load_peer(name, offered))
+                except Exception as error:  # whatever another library's import may raise
+                    label = name if offered == "float32" else f"{name} {offered}"
+                    absent[label] = f"failed: {type(error).__name__}: {' '.join(str(error).split())}"
     return peers, absent

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..answers import PEER_FLOAT32, Tolerance
 from ..cases import GATES, Case
 from ..timing import Effort, Runner, measure
 
@@ -23,6 +24,8 @@ class Peer(abc.ABC):
     """A library's adapter. Every runner starts from state zero and keeps its state to itself."""
 
     name: ClassVar[str]
+    dtype: ClassVar[str] = "float32"
+    tolerance: ClassVar[Tolerance] = PEER_FLOAT32
     cells: ClassVar[frozenset[str]] = frozenset(GATES)
     version: str
 

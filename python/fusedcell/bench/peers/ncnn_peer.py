@@ -6,7 +6,7 @@ import importlib
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ class Ncnn(Peer):
 
     name = "ncnn"
     cells = frozenset(_LAYERS)
+    _parameters: ClassVar[str] = ""
 
     def __init__(self) -> None:
         self._ncnn: Any = importlib.import_module("ncnn")
@@ -49,7 +50,7 @@ class Ncnn(Peer):
         parameters = (
             f"7767517\n{count + 1} {2 * count}\n{inputs}"
             f"{_LAYERS[case.cell]} cell {count} {count} {' '.join(blobs)} "
-            f"0={case.size} 1={GATES[case.cell] * case.size**2} 2=0\n"
+            f"0={case.size} 1={GATES[case.cell] * case.size**2} 2=0{self._parameters}\n"
         )
         net = self._ncnn.Net()
         options = net.opt
@@ -62,11 +63,15 @@ class Ncnn(Peer):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder)
             (path / "model.param").write_text(parameters, encoding="ascii")
-            (path / "model.bin").write_bytes(_weights(case))
+            (path / "model.bin").write_bytes(self._model(case))
             for load, name in ((net.load_param, "model.param"), (net.load_model, "model.bin")):
                 if load(str(path / name)) != 0:
                     raise RuntimeError(f"ncnn does not load {name}")
         return net
+
+    def _model(self, case: Case) -> bytes:
+        """The layer's model file."""
+        return b"".join(raw(array) for array in layer_arrays(case))
 
     def _runner(self, net: Any, case: Case, blocks: list[FloatArray]) -> Runner:
         mat = self._ncnn.Mat
@@ -105,8 +110,13 @@ def _extract(extractor: Any, name: str) -> Any:
     return answer
 
 
-def _weights(case: Case) -> bytes:
-    """The layer's model file: weights of x, biases, weights of h, each after a zero that says raw float32."""
+def raw(array: FloatArray) -> bytes:
+    """float32 in a model file, after a zero that says so."""
+    return np.zeros(1, "<u4").tobytes() + np.ascontiguousarray(array, "<f4").tobytes()
+
+
+def layer_arrays(case: Case) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Weights of x, biases and weights of h in ncnn's order of gates."""
     size = case.size
 
     def reordered(name: str) -> FloatArray:
@@ -118,5 +128,4 @@ def _weights(case: Case) -> bytes:
     if case.cell == "gru":
         # The candidate keeps its two biases apart.
         bias = np.concatenate([bias[: 2 * size], of_x[2 * size :], of_h[2 * size :]])
-    arrays = (reordered("weight_ih_l0"), bias, reordered("weight_hh_l0"))
-    return b"".join(np.zeros(1, "<u4").tobytes() + np.ascontiguousarray(array, "<f4").tobytes() for array in arrays)
+    return reordered("weight_ih_l0"), bias, reordered("weight_hh_l0")

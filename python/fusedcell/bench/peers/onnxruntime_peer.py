@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -34,17 +35,24 @@ class OnnxRuntime(Peer):
         return self._forms(case, [case.inputs, case.inputs])
 
     def _forms(self, case: Case, blocks: list[FloatArray]) -> Forms:
+        forms: dict[str, Callable[[], Runner]] = {}
+        for suffix, model in self._models(case, len(blocks[0])).items():
+            session = self._session(model)
+            forms[f"run{suffix}"] = partial(_plain, session, case, blocks)
+            forms[f"IOBinding{suffix}"] = partial(self._bound, session, case, blocks)
+        return forms
+
+    def _models(self, case: Case, steps: int) -> dict[str, bytes]:
+        """By what is added to the names of their forms."""
+        return {"": make_model(case, steps)}
+
+    def _session(self, model: bytes) -> Any:
         options = self._ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.execution_mode = self._ort.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 3
-        model = make_model(case, len(blocks[0]))
-        session = self._ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        return {
-            "run": partial(_plain, session, case, blocks),
-            "IOBinding": partial(self._bound, session, case, blocks),
-        }
+        return self._ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def _bound(self, session: Any, case: Case, blocks: list[FloatArray]) -> Runner:
         states = ["h", "c"] if case.cell == "lstm" else ["h"]

@@ -15,7 +15,7 @@ from .base import Forms, Peer
 
 # Blocks of PyTorch's order i f g o or r z n that make OpenVINO's f i c o or z r h.
 _ORDER = {"lstm": (1, 0, 2, 3), "gru": (1, 0, 2), "gru_reset_before": (1, 0, 2), "rnn": (0,)}
-_OPERATORS = {"lstm": "lstm", "gru": "gru", "gru_reset_before": "gru", "rnn": "rnn"}
+OPERATORS = {"lstm": "lstm", "gru": "gru", "gru_reset_before": "gru", "rnn": "rnn"}
 
 
 class OpenVino(Peer):
@@ -31,21 +31,21 @@ class OpenVino(Peer):
 
     def step_forms(self, case: Case) -> Forms:
         """The cell, or the sequence operator of one step."""
-        operator = _OPERATORS[case.cell]
+        operator = OPERATORS[case.cell]
         return {
-            f"{operator}_cell": partial(_runner, self._compile(case, None), case.rows),
-            f"{operator}_sequence": partial(_runner, self._compile(case, 1), case.rows),
+            f"{operator}_cell": partial(runner, self._compile(case, None), case.rows),
+            f"{operator}_sequence": partial(runner, self._compile(case, 1), case.rows),
         }
 
     def sequence_forms(self, case: Case) -> Forms:
         """The sequence operator of so many steps."""
         compiled = self._compile(case, case.steps)
-        return {f"{_OPERATORS[case.cell]}_sequence": partial(_runner, compiled, [case.inputs])}
+        return {f"{OPERATORS[case.cell]}_sequence": partial(runner, compiled, [case.inputs])}
 
     def _compile(self, case: Case, steps: int | None) -> Any:
         """The cell where `steps` is None, else the sequence operator."""
         ops = self._ops
-        operator = _OPERATORS[case.cell]
+        operator = OPERATORS[case.cell]
         size = case.size
         sequence = steps is not None
         x = ops.parameter([1, steps, size] if sequence else [1, size], np.float32)
@@ -55,14 +55,17 @@ class OpenVino(Peer):
         states = [ops.read_value(ops.constant(zeros), name, np.float32, state_shape) for name in names]
 
         w, r, b = (ops.constant(array[None] if sequence else array) for array in _weights(case))
+        h, *c = states
+        data = [self._data(x, case), self._data(h, case), *c]
+        w, r = self._matrix(w), self._matrix(r)
         options: dict[str, Any] = {"linear_before_reset": case.cell == "gru"} if operator == "gru" else {}
         if sequence:
             lengths = ops.constant(np.array([steps], np.int32))
-            node = getattr(ops, f"{operator}_sequence")(x, *states, lengths, w, r, b, size, "forward", **options)
+            node = getattr(ops, f"{operator}_sequence")(*data, lengths, w, r, b, size, "forward", **options)
         else:
             if operator == "rnn":
                 options = {"activations": ["tanh"], "activations_alpha": [], "activations_beta": []}
-            node = getattr(ops, f"{operator}_cell")(x, *states, w, r, b, size, **options)
+            node = getattr(ops, f"{operator}_cell")(*data, w, r, b, size, **options)
 
         first_state = 1 if sequence else 0
         shape = ops.constant(np.array(state_shape, np.int64))
@@ -79,8 +82,17 @@ class OpenVino(Peer):
         }
         return self._core.compile_model(model, "CPU", hints)
 
+    def _data(self, node: Any, case: Case) -> Any:
+        """Makes of x or h what the operator takes."""
+        return node
 
-def _runner(compiled: Any, blocks: list[FloatArray]) -> Runner:
+    def _matrix(self, node: Any) -> Any:
+        """Makes of weights what the operator takes."""
+        return node
+
+
+def runner(compiled: Any, blocks: list[FloatArray]) -> Runner:
+    """One inference a block."""
     # Each request has a state of its own, which starts at zero.
     request = compiled.create_infer_request()
     x_tensor = request.get_input_tensor(0)

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from ..._base import FloatArray
 from ..cases import Case
@@ -21,6 +21,7 @@ class Torch(Peer):
 
     name = "torch"
     cells = frozenset(_CLASSES)
+    _batch: ClassVar[tuple[int, ...]] = ()
 
     def __init__(self) -> None:
         self._torch: Any = importlib.import_module("torch")
@@ -67,12 +68,8 @@ class Torch(Peer):
             y, state = module(x, state)
             return y
 
-        single = len(blocks[0]) == 1
-
-        def read(y: Any) -> FloatArray:
-            return _to_numpy(y[0] if single else y)
-
-        return Runner(run, [(self._torch.from_numpy(block),) for block in blocks], read)
+        shape = blocks[0].shape if len(blocks[0]) > 1 else (case.size,)
+        return Runner(run, [(self._tensor(block),) for block in blocks], partial(_to_numpy, shape=shape))
 
     def _cell(self, case: Case) -> Runner:
         module = self._module(case, "Cell")
@@ -84,9 +81,12 @@ class Torch(Peer):
             state = module(x, state)
             return state[0] if lstm else state
 
-        return Runner(step, [(self._torch.from_numpy(row),) for row in case.rows], _to_numpy)
+        return Runner(step, [(self._tensor(row),) for row in case.rows], partial(_to_numpy, shape=(case.size,)))
+
+    def _tensor(self, array: FloatArray) -> Any:
+        return self._torch.from_numpy(array.reshape(*array.shape[:-1], *self._batch, array.shape[-1]))
 
 
-def _to_numpy(tensor: Any) -> FloatArray:
-    array: FloatArray = tensor.numpy().copy()
+def _to_numpy(tensor: Any, shape: tuple[int, ...]) -> FloatArray:
+    array: FloatArray = tensor.numpy().reshape(shape).copy()
     return array
