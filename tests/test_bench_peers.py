@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 import fusedcell as fc
 from fusedcell._base import DTYPES
-from fusedcell.bench.answers import Tolerance, our_tolerance, wrong_answer
+from fusedcell.bench.answers import PEER_INT8, Tolerance, our_tolerance, wrong_answer
 from fusedcell.bench.cases import GATES, RING, Case
 from fusedcell.bench.peers import REQUIRED, Forms, NumPy, Peer, load_peer, load_peers
 from fusedcell.bench.peers.quantise import by_matrix, by_row
@@ -165,6 +166,21 @@ def test_what_fails_or_is_wrong_is_not_timed_but_named() -> None:
     other_cell = measure_case(Case("gru", 4, 6), "step", tiers, [wrong], ONE_ROUND)
     assert set(other_cell.times) == {"scalar"}
     assert other_cell.failures == {}
+
+
+class FakeInt8Peer(FakePeer):
+    name = "fake int8"
+    dtype = "int8"
+    tolerance = PEER_INT8
+
+
+@pytest.mark.parametrize(("error", "failures"), [(0.015, set()), (0.025, {"fake int8"})])
+def test_int8_peers_may_be_off_by_what_rounding_to_a_byte_explains(error: float, failures: set[str]) -> None:
+    case = Case("lstm", 4, 6)
+    answers = cycle(case.expected_steps + error)
+    result = measure_case(case, "step", [Tier("scalar", "int8")], [FakeInt8Peer(lambda: next(answers))], ONE_ROUND)
+    assert set(result.failures) == failures
+    assert result.best_other_of_dtype == (None if failures else "fake int8")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

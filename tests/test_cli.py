@@ -94,6 +94,7 @@ def test_bench_of_other_dtypes(dtype: str, capsys: pytest.CaptureFixture[str], t
     out = capsys.readouterr().out
     for text in (f"One step, batch 1, {dtype}", f"Sequences of 10 steps, batch 1, {dtype}", "our float32"):
         assert text in out
+    assert f"checked        against float64, others' float32 within 0.0001, our {dtype} within " in out
     document = json.loads(path.read_text(encoding="utf-8"))
     assert document["dtype"] == dtype
     tiers = fc.isas() if dtype == "int8" else float_isas()

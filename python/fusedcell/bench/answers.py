@@ -18,6 +18,9 @@ class Tolerance:
     limit: float
     rms: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.limit:g}{' rms' if self.rms else ''}"
+
     def error(self, difference: npt.NDArray[np.float64]) -> float:
         """What is compared with `limit`."""
         return float(np.sqrt(np.mean(difference**2)) if self.rms else np.max(np.abs(difference)))

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..runtime import isas, runtime_info
 from . import table
+from .answers import our_tolerance
 from .cases import Case
 from .peers import NumPy, Peer, load_peers
 from .run import KINDS, Result, float32_of, measure_case
@@ -38,6 +39,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     peers, absent = ([], {}) if options.no_peers else load_peers(dtype)
     others: list[Peer] = [NumPy(), *peers]
     environment = _environment(options, peers, absent)
+    environment["checked"] = _checked(tiers, others)
     print(table.header(environment), end="\n\n", flush=True)
 
     results = _measure(options, tiers, others)
@@ -58,6 +60,14 @@ def _environment(options: argparse.Namespace, peers: Sequence[Peer], absent: dic
         "method": f"one thread, variants in turns{', few rounds' if options.quick else ''}",
         "load": f"{os.getloadavg()[0]:.1f} before the run" if hasattr(os, "getloadavg") else "unknown",
     }
+
+
+def _checked(tiers: Sequence[Tier], others: Sequence[Peer]) -> str:
+    """How far the answers of those that are timed may be off, where it does not depend on the size."""
+    limits = {f"others' {other.dtype}": other.tolerance for other in others}
+    if tiers[0].dtype != "float32":
+        limits[f"our {tiers[0].dtype}"] = our_tolerance(1, tiers[0].dtype)
+    return "against float64, " + ", ".join(f"{name} within {limit}" for name, limit in limits.items())
 
 
 def _measure(options: argparse.Namespace, tiers: Sequence[Tier], others: Sequence[Peer]) -> list[Result]:
