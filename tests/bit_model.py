@@ -1,8 +1,9 @@
 """The kernels' arithmetic, operation by operation, in NumPy: which float each rounding gives.
 
 This says what the bits are, apart from any kernel. `fusedcell.reference` says what the numbers should be; it works in
-float64 and knows nothing of rounding. Written from the order of operations that csrc/kernels/kernel_api.h and the
-headers of csrc/kernels/generic define, for one layer in one direction.
+float64 and knows nothing of rounding, but for the integers and scales of int8, which this takes from there. Written
+from the order of operations that csrc/kernels/kernel_api.h and the headers of csrc/kernels/generic define, for one
+layer in one direction.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+
+from fusedcell.reference import quantise_input, quantise_weights
 
 F32 = np.float32
 SMALLEST_NORMAL = F32(2.0**-126)
@@ -83,33 +86,13 @@ def chain(start: np.ndarray, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
     return total
 
 
-def int8_scale(largest: np.ndarray) -> np.ndarray:
-    """What a unit of int8 stands for in vectors whose largest magnitudes are given; 0 for those that count as zero."""
-    return np.where(largest < F32(2.0**-100), F32(0), np.divide(largest, F32(127), dtype=F32))
-
-
-def int8_input(x: np.ndarray, bounded: bool) -> tuple[np.float32, np.ndarray]:
-    """Scale and integers of an input vector."""
-    largest = np.abs(x).max()
-    if not np.isfinite(largest):
-        return F32(np.nan), np.zeros(len(x), np.int64)
-    if bounded and largest <= 1:
-        scale, inverse = F32(1) / F32(127), F32(127)
-    elif largest < F32(2.0**-100):
-        return F32(0), np.zeros(len(x), np.int64)
-    else:
-        scale, inverse = largest / F32(127), F32(127) / largest
-    return scale, np.rint(mul(x, inverse)).astype(np.int64)
-
-
-def int8_product(start: np.ndarray, weights: np.ndarray, x: np.ndarray, bounded: bool) -> np.ndarray:
+def int8_product(
+    start: np.ndarray, weights: np.ndarray, x: np.ndarray, bounded: bool, static_scale: float | None
+) -> np.ndarray:
     """start + weights x in int8: one exact integer per row, one scale per row and input, one fused multiply-add."""
-    row_scale = int8_scale(np.abs(weights).max(axis=1))
-    divisor = np.where(row_scale == 0, F32(1), row_scale)
-    rows = np.clip(np.rint(np.divide(weights, divisor[:, None], dtype=F32)), -127, 127).astype(np.int64)
-    rows[row_scale == 0] = 0
-    input_scale, values = int8_input(x, bounded)
-    return fma((rows @ values).astype(F32), mul(input_scale, row_scale), start)
+    rows, row_scale = quantise_weights(weights)
+    values, input_scale = quantise_input(x, bounded=bounded, static_scale=static_scale)
+    return fma((rows.astype(np.int64) @ values).astype(F32), mul(input_scale, row_scale), start)
 
 
 def update_state(exp_negative_z: np.ndarray, n: np.ndarray, h: np.ndarray) -> np.ndarray:
@@ -118,12 +101,20 @@ def update_state(exp_negative_z: np.ndarray, n: np.ndarray, h: np.ndarray) -> np
 
 
 def run(
-    kind: str, mapping: Mapping[str, np.ndarray], x: np.ndarray, dtype: str = "float32"
+    kind: str,
+    mapping: Mapping[str, np.ndarray],
+    x: np.ndarray,
+    dtype: str = "float32",
+    input_scale: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """A whole sequence x (T, I) from state zero. Returns y (T, P) and the last c (H,) of an LSTM."""
 
-    def product(start: np.ndarray, weights: np.ndarray, values: np.ndarray, bounded: bool) -> np.ndarray:
-        return int8_product(start, weights, values, bounded) if dtype == "int8" else chain(start, weights, values)
+    def product(
+        start: np.ndarray, weights: np.ndarray, values: np.ndarray, bounded: bool, static_scale: float | None = None
+    ) -> np.ndarray:
+        if dtype == "int8":
+            return int8_product(start, weights, values, bounded, static_scale)
+        return chain(start, weights, values)
 
     bounded = kind != "rnn_relu" and "weight_hr_l0" not in mapping
     weight_ih, weight_hh = mapping["weight_ih_l0"], mapping["weight_hh_l0"]
@@ -139,7 +130,7 @@ def run(
     h, c = np.zeros(weight_hh.shape[1], F32), np.zeros(hidden, F32)
     outputs = []
     for x_t in x:
-        p = np.split(product(bias, weight_ih, x_t, False), gates)
+        p = np.split(product(bias, weight_ih, x_t, False, input_scale), gates)
         if kind == "gru_reset_before":
             a = np.split(product(initial[: 2 * hidden], weight_hh[: 2 * hidden], h, bounded), 2)
             exp_negative_z = exp_negative(add(p[1], a[1]))

@@ -2,11 +2,13 @@
 
 It needs nothing but NumPy and computes in float64 whatever comes in. One step of each cell with its formulas and their
 sources is in `cells.py`, the activations are in `activations.py`, the rules of lengths, masks and directions in
-`sequences.py`, PyTorch's stacked layers in `layers.py`, and the ONNX operators in `onnx.py`.
+`sequences.py`, PyTorch's stacked layers in `layers.py`, and the ONNX operators in `onnx.py`. `int8.py` defines int8
+weights and inputs, bit for bit: only there does anything round to float32.
 """
 
 from .activations import ACTIVATIONS, Activation, activation
 from .cells import LSTMGates, LSTMStep, gru_step, lstm_step, rnn_step
+from .int8 import Int8Matrix, int8_linear, quantise_input, quantise_weights
 from .layers import gru, lstm, rnn
 from .onnx import onnx_gru, onnx_lstm, onnx_rnn
 from .weights import Weights, from_state_dict
@@ -14,6 +16,7 @@ from .weights import Weights, from_state_dict
 __all__ = [
     "ACTIVATIONS",
     "Activation",
+    "Int8Matrix",
     "LSTMGates",
     "LSTMStep",
     "Weights",
@@ -21,11 +24,14 @@ __all__ = [
     "from_state_dict",
     "gru",
     "gru_step",
+    "int8_linear",
     "lstm",
     "lstm_step",
     "onnx_gru",
     "onnx_lstm",
     "onnx_rnn",
+    "quantise_input",
+    "quantise_weights",
     "rnn",
     "rnn_step",
 ]

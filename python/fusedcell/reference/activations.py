@@ -150,6 +150,11 @@ def activation(name: str, alpha: float | None = None, beta: float | None = None)
     return partial(entry.function, **given)
 
 
+def is_any(function: Activation, *functions: Activation) -> bool:
+    """Whether `function`, as `activation` returns it or plain, is one of these."""
+    return getattr(function, "func", function) in functions
+
+
 def resolve(name: str, activations: Sequence[ActivationLike], count: int) -> tuple[Activation, ...]:
     """Returns `count` functions for names or functions; `name` is the argument that an error speaks of."""
     if isinstance(activations, str) or len(activations) != count:

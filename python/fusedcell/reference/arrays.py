@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array: TypeAlias = NDArray[np.float64]
+
+
+class Shaped(Protocol):
+    """An array, as far as `check_shape` looks at one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
 
 
 def as_float64(name: str, value: ArrayLike) -> Array:
@@ -19,9 +27,9 @@ def as_float64(name: str, value: ArrayLike) -> Array:
     return array.astype(np.float64, copy=False)
 
 
-def check_shape(name: str, array: NDArray[np.generic], expected: Sequence[int | str]) -> None:
+def check_shape(name: str, array: Shaped, expected: Sequence[int | str]) -> None:
     """Raises ValueError unless the shape is `expected`; an axis given as a string may have any length."""
-    fits = len(expected) == array.ndim and all(
+    fits = len(expected) == len(array.shape) and all(
         isinstance(want, str) or want == got for want, got in zip(expected, array.shape, strict=True)
     )
     if not fits:

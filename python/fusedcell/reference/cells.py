@@ -7,6 +7,12 @@ arithmetic is float64 and so are the results. A shape that does not fit raises V
 `clip` bounds the input of every activation to [-clip, clip], as the ONNX attribute of that name does; None bounds
 nothing. `activations` are names from `activations.py` in any case, or functions of one array.
 
+`int8` quantises the weight matrices and what they multiply, as `int8.py` says; biases and peepholes are exact. A matrix
+that is an `Int8Matrix` already is multiplied so in any case. Bounded by 1, for the rules there, are
+- h of the plain cell, where f is Tanh or Sigmoid;
+- h and r * h of the GRU, where f is Sigmoid and g is Tanh or Sigmoid;
+- o * h(c') of the LSTM, and its h without a projection, where f and h() are Tanh or Sigmoid.
+
 Sources
 - ONNX: operators RNN, GRU and LSTM, https://onnx.ai/onnx/operators/
 - PyTorch: torch.nn.RNN, LSTM and GRU, https://docs.pytorch.org/docs/stable/nn.html#recurrent-layers
@@ -21,8 +27,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .activations import ActivationLike, resolve
+from .activations import ActivationLike, is_any, resolve, sigmoid, tanh
 from .arrays import Array, as_float64, check_shape
+from .int8 import Int8Matrix, Matrix, MatrixLike, int8_linear
 from .weights import Weights
 
 
@@ -48,13 +55,14 @@ class LSTMStep(NamedTuple):
 def rnn_step(
     x: ArrayLike,
     h: ArrayLike,
-    weight_ih: ArrayLike,
-    weight_hh: ArrayLike,
+    weight_ih: MatrixLike,
+    weight_hh: MatrixLike,
     bias_ih: ArrayLike | None = None,
     bias_hh: ArrayLike | None = None,
     *,
     nonlinearity: ActivationLike = "tanh",
     clip: float | None = None,
+    int8: bool = False,
 ) -> Array:
     """Returns the next h of a plain recurrent cell, (H,) or (B, H) float64.
 
@@ -63,24 +71,26 @@ def rnn_step(
     weight_ih (H, I), weight_hh (H, H), biases (H,). PyTorch calls f `nonlinearity` and allows tanh and relu; here it is
     any activation. Sources: ONNX RNN, 'Equations'; torch.nn.RNN; Keras SimpleRNN.
     """
-    w = Weights.checked(1, weight_ih, weight_hh, bias_ih, bias_hh)
+    w = Weights.checked(1, weight_ih, weight_hh, bias_ih, bias_hh, int8=int8)
     x, h = _rows(w, x, h=(h, w.output_size))
     (f,) = resolve("nonlinearity", (nonlinearity,), 1)
-    return f(_clipped(_linear(x, w.weight_ih, w.bias_ih) + _linear(h, w.weight_hh, w.bias_hh), clip))
+    a_h = _linear(h, w.weight_hh, w.bias_hh, bounded=is_any(f, tanh, sigmoid))
+    return f(_clipped(_linear(x, w.weight_ih, w.bias_ih) + a_h, clip))
 
 
 @np.errstate(invalid="ignore")
 def gru_step(
     x: ArrayLike,
     h: ArrayLike,
-    weight_ih: ArrayLike,
-    weight_hh: ArrayLike,
+    weight_ih: MatrixLike,
+    weight_hh: MatrixLike,
     bias_ih: ArrayLike | None = None,
     bias_hh: ArrayLike | None = None,
     *,
     reset_after: bool = True,
     clip: float | None = None,
     activations: Sequence[ActivationLike] = ("Sigmoid", "Tanh"),
+    int8: bool = False,
 ) -> Array:
     """Returns the next h of a gated recurrent unit, (H,) or (B, H) float64.
 
@@ -97,12 +107,13 @@ def gru_step(
     gate keeps h where z is 1, as here. In Chung et al. 2014 (arXiv:1412.3555), h' = (1 - z) * h + z * n: such a network
     is this one with the z rows of weights and biases negated, because sigmoid(-a) = 1 - sigmoid(a).
     """
-    w = Weights.checked(3, weight_ih, weight_hh, bias_ih, bias_hh)
+    w = Weights.checked(3, weight_ih, weight_hh, bias_ih, bias_hh, int8=int8)
     x, h = _rows(w, x, h=(h, w.output_size))
     f, g = resolve("activations", activations, 2)
+    bounded = is_any(f, sigmoid) and is_any(g, tanh, sigmoid)
 
     x_r, x_z, x_n = np.split(_linear(x, w.weight_ih, w.bias_ih), 3, axis=-1)
-    h_r, h_z, h_n = np.split(_linear(h, w.weight_hh, w.bias_hh), 3, axis=-1)
+    h_r, h_z, h_n = np.split(_linear(h, w.weight_hh, w.bias_hh, bounded=bounded), 3, axis=-1)
     r = f(_clipped(x_r + h_r, clip))
     z = f(_clipped(x_z + h_z, clip))
     if reset_after:
@@ -110,7 +121,7 @@ def gru_step(
     else:
         units = w.hidden_size
         b_hn = None if w.bias_hh is None else w.bias_hh[2 * units :]
-        a_n = x_n + _linear(r * h, w.weight_hh[2 * units :], b_hn)
+        a_n = x_n + _linear(r * h, w.weight_hh[2 * units :], b_hn, bounded=bounded)
     n = g(_clipped(a_n, clip))
     return (1.0 - z) * n + z * h
 
@@ -120,17 +131,18 @@ def lstm_step(
     x: ArrayLike,
     h: ArrayLike,
     c: ArrayLike,
-    weight_ih: ArrayLike,
-    weight_hh: ArrayLike,
+    weight_ih: MatrixLike,
+    weight_hh: MatrixLike,
     bias_ih: ArrayLike | None = None,
     bias_hh: ArrayLike | None = None,
     *,
-    weight_hr: ArrayLike | None = None,
+    weight_hr: MatrixLike | None = None,
     peephole: ArrayLike | None = None,
     input_forget: bool = False,
     clip: float | None = None,
     clip_before_h: bool = True,
     activations: Sequence[ActivationLike] = ("Sigmoid", "Tanh", "Tanh"),
+    int8: bool = False,
 ) -> LSTMStep:
     """Returns the next h and c of a long short-term memory cell, with the gate values, all float64.
 
@@ -153,11 +165,13 @@ def lstm_step(
     Schmidhuber 2000, the coupled gate is that of Greff et al. 2017 (arXiv:1503.04069), the projection is that of
     Sak et al. 2014 (arXiv:1402.1128).
     """
-    w = Weights.checked(4, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, peephole)
+    w = Weights.checked(4, weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, peephole, int8=int8)
     x, h, c = _rows(w, x, h=(h, w.output_size), c=(c, w.hidden_size))
     act_f, act_g, act_h = resolve("activations", activations, 3)
+    bounded = is_any(act_f, tanh, sigmoid) and is_any(act_h, tanh, sigmoid)
 
-    a_i, a_f, a_g, a_o = np.split(_linear(x, w.weight_ih, w.bias_ih) + _linear(h, w.weight_hh, w.bias_hh), 4, axis=-1)
+    a_h = _linear(h, w.weight_hh, w.bias_hh, bounded=bounded and w.weight_hr is None)
+    a_i, a_f, a_g, a_o = np.split(_linear(x, w.weight_ih, w.bias_ih) + a_h, 4, axis=-1)
     p_i, p_f, p_o = (None,) * 3 if w.weight_peephole is None else np.split(w.weight_peephole, 3)
 
     i = act_f(_clipped(_peep(a_i, p_i, c), clip))
@@ -167,11 +181,14 @@ def lstm_step(
     o = act_f(_clipped(_peep(a_o, p_o, c_new), clip))
     h_new = o * act_h(_clipped(c_new, clip if clip_before_h else None))
     if w.weight_hr is not None:
-        h_new = _linear(h_new, w.weight_hr, None)
+        h_new = _linear(h_new, w.weight_hr, None, bounded=bounded)
     return LSTMStep(h_new, c_new, LSTMGates(i, f, g, o))
 
 
-def _linear(x: Array, weight: Array, bias: Array | None) -> Array:
+def _linear(x: Array, weight: Matrix, bias: Array | None, *, bounded: bool = False) -> Array:
+    if isinstance(weight, Int8Matrix):
+        start = 0.0 if bias is None else bias
+        return int8_linear(x, weight.q, weight.scale, bounded=bounded, static_scale=weight.input_scale, start=start)
     product: Array = x @ weight.T
     return product if bias is None else product + bias
 

@@ -16,11 +16,14 @@ Arguments common to `rnn`, `gru` and `lstm`:
   no influence, and y repeats the held h, which is the initial one before the first True. This is Keras's rule for
   masked steps; Keras's `zero_output_for_mask` is y multiplied by the mask afterwards, as no layer above looks at masked
   steps. With `lengths` too, a step counts if it is before the end and its mask is True; past the end y is zero.
+- int8: whether every matrix product is in int8, as `int8.py` says.
+- input_scales: with int8, the static scale of each layer's x, both directions alike; None lets each step's x have the
+  scale of its own size.
 
 The result is y, (T, B, D*size), (B, T, D*size) or (T, D*size), forward before reverse and both aligned with x, and the
 final state in the form of `state`. For one time step of the formulas, and for the options, see `cells.py`.
 
-A shape, dtype or length that does not fit raises ValueError naming the argument or the key.
+A shape, dtype, length or scale that does not fit raises ValueError naming the argument or the key.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from numpy.typing import ArrayLike
 from .activations import ActivationLike
 from .arrays import Array, as_float64, check_shape
 from .cells import gru_step, lstm_step, rnn_step
+from .int8 import check_static_scale
 from .sequences import State, as_lengths, as_mask, scan
 from .weights import Layers, Weights, from_state_dict, key_suffix
 
@@ -52,6 +56,8 @@ def rnn(
     prefix: str = "",
     nonlinearity: ActivationLike = "tanh",
     clip: float | None = None,
+    int8: bool = False,
+    input_scales: Sequence[float] | None = None,
 ) -> tuple[Array, Array]:
     """Returns y and h_n of plain recurrent layers. Sources: torch.nn.RNN, and `rnn_step` for the formula."""
 
@@ -60,7 +66,7 @@ def rnn(
         (h,) = state
         return (rnn_step(x_t, h, *arrays, nonlinearity=nonlinearity, clip=clip),)
 
-    stack = _checked(layers, prefix, gates=1)
+    stack = _quantised(_checked(layers, prefix, gates=1), int8, input_scales)
     y, (h_n,) = _run(step, stack, x, {"h_0": state}, lengths, mask, batch_first)
     return y, h_n
 
@@ -77,6 +83,8 @@ def gru(
     reset_after: bool = True,
     clip: float | None = None,
     activations: Sequence[ActivationLike] = ("Sigmoid", "Tanh"),
+    int8: bool = False,
+    input_scales: Sequence[float] | None = None,
 ) -> tuple[Array, Array]:
     """Returns y and h_n of gated recurrent layers. Sources: torch.nn.GRU, and `gru_step` for the formulas."""
 
@@ -85,7 +93,7 @@ def gru(
         (h,) = state
         return (gru_step(x_t, h, *arrays, reset_after=reset_after, clip=clip, activations=activations),)
 
-    stack = _checked(layers, prefix, gates=3)
+    stack = _quantised(_checked(layers, prefix, gates=3), int8, input_scales)
     y, (h_n,) = _run(step, stack, x, {"h_0": state}, lengths, mask, batch_first)
     return y, h_n
 
@@ -103,6 +111,8 @@ def lstm(
     clip: float | None = None,
     clip_before_h: bool = True,
     activations: Sequence[ActivationLike] = ("Sigmoid", "Tanh", "Tanh"),
+    int8: bool = False,
+    input_scales: Sequence[float] | None = None,
 ) -> tuple[Array, tuple[Array, Array]]:
     """Returns y and (h_n, c_n) of long short-term memory layers.
 
@@ -130,7 +140,7 @@ def lstm(
     if state is not None and not (isinstance(state, tuple | list) and len(state) == 2):
         raise ValueError(f"state: expected the pair (h_0, c_0), got {type(state).__name__}")
     h_0, c_0 = (None, None) if state is None else state
-    stack = _checked(layers, prefix, gates=4)
+    stack = _quantised(_checked(layers, prefix, gates=4), int8, input_scales)
     y, (h_n, c_n) = _run(step, stack, x, {"h_0": h_0, "c_0": c_0}, lengths, mask, batch_first)
     return y, (h_n, c_n)
 
@@ -160,6 +170,24 @@ def _checked(layers: LayersLike, prefix: str, gates: int) -> Layers:
             width = first.input_size if k == 0 else directions * first.output_size
             check_shape("weight_ih" + suffix, w.weight_ih, (gates * w.hidden_size, width))
     return stack
+
+
+def _quantised(layers: Layers, int8: bool, input_scales: Sequence[float] | None) -> Layers:
+    """Returns the layers with int8 matrices, if so asked: once a call, not once a step."""
+    if not int8:
+        if input_scales is not None:
+            raise ValueError(f"input_scales: expected None without int8, got {input_scales}")
+        return layers
+    scales: Sequence[float | None] = [None] * len(layers) if input_scales is None else input_scales
+    if len(scales) != len(layers):
+        raise ValueError(f"input_scales: expected {len(layers)}, one for each layer, got {len(scales)}")
+    for scale in scales:
+        if scale is not None:
+            check_static_scale("input_scales", scale)
+    return [
+        [w.as_int8(scale, suffix=key_suffix(k, bool(reverse))) for reverse, w in enumerate(layer)]
+        for k, (layer, scale) in enumerate(zip(layers, scales, strict=True))
+    ]
 
 
 def _run(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeAlias
 
 from numpy.typing import ArrayLike
 
 from .arrays import Array, as_float64, check_shape
+from .int8 import Int8Matrix, Matrix, MatrixLike
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,36 +18,42 @@ class Weights:
     """One direction of one layer in PyTorch's layout; G gates, each of H rows, in the order i f g o or r z n.
 
     weight_ih (G*H, I), weight_hh (G*H, H) or, with a projection, (G*H, P); bias_ih and bias_hh (G*H,), each optional.
-    LSTM only: weight_hr (P, H), the projection, and weight_peephole (3*H,) in the order i f o.
+    LSTM only: weight_hr (P, H), the projection, and weight_peephole (3*H,) in the order i f o. The matrices are float64
+    or, from `as_int8`, `Int8Matrix`.
     """
 
-    weight_ih: Array
-    weight_hh: Array
+    weight_ih: Matrix
+    weight_hh: Matrix
     bias_ih: Array | None = None
     bias_hh: Array | None = None
-    weight_hr: Array | None = None
+    weight_hr: Matrix | None = None
     weight_peephole: Array | None = None
 
     @classmethod
     def checked(
         cls,
         gates: int,
-        weight_ih: ArrayLike,
-        weight_hh: ArrayLike,
+        weight_ih: MatrixLike,
+        weight_hh: MatrixLike,
         bias_ih: ArrayLike | None = None,
         bias_hh: ArrayLike | None = None,
-        weight_hr: ArrayLike | None = None,
+        weight_hr: MatrixLike | None = None,
         weight_peephole: ArrayLike | None = None,
         *,
         suffix: str = "",
+        int8: bool = False,
     ) -> Weights:
-        """Converts to float64 and checks every shape; errors name the argument followed by `suffix`."""
-        given = zip(
+        """Converts to float64 or int8 and checks every shape; errors name the argument followed by `suffix`."""
+        given: Iterable[tuple[str, MatrixLike | None]] = zip(
             (field.name for field in fields(cls)),
             (weight_ih, weight_hh, bias_ih, bias_hh, weight_hr, weight_peephole),
             strict=True,
         )
-        arrays = {name: as_float64(name + suffix, value) for name, value in given if value is not None}
+        arrays: dict[str, Any] = {
+            name: value if isinstance(value, Int8Matrix) else as_float64(name + suffix, value)
+            for name, value in given
+            if value is not None
+        }
         weights = cls(**arrays)
 
         check_shape("weight_ih" + suffix, weights.weight_ih, (f"{gates}*H", "I"))
@@ -65,7 +72,19 @@ class Weights:
         for name, shape in expected.items():
             if name in arrays:
                 check_shape(name + suffix, arrays[name], shape)
-        return weights
+        return weights.as_int8(suffix=suffix) if int8 else weights
+
+    def as_int8(self, input_scale: float | None = None, *, suffix: str = "") -> Weights:
+        """Returns the weights with int8 matrices, and with the static scale of x, if any; biases stay as they are.
+
+        Raises ValueError for a weight that is not finite, named with `suffix`, and for a scale outside [2^-100, 2^100].
+        """
+        return replace(
+            self,
+            weight_ih=Int8Matrix.of(self.weight_ih, input_scale, name="weight_ih" + suffix),
+            weight_hh=Int8Matrix.of(self.weight_hh, name="weight_hh" + suffix),
+            weight_hr=None if self.weight_hr is None else Int8Matrix.of(self.weight_hr, name="weight_hr" + suffix),
+        )
 
     @property
     def input_size(self) -> int:
