@@ -36,9 +36,15 @@ elseif(fusedcell_processor MATCHES "^(aarch64|arm64)$")
   fusedcell_add_tier(neon)
   if(MSVC)
     fusedcell_add_tier(dotprod)
+    fusedcell_add_tier(i8mm)
   else()
-    # GCC offers SDOT from ARMv8.2 on; every core that has it is one.
+    # GCC offers SDOT and SMMLA from ARMv8.2 on; every core that has them is one.
     fusedcell_add_tier(dotprod -march=armv8.2-a+dotprod)
+    fusedcell_add_tier(i8mm -march=armv8.2-a+dotprod+i8mm)
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+      # Scheduled before register allocation, the tile of most rows has its loads too early, and spills accumulators.
+      target_compile_options(fusedcell_i8mm PRIVATE -fno-schedule-insns)
+    endif()
   endif()
 else()
   message(FATAL_ERROR "fusedcell supports x86-64 and AArch64, not '${fusedcell_processor}'")

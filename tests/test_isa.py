@@ -23,7 +23,7 @@ def make(isa: str | None = None) -> str:
 def test_tiers_are_listed_best_first_and_end_with_scalar() -> None:
     assert fc.isas() == [tier for tier in _core.compiled_isas() if tier in fc.isas()]
     assert fc.isas()[-1] == "scalar"
-    arm = ["dotprod", "neon", "scalar"]
+    arm = ["i8mm", "dotprod", "neon", "scalar"]
     expected = {"x86_64": ["avx512vnni", "avx512", "avxvnni", "avx2", "scalar"], "aarch64": arm, "arm64": arm}
     assert _core.compiled_isas() == expected.get(platform.machine().lower().replace("amd64", "x86_64"))
 
@@ -36,7 +36,7 @@ def test_tiers_that_differ_in_int8_alone_are_listed() -> None:
 def test_a_tier_is_available_exactly_if_the_cpu_has_its_features() -> None:
     avx512, avx2 = {"avx512f", "avx512bw", "avx512dq", "avx512vl"}, {"avx2", "fma", "f16c"}
     needs = {"avx512": avx512, "avx512vnni": avx512 | {"avx512vnni"}, "avx2": avx2, "avxvnni": avx2 | {"avxvnni"}}
-    needs["dotprod"] = {"dotprod"}
+    needs |= {"dotprod": {"dotprod"}, "i8mm": {"dotprod", "i8mm"}}
     features = set(_core.cpu_features())
     for tier in _core.compiled_isas():
         assert (tier in fc.isas()) == (needs.get(tier, set()) <= features)

@@ -16,7 +16,7 @@ import pytest
 from fusedcell import _core
 
 # They have their integer kernels alone, and everything else from another tier.
-INT8_TIERS = ("avx512vnni", "avxvnni", "dotprod")
+INT8_TIERS = ("avx512vnni", "avxvnni", "dotprod", "i8mm")
 
 
 def test_tier_objects_export_their_kernel_table_and_nothing_else(request: pytest.FixtureRequest) -> None:

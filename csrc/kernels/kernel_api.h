@@ -44,15 +44,17 @@ struct PackedMatrix {
     ptrdiff_t columns;    // outputs that are stored; the last panel may be partial
 };
 
-// An input vector in int8: x = scale * values. The values are followed by zeros up to a whole group of four.
+// An input vector in int8: x = scale * values. The values are followed by zeros up to a multiple of kGroup, which every
+// tier's group of weights divides.
 struct QuantisedInput {
+    static constexpr ptrdiff_t kGroup = 8;
+
     float scale;
     int8_t values[1];    // as many as there are inputs, and what pads them
 
-    /// Bytes that an input of this size needs on any tier.
-    static constexpr ptrdiff_t bytes(ptrdiff_t size) {
-        return (static_cast<ptrdiff_t>(sizeof(float)) + size + 3 + 16) / 4 * 4;
-    }
+    /// Bytes of the values of an input of this size on any tier: whole groups and whole vectors, of at most 16 lanes.
+    static constexpr ptrdiff_t padded(ptrdiff_t size) { return (size + 15) / 16 * 16; }
+    static constexpr ptrdiff_t bytes(ptrdiff_t size) { return static_cast<ptrdiff_t>(sizeof(float)) + padded(size); }
 };
 
 struct QuantiseRow {
@@ -97,6 +99,7 @@ struct MatrixKernel {
     void (*run)(const PackedMatrix& weights, const Row* rows, ptrdiff_t num_rows, bool backward);
     int gates;
     int panels_per_block;
+    int group;                        // consecutive k whose weights of one lane are neighbours
     bool has_initial_accumulators;    // for the last gate of each panel
     bool compensated;                 // int8: the dot products start at -128 times the sum of their weights
 };

@@ -72,17 +72,13 @@ std::uint16_t to_float16(float value) {
     return static_cast<std::uint16_t>(sign | half);
 }
 
-constexpr int kGroup = 4;    // int8 weights of one lane that are neighbours
-
-constexpr std::ptrdiff_t groups_of(std::ptrdiff_t depth) { return (depth + kGroup - 1) / kGroup; }
-
 // A row as int8: w = scale * q. A row below 2^-100 counts as zero.
 struct QuantisedRow {
     float scale = 0.0F;
     std::vector<std::int8_t> values;    // whole groups
 
-    QuantisedRow(const SourceRow& row, std::ptrdiff_t depth)
-        : scale(row.scale), values(static_cast<std::size_t>(groups_of(depth) * kGroup)) {
+    QuantisedRow(const PanelShape& shape, const SourceRow& row, std::ptrdiff_t depth)
+        : scale(row.scale), values(static_cast<std::size_t>(shape.padded(depth))) {
         if (row.weights == nullptr) return;
         float divisor = 1.0F;
         if (scale == 0.0F) {
@@ -135,15 +131,15 @@ void pack_int8(const PanelShape& shape, const SourceRow* rows, std::ptrdiff_t co
                unsigned char* destination) {
     std::vector<QuantisedRow> quantised;
     quantised.reserve(static_cast<std::size_t>(count));
-    for (std::ptrdiff_t r = 0; r < count; ++r) quantised.emplace_back(rows[r], depth);
+    for (std::ptrdiff_t r = 0; r < count; ++r) quantised.emplace_back(shape, rows[r], depth);
     for (const QuantisedRow& row : quantised) destination = write(destination, row.scale);
     if (shape.compensated) {
         for (const QuantisedRow& row : quantised) destination = write(destination, row.compensation());
     }
-    for (std::ptrdiff_t group = 0; group < groups_of(depth); ++group) {
+    for (std::ptrdiff_t k = 0; k < depth; k += shape.group) {
         for (const QuantisedRow& row : quantised) {
-            std::memcpy(destination, row.values.data() + group * kGroup, kGroup);
-            destination += kGroup;
+            std::memcpy(destination, row.values.data() + k, static_cast<std::size_t>(shape.group));
+            destination += shape.group;
         }
     }
 }
@@ -156,9 +152,7 @@ std::ptrdiff_t block_size(const PanelShape& shape, std::ptrdiff_t rows, std::ptr
         case WeightType::float32: bytes += rows * depth * kFloat; break;
         case WeightType::bfloat16:
         case WeightType::float16: bytes += rows * depth * std::ptrdiff_t{sizeof(std::uint16_t)}; break;
-        case WeightType::int8:
-            bytes += rows * kFloat * (shape.compensated ? 2 : 1) + rows * groups_of(depth) * kGroup;
-            break;
+        case WeightType::int8: bytes += rows * kFloat * (shape.compensated ? 2 : 1) + rows * shape.padded(depth); break;
     }
     return (bytes + kBlockAlignment - 1) / kBlockAlignment * kBlockAlignment;
 }
@@ -227,9 +221,9 @@ UnpackedRows unpack(const PanelShape& shape, const PackedMatrix& matrix) {
         if (shape.type == WeightType::int8) {
             for (std::ptrdiff_t r = 0; r < count; ++r) rows.scales.push_back(next(0.0F));
             if (shape.compensated) source += count * std::ptrdiff_t{sizeof(std::int32_t)};
-            for (std::ptrdiff_t group = 0; group < groups_of(depth); ++group) {
+            for (std::ptrdiff_t group = 0; group < depth; group += shape.group) {
                 for (std::ptrdiff_t r = 0; r < count; ++r) {
-                    for (std::ptrdiff_t k = group * kGroup; k < (group + 1) * kGroup; ++k) {
+                    for (std::ptrdiff_t k = group; k < group + shape.group; ++k) {
                         const float q = next(std::int8_t{});
                         if (k < depth) weights[r * depth + k] = q;
                     }

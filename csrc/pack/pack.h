@@ -23,6 +23,7 @@ struct PanelShape {
     int lanes;
     int gates;
     int panels_per_block;
+    int group;
     bool has_initial_accumulators;
     bool compensated;
 
@@ -32,11 +33,13 @@ struct PanelShape {
           lanes(table.lanes),
           gates(kernel.gates),
           panels_per_block(kernel.panels_per_block),
+          group(kernel.group),
           has_initial_accumulators(kernel.has_initial_accumulators),
           compensated(kernel.compensated) {}
 
     std::ptrdiff_t panel_rows() const { return std::ptrdiff_t{gates} * lanes; }
     std::ptrdiff_t block_rows() const { return panels_per_block * panel_rows(); }
+    std::ptrdiff_t padded(std::ptrdiff_t depth) const { return (depth + group - 1) / group * group; }
 };
 
 constexpr std::ptrdiff_t panels_for(std::ptrdiff_t units, int lanes) { return (units + lanes - 1) / lanes; }

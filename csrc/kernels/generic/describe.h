@@ -6,8 +6,8 @@ namespace {
 
 template <class Kernel, class Weights>
 constexpr MatrixKernel<typename Kernel::Row> Describe() {
-    return {&Run<Kernel, Weights>, Kernel::kGates, kPanelsPerBlock<Kernel, Weights>, Kernel::kHasInitialAccumulators,
-            Weights::kCompensated};
+    return {&Run<Kernel, Weights>,           Kernel::kGates,       kPanelsPerBlock<Kernel, Weights>, Weights::kGroup,
+            Kernel::kHasInitialAccumulators, Weights::kCompensated};
 }
 
 template <class Weights>

@@ -44,12 +44,12 @@ FUSEDCELL_INLINE int32_t StoreQuantised(const float* x, ptrdiff_t size, float fa
     };
     while (k + kLanes <= size) store(Load(x + k));
     if (k < size) store(LoadFirst(x + k, size - k));
-    for (; k % 4 != 0; ++k) q[k] = 0;
+    for (; k % QuantisedInput::kGroup != 0; ++k) q[k] = 0;
     return LargestLane(magnitudes);
 }
 
 FUSEDCELL_INLINE void StoreZeros(int8_t* q, ptrdiff_t size) {
-    memset(q, 0, static_cast<size_t>((size + kLanes + 3) / 4 * 4));
+    memset(q, 0, static_cast<size_t>(QuantisedInput::padded(size)));
 }
 
 /// Quantises by the vector's own magnitude and returns the scale.

@@ -1,11 +1,11 @@
 // How weights of each type lie in a block and become sums.
 //
 //     block of float weights   [initial accumulators][weights: for each k, for each vector, lanes]
-//     block of int8 weights    [initial accumulators][row scales][dot products' start][weights: for each four k, ...]
+//     block of int8 weights    [initial accumulators][row scales][dot products' start][weights: for each group, ...]
 //
 // Initial accumulators are one float a lane and panel, for the chain of the panel's last gate; the others start at
 // zero. Row scales are one float a lane and vector. The dot products' start is one int32 a lane and vector, on tiers
-// whose dot product is compensated. Four int8 weights of one lane, for four k, are neighbours.
+// whose dot product is compensated. A group is four or eight k, whose weights of one lane are neighbours.
 #pragma once
 
 namespace fusedcell::FUSEDCELL_ISA {
@@ -18,7 +18,7 @@ struct BlockView {
     const float* scales;
     const int32_t* start;
     const typename Weights::Element* weights;
-    ptrdiff_t stride;    // elements from one k, or four, to the next
+    ptrdiff_t stride;    // elements from one k, or group, to the next
 
     /// The same from `panels` panels later.
     template <class Kernel>
@@ -125,7 +125,7 @@ struct Int8Weights {
     using Element = int8_t;
     static constexpr bool kQuantised = true;
     static constexpr bool kCompensated = Dot::kCompensated;
-    static constexpr int kGroup = 4;
+    static constexpr int kGroup = Dot::kGroup;
     static constexpr int kRowChains = Dot::kChains;
 
     /// sums[r][v] = initial + (integer dot product) * (input scale * row scale), rounded: the product of the scales,
@@ -133,25 +133,40 @@ struct Int8Weights {
     template <class Kernel, int kRows, int kVectors>
     static FUSEDCELL_INLINE void Sum(F32 (&sums)[kRows][kVectors], const BlockView<Int8Weights>& block,
                                      const void* const (&inputs)[kRows], ptrdiff_t depth) {
-        Dot::Accumulator acc[kRows][kVectors];
-        const int8_t* x[kRows];
+        if constexpr (kRows == 1) {
+            SumWith<Dot, Kernel>(sums, block, inputs, depth);
+        } else {
+            SumWith<RowsDot, Kernel>(sums, block, inputs, depth);
+        }
+    }
+
+private:
+    template <class AnyDot, class Kernel, int kRows, int kVectors>
+    static FUSEDCELL_INLINE void SumWith(F32 (&sums)[kRows][kVectors], const BlockView<Int8Weights>& block,
+                                         const void* const (&inputs)[kRows], ptrdiff_t depth) {
+        // AnyDot::kRows rows share an accumulator; where the last has rows to spare, they repeat the last row.
+        constexpr int kSets = (kRows + AnyDot::kRows - 1) / AnyDot::kRows;
+        typename AnyDot::Accumulator acc[kSets][kVectors];
+        const int8_t* x[kSets * AnyDot::kRows];
         FUSEDCELL_UNROLL
-        for (int r = 0; r < kRows; ++r) x[r] = static_cast<const QuantisedInput*>(inputs[r])->values;
+        for (int r = 0; r < kSets * AnyDot::kRows; ++r) {
+            x[r] = static_cast<const QuantisedInput*>(inputs[r < kRows ? r : kRows - 1])->values;
+        }
         FUSEDCELL_UNROLL
         for (int v = 0; v < kVectors; ++v) {
             FUSEDCELL_UNROLL
-            for (int r = 0; r < kRows; ++r) acc[r][v] = Dot::Start(block.start + v * kLanes);
+            for (int s = 0; s < kSets; ++s) acc[s][v] = AnyDot::Start(block.start + v * kLanes);
         }
         const Element* weights = block.weights;
         for (ptrdiff_t k = 0; k < depth; k += kGroup) {
-            Dot::Input xk[kRows];
+            typename AnyDot::Input xk[kSets];
             FUSEDCELL_UNROLL
-            for (int r = 0; r < kRows; ++r) xk[r] = Dot::Broadcast4(x[r] + k);
+            for (int s = 0; s < kSets; ++s) xk[s] = AnyDot::Broadcast(x + s * AnyDot::kRows, k);
             FUSEDCELL_UNROLL
             for (int v = 0; v < kVectors; ++v) {
                 FUSEDCELL_UNROLL
-                for (int r = 0; r < kRows; ++r) {
-                    acc[r][v] = Dot::Dot4(acc[r][v], weights + v * kLanes * kGroup, xk[r]);
+                for (int s = 0; s < kSets; ++s) {
+                    acc[s][v] = AnyDot::Add(acc[s][v], weights + v * kLanes * kGroup, xk[s]);
                 }
             }
             weights += block.stride;
@@ -163,7 +178,7 @@ struct Int8Weights {
             FUSEDCELL_UNROLL
             for (int r = 0; r < kRows; ++r) {
                 const F32 scale = Mul(Broadcast(static_cast<const QuantisedInput*>(inputs[r])->scale), row_scale);
-                sums[r][v] = MulAdd(Dot::ToFloat(acc[r][v]), scale, initial);
+                sums[r][v] = MulAdd(AnyDot::ToFloat(acc[r / AnyDot::kRows][v], r % AnyDot::kRows), scale, initial);
             }
         }
     }

@@ -1,4 +1,6 @@
+#ifndef FUSEDCELL_ISA
 #define FUSEDCELL_ISA avxvnni
+#endif
 #include "kernels/kernel_api.h"
 #include "kernels/simd/dot_i8_avxvnni.h"
 #include "kernels/simd/vec_avx2.h"

@@ -17,23 +17,26 @@ struct Dot {
         __m256i value;
         __m256i magnitude;
     };
+    static constexpr int kGroup = 4;
+    static constexpr int kRows = 1;
     static constexpr bool kCompensated = false;
     static constexpr int kChains = 8;
 
     static FUSEDCELL_INLINE Accumulator Start(const int32_t*) { return _mm256_setzero_si256(); }
-    static FUSEDCELL_INLINE Input Broadcast4(const int8_t* x) {
+    static FUSEDCELL_INLINE Input Broadcast(const int8_t* const* x, ptrdiff_t k) {
         int32_t four;
-        memcpy(&four, x, sizeof four);
+        memcpy(&four, x[0] + k, sizeof four);
         const __m256i value = _mm256_set1_epi32(four);
         return {value, _mm256_abs_epi8(value)};
     }
-    static FUSEDCELL_INLINE Accumulator Dot4(Accumulator acc, const int8_t* w, const Input& in) {
+    static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const int8_t* w, const Input& in) {
         const __m256i weights = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
         const __m256i pairs = _mm256_maddubs_epi16(in.magnitude, _mm256_sign_epi8(weights, in.value));
         return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     }
-    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc) { return _mm256_cvtepi32_ps(acc); }
+    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return _mm256_cvtepi32_ps(acc); }
 };
+using RowsDot = Dot;
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA

@@ -15,24 +15,27 @@ struct Dot {
         __m512i magnitude;
         __mmask64 negative;
     };
+    static constexpr int kGroup = 4;
+    static constexpr int kRows = 1;
     static constexpr bool kCompensated = false;
     static constexpr int kChains = 8;
 
     static FUSEDCELL_INLINE Accumulator Start(const int32_t*) { return _mm512_setzero_si512(); }
-    static FUSEDCELL_INLINE Input Broadcast4(const int8_t* x) {
+    static FUSEDCELL_INLINE Input Broadcast(const int8_t* const* x, ptrdiff_t k) {
         int32_t four;
-        memcpy(&four, x, sizeof four);
+        memcpy(&four, x[0] + k, sizeof four);
         const __m512i value = _mm512_set1_epi32(four);
         return {_mm512_abs_epi8(value), _mm512_movepi8_mask(value)};
     }
-    static FUSEDCELL_INLINE Accumulator Dot4(Accumulator acc, const int8_t* w, const Input& in) {
+    static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const int8_t* w, const Input& in) {
         const __m512i weights = _mm512_loadu_si512(w);
         const __m512i turned = _mm512_mask_sub_epi8(weights, in.negative, _mm512_setzero_si512(), weights);
         const __m512i pairs = _mm512_maddubs_epi16(in.magnitude, turned);
         return _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
     }
-    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc) { return _mm512_cvtepi32_ps(acc); }
+    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return _mm512_cvtepi32_ps(acc); }
 };
+using RowsDot = Dot;
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA

@@ -12,20 +12,23 @@ namespace {
 struct Dot {
     using Accumulator = __m512i;
     using Input = __m512i;
+    static constexpr int kGroup = 4;
+    static constexpr int kRows = 1;
     static constexpr bool kCompensated = true;
     static constexpr int kChains = 8;
 
     static FUSEDCELL_INLINE Accumulator Start(const int32_t* compensation) { return _mm512_loadu_si512(compensation); }
-    static FUSEDCELL_INLINE Input Broadcast4(const int8_t* x) {
+    static FUSEDCELL_INLINE Input Broadcast(const int8_t* const* x, ptrdiff_t k) {
         int32_t four;
-        memcpy(&four, x, sizeof four);
+        memcpy(&four, x[0] + k, sizeof four);
         return _mm512_xor_si512(_mm512_set1_epi32(four), _mm512_set1_epi8(-128));
     }
-    static FUSEDCELL_INLINE Accumulator Dot4(Accumulator acc, const int8_t* w, Input in) {
+    static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const int8_t* w, Input in) {
         return _mm512_dpbusd_epi32(acc, in, _mm512_loadu_si512(w));
     }
-    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc) { return _mm512_cvtepi32_ps(acc); }
+    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return _mm512_cvtepi32_ps(acc); }
 };
+using RowsDot = Dot;
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA

@@ -13,22 +13,30 @@ namespace {
 struct Dot {
     using Accumulator = __m256i;
     using Input = __m256i;
+    static constexpr int kGroup = 4;
+    static constexpr int kRows = 1;
     static constexpr bool kCompensated = true;
     static constexpr int kChains = 8;
 
     static FUSEDCELL_INLINE Accumulator Start(const int32_t* compensation) {
         return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(compensation));
     }
-    static FUSEDCELL_INLINE Input Broadcast4(const int8_t* x) {
+    static FUSEDCELL_INLINE Input Broadcast(const int8_t* const* x, ptrdiff_t k) {
         int32_t four;
-        memcpy(&four, x, sizeof four);
+        memcpy(&four, x[0] + k, sizeof four);
         return _mm256_xor_si256(_mm256_set1_epi32(four), _mm256_set1_epi8(-128));
     }
-    static FUSEDCELL_INLINE Accumulator Dot4(Accumulator acc, const int8_t* w, Input in) {
-        return _mm256_dpbusd_avx_epi32(acc, in, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w)));
+    static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const int8_t* w, Input in) {
+        const __m256i weights = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
+#if defined(__AVX512VNNI__) && !defined(__AVXVNNI__)
+        return _mm256_dpbusd_epi32(acc, in, weights);    // the EVEX encoding, for tests
+#else
+        return _mm256_dpbusd_avx_epi32(acc, in, weights);
+#endif
     }
-    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc) { return _mm256_cvtepi32_ps(acc); }
+    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return _mm256_cvtepi32_ps(acc); }
 };
+using RowsDot = Dot;
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA

@@ -1,0 +1,9 @@
+// The kernels of avxvnni in EVEX encoding.
+#define FUSEDCELL_ISA avxvnni_evex
+#include "kernels/kernel_api.h"
+
+namespace fusedcell::FUSEDCELL_ISA {
+extern const WeightKernels int8_kernels;
+}
+
+#include "kernels/isa/avxvnni.cc"
