@@ -36,7 +36,7 @@ test-sanitize: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp
 test-aarch64:
 	tools/aarch64/setup.sh
 	tools/aarch64/build.sh
-	PATH="$(CURDIR)/.aarch64/venv/bin:$$PATH" QEMU_CPU=cortex-a53 tools/test_cpp.sh aarch64
+	PATH="$(CURDIR)/.aarch64/venv/bin:$$PATH" QEMU_CPU=max,pauth-impdef=on tools/test_cpp.sh aarch64
 	tools/aarch64/test.sh
 
 lint: $(VENV)/.installed $(VENV)/.group-lint
