@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Cross-build the AArch64 wheel into .aarch64/dist and unpack it into .aarch64/install, where the AArch64 Python of
-# tools/aarch64/setup.sh finds it. Incremental: objects stay in build/aarch64. Arguments go to `pip wheel`: -v shows
+# tools/aarch64/setup.sh finds it. Incremental: objects stay in build/aarch64-wheel. Arguments go to `pip wheel`: -v shows
 # the compiler's output, -C cmake.build-type=Debug builds with assertions.
 #
 # The wheel is tagged linux_aarch64 and needs the glibc of the cross compiler: it is for testing, not for publishing.
@@ -21,7 +21,7 @@ export SETUPTOOLS_EXT_SUFFIX=.cpython-${version/./}-aarch64-linux-gnu.so # how s
 rm -rf "$dir/dist" "$dir/install"
 (($#)) || set -- --quiet
 python -m pip wheel . --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir "$dir/dist" \
-  -C build-dir=build/aarch64 -C wheel.tags="$cp-$cp-linux_aarch64" "$@"
+  -C build-dir=build/aarch64-wheel -C wheel.tags="$cp-$cp-linux_aarch64" "$@"
 python -m zipfile -e "$dir"/dist/*.whl "$dir/install"
 
 # An extension for the host would sit there just as well, and only fail to be found: import it.
