@@ -12,7 +12,7 @@ namespace {
 // factor and the sign of x moved to w, and both in [-127, 127], such a sum is at most 2 * 127 * 127 = 32,258: never
 // saturated.
 struct Dot {
-    using Accumulator = __m256i;
+    using Accumulator = I32;
     struct Input {
         __m256i value;
         __m256i magnitude;
@@ -22,7 +22,7 @@ struct Dot {
     static constexpr bool kCompensated = false;
     static constexpr int kChains = 8;
 
-    static FUSEDCELL_INLINE Accumulator Start(const int32_t*) { return _mm256_setzero_si256(); }
+    static FUSEDCELL_INLINE Accumulator Start(const int32_t*) { return ZeroI32(); }
     static FUSEDCELL_INLINE Input Broadcast(const int8_t* const* x, ptrdiff_t k) {
         int32_t four;
         memcpy(&four, x[0] + k, sizeof four);
@@ -32,9 +32,9 @@ struct Dot {
     static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const int8_t* w, const Input& in) {
         const __m256i weights = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
         const __m256i pairs = _mm256_maddubs_epi16(in.magnitude, _mm256_sign_epi8(weights, in.value));
-        return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+        return ToI32(_mm256_add_epi32(Bits(acc), _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))));
     }
-    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return _mm256_cvtepi32_ps(acc); }
+    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return _mm256_cvtepi32_ps(Bits(acc)); }
 };
 using RowsDot = Dot;
 

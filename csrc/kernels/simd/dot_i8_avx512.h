@@ -10,7 +10,7 @@ namespace {
 
 // As in dot_i8_avx2.h; AVX-512 has no VPSIGNB, so the weights are negated under a mask of the negative x.
 struct Dot {
-    using Accumulator = __m512i;
+    using Accumulator = I32;
     struct Input {
         __m512i magnitude;
         __mmask64 negative;
@@ -20,7 +20,7 @@ struct Dot {
     static constexpr bool kCompensated = false;
     static constexpr int kChains = 8;
 
-    static FUSEDCELL_INLINE Accumulator Start(const int32_t*) { return _mm512_setzero_si512(); }
+    static FUSEDCELL_INLINE Accumulator Start(const int32_t*) { return ZeroI32(); }
     static FUSEDCELL_INLINE Input Broadcast(const int8_t* const* x, ptrdiff_t k) {
         int32_t four;
         memcpy(&four, x[0] + k, sizeof four);
@@ -31,9 +31,9 @@ struct Dot {
         const __m512i weights = _mm512_loadu_si512(w);
         const __m512i turned = _mm512_mask_sub_epi8(weights, in.negative, _mm512_setzero_si512(), weights);
         const __m512i pairs = _mm512_maddubs_epi16(in.magnitude, turned);
-        return _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+        return ToI32(_mm512_add_epi32(Bits(acc), _mm512_madd_epi16(pairs, _mm512_set1_epi16(1))));
     }
-    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return _mm512_cvtepi32_ps(acc); }
+    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return _mm512_cvtepi32_ps(Bits(acc)); }
 };
 using RowsDot = Dot;
 

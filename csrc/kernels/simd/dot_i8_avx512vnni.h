@@ -10,23 +10,25 @@ namespace {
 
 // See dot_i8_avxvnni.h for the arithmetic.
 struct Dot {
-    using Accumulator = __m512i;
+    using Accumulator = I32;
     using Input = __m512i;
     static constexpr int kGroup = 4;
     static constexpr int kRows = 1;
     static constexpr bool kCompensated = true;
     static constexpr int kChains = 8;
 
-    static FUSEDCELL_INLINE Accumulator Start(const int32_t* compensation) { return _mm512_loadu_si512(compensation); }
+    static FUSEDCELL_INLINE Accumulator Start(const int32_t* compensation) {
+        return ToI32(_mm512_loadu_si512(compensation));
+    }
     static FUSEDCELL_INLINE Input Broadcast(const int8_t* const* x, ptrdiff_t k) {
         int32_t four;
         memcpy(&four, x[0] + k, sizeof four);
         return _mm512_xor_si512(_mm512_set1_epi32(four), _mm512_set1_epi8(-128));
     }
     static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const int8_t* w, Input in) {
-        return _mm512_dpbusd_epi32(acc, in, _mm512_loadu_si512(w));
+        return ToI32(_mm512_dpbusd_epi32(Bits(acc), in, _mm512_loadu_si512(w)));
     }
-    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return _mm512_cvtepi32_ps(acc); }
+    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return _mm512_cvtepi32_ps(Bits(acc)); }
 };
 using RowsDot = Dot;
 

@@ -11,7 +11,7 @@ namespace {
 // VPDPBUSD multiplies unsigned by signed, so x + 128 goes in, and the accumulator starts at -128 times the sum of the
 // weights, which packing leaves beside them. No intermediate saturates; 65,536 products of 255 * 127 fit 31 bits.
 struct Dot {
-    using Accumulator = __m256i;
+    using Accumulator = I32;
     using Input = __m256i;
     static constexpr int kGroup = 4;
     static constexpr int kRows = 1;
@@ -19,7 +19,7 @@ struct Dot {
     static constexpr int kChains = 8;
 
     static FUSEDCELL_INLINE Accumulator Start(const int32_t* compensation) {
-        return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(compensation));
+        return ToI32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(compensation)));
     }
     static FUSEDCELL_INLINE Input Broadcast(const int8_t* const* x, ptrdiff_t k) {
         int32_t four;
@@ -29,12 +29,12 @@ struct Dot {
     static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const int8_t* w, Input in) {
         const __m256i weights = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
 #if defined(__AVX512VNNI__) && !defined(__AVXVNNI__)
-        return _mm256_dpbusd_epi32(acc, in, weights);    // the EVEX encoding, for tests
+        return ToI32(_mm256_dpbusd_epi32(Bits(acc), in, weights));    // the EVEX encoding, for tests
 #else
-        return _mm256_dpbusd_avx_epi32(acc, in, weights);
+        return ToI32(_mm256_dpbusd_avx_epi32(Bits(acc), in, weights));
 #endif
     }
-    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return _mm256_cvtepi32_ps(acc); }
+    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return _mm256_cvtepi32_ps(Bits(acc)); }
 };
 using RowsDot = Dot;
 

@@ -52,14 +52,22 @@ FUSEDCELL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, 
 FUSEDCELL_INLINE F32 Clamp(F32 a, F32 low, F32 high) { return _mm256_min_ps(high, _mm256_max_ps(low, a)); }
 /// Positive values and NaN pass; everything else, -0 included, becomes +0.
 FUSEDCELL_INLINE F32 Relu(F32 a) { return _mm256_and_ps(a, _mm256_cmp_ps(a, Zero(), _CMP_NLE_UQ)); }
+// A vector of int rather than of 64-bit words, as the intrinsics have it: between the two GCC copies accumulators, and
+// keeps a copy on the stack in every turn of a loop.
+#if defined(_MSC_VER) && !defined(__clang__)
 using I32 = __m256i;
-FUSEDCELL_INLINE I32 ZeroI32() { return _mm256_setzero_si256(); }
+#else
+using I32 = __v8si;
+#endif
+FUSEDCELL_INLINE I32 ToI32(__m256i a) { return (I32)a; }
+FUSEDCELL_INLINE __m256i Bits(I32 a) { return (__m256i)a; }
+FUSEDCELL_INLINE I32 ZeroI32() { return ToI32(_mm256_setzero_si256()); }
 /// The larger of `a` and the bits of |b|. Bits of floats without sign order as the floats do, with NaN above infinity.
 FUSEDCELL_INLINE I32 MaxMagnitude(I32 a, F32 b) {
-    return _mm256_max_epi32(a, _mm256_and_si256(_mm256_castps_si256(b), _mm256_set1_epi32(0x7fffffff)));
+    return ToI32(_mm256_max_epi32(Bits(a), _mm256_and_si256(_mm256_castps_si256(b), _mm256_set1_epi32(0x7fffffff))));
 }
 FUSEDCELL_INLINE int32_t LargestLane(I32 a) {
-    __m128i m = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    __m128i m = _mm_max_epi32(_mm256_castsi256_si128(Bits(a)), _mm256_extracti128_si256(Bits(a), 1));
     m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
     m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
     return _mm_cvtsi128_si32(m);

@@ -49,13 +49,21 @@ FUSEDCELL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, 
 FUSEDCELL_INLINE F32 Clamp(F32 a, F32 low, F32 high) { return _mm512_min_ps(high, _mm512_max_ps(low, a)); }
 /// Positive values and NaN pass; everything else, -0 included, becomes +0.
 FUSEDCELL_INLINE F32 Relu(F32 a) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, Zero(), _CMP_NLE_UQ), a); }
+// A vector of int rather than of 64-bit words, as the intrinsics have it: between the two GCC copies accumulators, and
+// keeps a copy on the stack in every turn of a loop.
+#if defined(_MSC_VER) && !defined(__clang__)
 using I32 = __m512i;
-FUSEDCELL_INLINE I32 ZeroI32() { return _mm512_setzero_si512(); }
+#else
+using I32 = __v16si;
+#endif
+FUSEDCELL_INLINE I32 ToI32(__m512i a) { return (I32)a; }
+FUSEDCELL_INLINE __m512i Bits(I32 a) { return (__m512i)a; }
+FUSEDCELL_INLINE I32 ZeroI32() { return ToI32(_mm512_setzero_si512()); }
 /// The larger of `a` and the bits of |b|. Bits of floats without sign order as the floats do, with NaN above infinity.
 FUSEDCELL_INLINE I32 MaxMagnitude(I32 a, F32 b) {
-    return _mm512_max_epi32(a, _mm512_and_si512(_mm512_castps_si512(b), _mm512_set1_epi32(0x7fffffff)));
+    return ToI32(_mm512_max_epi32(Bits(a), _mm512_and_si512(_mm512_castps_si512(b), _mm512_set1_epi32(0x7fffffff))));
 }
-FUSEDCELL_INLINE int32_t LargestLane(I32 a) { return _mm512_reduce_max_epi32(a); }
+FUSEDCELL_INLINE int32_t LargestLane(I32 a) { return _mm512_reduce_max_epi32(Bits(a)); }
 /// Rounds to nearest, ties to even, and stores one byte a lane.
 FUSEDCELL_INLINE void StoreInt8(int8_t* p, F32 a) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
