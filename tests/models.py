@@ -98,3 +98,12 @@ def random_state(kind: Kind, mapping: Mapping[str, np.ndarray], *rows: int, seed
     hidden_size = mapping["weight_ih_l0"].shape[0] // kind.gates
     h = uniform(seed, states, *rows, mapping["weight_hh_l0"].shape[1])
     return (h, uniform(seed + 1, states, *rows, hidden_size)) if kind.gates == 4 else h
+
+
+def one_unit(weight_ih: list[float], weight_hh: float, suffixes: tuple[str, ...] = ("_l0",)) -> fc.RNN:
+    """A relu network of one unit a layer. Its own h, and a row of one weight, are exact in int8 but for a rounding."""
+    mapping = {}
+    for suffix in suffixes:
+        mapping["weight_ih" + suffix] = np.array([weight_ih], np.float32)
+        mapping["weight_hh" + suffix] = np.array([[weight_hh]], np.float32)
+    return fc.RNN.from_state_dict(mapping, nonlinearity="relu")

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from . import reference
+from . import quantization, reference
 from ._core import Stream, __version__
 from .cells import GRUCell, LSTMCell, RNNCell
 from .errors import UnsupportedError
@@ -29,6 +29,7 @@ __all__ = [
     "__version__",
     "isas",
     "load",
+    "quantization",
     "reference",
     "runtime_info",
     "save",

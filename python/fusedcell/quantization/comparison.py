@@ -1,0 +1,131 @@
+"""A narrower layer against the layer it was made from, on data."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .._base import FloatArray
+from ..layers import Layer
+from . import plot, report
+from .growth import growth_of
+from .products import Array
+from .single import as_steps, check_layer
+from .sources import Row, Source, find_sources
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What :func:`compare` found. An error is the narrower layer's y minus the wider one's, in the units of y.
+
+    Steps are counted as each direction takes them, the first one is 0. So in a bidirectional layer step k of the
+    arrays by step is time k of y's forward half and time T - 1 - k of its reverse half.
+
+    - rms_by_step, max_by_step: float64 (T,), the error's rms and largest magnitude over batch rows and units of y
+    - rms, largest: the same over all steps
+    - snr_db: 20 log10(rms of the wider layer's y / rms), dB; inf where there is no error
+    - growth: rms over the last T // 10 steps divided by that over as many from step 10 on. About 1: the error is
+      stationary; above: it accumulates. inf if the early ones have no error; None if T < 20, or neither has one
+    - dtype_before, dtype_after, nbytes_before, nbytes_after: of the weights; bytes as :attr:`fusedcell.LSTM.nbytes`
+    - sources: one a layer, direction and gate, see :class:`Source`
+    - rows: the worst rows of weights, worst first, see :class:`Row`; those without error are not among them
+    """
+
+    dtype_before: str
+    dtype_after: str
+    nbytes_before: int
+    nbytes_after: int
+    rms: float
+    largest: float
+    snr_db: float
+    growth: float | None
+    rms_by_step: Array = field(repr=False)
+    max_by_step: Array = field(repr=False)
+    sources: tuple[Source, ...] = field(repr=False)
+    rows: tuple[Row, ...] = field(repr=False)
+
+    def __str__(self) -> str:
+        return report.text(self)
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draws the error over time and the sources by gate; returns a ``matplotlib.figure.Figure``.
+
+        A path, whose end says the format (.png, .svg, ...), gets it as a file. Needs matplotlib, or raises ImportError
+        (``pip install fusedcell[plot]``). Opens no window.
+        """
+        return plot.figure(self, path)
+
+
+def compare(layer: Layer, quantised: Layer, data: Any, *, rows: int = 10) -> Comparison:
+    """Runs both layers on data from state zero and tells where they differ, by how much, and why.
+
+    `layer` is usually float32 and `quantised` is ``layer.astype(...)``. `data` is an array of floats, (T, I) or
+    (T, B, I), or (B, T, I) with batch_first. `rows` is how many of the worst rows are kept.
+
+    Raises TypeError for what is not a layer or not floats; ValueError for layers that differ in more than their
+    dtype and weights, data of another shape, without a step or a batch row, or not finite, a negative `rows`, or an
+    output that is not finite.
+    """
+    _check_alike(layer, quantised)
+    if rows < 0:
+        raise ValueError(f"rows: expected a number of rows from 0, got {rows}")
+    x = as_steps("data", data, layer)
+    if not x.size:
+        raise ValueError(f"data: expected at least one step and one batch row, got shape {np.shape(data)}")
+    y = _output("layer", layer, x)
+    error = _output("quantised", quantised, x) - y
+    if layer.bidirectional:
+        reverse = error.shape[2] // 2
+        error[:, :, reverse:] = error[::-1, :, reverse:].copy()
+    mean_squares = (error**2).mean(axis=(1, 2))
+    max_by_step = np.abs(error).max(axis=(1, 2))
+    rms = float(np.sqrt(mean_squares.mean()))
+    sources, worst = find_sources(layer, quantised, x, rows)
+    return Comparison(
+        dtype_before=layer.dtype,
+        dtype_after=quantised.dtype,
+        nbytes_before=layer.nbytes,
+        nbytes_after=quantised.nbytes,
+        rms=rms,
+        largest=float(max_by_step.max()),
+        snr_db=_decibels(float(np.sqrt((y**2).mean())), rms),
+        growth=growth_of(mean_squares),
+        rms_by_step=np.sqrt(mean_squares),
+        max_by_step=max_by_step,
+        sources=tuple(sources),
+        rows=tuple(worst),
+    )
+
+
+def _decibels(signal: float, error: float) -> float:
+    if error == 0:
+        return float("inf")
+    return float(20 * np.log10(signal / error)) if signal else -float("inf")
+
+
+def _output(name: str, layer: Layer, x: FloatArray) -> Array:
+    y = layer._stack.run(x)[0].astype(np.float64)
+    if not np.isfinite(y).all():
+        raise ValueError(f"{name}: its output for these data is not finite, so it has no error to measure")
+    return y
+
+
+def _check_alike(layer: Layer, quantised: Layer) -> None:
+    check_layer("layer", layer)
+    check_layer("quantised", quantised)
+    wanted, got = _properties(layer), _properties(quantised)
+    for name, value in wanted.items():
+        if got[name] != value:
+            raise ValueError(f"quantised: expected {name} {value}, as of layer, got {got[name]}")
+
+
+def _properties(layer: Layer) -> dict[str, Any]:
+    names = ("input_size", "hidden_size", "proj_size", "num_layers", "bidirectional", "batch_first")
+    return {
+        "class": type(layer).__name__,
+        "kind": layer._stack.kind,
+        **{name: getattr(layer, name) for name in names},
+    }

@@ -1,0 +1,73 @@
+"""Products of a layer's matrices and vectors in float64, and what rounding either adds to them.
+
+With W, x before and W', x' after rounding,
+
+    W' x' - W x = (W' - W) x + W' (x' - x)
+
+which are the parts of the weights and of the input.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..layers import Layer
+from ..reference import quantise_input
+
+Array: TypeAlias = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One matrix (rows, depth) as a layer multiplies by it, its bias (rows,), and how the input is rounded."""
+
+    weights: Array
+    bias: Array
+    int8: bool
+    bounded: bool
+    input_scale: float | None = None
+
+    def rounded(self, x: npt.NDArray[np.floating]) -> Array:
+        """What the product sees of inputs (N, depth)."""
+        if not self.int8:
+            return x.astype(np.float64)
+        q, scale = quantise_input(x, bounded=self.bounded, static_scale=self.input_scale)
+        values: Array = scale.astype(np.float64)[:, None] * q
+        return values
+
+    def product(self, x: npt.NDArray[np.floating]) -> Array:
+        """W x + b for inputs (N, depth): (N, rows)."""
+        sums: Array = self.rounded(x) @ self.weights.T + self.bias
+        return sums
+
+    def __getitem__(self, rows: slice) -> Matrix:
+        return Matrix(self.weights[rows], self.bias[rows], self.int8, self.bounded, self.input_scale)
+
+
+def product_errors(before: Matrix, after: Matrix, x: npt.NDArray[np.floating]) -> tuple[Array, Array]:
+    """What rounding the weights and then rounding x (N, depth) adds to the product, each (N, rows)."""
+    exact = before.rounded(x)
+    of_weights = exact @ (after.weights - before.weights).T + (after.bias - before.bias)
+    return of_weights, (after.rounded(x) - exact) @ after.weights.T
+
+
+def matrices_of(layer: Layer) -> dict[str, Matrix]:
+    """The matrices of a layer of one layer and one direction, by their names."""
+    (arrays,) = layer._stack.arrays()
+    int8 = layer.dtype == "int8"
+    kind = layer._stack.kind
+    bounded = {"weight_ih": False, "weight_hh": kind != "rnn_relu" and not layer.proj_size, "weight_hr": True}
+    scales = layer.input_scales
+    matrices = {}
+    for name in bounded.keys() & arrays.keys():
+        weights = arrays[name].astype(np.float64)
+        if int8:
+            weights *= arrays[name + "_scale"][:, None]
+        bias = arrays.get(name.replace("weight", "bias"), np.zeros(len(weights))).astype(np.float64)
+        input_scale = scales[0] if scales and name == "weight_ih" else None
+        matrices[name] = Matrix(weights, bias, int8, bounded[name], input_scale)
+    return matrices

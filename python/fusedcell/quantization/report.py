@@ -1,0 +1,88 @@
+"""A comparison as text for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..bench.text import aligned
+from .growth import in_words
+from .sources import Row, Source
+
+if TYPE_CHECKING:
+    from .comparison import Comparison
+
+_TIME_ROWS = 10
+_SOURCE_ROWS = 8
+_WORST_ROWS = 4
+_BAR = 40
+
+
+def text(comparison: Comparison) -> str:
+    """A verdict, the error over time, its sources and the worst rows; at most 34 lines."""
+    parts = [verdict(comparison)]
+    if comparison.rms > 0:
+        parts.append(_by_step(comparison))
+    if any(source.rms > 0 for source in comparison.sources):
+        parts.append(_sources(comparison.sources))
+    if comparison.rows:
+        parts.append(_rows(comparison.rows))
+    return "\n\n".join(parts)
+
+
+def verdict(comparison: Comparison) -> str:
+    """How large the error is and what is saved, and on a second line whether it grows."""
+    c = comparison
+    size = f"{c.nbytes_before:,} -> {c.nbytes_after:,} bytes ({c.nbytes_after / c.nbytes_before:.3f})"
+    against = f"{c.dtype_after} against {c.dtype_before}"
+    if c.rms == 0:
+        return f"{against}: no error; {size}"
+    error = f"SNR {c.snr_db:.1f} dB, rms {short(c.rms)}, largest {short(c.largest)}"
+    return f"{against}: {error}; {size}\nThe error {in_words(c.growth, len(c.rms_by_step))}"
+
+
+def where(item: Source | Row) -> str:
+    """A layer and direction as at the end of PyTorch's names, and the gate."""
+    return f"l{item.layer}{'_reverse' if item.direction == 'reverse' else ''} {item.gate}"
+
+
+def short(value: float) -> str:
+    """Two digits and an exponent, 1.3e-3, or 0."""
+    if value == 0:
+        return "0"
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def _by_step(comparison: Comparison) -> str:
+    steps = len(comparison.rms_by_step)
+    parts = np.array_split(np.arange(steps), min(_TIME_ROWS, steps))
+    rms = [float(np.sqrt((comparison.rms_by_step[part] ** 2).mean())) for part in parts]
+    top = max(rms)
+    cells = []
+    for part, value in zip(parts, rms, strict=True):
+        steps_of_part = f"{part[0]}..{part[-1]}" if len(part) > 1 else f"{part[0]}"
+        bar = "#" * round(_BAR * value / top)
+        cells.append([steps_of_part, short(value), short(float(comparison.max_by_step[part].max())), bar])
+    return f"Error of y over time\n{aligned(['steps', 'rms', 'largest', ''], cells, [''])}"
+
+
+def _sources(sources: Sequence[Source]) -> str:
+    names = list(dict.fromkeys(name for source in sources for name, part in source.parts.items() if part > 0))
+    shown = sorted(sources, key=lambda source: -source.rms)[:_SOURCE_ROWS] if len(sources) > _SOURCE_ROWS else sources
+    cells = []
+    for source in shown:
+        parts = [short(source.parts[name]) if name in source.parts else "-" for name in names]
+        cells.append([where(source), short(source.rms), *parts])
+    title = "Where it comes from: rms error of pre-activations in one step from exact states, by what is rounded"
+    if shown is not sources:
+        title += f"\nThe largest {len(shown)} of {len(sources)}:"
+    return f"{title}\n{aligned(['gate', 'rms', *names], cells, ['gate'])}"
+
+
+def _rows(rows: Sequence[Row]) -> str:
+    headings = ["gate", "unit", "rms", "share"]
+    cells = [[where(row), f"{row.unit}", short(row.rms), f"{100 * row.share:.1f} %"] for row in rows[:_WORST_ROWS]]
+    return f"Worst rows of weights, and their shares of the squared error of all\n{aligned(headings, cells, ['gate'])}"

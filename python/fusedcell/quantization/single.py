@@ -1,0 +1,70 @@
+"""A layer's stack taken apart into single layers and directions, and data in the arrangement that those take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._base import FloatArray, make_stack
+from ..layers import Layer
+
+
+def check_layer(name: str, value: Any) -> None:
+    """Raises TypeError for what is not a layer."""
+    if not isinstance(value, Layer):
+        raise TypeError(f"{name}: expected a layer (LSTM, GRU or RNN), got {type(value).__name__}")
+
+
+def single_layers(layer: Layer) -> list[tuple[Layer, ...]]:
+    """Each layer's directions, forward first, as layers of their own that run forwards; their bits are the same.
+
+    The reverse one's sequences go in and come out with time flipped.
+    """
+    stack = layer._stack
+    directions = stack.num_directions
+    singles = [
+        layer._with_stack(
+            make_stack(
+                stack.kind,
+                [arrays],
+                ["_l0"],
+                1,
+                layer.dtype,
+                stack.isa,
+                stack.input_scales[index // directions :][:1],
+            )
+        )
+        for index, arrays in enumerate(stack.arrays())
+    ]
+    return [tuple(singles[first : first + directions]) for first in range(0, len(singles), directions)]
+
+
+def joined(outputs: list[FloatArray]) -> FloatArray:
+    """The output (T, B, D * P) of a layer whose directions gave `outputs`, each (T, B, P) in the order it took."""
+    return np.concatenate([y[::-1] if reverse else y for reverse, y in enumerate(outputs)], axis=2)
+
+
+@np.errstate(over="ignore")
+def as_steps(name: str, data: Any, layer: Layer) -> FloatArray:
+    """The data as (T, B, I) float32.
+
+    Raises TypeError if they are not floats, ValueError for another shape, or a value that is not finite as float32.
+    """
+    array = np.asarray(data)
+    if array.dtype.kind != "f":
+        raise TypeError(f"{name}: expected an array of floats, got dtype {array.dtype}")
+    size = layer.input_size
+    if array.ndim not in (2, 3) or array.shape[-1] != size:
+        axes = "B, T" if layer.batch_first else "T, B"
+        raise ValueError(f"{name}: expected shape (T, {size}) or ({axes}, {size}), got {array.shape}")
+    steps = array.astype(np.float32)
+    if array.ndim == 2:
+        steps = steps[:, None]
+    elif layer.batch_first:
+        steps = steps.swapaxes(0, 1)
+    bad = np.argwhere(~np.isfinite(steps))
+    if len(bad):
+        t, b, k = bad[0]
+        raise ValueError(f"{name}: expected finite floats, got {steps[t, b, k]} at step {t}, row {b}, input {k}")
+    return np.ascontiguousarray(steps)

@@ -1,0 +1,156 @@
+"""Which matrices and inputs the error of narrower weights comes from, one product of a matrix and a vector at a time.
+
+Every product gets the operands that the wider layer has at that step, so nothing accumulates, and gates that multiply
+others' (r in the GRUs, o in a projection) are the wider layer's. Sums are in float64: rounding of sums and gates is
+left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from .._base import FloatArray
+from ..layers import Layer
+from ..reference.activations import sigmoid
+from .products import Array, Matrix, matrices_of, product_errors
+from .single import joined, single_layers
+
+Direction: TypeAlias = Literal["forward", "reverse"]
+Squares: TypeAlias = dict[str, Array]
+
+GATES = {"lstm": "ifgo", "gru_reset_after": "rzn", "gru_reset_before": "rzn", "rnn_tanh": "h", "rnn_relu": "h"}
+_VALUES_AT_A_TIME = 2**21
+
+
+@dataclass(frozen=True)
+class Source:
+    """The error of one gate's pre-activation, rms over steps, batch rows and units; no accumulated error is in it.
+
+    layer counts from 0, direction is "forward" or "reverse", gate one of i f g o, r z n or h, or "projection" for what
+    weight_hr gives. `rms` is that of the whole error, and `parts` have that of what adds up to it: "weight_ih", "x",
+    "weight_hh" and "h", or "weight_hr" and "m". A weight's part is what its own rounding does to the exact input (and
+    that of its bias, where the layers' biases differ); an input's part is what rounding it adds, through the rounded
+    weights, and is 0 but for int8. h is r h for the candidate of a GRU that resets before; m = o tanh(c).
+    """
+
+    layer: int
+    direction: Direction
+    gate: str
+    rms: float
+    parts: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """The error of one row of weights: of the pre-activation of one unit in one gate, named as in :class:`Source`.
+
+    `rms` is over steps and batch rows, `share` the part of the squared error of all rows that is this one's, 0 to 1.
+    """
+
+    layer: int
+    direction: Direction
+    gate: str
+    unit: int
+    rms: float
+    share: float
+
+
+def find_sources(layer: Layer, narrower: Layer, x: FloatArray, num_rows: int) -> tuple[list[Source], list[Row]]:
+    """Sources in the order of packing, and the worst rows, on x (T, B, I) of which nothing is empty."""
+    sources: list[Source] = []
+    rows: list[Row] = []
+    whole = 0.0
+    for index, directions in enumerate(zip(single_layers(layer), single_layers(narrower), strict=True)):
+        outputs = []
+        for reverse, (before, after) in enumerate(zip(*directions, strict=True)):
+            direction: Direction = "reverse" if reverse else "forward"
+            x_in_order = np.ascontiguousarray(x[::-1]) if reverse else x
+            y, c = _states(before, x_in_order)
+            outputs.append(y)
+            for gate, parts in _mean_squares(before, after, x_in_order, y, c):
+                total = parts.pop("all")
+                whole += float(total.sum())
+                rms = {name: float(np.sqrt(part.mean())) for name, part in parts.items()}
+                sources.append(Source(index, direction, gate, float(np.sqrt(total.mean())), rms))
+                worst = np.argsort(-total, kind="stable")[:num_rows]
+                rows += [
+                    Row(index, direction, gate, int(unit), float(np.sqrt(total[unit])), float(total[unit]))
+                    for unit in worst
+                    if total[unit] > 0
+                ]
+        x = joined(outputs)
+    rows.sort(key=lambda row: -row.rms)
+    return sources, [
+        Row(row.layer, row.direction, row.gate, row.unit, row.rms, row.share / whole) for row in rows[:num_rows]
+    ]
+
+
+def _states(layer: Layer, x: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+    """y (T, B, P) of a single layer, and c (T, B, H) after each step where a projection needs it."""
+    if not layer.proj_size:
+        return layer._stack.run(x)[0], None
+    batch = x.shape[1]
+    stream = layer.stream(batch)
+    y = np.empty((*x.shape[:2], layer.proj_size), np.float32)
+    c = np.empty((*x.shape[:2], layer.hidden_size), np.float32)
+    for t, step in enumerate(x):
+        y[t] = stream.process(step[None])[0]
+        c[t] = stream.state[1].reshape(batch, -1)
+    return y, c
+
+
+def _mean_squares(
+    before: Layer, after: Layer, x: FloatArray, y: FloatArray, c: FloatArray | None
+) -> Iterator[tuple[str, Squares]]:
+    """Each gate with the mean squares (units,) over steps and batch rows of each part and of "all"."""
+    kind, units = before._stack.kind, before.hidden_size
+    matrices, others = matrices_of(before), matrices_of(after)
+    h = np.concatenate([np.zeros_like(y[:1]), y[:-1]]).reshape(-1, y.shape[2])
+    x = x.reshape(-1, x.shape[2])
+    sums: Squares = {}
+    projected: Squares = {}
+    at_a_time = max(1, _VALUES_AT_A_TIME // len(matrices["weight_ih"].weights))
+    for first in range(0, len(x), at_a_time):
+        part = slice(first, first + at_a_time)
+        _add_squares(sums, _gate_errors(kind, units, matrices, others, x[part], h[part]))
+        if c is not None:
+            o = sigmoid(_pre_activation(matrices, slice(3 * units, None), x[part], h[part]))
+            m = o * np.tanh(c.reshape(-1, units)[part])
+            of_weights, of_input = product_errors(matrices["weight_hr"], others["weight_hr"], m)
+            _add_squares(projected, {"weight_hr": of_weights, "m": of_input})
+    for index, gate in enumerate(GATES[kind]):
+        yield gate, {name: total[index * units :][:units] / len(x) for name, total in sums.items()}
+    if projected:
+        yield "projection", {name: total / len(x) for name, total in projected.items()}
+
+
+def _gate_errors(
+    kind: str, units: int, before: dict[str, Matrix], after: dict[str, Matrix], x: FloatArray, h: FloatArray
+) -> Squares:
+    """The errors (N, G * H) of all gates by what they come from."""
+    errors = dict(zip(("weight_ih", "x"), product_errors(before["weight_ih"], after["weight_ih"], x), strict=True))
+    recurrent, other = before["weight_hh"], after["weight_hh"]
+    if kind.startswith("gru"):
+        r = sigmoid(_pre_activation(before, slice(units), x, h))
+        gates, candidate = slice(2 * units), slice(2 * units, None)
+        of_gates = product_errors(recurrent[gates], other[gates], h)
+        reset_after = kind == "gru_reset_after"
+        of_candidate = product_errors(recurrent[candidate], other[candidate], h if reset_after else r * h)
+        factor = r if reset_after else 1.0
+        of_recurrent = [np.concatenate([a, factor * b], axis=1) for a, b in zip(of_gates, of_candidate, strict=True)]
+    else:
+        of_recurrent = list(product_errors(recurrent, other, h))
+    return errors | dict(zip(("weight_hh", "h"), of_recurrent, strict=True))
+
+
+def _pre_activation(matrices: dict[str, Matrix], rows: slice, x: FloatArray, h: FloatArray) -> Array:
+    return matrices["weight_ih"][rows].product(x) + matrices["weight_hh"][rows].product(h)
+
+
+def _add_squares(sums: Squares, errors: Squares) -> None:
+    for name, error in (errors | {"all": np.sum(list(errors.values()), axis=0)}).items():
+        sums[name] = sums.get(name, 0.0) + np.einsum("nr,nr->r", error, error)
