@@ -84,8 +84,8 @@ void check_scales(const MatrixArray& matrix, WeightType type) {
         const float scale = scales.data()[i];
         // 2^-100 / 127, below which a row counts as zero, is a little more than 2^-107.
         if (scale == 0.0F || (scale >= 0x1p-107F && std::isfinite(scale))) continue;
-        throw py::value_error(scales.name() + ": expected 0 or a scale from 2^-107 on, got " +
-                              std::to_string(scale) + " at index " + std::to_string(i));
+        throw py::value_error(scales.name() + ": expected 0 or a scale from 2^-107 on, got " + std::to_string(scale) +
+                              " at index " + std::to_string(i));
     }
 }
 
