@@ -30,7 +30,7 @@ def test_tiers_are_listed_best_first_and_end_with_scalar() -> None:
 
 def test_tiers_that_differ_in_int8_alone_are_listed() -> None:
     alike = set(_core.int8_isas())
-    assert alike == {"avx512vnni", "avxvnni", "dotprod"} & set(_core.compiled_isas())
+    assert alike == {"avx512vnni", "avxvnni", "dotprod", "i8mm"} & set(_core.compiled_isas())
 
 
 def test_a_tier_is_available_exactly_if_the_cpu_has_its_features() -> None:
