@@ -9,7 +9,7 @@ SOURCES := $(shell find csrc cmake python -type f -not -path '*/__pycache__/*') 
 # The newest build folder of `pip install`: its object files are what test_symbols.py looks into.
 OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 
-.PHONY: bench bench-peers test test-cpp test-peers test-exhaustive test-sanitize test-aarch64 lint format examples clean
+.PHONY: bench bench-peers test test-cpp test-peers test-exhaustive test-sanitize test-tsan test-aarch64 lint format examples clean
 
 bench: $(VENV)/.installed
 	$(BIN)/fusedcell bench
@@ -32,6 +32,9 @@ test-cpp: $(VENV)/.group-cpp
 
 test-sanitize: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/test_sanitize.sh
+
+test-tsan: $(VENV)/.group-cpp
+	PATH="$(CURDIR)/$(BIN):$$PATH" tools/test_cpp.sh tsan
 
 test-aarch64:
 	tools/aarch64/setup.sh

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from typing import Any
 
@@ -214,3 +215,59 @@ def test_two_threads_on_one_stream_get_an_error_rather_than_a_mixed_state() -> N
     assert errors
     assert "another thread is using it" in errors[0]
     assert np.isfinite(stream.step(x[0])).all()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_bound_step_is_a_step_from_x_into_out(batch_size: int) -> None:
+    rows = () if batch_size == 1 else (batch_size,)
+    bound, plain = lstm_stream(batch_size), lstm_stream(batch_size)
+    x, out = np.empty((*rows, 6), np.float32), np.empty(bound.step(np.zeros((*rows, 6), np.float32)).shape, np.float32)
+    plain.step(np.zeros((*rows, 6), np.float32))
+    step = bound.bind(x, out)
+    for seed in range(5):
+        x[:] = uniform(seed, *x.shape)
+        assert step() is out
+        np.testing.assert_array_equal(out, plain.step(x))
+    bound.reset()
+    assert step() is out
+    plain.reset()
+    np.testing.assert_array_equal(out, plain.step(x))
+
+
+def test_a_bound_step_keeps_what_it_needs_alive() -> None:
+    step = lstm_stream().bind(uniform(1, 6), np.empty_like(lstm_stream().step(uniform(1, 6))))
+    gc.collect()
+    np.testing.assert_array_equal(step(), lstm_stream().step(uniform(1, 6)))
+
+
+def test_what_cannot_be_bound_is_refused() -> None:
+    stream = lstm_stream()
+    x = uniform(1, 6)
+    out = np.empty_like(stream.copy().step(x))
+    for bad in (x.astype(np.float64), x.tolist(), np.repeat(x, 2)[::2], None):
+        with pytest.raises(TypeError, match="x: expected an aligned, C-contiguous float32 array"):
+            stream.bind(bad, out)
+    with pytest.raises(ValueError, match=r"x: expected shape \(6,\), got \(7,\)"):
+        stream.bind(uniform(1, 7), out)
+    with pytest.raises(TypeError, match="out: expected a float32 array, got NoneType"):
+        stream.bind(x, None)
+    with pytest.raises(ValueError, match="out: expected shape"):
+        stream.bind(x, np.empty(len(out) + 1, np.float32))
+    with pytest.raises(TypeError):
+        stream.bind(x)
+
+
+def test_a_bound_array_that_was_changed_in_place_is_noticed() -> None:
+    stream = lstm_stream()
+    x = uniform(1, 6).copy()
+    out = np.empty_like(stream.copy().step(x))
+    step, before = stream.bind(x, out), stream.copy()
+    x.resize(3, refcheck=False)
+    with pytest.raises(ValueError, match="x: no longer the array that was bound"):
+        step()
+    x.resize(6, refcheck=False)
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="out: expected a writeable"):
+        step()
+    x[:] = uniform(2, 6)
+    np.testing.assert_array_equal(stream.step(x), before.step(x))

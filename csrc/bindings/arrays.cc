@@ -1,6 +1,8 @@
 #include "bindings/arrays.h"
 
+#include <algorithm>
 #include <cstring>
+#include <limits>
 
 namespace fusedcell::bindings {
 namespace {
@@ -63,11 +65,11 @@ void FloatArray::expect_shape(const Shape& expected) const {
     if (shape() != expected) throw_shape_error(name_, to_text(expected), to_text(shape()));
 }
 
-bool FloatArray::overlaps(const float* memory, std::size_t size) const {
+bool overlaps(PyArrayObject* array, const float* memory, std::size_t size) {
     const auto begin = reinterpret_cast<std::uintptr_t>(memory);
     const auto end = reinterpret_cast<std::uintptr_t>(memory + size);
-    const auto own_begin = reinterpret_cast<std::uintptr_t>(data());
-    const auto own_end = own_begin + static_cast<std::uintptr_t>(PyArray_NBYTES(array()));
+    const auto own_begin = reinterpret_cast<std::uintptr_t>(PyArray_DATA(array));
+    const auto own_end = own_begin + static_cast<std::uintptr_t>(PyArray_NBYTES(array));
     return own_begin < end && begin < own_end;
 }
 
@@ -85,6 +87,11 @@ py::object new_array(const Shape& shape) {
 }
 
 float* data_of(const py::object& array) { return static_cast<float*>(PyArray_DATA(as_array_object(array))); }
+
+int checked_num_threads(std::ptrdiff_t value) {
+    if (value < 1) throw py::value_error("num_threads: expected at least 1, got " + std::to_string(value));
+    return static_cast<int>(std::min<std::ptrdiff_t>(value, std::numeric_limits<int>::max()));
+}
 
 std::vector<std::int64_t> read_lengths(py::handle value, std::ptrdiff_t batch, std::ptrdiff_t steps) {
     const py::object array = as_array(value, "lengths", "an array of integers");

@@ -48,20 +48,25 @@ public:
     int ndim() const { return PyArray_NDIM(array()); }
     std::ptrdiff_t dim(int axis) const { return PyArray_DIM(array(), axis); }
     void expect_shape(const Shape& expected) const;
-    /// The floats overlap [memory, memory + size).
-    bool overlaps(const float* memory, std::size_t size) const;
     /// Replaces the array by a copy that nothing else can reach.
     void detach();
 
-private:
     PyArrayObject* array() const { return reinterpret_cast<PyArrayObject*>(owner_.ptr()); }
+
+private:
     std::string name_;
     py::object owner_;
 };
 
+/// The contiguous array's memory overlaps [memory, memory + size).
+bool overlaps(PyArrayObject* array, const float* memory, std::size_t size);
+
 /// A new float32 array, not initialised.
 py::object new_array(const Shape& shape);
 float* data_of(const py::object& array);
+
+/// A number of threads: at least 1, with no limit, as a run takes no more than there are CPUs.
+int checked_num_threads(std::ptrdiff_t value);
 
 /// Lengths of a batch: integers (batch,) in [0, steps].
 std::vector<std::int64_t> read_lengths(py::handle value, std::ptrdiff_t batch, std::ptrdiff_t steps);

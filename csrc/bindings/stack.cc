@@ -13,6 +13,24 @@
 namespace fusedcell::bindings {
 namespace {
 
+// The memory in which this thread's calls work, one after another, so that few of them allocate. What a large call
+// needed is given back.
+class ThreadWorkspace {
+public:
+    ThreadWorkspace() = default;
+    ~ThreadWorkspace() {
+        constexpr std::size_t kKept = std::size_t{1} << 22;
+        if (get().nbytes() > kKept) get() = {};
+    }
+    ThreadWorkspace(const ThreadWorkspace&) = delete;
+    ThreadWorkspace& operator=(const ThreadWorkspace&) = delete;
+
+    static Workspace& get() {
+        thread_local Workspace workspace;
+        return workspace;
+    }
+};
+
 // Copies a given state into a new array of shape `shape`, or makes zeros. `also` is another accepted shape.
 py::object initial_state(py::handle value, const char* name, const Shape& shape, const Shape& also) {
     py::object state = new_array(shape);
@@ -32,7 +50,8 @@ py::object initial_state(py::handle value, const char* name, const Shape& shape,
 
 // Whole sequences. x is (T, B, I), (B, T, I) with batch_first, or (T, I).
 py::tuple run(const Stack& stack, py::handle x_value, py::handle h_value, py::handle c_value, py::handle lengths_value,
-              bool batch_first) {
+              bool batch_first, std::ptrdiff_t num_threads) {
+    const int threads = checked_num_threads(num_threads);
     const Geometry& geometry = stack.geometry();
     const FloatArray x(x_value, "x");
     if ((x.ndim() != 2 && x.ndim() != 3) || x.dim(x.ndim() - 1) != geometry.input_size) {
@@ -78,13 +97,13 @@ py::tuple run(const Stack& stack, py::handle x_value, py::handle h_value, py::ha
                         data_of(h),
                         geometry.has_cell_state() ? data_of(c) : nullptr,
                         lengths_value.is_none() ? nullptr : lengths.data()};
-    Workspace workspace;
+    ThreadWorkspace workspace;
     const double operations = stack.step_operations() * static_cast<double>(steps) * static_cast<double>(batch);
     if (operations >= kOperationsToReleaseGil) {
         const py::gil_scoped_release release;
-        stack.run(call, workspace);
+        stack.run(call, workspace.get(), threads);
     } else {
-        stack.run(call, workspace);
+        stack.run(call, workspace.get(), threads);
     }
     return py::make_tuple(y, h, c);
 }
@@ -115,8 +134,8 @@ py::tuple step(const Stack& stack, py::handle x_value, py::handle h_value, py::h
                         data_of(h_0),
                         geometry.has_cell_state() ? data_of(c) : nullptr,
                         nullptr};
-    Workspace workspace;
-    stack.run(call, workspace);
+    ThreadWorkspace workspace;
+    stack.run(call, workspace.get());
     return py::make_tuple(h, c);
 }
 
@@ -128,7 +147,7 @@ void bind_stack(py::module_& module) {
              py::arg("num_directions") = 1, py::arg("dtype") = "float32", py::arg("isa") = "",
              py::arg("input_scales") = py::tuple())
         .def("run", &run, py::arg("x"), py::arg("h_0") = py::none(), py::arg("c_0") = py::none(),
-             py::arg("lengths") = py::none(), py::arg("batch_first") = false)
+             py::arg("lengths") = py::none(), py::arg("batch_first") = false, py::arg("num_threads") = 1)
         .def("step", &step, py::arg("x"), py::arg("h") = py::none(), py::arg("c") = py::none())
         .def_property_readonly("input_size", [](const Stack& s) { return s.geometry().input_size; })
         .def_property_readonly("hidden_size", [](const Stack& s) { return s.geometry().hidden_size; })

@@ -17,25 +17,29 @@ namespace {
 
 class Stream {
 public:
-    Stream(std::shared_ptr<const Stack> stack, std::ptrdiff_t batch) : state_(std::move(stack), batch) {}
-    Stream(const Stream& other) : state_(other.state_) {}
+    Stream(std::shared_ptr<const Stack> stack, std::ptrdiff_t batch, int num_threads)
+        : state_(std::move(stack), batch, num_threads),
+          step_operations_(state_.stack().step_operations() * static_cast<double>(batch)) {}
+    Stream(const Stream& other) : state_(other.state_), step_operations_(other.step_operations_) {}
 
     StreamState& state() { return state_; }
     const Geometry& geometry() const { return state_.stack().geometry(); }
     std::ptrdiff_t batch() const { return state_.batch(); }
 
-    double operations(std::ptrdiff_t steps) const {
-        return state_.stack().step_operations() * static_cast<double>(steps) * static_cast<double>(batch());
-    }
+    /// Multiply-adds of so many steps.
+    double operations(std::ptrdiff_t steps) const { return step_operations_ * static_cast<double>(steps); }
 
     /// A batch of one is unbatched: its shapes have no batch axis.
     Shape rows(std::ptrdiff_t features) const { return batch() == 1 ? Shape{features} : Shape{batch(), features}; }
     Shape h_shape() const { return {geometry().num_layers, batch(), geometry().output_size()}; }
     Shape c_shape() const { return {geometry().num_layers, batch(), geometry().hidden_size}; }
 
-    bool overlaps_state(const FloatArray& array) {
-        return array.overlaps(state_.h(), floats(h_shape())) ||
-               (state_.c() != nullptr && array.overlaps(state_.c(), floats(c_shape())));
+    bool overlaps_state(PyArrayObject* array) {
+        const auto rows = static_cast<std::size_t>(geometry().num_layers * batch());
+        const std::size_t h_floats = rows * static_cast<std::size_t>(geometry().output_size());
+        const std::size_t c_floats = rows * static_cast<std::size_t>(geometry().hidden_size);
+        return overlaps(array, state_.h(), h_floats) ||
+               (state_.c() != nullptr && overlaps(array, state_.c(), c_floats));
     }
 
     static std::size_t floats(const Shape& shape) {
@@ -62,6 +66,7 @@ public:
 
 private:
     StreamState state_;
+    double step_operations_;
     std::atomic<bool> in_use_{false};
 };
 
@@ -71,7 +76,11 @@ bool has_shape(PyArrayObject* array, const Stream& stream, std::ptrdiff_t featur
     return PyArray_NDIM(array) == 2 && dims[0] == stream.batch() && dims[1] == features;
 }
 
-// Checks an `out` argument: it is written in place, so it must be exactly right.
+bool is_plain_input(PyObject* x, const Stream& stream) {
+    return is_plain_float32(x) && has_shape(reinterpret_cast<PyArrayObject*>(x), stream, stream.geometry().input_size);
+}
+
+// An `out` argument is written in place, so it must be exactly right.
 float* checked_out(PyObject* out, Stream& stream) {
     if (!PyArray_Check(out)) {
         throw py::type_error(std::string("out: expected a float32 array, got ") + Py_TYPE(out)->tp_name);
@@ -84,34 +93,33 @@ float* checked_out(PyObject* out, Stream& stream) {
     if (!PyArray_ISCARRAY(array)) {
         throw py::value_error("out: expected a writeable, aligned, C-contiguous array in native byte order");
     }
-    const FloatArray view(out, "out");
-    view.expect_shape(stream.rows(stream.geometry().output_size()));
-    if (stream.overlaps_state(view)) throw py::value_error("out: expected memory of its own, got the stream's state");
-    return data_of(py::reinterpret_borrow<py::object>(out));
+    const std::ptrdiff_t outputs = stream.geometry().output_size();
+    if (!has_shape(array, stream, outputs)) FloatArray(out, "out").expect_shape(stream.rows(outputs));
+    if (stream.overlaps_state(array)) throw py::value_error("out: expected memory of its own, got the stream's state");
+    return static_cast<float*>(PyArray_DATA(array));
 }
 
-py::object step(Stream& stream, PyObject* x, PyObject* out) {
-    const std::ptrdiff_t inputs = stream.geometry().input_size;
-    const std::ptrdiff_t outputs = stream.geometry().output_size();
-
-    std::optional<FloatArray> converted;
-    if (!is_plain_float32(x) || !has_shape(reinterpret_cast<PyArrayObject*>(x), stream, inputs)) {
-        converted.emplace(x, "x");
-        converted->expect_shape(stream.rows(inputs));
-    }
-    const float* x_data =
-        converted ? converted->data() : static_cast<const float*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(x)));
-
-    py::object y = out == nullptr ? new_array(stream.rows(outputs)) : py::reinterpret_borrow<py::object>(out);
-    float* y_data = out == nullptr ? data_of(y) : checked_out(out, stream);
-
+void run_step(Stream& stream, const float* x, float* y) {
     const Stream::InUse in_use(stream);
     if (stream.operations(1) >= kOperationsToReleaseGil) {
         const py::gil_scoped_release release;
-        stream.state().step(x_data, y_data);
+        stream.state().step(x, y);
     } else {
-        stream.state().step(x_data, y_data);
+        stream.state().step(x, y);
     }
+}
+
+py::object step(Stream& stream, PyObject* x, PyObject* out) {
+    std::optional<FloatArray> converted;
+    if (!is_plain_input(x, stream)) {
+        converted.emplace(x, "x");
+        converted->expect_shape(stream.rows(stream.geometry().input_size));
+    }
+    const float* x_data =
+        converted ? converted->data() : static_cast<const float*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(x)));
+    py::object y = out == nullptr ? new_array(stream.rows(stream.geometry().output_size()))
+                                  : py::reinterpret_borrow<py::object>(out);
+    run_step(stream, x_data, out == nullptr ? data_of(y) : checked_out(out, stream));
     return y;
 }
 
@@ -121,6 +129,22 @@ Stream* stream_of(PyObject* self) {
     auto* stream = static_cast<Stream*>(instance->simple_value_holder[0]);
     if (!instance->simple_layout || stream == nullptr) throw py::type_error("stream: it was never initialised");
     return stream;
+}
+
+// What pybind11 does for functions that it calls: the exception in hand becomes Python's. Returns null.
+PyObject* set_python_error() {
+    try {
+        throw;
+    } catch (py::error_already_set& error) {
+        error.restore();
+    } catch (const py::builtin_exception& error) {
+        error.set_error();
+    } catch (const std::bad_alloc&) {
+        PyErr_NoMemory();
+    } catch (const std::exception& error) {
+        PyErr_SetString(PyExc_RuntimeError, error.what());
+    }
+    return nullptr;
 }
 
 [[noreturn]] void throw_argument_error(const std::string& what) { throw py::type_error("step(x, out=None): " + what); }
@@ -146,16 +170,9 @@ PyObject* step_fastcall(PyObject* self, PyObject* const* args, Py_ssize_t num_po
         }
         if (values[0] == nullptr) throw_argument_error("x is missing");
         return step(*stream_of(self), values[0], values[1] == Py_None ? nullptr : values[1]).release().ptr();
-    } catch (py::error_already_set& error) {
-        error.restore();
-    } catch (const py::builtin_exception& error) {
-        error.set_error();
-    } catch (const std::bad_alloc&) {
-        PyErr_NoMemory();
-    } catch (const std::exception& error) {
-        PyErr_SetString(PyExc_RuntimeError, error.what());
+    } catch (...) {
+        return set_python_error();
     }
-    return nullptr;
 }
 
 PyMethodDef step_definition = {
@@ -167,6 +184,48 @@ PyMethodDef step_definition = {
     "C-contiguous x and with `out`, nothing is allocated. Raises TypeError or ValueError, and leaves the state as it\n"
     "was, if x or out is not as described; RuntimeError if another thread is using the stream."};
 
+// A step whose arrays are known beforehand: the capsule that a function of no arguments is bound to.
+struct BoundStep {
+    Stream* stream;
+    py::object owner, x, out;    // what must live as long as the function
+};
+
+constexpr const char* kBoundStepName = "fusedcell.BoundStep";
+
+PyObject* call_bound_step(PyObject* capsule, PyObject*) {
+    const auto& bound = *static_cast<BoundStep*>(PyCapsule_GetPointer(capsule, kBoundStepName));
+    try {
+        // An array can be given another shape, dtype or memory in place.
+        if (!is_plain_input(bound.x.ptr(), *bound.stream)) {
+            throw py::value_error("x: no longer the array that was bound, but of another shape, dtype or layout");
+        }
+        const auto* x = static_cast<const float*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(bound.x.ptr())));
+        run_step(*bound.stream, x, checked_out(bound.out.ptr(), *bound.stream));
+    } catch (...) {
+        return set_python_error();
+    }
+    Py_INCREF(bound.out.ptr());
+    return bound.out.ptr();
+}
+
+PyMethodDef bound_step_definition = {"bound_step", &call_bound_step, METH_NOARGS,
+                                     "One time step from the bound x into the bound out, which it returns."};
+
+py::object bind(const py::object& self, const py::object& x, const py::object& out) {
+    auto& stream = self.cast<Stream&>();
+    if (!is_plain_float32(x.ptr())) {
+        throw py::type_error("x: expected an aligned, C-contiguous float32 array, whose memory can be read in place");
+    }
+    FloatArray(x, "x").expect_shape(stream.rows(stream.geometry().input_size));
+    checked_out(out.ptr(), stream);
+    const py::capsule capsule(new BoundStep{&stream, self, x, out}, kBoundStepName, [](PyObject* object) {
+        delete static_cast<BoundStep*>(PyCapsule_GetPointer(object, kBoundStepName));
+    });
+    PyObject* function = PyCFunction_New(&bound_step_definition, capsule.ptr());
+    if (function == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(function);
+}
+
 py::object process(Stream& stream, py::handle block) {
     FloatArray x(block, "block");
     const std::ptrdiff_t inputs = stream.geometry().input_size;
@@ -177,7 +236,7 @@ py::object process(Stream& stream, py::handle block) {
         throw_shape_error("block", stream.batch() == 1 ? "(steps, " + size + ") or " + three : three,
                           to_text(x.shape()));
     }
-    if (stream.overlaps_state(x)) x.detach();
+    if (stream.overlaps_state(x.array())) x.detach();
     const std::ptrdiff_t steps = x.dim(0);
     const std::ptrdiff_t outputs = stream.geometry().output_size();
     const py::object y = new_array(unbatched ? Shape{steps, outputs} : Shape{steps, stream.batch(), outputs});
@@ -265,7 +324,9 @@ void set_state(Stream& stream, const py::object& value) {
     if (c) std::memmove(stream.state().c(), c->data(), Stream::floats(c->shape()) * sizeof(float));
 }
 
-std::unique_ptr<Stream> make_stream(std::shared_ptr<Stack> stack, std::ptrdiff_t batch_size) {
+std::unique_ptr<Stream> make_stream(std::shared_ptr<Stack> stack, std::ptrdiff_t batch_size,
+                                    std::ptrdiff_t num_threads) {
+    const int threads = checked_num_threads(num_threads);
     if (batch_size < 1) {
         throw py::value_error("batch_size: expected at least 1, got " + std::to_string(batch_size));
     }
@@ -274,7 +335,7 @@ std::unique_ptr<Stream> make_stream(std::shared_ptr<Stack> stack, std::ptrdiff_t
     if (batch_size > kMaxBatch) {
         throw py::value_error("batch_size: expected at most 2**31, got " + std::to_string(batch_size));
     }
-    return std::make_unique<Stream>(std::move(stack), batch_size);
+    return std::make_unique<Stream>(std::move(stack), batch_size, threads);
 }
 
 }    // namespace
@@ -283,10 +344,15 @@ void bind_stream(py::module_& module) {
     py::class_<Stream> stream(module, "Stream", py::is_final(),
                               "The state of one sequence, or of a batch of them, on a layer's shared weights.\n\n"
                               "Made by `layer.stream(batch_size)`. Shapes of a stream of one row have no batch axis.");
-    stream.def(py::init(&make_stream), py::arg("stack"), py::arg("batch_size") = 1)
+    stream.def(py::init(&make_stream), py::arg("stack"), py::arg("batch_size") = 1, py::arg("num_threads") = 1)
         .def("process", &process, py::arg("block"),
              "Many time steps: (T, input_size) or (T, batch_size, input_size) in, h of every step out, with the same\n"
              "bits as calling `step` T times.")
+        .def(
+            "bind", &bind, py::arg("x"), py::arg("out"),
+            "A function without arguments that makes one step from x into out and returns out: `step(x, out)` for who\n"
+            "fills the same x again and again, in about half the time of the call. x and out are as for `step`, but x\n"
+            "is never converted.")
         .def("reset", &reset, py::arg("rows") = py::none(),
              "Sets the state to zero: of every row, or of the given row numbers, or where a boolean mask is true.")
         .def(

@@ -92,11 +92,18 @@ struct CellRow {
     float* reset_h;             // r h, padded to whole vectors
 };
 
+// Which blocks of a matrix a kernel takes, and in which direction. Blocks are independent outputs, so neither changes a
+// bit. A caller that alternates the direction finds the end of the last pass still in cache when the matrix is larger
+// than that; threads that always take the same blocks each find theirs.
+struct BlockRange {
+    ptrdiff_t first;
+    ptrdiff_t last;    // one past
+    bool backward;
+};
+
 template <class Row>
 struct MatrixKernel {
-    // `backward` takes the blocks from the last to the first. Blocks are independent outputs, so it changes no bit; a
-    // caller that alternates finds the end of the last pass still in cache when the matrix is larger than that.
-    void (*run)(const PackedMatrix& weights, const Row* rows, ptrdiff_t num_rows, bool backward);
+    void (*run)(const PackedMatrix& weights, const Row* rows, ptrdiff_t num_rows, BlockRange blocks);
     int gates;
     int panels_per_block;
     int group;                        // consecutive k whose weights of one lane are neighbours

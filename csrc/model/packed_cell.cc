@@ -131,32 +131,44 @@ std::ptrdiff_t PackedCell::chunk_steps(std::ptrdiff_t steps, std::ptrdiff_t batc
     return std::clamp<std::ptrdiff_t>(wanted, 1, std::max<std::ptrdiff_t>(steps, 1));
 }
 
-void PackedCell::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, Workspace& workspace) const {
+void PackedCell::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, SharedSpace& shared) const {
+    grow(shared.projections, chunk_steps(steps, batch) * batch * projection_floats_);
+    if (geometry_.kind == CellKind::kGruResetBefore) grow(shared.cell, batch * 2 * padded_hidden_);
+    if (geometry_.proj_size > 0) grow(shared.cell, batch * padded_hidden_);
+}
+
+void PackedCell::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, ThreadSpace& own) const {
     const std::ptrdiff_t rows = chunk_steps(steps, batch) * batch;
-    grow(workspace.projections, rows * projection_floats_);
-    grow(workspace.linear_rows, rows);
-    grow(workspace.cell_rows, batch);
-    grow(workspace.previous_h, batch);
-    if (geometry_.kind == CellKind::kGruResetBefore) grow(workspace.cell, batch * 2 * padded_hidden_);
-    if (geometry_.proj_size > 0) grow(workspace.cell, batch * padded_hidden_);
+    grow(own.linear_rows, rows);
+    grow(own.cell_rows, batch);
+    grow(own.previous_h, batch);
+    grow(own.lengths, batch);
     if (type_ == WeightType::int8) {
         const std::ptrdiff_t widest = std::max({input_size_, geometry_.hidden_size, geometry_.output_size()});
-        grow(workspace.quantise_rows, rows);
-        grow(workspace.quantised, rows * QuantisedInput::bytes(widest) / kQuantisedUnit);
+        grow(own.quantise_rows, rows);
+        grow(own.quantised, rows * QuantisedInput::bytes(widest) / kQuantisedUnit);
     }
 }
 
 template <class Row>
 void PackedCell::set_inputs(Row* rows, std::ptrdiff_t num_rows, std::ptrdiff_t size, InputScale scale,
-                            Workspace& workspace) const {
+                            ThreadSpace& own) const {
     if (type_ != WeightType::int8) return;
     const std::ptrdiff_t stride = QuantisedInput::bytes(size) / kQuantisedUnit;
     for (std::ptrdiff_t r = 0; r < num_rows; ++r) {
-        auto* q = reinterpret_cast<QuantisedInput*>(workspace.quantised.data() + r * stride);
-        workspace.quantise_rows[static_cast<std::size_t>(r)] = {static_cast<const float*>(rows[r].input), q};
+        auto* q = reinterpret_cast<QuantisedInput*>(own.quantised.data() + r * stride);
+        own.quantise_rows[static_cast<std::size_t>(r)] = {static_cast<const float*>(rows[r].input), q};
         rows[r].input = q;
     }
-    table_->quantise(workspace.quantise_rows.data(), num_rows, size, scale);
+    table_->quantise(own.quantise_rows.data(), num_rows, size, scale);
+}
+
+template <class Row>
+void PackedCell::multiply(const MatrixKernel<Row>& kernel, const PackedMatrix& matrix, const Row* rows,
+                          std::ptrdiff_t num_rows, const CellWorker& worker) const {
+    const std::ptrdiff_t blocks = (matrix.panels + kernel.panels_per_block - 1) / kernel.panels_per_block;
+    const auto [index, count, barrier] = worker.part;
+    kernel.run(matrix, rows, num_rows, {blocks * index / count, blocks * (index + 1) / count, worker.own.backward});
 }
 
 InputScale PackedCell::state_scale() const {
@@ -164,73 +176,79 @@ InputScale PackedCell::state_scale() const {
     return {bounded ? InputScale::kBounded : InputScale::kLargest};
 }
 
-void PackedCell::run(const CellRun& run, Workspace& workspace) const {
-    reserve(run.steps, run.batch, workspace);
+void PackedCell::run(const CellRun& run, const CellWorker& worker) const {
+    ThreadSpace& own = worker.own;
     const std::ptrdiff_t output_size = geometry_.output_size();
-    for (std::ptrdiff_t b = 0; b < run.batch; ++b) workspace.previous_h[b] = run.h_0 + b * output_size;
+    for (std::ptrdiff_t b = 0; b < run.batch; ++b) own.previous_h[b] = run.h_0 + b * output_size;
 
     Chunk chunk{0, chunk_steps(run.steps, run.batch)};
     for (; chunk.first < run.steps; chunk.first += chunk.steps) {
         chunk.steps = std::min(chunk.steps, run.steps - chunk.first);
-        project_inputs(run, chunk, workspace);
+        project_inputs(run, chunk, worker);
+        worker.part.wait();
         for (std::ptrdiff_t s = 0; s < chunk.steps; ++s) {
-            step(run, chunk, chunk.first + s, workspace);
-            workspace.backward = !workspace.backward;
+            step(run, chunk, chunk.first + s, worker);
+            worker.part.wait();
+            own.backward = !own.backward;
         }
     }
 
     const std::size_t output_bytes = static_cast<std::size_t>(output_size) * sizeof(float);
-    for (std::ptrdiff_t b = 0; b < run.batch; ++b) {
+    for (std::ptrdiff_t b = worker.part.index; b < run.batch; b += worker.part.count) {
         float* h_n = run.h_n + b * output_size;
-        if (workspace.previous_h[b] != h_n) std::memcpy(h_n, workspace.previous_h[b], output_bytes);
+        if (own.previous_h[b] != h_n) std::memcpy(h_n, own.previous_h[b], output_bytes);
         for (std::ptrdiff_t t = length_of(run, b); t < run.steps; ++t) std::memset(run.y.row(t, b), 0, output_bytes);
     }
+    worker.part.wait();
 }
 
-void PackedCell::project_inputs(const CellRun& run, const Chunk& chunk, Workspace& workspace) const {
-    LinearRow* row = workspace.linear_rows.data();
-    float* projection = workspace.projections.data();
+void PackedCell::project_inputs(const CellRun& run, const Chunk& chunk, const CellWorker& worker) const {
+    LinearRow* const rows = worker.own.linear_rows.data();
+    LinearRow* row = rows;
+    float* projection = worker.shared.projections.data();
     for (std::ptrdiff_t s = 0; s < chunk.steps; ++s) {
         for (std::ptrdiff_t b = 0; b < run.batch; ++b, projection += projection_floats_) {
             if (chunk.first + s >= length_of(run, b)) continue;
             *row++ = {run.x.row(time_of(run, b, chunk.first + s), b), projection};
         }
     }
-    const std::ptrdiff_t num_rows = row - workspace.linear_rows.data();
-    set_inputs(workspace.linear_rows.data(), num_rows, input_size_, input_scale_, workspace);
-    kernels_->linear.run(input_, workspace.linear_rows.data(), num_rows, workspace.backward);
+    set_inputs(rows, row - rows, input_size_, input_scale_, worker.own);
+    multiply(kernels_->linear, input_, rows, row - rows, worker);
 }
 
-void PackedCell::step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t step, Workspace& workspace) const {
+void PackedCell::step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t step, const CellWorker& worker) const {
     const bool projected = geometry_.proj_size > 0;
-    const float* projections = workspace.projections.data() + (step - chunk.first) * run.batch * projection_floats_;
-    CellRow* row = workspace.cell_rows.data();
-    LinearRow* output_row = workspace.linear_rows.data();
+    const float* projections = worker.shared.projections.data() + (step - chunk.first) * run.batch * projection_floats_;
+    CellRow* const cell_rows = worker.own.cell_rows.data();
+    LinearRow* const output_rows = worker.own.linear_rows.data();
+    CellRow* row = cell_rows;
+    LinearRow* output_row = output_rows;
     for (std::ptrdiff_t b = 0; b < run.batch; ++b) {
         if (step >= length_of(run, b)) continue;
         float* y = run.y.row(time_of(run, b, step), b);
         CellRow cell{};
         cell.projection = projections + b * projection_floats_;
-        cell.h = workspace.previous_h[b];
+        cell.h = worker.own.previous_h[b];
         cell.input = cell.h;
         cell.h_next = y;
         if (run.c != nullptr) cell.c = run.c + b * geometry_.hidden_size;
         if (geometry_.kind == CellKind::kGruResetBefore) {
-            cell.update = workspace.cell.data() + b * 2 * padded_hidden_;
+            cell.update = worker.shared.cell.data() + b * 2 * padded_hidden_;
             cell.reset_h = cell.update + padded_hidden_;
         }
         if (projected) {
-            cell.h_next = workspace.cell.data() + b * padded_hidden_;
+            cell.h_next = worker.shared.cell.data() + b * padded_hidden_;
             *output_row++ = {cell.h_next, y};
         }
         *row++ = cell;
-        workspace.previous_h[b] = y;
+        worker.own.previous_h[b] = y;
     }
-    run_cells(row - workspace.cell_rows.data(), workspace);
+    run_cells(row - cell_rows, worker);
     if (projected) {
-        const std::ptrdiff_t num_rows = output_row - workspace.linear_rows.data();
-        set_inputs(workspace.linear_rows.data(), num_rows, geometry_.hidden_size, {InputScale::kBounded}, workspace);
-        kernels_->linear.run(output_, workspace.linear_rows.data(), num_rows, workspace.backward);
+        worker.part.wait();
+        const std::ptrdiff_t num_rows = output_row - output_rows;
+        set_inputs(output_rows, num_rows, geometry_.hidden_size, {InputScale::kBounded}, worker.own);
+        multiply(kernels_->linear, output_, output_rows, num_rows, worker);
     }
 }
 
@@ -245,14 +263,15 @@ const MatrixKernel<CellRow>& PackedCell::recurrent_kernel() const {
     return kernels_->gru_reset_before_gates;
 }
 
-void PackedCell::run_cells(std::ptrdiff_t num_rows, Workspace& workspace) const {
-    CellRow* rows = workspace.cell_rows.data();
-    set_inputs(rows, num_rows, geometry_.output_size(), state_scale(), workspace);
-    recurrent_kernel().run(recurrent_, rows, num_rows, workspace.backward);
+void PackedCell::run_cells(std::ptrdiff_t num_rows, const CellWorker& worker) const {
+    CellRow* rows = worker.own.cell_rows.data();
+    set_inputs(rows, num_rows, geometry_.output_size(), state_scale(), worker.own);
+    multiply(recurrent_kernel(), recurrent_, rows, num_rows, worker);
     if (geometry_.kind == CellKind::kGruResetBefore) {
+        worker.part.wait();
         for (std::ptrdiff_t r = 0; r < num_rows; ++r) rows[r].input = rows[r].reset_h;
-        set_inputs(rows, num_rows, geometry_.hidden_size, {InputScale::kBounded}, workspace);
-        kernels_->gru_reset_before_candidate.run(candidate_, rows, num_rows, workspace.backward);
+        set_inputs(rows, num_rows, geometry_.hidden_size, {InputScale::kBounded}, worker.own);
+        multiply(kernels_->gru_reset_before_candidate, candidate_, rows, num_rows, worker);
     }
 }
 

@@ -7,23 +7,35 @@
 
 #include "kernels/kernel_api.h"
 #include "model/geometry.h"
+#include "model/team.h"
 #include "pack/aligned_buffer.h"
 #include "pack/pack.h"
 
 namespace fusedcell {
 
 // Memory that a run needs and that does not outlive it. It only grows, so a run that fits what an earlier one needed
-// allocates nothing.
-struct Workspace {
+// allocates nothing. The threads of a run share one of these ...
+struct SharedSpace {
     std::vector<float> projections;    // input projections of the steps in hand
     std::vector<float> cell;           // per batch row: update and reset_h, or the hidden state before its projection
-    std::vector<float> quantised;      // QuantisedInputs, for int8 weights
+};
+
+// ... and have each one of their own, on cache lines of its own.
+struct alignas(64) ThreadSpace {
+    std::vector<float> quantised;    // QuantisedInputs, for int8 weights
     std::vector<QuantiseRow> quantise_rows;
     std::vector<LinearRow> linear_rows;
     std::vector<CellRow> cell_rows;
     std::vector<const float*> previous_h;
-    std::vector<float> between_layers[2];
-    bool backward = false;    // the way through the packed weights; it alternates from step to step
+    std::vector<std::int64_t> lengths;    // of a part of the run
+    bool backward = false;                // the way through the packed weights; it alternates from step to step
+};
+
+// A thread's part in a run, and what memory it works in.
+struct CellWorker {
+    SharedSpace& shared;
+    ThreadSpace& own;
+    TeamPart part;
 };
 
 // Shapes: T steps, B batch rows, I inputs, H = hidden_size, P = output_size.
@@ -62,11 +74,13 @@ public:
     PackedCell(const Geometry& geometry, std::ptrdiff_t input_size, const CellWeights& weights, WeightType type,
                float input_scale, const KernelTable& table);
 
-    /// y past a row's length is zero, and h_n and c are what they were after its last step.
-    void run(const CellRun& run, Workspace& workspace) const;
+    /// y past a row's length is zero, and h_n and c are what they were after its last step. Every thread of a team
+    /// calls it and finds all of that done when it returns. The worker's memory has been reserved.
+    void run(const CellRun& run, const CellWorker& worker) const;
 
     /// Makes room for a run of `steps` steps, so that it will not allocate.
-    void reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, Workspace& workspace) const;
+    void reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, SharedSpace& shared) const;
+    void reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, ThreadSpace& own) const;
 
     /// The weights as they are stored, in PyTorch layout; halves are widened to float.
     UnpackedCell unpack() const;
@@ -80,13 +94,16 @@ private:
     struct Chunk;
 
     std::ptrdiff_t chunk_steps(std::ptrdiff_t steps, std::ptrdiff_t batch) const;
-    void project_inputs(const CellRun& run, const Chunk& chunk, Workspace& workspace) const;
-    void step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t step, Workspace& workspace) const;
-    void run_cells(std::ptrdiff_t num_rows, Workspace& workspace) const;
+    void project_inputs(const CellRun& run, const Chunk& chunk, const CellWorker& worker) const;
+    void step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t step, const CellWorker& worker) const;
+    void run_cells(std::ptrdiff_t num_rows, const CellWorker& worker) const;
+    /// The worker's blocks of one matrix, for all rows.
+    template <class Row>
+    void multiply(const MatrixKernel<Row>& kernel, const PackedMatrix& matrix, const Row* rows, std::ptrdiff_t num_rows,
+                  const CellWorker& worker) const;
     /// For int8 weights, replaces the rows' float inputs by quantised ones.
     template <class Row>
-    void set_inputs(Row* rows, std::ptrdiff_t num_rows, std::ptrdiff_t size, InputScale scale,
-                    Workspace& workspace) const;
+    void set_inputs(Row* rows, std::ptrdiff_t num_rows, std::ptrdiff_t size, InputScale scale, ThreadSpace& own) const;
     InputScale state_scale() const;
     const MatrixKernel<CellRow>& recurrent_kernel() const;
     template <class Row>

@@ -1,6 +1,7 @@
 // Stacked and bidirectional layers: immutable weights, shared by any number of runs and streams.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -22,6 +23,31 @@ struct StackRun {
     const std::int64_t* lengths;    // (B,) in [0, T], or null
 };
 
+// What runs on one stack, one after another, work in. It only grows. `backward` is the direction in which the next step
+// walks the packed weights of every layer.
+struct Workspace {
+    std::vector<SharedSpace> shared;    // one a group of threads, see Stack::run
+    std::vector<ThreadSpace> own;       // one a thread
+    std::vector<float> between_layers[2];
+    bool backward = false;
+    std::chrono::steady_clock::time_point last_call{};    // that was for more than one thread
+
+    /// Bytes of what grows with the steps of a run, which is nearly all.
+    std::size_t nbytes() const {
+        std::size_t floats = between_layers[0].size() + between_layers[1].size();
+        for (const SharedSpace& space : shared) floats += space.projections.size() + space.cell.size();
+        for (const ThreadSpace& space : own) floats += space.quantised.size();
+        return floats * sizeof(float);
+    }
+};
+
+// How a run is shared out among threads.
+struct ThreadPlan {
+    int threads = 1;
+    int groups = 1;            // of threads; each takes one direction, or every groups-th layer
+    bool wavefront = false;    // the groups take layers, each some steps behind the layer below
+};
+
 class Stack {
 public:
     /// `weights` holds num_layers * num_directions cells, layer-major. The arrays are copied. `input_scales` is as
@@ -36,10 +62,16 @@ public:
     /// The weights as they are stored, halves widened to float; layer-major, then direction.
     std::vector<UnpackedCell> unpack() const;
 
-    /// Runs in the kernels' floating-point mode and gives the caller's back. y must not overlap x.
-    void run(const StackRun& run, Workspace& workspace) const;
+    /// Runs in the kernels' floating-point mode and gives the caller's back. y must not overlap x. Uses up to
+    /// `num_threads` threads, as many as pay and as there are CPUs; the bits do not depend on it.
+    void run(const StackRun& run, Workspace& workspace, int num_threads = 1) const;
 
-    /// Makes room for runs of up to `steps` steps, so that they will not allocate.
+    /// The same, shared out as the caller says: groups of at most kMostGroups, directions or a wavefront only where
+    /// there are two directions, or one. If another run has the workers, this one goes on alone.
+    void run(const StackRun& run, Workspace& workspace, const ThreadPlan& plan) const;
+    static constexpr int kMostGroups = 8;
+
+    /// Makes room for runs of up to `steps` steps on one thread, so that they will not allocate.
     void reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, Workspace& workspace) const;
 
     const Geometry& geometry() const { return geometry_; }
@@ -53,14 +85,26 @@ public:
     std::size_t nbytes() const;
 
     /// Multiply-adds of one step of one batch row.
-    double step_operations() const;
+    double step_operations() const { return step_operations_; }
 
 private:
+    struct Worker;
+    class Progress;
+
+    ThreadPlan plan(const StackRun& run, int num_threads, bool called_recently) const;
+    void reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, const ThreadPlan& plan, Workspace& workspace) const;
+    bool run_team(const StackRun& run, const ThreadPlan& plan, Workspace& workspace) const;
+    void run_layers(const StackRun& run, const Worker& worker) const;
+    void run_wavefront(const StackRun& run, const Worker& worker, Progress& progress) const;
+    void run_cell(const StackRun& run, std::ptrdiff_t layer, std::ptrdiff_t direction, std::ptrdiff_t first_step,
+                  const Worker& worker) const;
+
     Geometry geometry_;
     WeightType type_;
     const KernelTable* kernels_;
     std::vector<float> input_scales_;
     std::vector<PackedCell> cells_;
+    double step_operations_ = 0;
 };
 
 }    // namespace fusedcell

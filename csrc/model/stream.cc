@@ -5,8 +5,8 @@
 
 namespace fusedcell {
 
-StreamState::StreamState(std::shared_ptr<const Stack> stack, std::ptrdiff_t batch)
-    : stack_(std::move(stack)), batch_(batch) {
+StreamState::StreamState(std::shared_ptr<const Stack> stack, std::ptrdiff_t batch, int num_threads)
+    : stack_(std::move(stack)), batch_(batch), num_threads_(num_threads) {
     const Geometry& geometry = stack_->geometry();
     const auto rows = static_cast<std::size_t>(geometry.num_layers * batch);
     h_.resize(rows * static_cast<std::size_t>(geometry.output_size()));
@@ -15,7 +15,7 @@ StreamState::StreamState(std::shared_ptr<const Stack> stack, std::ptrdiff_t batc
 }
 
 StreamState::StreamState(const StreamState& other)
-    : stack_(other.stack_), batch_(other.batch_), h_(other.h_), c_(other.c_) {
+    : stack_(other.stack_), batch_(other.batch_), num_threads_(other.num_threads_), h_(other.h_), c_(other.c_) {
     stack_->reserve(1, batch_, workspace_);
 }
 
@@ -32,7 +32,7 @@ void StreamState::process(const float* x, float* y, std::ptrdiff_t steps) {
                  h(),
                  c(),
                  nullptr},
-                workspace_);
+                workspace_, num_threads_);
 }
 
 void StreamState::reset_row(std::ptrdiff_t row) {

@@ -11,8 +11,8 @@ namespace fusedcell {
 
 class StreamState {
 public:
-    /// Starts at zero. The stack must have one direction.
-    StreamState(std::shared_ptr<const Stack> stack, std::ptrdiff_t batch);
+    /// Starts at zero. The stack must have one direction. Steps use up to `num_threads` threads, see Stack::run.
+    StreamState(std::shared_ptr<const Stack> stack, std::ptrdiff_t batch, int num_threads = 1);
     /// A copy that goes on independently.
     StreamState(const StreamState& other);
     StreamState& operator=(const StreamState&) = delete;
@@ -32,6 +32,7 @@ public:
 private:
     std::shared_ptr<const Stack> stack_;
     std::ptrdiff_t batch_;
+    int num_threads_;
     std::vector<float> h_;
     std::vector<float> c_;
     Workspace workspace_;

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, final, type_check_only
 
 import numpy as np
@@ -32,7 +32,13 @@ class Stack(metaclass=_Pybind11Type):
         input_scales: Sequence[float] = (),
     ) -> None: ...
     def run(
-        self, x: Any, h_0: Any = None, c_0: Any = None, lengths: Any = None, batch_first: bool = False
+        self,
+        x: Any,
+        h_0: Any = None,
+        c_0: Any = None,
+        lengths: Any = None,
+        batch_first: bool = False,
+        num_threads: int = 1,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32] | None]: ...
     def step(
         self, x: Any, h: Any = None, c: Any = None
@@ -62,8 +68,11 @@ class Stack(metaclass=_Pybind11Type):
 
 @final
 class Stream(metaclass=_Pybind11Type):
-    def __init__(self, stack: Stack, batch_size: int = 1) -> None: ...
+    def __init__(self, stack: Stack, batch_size: int = 1, num_threads: int = 1) -> None: ...
     def step(self, /, x: Any, out: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]: ...
+    def bind(
+        self, x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
+    ) -> Callable[[], npt.NDArray[np.float32]]: ...
     def process(self, block: Any) -> npt.NDArray[np.float32]: ...
     def reset(self, rows: Any = None) -> None: ...
     def copy(self) -> Stream: ...

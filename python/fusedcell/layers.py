@@ -44,8 +44,10 @@ class Layer(Recurrent):
         """Whether x and y are (B, T, ...) rather than (T, B, ...)."""
         return self._batch_first
 
-    def stream(self, batch_size: int = 1) -> Stream:
+    def stream(self, batch_size: int = 1, *, num_threads: int = 1) -> Stream:
         """A new stream at state zero on this layer's weights; any number can share them.
+
+        `num_threads` is as in a call of the layer.
 
         Raises UnsupportedError for a bidirectional layer, whose output needs the end of the sequence.
         """
@@ -53,7 +55,7 @@ class Layer(Recurrent):
             raise UnsupportedError(
                 "stream: a bidirectional layer needs the whole sequence, so it has no streams; call the layer instead"
             )
-        return Stream(self._stack, batch_size)
+        return Stream(self._stack, batch_size, num_threads)
 
     def _options(self) -> list[str]:
         layers = [f"num_layers={self.num_layers}"] if self.num_layers > 1 else []
@@ -145,29 +147,40 @@ class LSTM(Layer):
         return cls(cls._stack_from("lstm", mapping, prefix, dtype, isa), batch_first=batch_first)
 
     def __call__(
-        self, x: Array, state: tuple[Array, Array] | None = None, *, lengths: Array | None = None
+        self,
+        x: Array,
+        state: tuple[Array, Array] | None = None,
+        *,
+        lengths: Array | None = None,
+        num_threads: int = 1,
     ) -> tuple[FloatArray, tuple[FloatArray, FloatArray]]:
         """Runs whole sequences: returns ``y, (h_n, c_n)``.
 
         `state` is (h_0, c_0), zeros if None. `lengths` (B,) are integers from 0 to T in any order: past a row's length
         y is zero, and h_n and c_n are its state after its last step; the reverse direction starts at that step.
+
+        Up to `num_threads` threads share the work: as many as pay, and at most the CPUs that the process may use. The
+        result has the same bits with any number.
         """
         h_0, c_0 = unpack_state(state)
-        y, h_n, c_n = self._stack.run(x, h_0, c_0, lengths, self._batch_first)
+        y, h_n, c_n = self._stack.run(x, h_0, c_0, lengths, self._batch_first, num_threads)
         assert c_n is not None  # an LSTM has a cell state
         return y, (h_n, c_n)
 
 
 class _LayerWithoutCellState(Layer):
     def __call__(
-        self, x: Array, state: Array | None = None, *, lengths: Array | None = None
+        self, x: Array, state: Array | None = None, *, lengths: Array | None = None, num_threads: int = 1
     ) -> tuple[FloatArray, FloatArray]:
         """Runs whole sequences: returns ``y, h_n``.
 
         `state` is h_0, zeros if None. `lengths` (B,) are integers from 0 to T in any order: past a row's length y is
         zero, and h_n is its state after its last step; the reverse direction starts at that step.
+
+        Up to `num_threads` threads share the work: as many as pay, and at most the CPUs that the process may use. The
+        result has the same bits with any number.
         """
-        y, h_n, _ = self._stack.run(x, state, None, lengths, self._batch_first)
+        y, h_n, _ = self._stack.run(x, state, None, lengths, self._batch_first, num_threads)
         return y, h_n
 
 

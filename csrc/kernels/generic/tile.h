@@ -110,14 +110,13 @@ FUSEDCELL_INLINE void AnyBlock(const PackedMatrix& matrix, const typename Kernel
 }
 
 template <class Kernel, class Weights>
-void Run(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows, bool backward) {
+void Run(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows, BlockRange blocks) {
     constexpr int kPanels = kPanelsPerBlock<Kernel, Weights>;
     const ptrdiff_t block_bytes = BytesOfBlock<Kernel, Weights>(kPanels, matrix.depth);
     const auto* data = static_cast<const unsigned char*>(matrix.data);
-    const ptrdiff_t blocks = (matrix.panels + kPanels - 1) / kPanels;
-    ptrdiff_t i = backward ? blocks - 1 : 0;
-    const ptrdiff_t next = backward ? -1 : 1;
-    for (ptrdiff_t left = blocks; left > 0; --left, i += next) {
+    ptrdiff_t i = blocks.backward ? blocks.last - 1 : blocks.first;
+    const ptrdiff_t next = blocks.backward ? -1 : 1;
+    for (ptrdiff_t left = blocks.last - blocks.first; left > 0; --left, i += next) {
         AnyBlock<Kernel, Weights, kPanels>(matrix, rows, num_rows, i * kPanels, data + i * block_bytes,
                                            matrix.panels - i * kPanels);
     }

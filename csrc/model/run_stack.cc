@@ -1,0 +1,221 @@
+// Running a stack: layer after layer, or shared out among threads.
+//
+// Threads never change a bit, because they share out whole outputs. There are three ways, and they combine:
+//
+//     slices       each thread takes the same share of every matrix's blocks, step by step, so that its share stays in
+//                  its core's cache; threads meet after every pass over a matrix
+//     directions   of a bidirectional layer, side by side; they meet after every layer
+//     wavefront    layers side by side, each kWavefrontSteps behind the layer below
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cmath>
+
+#include "cpu/available.h"
+#include "kernels/simd/float_mode.h"
+#include "model/stack.h"
+
+namespace fusedcell {
+namespace {
+
+constexpr std::ptrdiff_t kWavefrontSteps = 16;
+
+// What things cost, in nanoseconds and rather too much than too little, so that threads that would not pay stay away.
+constexpr double kMeeting = 300;    // of threads that are running
+constexpr double kCall = 2000;      // of workers that are spinning
+constexpr double kWake = 60000;     // of workers that are asleep
+// Bytes of weights that one thread reads a nanosecond, where all of them fit the second-level cache and where not, and
+// multiply-adds: rather too many.
+constexpr double kNearBytes = 150;
+constexpr double kFarBytes = 60;
+constexpr double kNear = 1 << 20;
+constexpr double kFloatOperations = 40;
+constexpr double kInt8Operations = 160;
+constexpr double kFewestOperations = 1 << 18;    // that one thread has done before others could help
+constexpr std::chrono::microseconds kRecently{100};
+
+}    // namespace
+
+// One thread of a run.
+struct Stack::Worker {
+    Workspace& workspace;
+    ThreadPlan plan;
+    TeamPart all;
+    int group = 0;
+    TeamPart part{};    // of its group
+
+    int thread() const { return all.index; }
+};
+
+// How many steps of each layer are done, in a wavefront.
+class Stack::Progress {
+public:
+    explicit Progress(std::ptrdiff_t layers) : done_(static_cast<std::size_t>(layers)) {}
+    void wait(std::ptrdiff_t layer, std::ptrdiff_t steps) const {
+        spin_until([&] { return at(layer).load(std::memory_order_acquire) >= steps; });
+    }
+    void set(std::ptrdiff_t layer, std::ptrdiff_t steps) {
+        done_[index(layer)].store(steps, std::memory_order_release);
+    }
+
+private:
+    static std::size_t index(std::ptrdiff_t layer) { return static_cast<std::size_t>(layer); }
+    const std::atomic<std::ptrdiff_t>& at(std::ptrdiff_t layer) const { return done_[index(layer)]; }
+    std::vector<std::atomic<std::ptrdiff_t>> done_;
+};
+
+ThreadPlan Stack::plan(const StackRun& run, int num_threads, bool called_recently) const {
+    const auto steps = static_cast<double>(run.steps);
+    const auto layers = static_cast<double>(geometry_.num_layers);
+    const double directions = static_cast<double>(geometry_.num_directions);
+    const double rate = type_ == WeightType::int8 ? kInt8Operations : kFloatOperations;
+    const auto bytes = static_cast<double>(nbytes());
+    const double one = std::max(bytes / (bytes <= kNear ? kNearBytes : kFarBytes),
+                                step_operations_ * static_cast<double>(run.batch) / rate);    // a step, one thread
+    const bool two_passes = geometry_.proj_size > 0 || geometry_.kind == CellKind::kGruResetBefore;
+    // A chunk's input projection is one more meeting, which counts for runs of single steps.
+    const double meetings = layers * ((two_passes ? 2 : 1) + 2 / std::max(steps, 1.0)) * kMeeting;
+
+    ThreadPlan best;
+    double best_time = one;
+    const auto consider = [&](ThreadPlan plan, double time) {
+        if (time < best_time) {
+            best_time = time;
+            best = plan;
+        }
+    };
+    for (int threads = 2; threads <= std::min(num_threads, available_cpus()); ++threads) {
+        const double share = one / threads;
+        consider({threads}, share + directions * meetings);
+        if (geometry_.num_directions == 2) {
+            consider({threads, 2}, one / (threads / 2 * 2) + (threads > 3 ? meetings : 0) + layers * kMeeting / steps);
+        } else if (geometry_.num_layers > 1 && run.steps >= 2 * kWavefrontSteps) {
+            const auto groups =
+                static_cast<int>(std::min<std::ptrdiff_t>({threads, geometry_.num_layers, kMostGroups}));
+            const double deepest = std::ceil(layers / groups);    // layers of the busiest group
+            const double filling = 1 + (groups - 1) * static_cast<double>(kWavefrontSteps) / steps;
+            consider({threads, groups, true},
+                     filling * deepest / layers * (one / (threads / groups) + (threads > groups ? meetings : 0)) +
+                         deepest * 2 * kMeeting / static_cast<double>(kWavefrontSteps));
+        }
+    }
+    if (best.threads == 1) return best;
+    const double start = called_recently || Team::is_awake(best.threads) ? kCall : kWake;
+    return steps * best_time * 1.1 + start < steps * one ? best : ThreadPlan{};
+}
+
+void Stack::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, Workspace& workspace) const {
+    reserve(steps, batch, {}, workspace);
+}
+
+void Stack::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, const ThreadPlan& plan, Workspace& workspace) const {
+    const auto groups = static_cast<std::size_t>(plan.groups);
+    const auto threads = static_cast<std::size_t>(plan.threads);
+    if (workspace.shared.size() < groups) workspace.shared.resize(groups);
+    if (workspace.own.size() < threads) workspace.own.resize(threads);
+    for (const PackedCell& cell : cells_) {
+        for (std::size_t i = 0; i < groups; ++i) cell.reserve(steps, batch, workspace.shared[i]);
+        for (std::size_t i = 0; i < threads; ++i) cell.reserve(steps, batch, workspace.own[i]);
+    }
+    const std::ptrdiff_t used = geometry_.num_layers > 2 ? 2 : geometry_.num_layers - 1;
+    const auto floats = static_cast<std::size_t>(steps * batch * geometry_.num_directions * geometry_.output_size());
+    for (std::ptrdiff_t i = 0; i < used; ++i) {
+        if (workspace.between_layers[i].size() < floats) workspace.between_layers[i].resize(floats);
+    }
+}
+
+void Stack::run(const StackRun& run, Workspace& workspace, int num_threads) const {
+    const double operations = step_operations_ * static_cast<double>(run.steps) * static_cast<double>(run.batch);
+    if (num_threads == 1 || operations < kFewestOperations) return this->run(run, workspace, ThreadPlan{});
+    const bool recently = std::chrono::steady_clock::now() - workspace.last_call < kRecently;
+    this->run(run, workspace, plan(run, num_threads, recently));
+    workspace.last_call = std::chrono::steady_clock::now();
+}
+
+void Stack::run(const StackRun& run, Workspace& workspace, const ThreadPlan& plan) const {
+    reserve(run.steps, run.batch, plan, workspace);
+    if (plan.threads == 1 || !run_team(run, plan, workspace)) {
+        const ScopedFloatMode mode;
+        run_layers(run, {workspace, ThreadPlan{}, {}});
+    }
+    if (run.steps % 2 != 0) workspace.backward = !workspace.backward;
+}
+
+bool Stack::run_team(const StackRun& run, const ThreadPlan& plan, Workspace& workspace) const {
+    std::array<Barrier, kMostGroups> group_barriers;
+    Barrier barrier;
+    Progress progress(geometry_.num_layers);
+    auto work = [&](int index) {
+        const ScopedFloatMode mode;
+        const int group = index % plan.groups;
+        const int members = (plan.threads - group + plan.groups - 1) / plan.groups;
+        const TeamPart part{index / plan.groups, members, &group_barriers[static_cast<std::size_t>(group)]};
+        const Worker worker{workspace, plan, {index, plan.threads, &barrier}, group, part};
+        if (plan.wavefront) {
+            run_wavefront(run, worker, progress);
+        } else {
+            run_layers(run, worker);
+        }
+    };
+    return Team::run(plan.threads, work);
+}
+
+void Stack::run_layers(const StackRun& run, const Worker& worker) const {
+    for (std::ptrdiff_t layer = 0; layer < geometry_.num_layers; ++layer) {
+        for (std::ptrdiff_t direction = 0; direction < geometry_.num_directions; ++direction) {
+            if (direction % worker.plan.groups == worker.group) run_cell(run, layer, direction, 0, worker);
+        }
+        if (worker.plan.groups > 1) worker.all.wait();
+    }
+}
+
+void Stack::run_wavefront(const StackRun& run, const Worker& worker, Progress& progress) const {
+    std::vector<std::int64_t>& lengths = worker.workspace.own[static_cast<std::size_t>(worker.thread())].lengths;
+    for (std::ptrdiff_t layer = worker.group; layer < geometry_.num_layers; layer += worker.plan.groups) {
+        StackRun part = run;
+        for (std::ptrdiff_t first = 0; first < run.steps; first += kWavefrontSteps) {
+            part.steps = std::min(kWavefrontSteps, run.steps - first);
+            if (layer > 0) progress.wait(layer - 1, first + part.steps);
+            if (run.lengths != nullptr) {
+                for (std::ptrdiff_t b = 0; b < run.batch; ++b) {
+                    lengths[static_cast<std::size_t>(b)] =
+                        std::clamp<std::int64_t>(run.lengths[b] - first, 0, part.steps);
+                }
+                part.lengths = lengths.data();
+            }
+            run_cell(part, layer, 0, first, worker);
+            part.h_0 = run.h_n;
+            if (worker.part.index == 0) progress.set(layer, first + part.steps);
+        }
+    }
+}
+
+// `run` has the steps from `first_step` of the whole run on; its x and y are still the whole run's.
+void Stack::run_cell(const StackRun& run, std::ptrdiff_t layer, std::ptrdiff_t direction, std::ptrdiff_t first_step,
+                     const Worker& worker) const {
+    Workspace& workspace = worker.workspace;
+    const std::ptrdiff_t output_size = geometry_.output_size();
+    const std::ptrdiff_t width = geometry_.num_directions * output_size;
+    const auto between = [&](std::ptrdiff_t index) {
+        return SequenceView<float>{workspace.between_layers[index % 2].data(), run.batch * width, width};
+    };
+    SequenceView<const float> x = run.x;
+    if (layer > 0) {
+        const SequenceView<float> below = between(layer - 1);
+        x = {below.data, below.step_stride, below.row_stride};
+    }
+    SequenceView<float> y = layer == geometry_.num_layers - 1 ? run.y : between(layer);
+    x.data += first_step * x.step_stride;
+    y.data += first_step * y.step_stride + direction * output_size;
+
+    const std::ptrdiff_t index = layer * geometry_.num_directions + direction;
+    const std::ptrdiff_t h_offset = index * run.batch * output_size;
+    float* c = run.c == nullptr ? nullptr : run.c + index * run.batch * geometry_.hidden_size;
+    ThreadSpace& own = workspace.own[static_cast<std::size_t>(worker.thread())];
+    own.backward = workspace.backward;
+    cells_[static_cast<std::size_t>(index)].run(
+        {run.steps, run.batch, x, y, run.h_0 + h_offset, run.h_n + h_offset, c, run.lengths, direction == 1},
+        {workspace.shared[static_cast<std::size_t>(worker.group)], own, worker.part});
+}
+
+}    // namespace fusedcell

@@ -1,0 +1,152 @@
+// However a run is shared out among threads, and whoever else asks for them, its bits are those of one thread.
+#include <atomic>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cpu/dispatch.h"
+#include "random_stack.h"
+
+namespace fusedcell {
+namespace {
+
+constexpr std::ptrdiff_t kSteps = 37;
+constexpr std::ptrdiff_t kBatch = 3;
+constexpr std::int64_t kLengths[kBatch] = {37, 0, 20};
+
+int failures = 0;
+std::atomic<int> runs{0};
+
+struct Result {
+    std::vector<float> y, h, c;
+
+    bool operator==(const Result& other) const {
+        const auto same = [](const std::vector<float>& a, const std::vector<float>& b) {
+            return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+        };
+        return same(y, other.y) && same(h, other.h) && same(c, other.c);
+    }
+};
+
+// Two runs in one workspace: the second starts with the state, and the memory, that the first left.
+Result run(const Stack& stack, const std::vector<float>& x, bool with_lengths, const ThreadPlan& plan) {
+    const Geometry& geometry = stack.geometry();
+    const std::ptrdiff_t outputs = geometry.num_directions * geometry.output_size();
+    const auto states = static_cast<std::size_t>(geometry.num_layers * geometry.num_directions * kBatch);
+    Result result;
+    result.y.resize(static_cast<std::size_t>(kSteps * kBatch * outputs));
+    result.h.resize(states * static_cast<std::size_t>(geometry.output_size()));
+    result.c.resize(states * static_cast<std::size_t>(geometry.hidden_size));
+    Workspace workspace;
+    for (int i = 0; i < 2; ++i) {
+        stack.run({kSteps,
+                   kBatch,
+                   {x.data(), kBatch * geometry.input_size, geometry.input_size},
+                   {result.y.data(), kBatch * outputs, outputs},
+                   result.h.data(),
+                   result.h.data(),
+                   geometry.has_cell_state() ? result.c.data() : nullptr,
+                   with_lengths ? kLengths : nullptr},
+                  workspace, plan);
+        ++runs;
+    }
+    return result;
+}
+
+void expect(bool condition, const std::string& what) {
+    if (condition) return;
+    std::fprintf(stderr, "FAILED: %s\n", what.c_str());
+    ++failures;
+}
+
+std::vector<Geometry> geometries() {
+    std::vector<Geometry> all;
+    for (const CellKind kind :
+         {CellKind::kRnnTanh, CellKind::kLstm, CellKind::kGruResetAfter, CellKind::kGruResetBefore}) {
+        for (const std::ptrdiff_t hidden : {5, 100}) {
+            all.push_back({kind, 9, hidden, 0, 1, 1});
+            all.push_back({kind, 9, hidden, 0, 3, 1});
+            all.push_back({kind, 9, hidden, 0, 2, 2});
+        }
+    }
+    all.push_back({CellKind::kLstm, 9, 100, 33, 2, 1});
+    return all;
+}
+
+std::vector<ThreadPlan> plans(const Geometry& geometry) {
+    std::vector<ThreadPlan> all{{2}, {3}, {5}};
+    if (geometry.num_directions == 2) {
+        for (const int threads : {2, 3, 4}) all.push_back({threads, 2});
+    } else if (geometry.num_layers > 1) {
+        for (const int threads : {2, 3, 5}) all.push_back({threads, 2, true});
+        all.push_back({3, 3, true});
+    }
+    return all;
+}
+
+void every_plan_gives_the_bits_of_one_thread(WeightType type) {
+    for (const Geometry& geometry : geometries()) {
+        const auto stack = test::random_stack(geometry, *available_tiers().front(), type);
+        test::Random random;
+        const std::vector<float> x = random.floats(kSteps * kBatch * geometry.input_size);
+        for (const bool with_lengths : {false, true}) {
+            const Result expected = run(*stack, x, with_lengths, ThreadPlan{});
+            for (const ThreadPlan& plan : plans(geometry)) {
+                expect(run(*stack, x, with_lengths, plan) == expected,
+                       "kind " + std::to_string(static_cast<int>(geometry.kind)) + ", H " +
+                           std::to_string(geometry.hidden_size) + ", layers " + std::to_string(geometry.num_layers) +
+                           ": " + std::to_string(plan.threads) + " threads in " + std::to_string(plan.groups) +
+                           " groups");
+            }
+        }
+    }
+}
+
+void callers_at_the_same_time_get_their_own_results() {
+    const Geometry geometry{CellKind::kLstm, 9, 64, 0, 2, 1};
+    const auto stack = test::random_stack(geometry, *available_tiers().front());
+    test::Random random;
+    const std::vector<float> x = random.floats(kSteps * kBatch * geometry.input_size);
+    const Result expected = run(*stack, x, false, ThreadPlan{});
+    std::atomic<int> wrong{0};
+    std::vector<std::thread> callers;
+    for (int caller = 0; caller < 4; ++caller) {
+        callers.emplace_back([&, caller] {
+            const std::vector<ThreadPlan> all = plans(geometry);
+            for (std::size_t i = 0; i < 40; ++i) {
+                const ThreadPlan& plan = all[(i + static_cast<std::size_t>(caller)) % all.size()];
+                if (!(run(*stack, x, false, plan) == expected)) ++wrong;
+            }
+        });
+    }
+    for (std::thread& caller : callers) caller.join();
+    expect(wrong == 0, "callers at the same time");
+}
+
+void a_team_runs_every_member_once() {
+    for (const int size : {1, 2, 7}) {
+        std::vector<std::atomic<int>> calls(static_cast<std::size_t>(size));
+        auto work = [&](int index) { ++calls[static_cast<std::size_t>(index)]; };
+        expect(Team::run(size, work), "a team that nobody else uses");
+        for (const std::atomic<int>& count : calls) expect(count == 1, "each member is called once");
+    }
+    auto outer = [](int) {
+        auto inner = [](int) {};
+        expect(!Team::run(2, inner), "a team within a team is refused, not waited for");
+    };
+    Team::run(1, outer);
+}
+
+}    // namespace
+}    // namespace fusedcell
+
+int main() {
+    fusedcell::every_plan_gives_the_bits_of_one_thread(fusedcell::WeightType::float32);
+    fusedcell::every_plan_gives_the_bits_of_one_thread(fusedcell::WeightType::int8);
+    fusedcell::callers_at_the_same_time_get_their_own_results();
+    fusedcell::a_team_runs_every_member_once();
+    std::printf("%d runs, %d failures\n", fusedcell::runs.load(), fusedcell::failures);
+    return fusedcell::failures == 0 ? 0 : 1;
+}
