@@ -49,13 +49,19 @@ def test_step_writes_into_out_and_returns_it() -> None:
     assert stream.step(x=x, out=None) is not out
 
 
-def test_out_may_be_the_input() -> None:
-    kind = KIND["lstm"]
-    layer = kind.make(kind.weights(9, 9, layers=2))
-    x = uniform(1, 9)
-    expected = layer.stream().step(x)
-    assert layer.stream().step(x, x) is x
-    np.testing.assert_array_equal(x, expected)
+@every_kind
+@pytest.mark.parametrize("layers", [1, 2])
+def test_out_may_be_the_input_or_overlap_it(kind: Kind, layers: int) -> None:
+    size = 65
+    outputs = size // 2 if kind.projected else size
+    layer = kind.make(kind.weights(size, size, layers=layers))
+    expected = layer.stream().step(uniform(1, size))
+    for first in (0, 1, 40):
+        memory = np.zeros(3 * size, np.float32)
+        x, out = memory[40 : 40 + size], memory[40 + first - 1 :][:outputs]
+        x[:] = uniform(1, size)
+        assert layer.stream().step(x, out) is out
+        np.testing.assert_array_equal(out, expected)
 
 
 @every_kind

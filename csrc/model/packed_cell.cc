@@ -1,6 +1,7 @@
 #include "model/packed_cell.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 
 namespace fusedcell {
@@ -28,6 +29,14 @@ const WeightKernels& kernels_for(const KernelTable& table, WeightType type) {
 #include "kernels/weight_types.inc"
     }
     return table.float32;
+}
+
+// The blocks of a matrix that are this worker's.
+template <class Row>
+BlockRange blocks_of(const MatrixKernel<Row>& kernel, const PackedMatrix& matrix, const CellWorker& worker) {
+    const std::ptrdiff_t blocks = (matrix.panels + kernel.panels_per_block - 1) / kernel.panels_per_block;
+    const TeamPart& part = worker.part;
+    return {blocks * part.index / part.count, blocks * (part.index + 1) / part.count, worker.own.backward};
 }
 
 template <class T>
@@ -144,19 +153,20 @@ void PackedCell::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, ThreadSpace
     grow(own.previous_h, batch);
     grow(own.lengths, batch);
     if (type_ == WeightType::int8) {
-        const std::ptrdiff_t widest = std::max({input_size_, geometry_.hidden_size, geometry_.output_size()});
+        const std::ptrdiff_t widest = std::max(geometry_.hidden_size, geometry_.output_size());
         grow(own.quantise_rows, rows);
-        grow(own.quantised, rows * QuantisedInput::bytes(widest) / kQuantisedUnit);
+        grow(own.quantised_x, rows * QuantisedInput::bytes(input_size_) / kQuantisedUnit);
+        grow(own.quantised_h, batch * QuantisedInput::bytes(widest) / kQuantisedUnit);
     }
 }
 
 template <class Row>
-void PackedCell::set_inputs(Row* rows, std::ptrdiff_t num_rows, std::ptrdiff_t size, InputScale scale,
+void PackedCell::set_inputs(Row* rows, std::ptrdiff_t num_rows, std::ptrdiff_t size, InputScale scale, float* quantised,
                             ThreadSpace& own) const {
     if (type_ != WeightType::int8) return;
     const std::ptrdiff_t stride = QuantisedInput::bytes(size) / kQuantisedUnit;
     for (std::ptrdiff_t r = 0; r < num_rows; ++r) {
-        auto* q = reinterpret_cast<QuantisedInput*>(own.quantised.data() + r * stride);
+        auto* q = reinterpret_cast<QuantisedInput*>(quantised + r * stride);
         own.quantise_rows[static_cast<std::size_t>(r)] = {static_cast<const float*>(rows[r].input), q};
         rows[r].input = q;
     }
@@ -166,9 +176,7 @@ void PackedCell::set_inputs(Row* rows, std::ptrdiff_t num_rows, std::ptrdiff_t s
 template <class Row>
 void PackedCell::multiply(const MatrixKernel<Row>& kernel, const PackedMatrix& matrix, const Row* rows,
                           std::ptrdiff_t num_rows, const CellWorker& worker) const {
-    const std::ptrdiff_t blocks = (matrix.panels + kernel.panels_per_block - 1) / kernel.panels_per_block;
-    const auto [index, count, barrier] = worker.part;
-    kernel.run(matrix, rows, num_rows, {blocks * index / count, blocks * (index + 1) / count, worker.own.backward});
+    kernel.run(matrix, rows, num_rows, blocks_of(kernel, matrix, worker));
 }
 
 InputScale PackedCell::state_scale() const {
@@ -176,18 +184,65 @@ InputScale PackedCell::state_scale() const {
     return {bounded ? InputScale::kBounded : InputScale::kLargest};
 }
 
+bool PackedCell::can_walk_both(const CellRun& run, const TeamPart& part) const {
+    if (run.steps != 1 || run.batch == 0 || geometry_.kind == CellKind::kGruResetBefore) return false;
+    // y may be x, of which W needs all before R gives the first of y.
+    const auto address = [](const float* p) { return reinterpret_cast<std::uintptr_t>(p); };
+    const std::ptrdiff_t last = run.batch - 1;
+    if (address(run.x.row(0, 0)) < address(run.y.row(0, last) + geometry_.output_size()) &&
+        address(run.y.row(0, 0)) < address(run.x.row(0, last) + input_size_)) {
+        return false;
+    }
+    // Threads may not wait for one another in between, so each one's blocks of W must be those that it needs.
+    const MatrixKernel<CellRow>& recurrent = recurrent_kernel();
+    return part.count == 1 || recurrent.panels_per_block * recurrent.gates == kernels_->linear.panels_per_block;
+}
+
+void PackedCell::walk_both(std::ptrdiff_t num_rows, const CellWorker& worker) const {
+    const MatrixKernel<LinearRow>& linear = kernels_->linear;
+    const MatrixKernel<CellRow>& recurrent = recurrent_kernel();
+    const bool backward = worker.own.backward;
+    const BlockRange blocks = blocks_of(recurrent, recurrent_, worker);
+    // Vectors of the projection that a block of R uses are the panels of W.
+    const std::ptrdiff_t vectors = recurrent.panels_per_block * recurrent.gates;
+    const auto input_blocks_before = [&](std::ptrdiff_t block, std::ptrdiff_t rounding) {
+        return (std::min(block * vectors, input_.panels) + rounding) / linear.panels_per_block;
+    };
+    std::ptrdiff_t done =
+        backward ? input_blocks_before(blocks.last, linear.panels_per_block - 1) : input_blocks_before(blocks.first, 0);
+    for (std::ptrdiff_t i = blocks.first; i < blocks.last; ++i) {
+        const std::ptrdiff_t block = backward ? blocks.last - 1 - (i - blocks.first) : i;
+        const std::ptrdiff_t next =
+            backward ? input_blocks_before(block, 0) : input_blocks_before(block + 1, linear.panels_per_block - 1);
+        linear.run(input_, worker.own.linear_rows.data(), num_rows,
+                   {std::min(done, next), std::max(done, next), backward});
+        done = next;
+        recurrent.run(recurrent_, worker.own.cell_rows.data(), num_rows, {block, block + 1, backward});
+    }
+}
+
 void PackedCell::run(const CellRun& run, const CellWorker& worker) const {
     ThreadSpace& own = worker.own;
     const std::ptrdiff_t output_size = geometry_.output_size();
     for (std::ptrdiff_t b = 0; b < run.batch; ++b) own.previous_h[b] = run.h_0 + b * output_size;
 
+    const bool both = can_walk_both(run, worker.part);
     Chunk chunk{0, chunk_steps(run.steps, run.batch)};
     for (; chunk.first < run.steps; chunk.first += chunk.steps) {
         chunk.steps = std::min(chunk.steps, run.steps - chunk.first);
-        project_inputs(run, chunk, worker);
-        worker.part.wait();
-        for (std::ptrdiff_t s = 0; s < chunk.steps; ++s) {
-            step(run, chunk, chunk.first + s, worker);
+        const std::ptrdiff_t num_inputs = gather_inputs(run, chunk, worker);
+        if (!both) {
+            multiply(kernels_->linear, input_, own.linear_rows.data(), num_inputs, worker);
+            worker.part.wait();
+        }
+        for (std::ptrdiff_t step = chunk.first; step < chunk.first + chunk.steps; ++step) {
+            const std::ptrdiff_t num_rows = gather_step(run, chunk, step, worker);
+            if (both) {
+                walk_both(num_rows, worker);
+            } else {
+                multiply(recurrent_kernel(), recurrent_, own.cell_rows.data(), num_rows, worker);
+            }
+            finish_step(run, step, num_rows, worker);
             worker.part.wait();
             own.backward = !own.backward;
         }
@@ -202,7 +257,7 @@ void PackedCell::run(const CellRun& run, const CellWorker& worker) const {
     worker.part.wait();
 }
 
-void PackedCell::project_inputs(const CellRun& run, const Chunk& chunk, const CellWorker& worker) const {
+std::ptrdiff_t PackedCell::gather_inputs(const CellRun& run, const Chunk& chunk, const CellWorker& worker) const {
     LinearRow* const rows = worker.own.linear_rows.data();
     LinearRow* row = rows;
     float* projection = worker.shared.projections.data();
@@ -212,17 +267,15 @@ void PackedCell::project_inputs(const CellRun& run, const Chunk& chunk, const Ce
             *row++ = {run.x.row(time_of(run, b, chunk.first + s), b), projection};
         }
     }
-    set_inputs(rows, row - rows, input_size_, input_scale_, worker.own);
-    multiply(kernels_->linear, input_, rows, row - rows, worker);
+    set_inputs(rows, row - rows, input_size_, input_scale_, worker.own.quantised_x.data(), worker.own);
+    return row - rows;
 }
 
-void PackedCell::step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t step, const CellWorker& worker) const {
-    const bool projected = geometry_.proj_size > 0;
+std::ptrdiff_t PackedCell::gather_step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t step,
+                                       const CellWorker& worker) const {
     const float* projections = worker.shared.projections.data() + (step - chunk.first) * run.batch * projection_floats_;
-    CellRow* const cell_rows = worker.own.cell_rows.data();
-    LinearRow* const output_rows = worker.own.linear_rows.data();
-    CellRow* row = cell_rows;
-    LinearRow* output_row = output_rows;
+    CellRow* const rows = worker.own.cell_rows.data();
+    CellRow* row = rows;
     for (std::ptrdiff_t b = 0; b < run.batch; ++b) {
         if (step >= length_of(run, b)) continue;
         float* y = run.y.row(time_of(run, b, step), b);
@@ -236,19 +289,37 @@ void PackedCell::step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t ste
             cell.update = worker.shared.cell.data() + b * 2 * padded_hidden_;
             cell.reset_h = cell.update + padded_hidden_;
         }
-        if (projected) {
-            cell.h_next = worker.shared.cell.data() + b * padded_hidden_;
-            *output_row++ = {cell.h_next, y};
-        }
+        if (geometry_.proj_size > 0) cell.h_next = worker.shared.cell.data() + b * padded_hidden_;
         *row++ = cell;
         worker.own.previous_h[b] = y;
     }
-    run_cells(row - cell_rows, worker);
-    if (projected) {
+    set_inputs(rows, row - rows, geometry_.output_size(), state_scale(), worker.own.quantised_h.data(), worker.own);
+    return row - rows;
+}
+
+void PackedCell::finish_step(const CellRun& run, std::ptrdiff_t step, std::ptrdiff_t num_rows,
+                             const CellWorker& worker) const {
+    ThreadSpace& own = worker.own;
+    const auto quantise = [&](auto* rows) {
+        set_inputs(rows, num_rows, geometry_.hidden_size, {InputScale::kBounded}, own.quantised_h.data(), own);
+    };
+    if (geometry_.kind == CellKind::kGruResetBefore) {
         worker.part.wait();
-        const std::ptrdiff_t num_rows = output_row - output_rows;
-        set_inputs(output_rows, num_rows, geometry_.hidden_size, {InputScale::kBounded}, worker.own);
-        multiply(kernels_->linear, output_, output_rows, num_rows, worker);
+        CellRow* const rows = own.cell_rows.data();
+        for (std::ptrdiff_t r = 0; r < num_rows; ++r) rows[r].input = rows[r].reset_h;
+        quantise(rows);
+        multiply(kernels_->gru_reset_before_candidate, candidate_, rows, num_rows, worker);
+    }
+    if (geometry_.proj_size > 0) {
+        worker.part.wait();
+        LinearRow* const rows = own.linear_rows.data();
+        LinearRow* row = rows;
+        for (std::ptrdiff_t b = 0; b < run.batch; ++b) {
+            if (step >= length_of(run, b)) continue;
+            *row++ = {worker.shared.cell.data() + b * padded_hidden_, run.y.row(time_of(run, b, step), b)};
+        }
+        quantise(rows);
+        multiply(kernels_->linear, output_, rows, num_rows, worker);
     }
 }
 
@@ -261,18 +332,6 @@ const MatrixKernel<CellRow>& PackedCell::recurrent_kernel() const {
         case CellKind::kGruResetBefore: break;
     }
     return kernels_->gru_reset_before_gates;
-}
-
-void PackedCell::run_cells(std::ptrdiff_t num_rows, const CellWorker& worker) const {
-    CellRow* rows = worker.own.cell_rows.data();
-    set_inputs(rows, num_rows, geometry_.output_size(), state_scale(), worker.own);
-    multiply(recurrent_kernel(), recurrent_, rows, num_rows, worker);
-    if (geometry_.kind == CellKind::kGruResetBefore) {
-        worker.part.wait();
-        for (std::ptrdiff_t r = 0; r < num_rows; ++r) rows[r].input = rows[r].reset_h;
-        set_inputs(rows, num_rows, geometry_.hidden_size, {InputScale::kBounded}, worker.own);
-        multiply(kernels_->gru_reset_before_candidate, candidate_, rows, num_rows, worker);
-    }
 }
 
 double PackedCell::step_operations() const {

@@ -22,7 +22,8 @@ struct SharedSpace {
 
 // ... and have each one of their own, on cache lines of its own.
 struct alignas(64) ThreadSpace {
-    std::vector<float> quantised;    // QuantisedInputs, for int8 weights
+    std::vector<float> quantised_x;    // QuantisedInputs, for int8 weights: of the input projection
+    std::vector<float> quantised_h;    // and of a step
     std::vector<QuantiseRow> quantise_rows;
     std::vector<LinearRow> linear_rows;
     std::vector<CellRow> cell_rows;
@@ -94,16 +95,25 @@ private:
     struct Chunk;
 
     std::ptrdiff_t chunk_steps(std::ptrdiff_t steps, std::ptrdiff_t batch) const;
-    void project_inputs(const CellRun& run, const Chunk& chunk, const CellWorker& worker) const;
-    void step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t step, const CellWorker& worker) const;
-    void run_cells(std::ptrdiff_t num_rows, const CellWorker& worker) const;
+    /// Fills in the rows of the input projection, or of one step, with their inputs as the kernels want them; returns
+    /// how many there are.
+    std::ptrdiff_t gather_inputs(const CellRun& run, const Chunk& chunk, const CellWorker& worker) const;
+    std::ptrdiff_t gather_step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t step,
+                               const CellWorker& worker) const;
+    /// What is left of a step after the first pass over R.
+    void finish_step(const CellRun& run, std::ptrdiff_t step, std::ptrdiff_t num_rows, const CellWorker& worker) const;
     /// The worker's blocks of one matrix, for all rows.
     template <class Row>
     void multiply(const MatrixKernel<Row>& kernel, const PackedMatrix& matrix, const Row* rows, std::ptrdiff_t num_rows,
                   const CellWorker& worker) const;
+    /// W and R of a single step, block by block of R with the blocks of W that it needs, so that the next step, which
+    /// comes back the other way, finds the last of both in cache.
+    bool can_walk_both(const CellRun& run, const TeamPart& part) const;
+    void walk_both(std::ptrdiff_t num_rows, const CellWorker& worker) const;
     /// For int8 weights, replaces the rows' float inputs by quantised ones.
     template <class Row>
-    void set_inputs(Row* rows, std::ptrdiff_t num_rows, std::ptrdiff_t size, InputScale scale, ThreadSpace& own) const;
+    void set_inputs(Row* rows, std::ptrdiff_t num_rows, std::ptrdiff_t size, InputScale scale, float* quantised,
+                    ThreadSpace& own) const;
     InputScale state_scale() const;
     const MatrixKernel<CellRow>& recurrent_kernel() const;
     template <class Row>

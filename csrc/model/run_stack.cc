@@ -88,14 +88,16 @@ ThreadPlan Stack::plan(const StackRun& run, int num_threads, bool called_recentl
         const double share = one / threads;
         consider({threads}, share + directions * meetings);
         if (geometry_.num_directions == 2) {
-            consider({threads, 2}, one / (threads / 2 * 2) + (threads > 3 ? meetings : 0) + layers * kMeeting / steps);
+            const int fewest = threads / 2;    // of a direction
+            consider({threads, 2}, one / (2 * fewest) + (threads > 3 ? meetings : 0) + layers * kMeeting / steps);
         } else if (geometry_.num_layers > 1 && run.steps >= 2 * kWavefrontSteps) {
             const auto groups =
                 static_cast<int>(std::min<std::ptrdiff_t>({threads, geometry_.num_layers, kMostGroups}));
+            const int fewest = threads / groups;                  // of a group
             const double deepest = std::ceil(layers / groups);    // layers of the busiest group
             const double filling = 1 + (groups - 1) * static_cast<double>(kWavefrontSteps) / steps;
             consider({threads, groups, true},
-                     filling * deepest / layers * (one / (threads / groups) + (threads > groups ? meetings : 0)) +
+                     filling * deepest / layers * (one / fewest + (threads > groups ? meetings : 0)) +
                          deepest * 2 * kMeeting / static_cast<double>(kWavefrontSteps));
         }
     }

@@ -36,7 +36,7 @@ struct Workspace {
     std::size_t nbytes() const {
         std::size_t floats = between_layers[0].size() + between_layers[1].size();
         for (const SharedSpace& space : shared) floats += space.projections.size() + space.cell.size();
-        for (const ThreadSpace& space : own) floats += space.quantised.size();
+        for (const ThreadSpace& space : own) floats += space.quantised_x.size();
         return floats * sizeof(float);
     }
 };
