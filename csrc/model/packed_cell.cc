@@ -204,7 +204,7 @@ void PackedCell::walk_both(std::ptrdiff_t num_rows, const CellWorker& worker) co
     const bool backward = worker.own.backward;
     const BlockRange blocks = blocks_of(recurrent, recurrent_, worker);
     // Vectors of the projection that a block of R uses are the panels of W.
-    const std::ptrdiff_t vectors = recurrent.panels_per_block * recurrent.gates;
+    const std::ptrdiff_t vectors = std::ptrdiff_t{recurrent.panels_per_block} * recurrent.gates;
     const auto input_blocks_before = [&](std::ptrdiff_t block, std::ptrdiff_t rounding) {
         return (std::min(block * vectors, input_.panels) + rounding) / linear.panels_per_block;
     };
