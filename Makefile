@@ -9,13 +9,17 @@ SOURCES := $(shell find csrc cmake python -type f -not -path '*/__pycache__/*') 
 # The newest build folder of `pip install`: its object files are what test_symbols.py looks into.
 OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 
-.PHONY: bench bench-peers test test-cpp test-peers test-exhaustive test-sanitize test-tsan test-aarch64 lint format examples clean
+.PHONY: bench bench-peers bench-suite test test-cpp test-peers test-exhaustive test-sanitize test-tsan test-aarch64 lint format examples clean
 
 bench: $(VENV)/.installed
 	$(BIN)/fusedcell bench
 
 bench-peers: $(VENV)/.installed $(VENV)/.group-peers
 	$(BIN)/fusedcell bench
+
+# Our own times over all cells, sizes and dtypes, for those who change the kernels; ARGS='-k "step and lstm"' chooses.
+bench-suite: $(VENV)/.installed $(VENV)/.group-bench
+	$(BIN)/python -m pytest bench --benchmark-columns=min,median,iqr,rounds --benchmark-sort=name $(ARGS)
 
 test: $(VENV)/.installed $(VENV)/.group-test test-cpp
 	$(BIN)/python -m pytest --objects=$(OBJECTS)

@@ -12,7 +12,7 @@ import pytest
 import fusedcell as fc
 from fusedcell._base import DTYPES
 from fusedcell.bench.answers import PEER_INT8, Tolerance, our_tolerance, wrong_answer
-from fusedcell.bench.cases import GATES, RING, Case
+from fusedcell.bench.cases import GATES, RING, STEPS_TO_CHECK, Case
 from fusedcell.bench.peers import REQUIRED, Forms, NumPy, Peer, load_peer, load_peers
 from fusedcell.bench.peers.quantise import by_matrix, by_row
 from fusedcell.bench.run import KINDS, measure_case
@@ -51,6 +51,17 @@ def test_peers_agree_with_the_specification(peer: Peer, cell: str, size: int) ->
         assert TOLERANCES[peer.dtype].error(answer - case.expected_steps) <= TOLERANCES[peer.dtype].limit, form
         fresh = make()
         np.testing.assert_array_equal(fresh.next(), answer[0], err_msg=f"{form}: state is not the runner's own")
+    for form, make in peer.sequence_forms(case).items():
+        assert wrong_answer(make(), case.expected_sequences, TOLERANCES[peer.dtype]) is None, form
+
+
+@pytest.mark.parametrize("steps", [1, 7])
+@pytest.mark.parametrize("cell", GATES)
+def test_peers_take_batches(peer: Peer, cell: str, steps: int) -> None:
+    case = Case(cell, 17, steps, batch=3)
+    if not peer.takes(case):
+        pytest.skip(f"{peer.name} has no batches, or no {cell}")
+    assert case.expected_sequences.shape == (steps + min(steps, STEPS_TO_CHECK), 3, 17)
     for form, make in peer.sequence_forms(case).items():
         assert wrong_answer(make(), case.expected_sequences, TOLERANCES[peer.dtype]) is None, form
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from . import _core
 from .bench import command as bench
-from .bench.options import add_arguments
+from .bench.options import add_arguments, complete
 from .runtime import runtime_info, show_runtime
 
 
@@ -18,7 +18,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status: 2 if it was asked for something that cannot be."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        options = _parser().parse_args(arguments)
+        parser = _parser()
+        options = parser.parse_args(arguments)
+        if options.command == "bench":
+            complete(parser, options)
     except SystemExit as stop:  # argparse has said what there is to say
         return stop.code if isinstance(stop.code, int) else 0
     try:
@@ -51,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     info = commands.add_parser("info", help="version, build, CPU, caches and tiers")
     info.add_argument("--json", action="store_true", help="as JSON")
-    add_arguments(commands.add_parser("bench", help="time single steps and sequences beside NumPy and other libraries"))
+    text = "time single steps, sequences, batches and threads, beside NumPy and other libraries"
+    add_arguments(commands.add_parser("bench", help=text))
     return parser
 
 

@@ -42,9 +42,13 @@ def caches() -> dict[str, str]:
     return found
 
 
+def usable_cpus() -> int:
+    """How many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def runtime_info() -> dict[str, Any]:
     """Version, build, CPU and tiers as a dictionary that can be written as JSON."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "fusedcell": _core.__version__,
         "compiler": _core.compiler(),
@@ -52,7 +56,7 @@ def runtime_info() -> dict[str, Any]:
         "numpy": np.__version__,
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": cpu_name(),
-        "cpus": usable,
+        "cpus": usable_cpus(),
         "caches": caches(),
         "cpu_features": _core.cpu_features(),
         "isas_compiled": _core.compiled_isas(),

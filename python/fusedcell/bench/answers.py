@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -54,3 +55,23 @@ def wrong_answer(runner: Runner, expected: npt.NDArray[np.float64], tolerance: T
     error = tolerance.error(answer - expected)
     # Written so that NaN is wrong.
     return None if error <= tolerance.limit else f"wrong answer: off by {error:.2g}{' rms' if tolerance.rms else ''}"
+
+
+Makers: TypeAlias = Mapping[str, tuple[Callable[[], Runner], Tolerance]]
+
+
+def make_checked(makers: Makers, expected: npt.NDArray[np.float64]) -> tuple[dict[str, Runner], dict[str, str]]:
+    """Makes each; returns the runners whose answers are right, and for each of the others what is wrong."""
+    runners: dict[str, Runner] = {}
+    failures: dict[str, str] = {}
+    for name, (make, tolerance) in makers.items():
+        try:
+            runner = make()
+            failure = wrong_answer(runner, expected, tolerance)
+        except Exception as error:  # whatever another library may raise
+            failure = f"failed: {type(error).__name__}: {' '.join(str(error).split())}"
+        if failure:
+            failures[name] = failure
+        else:
+            runners[name] = runner
+    return runners, failures

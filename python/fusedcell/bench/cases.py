@@ -20,11 +20,12 @@ RING = 16
 
 @dataclass(frozen=True)
 class Case:
-    """One layer, batch 1, float32, I = H = `size`; sequences have `steps` steps."""
+    """One layer, float32, I = H = `size`; sequences have `steps` steps, and `batch` of them run at once."""
 
     cell: str
     size: int
     steps: int
+    batch: int = 1
     seed: int = 0
 
     @cached_property
@@ -43,9 +44,14 @@ class Case:
 
     @cached_property
     def inputs(self) -> FloatArray:
-        """A sequence, (steps, I); also what single steps take their inputs from."""
+        """A sequence, (steps, I) or, for more than one, (steps, batch, I); single steps take their inputs from it."""
         rng = np.random.default_rng(self.seed + 1)
-        return rng.standard_normal((self.steps, self.size), np.float32)
+        return rng.standard_normal((self.steps, *self.step_shape), np.float32)
+
+    @property
+    def step_shape(self) -> tuple[int, ...]:
+        """Of x and h in one step: there is a batch axis where there is a batch."""
+        return (self.size,) if self.batch == 1 else (self.batch, self.size)
 
     @property
     def rows(self) -> list[FloatArray]:

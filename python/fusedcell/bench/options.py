@@ -1,102 +1,126 @@
-"""The options of ``fusedcell bench``, and which values they refuse."""
+"""The options of ``fusedcell bench`` and its subcommands."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 from .._base import DTYPES
-from ..runtime import isas
+from ..runtime import usable_cpus
+from . import values
 from .cases import GATES
+from .threads import thread_counts
 
-DEFAULT_CELLS = ["lstm", "gru", "gru_reset_before", "rnn"]
-DEFAULT_SIZES = [16, 32, 64, 128, 256, 512, 1024]
-LARGEST_SIZE = 8192
-MOST_STEPS = 100_000
+_CELLS = ["lstm", "gru", "gru_reset_before", "rnn"]
+_SIZES = [16, 32, 64, 128, 256, 512, 1024]
+_STEPS = 100
+
+SUBCOMMANDS = {
+    "step": "single steps: medians beside other libraries, tails with warm and with cold caches",
+    "sequence": "whole sequences beside other libraries",
+    "batch": "sequences in batches, beside the other libraries that take batches",
+    "threads": "our single steps and sequences with more threads",
+    "compare": "two files of --json: are the times of the second others than those of the first?",
+}
+
+# What is not asked for, by subcommand; those of `bench` alone are at "".
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "": {"cells": _CELLS, "sizes": _SIZES, "steps": _STEPS},
+    "step": {"cells": _CELLS, "sizes": _SIZES, "steps": _STEPS},
+    "sequence": {"cells": _CELLS, "sizes": _SIZES, "steps": _STEPS},
+    "batch": {"cells": ["lstm", "gru"], "sizes": [64, 256, 512], "steps": _STEPS, "batches": [1, 2, 4, 8, 32]},
+    "threads": {"cells": ["lstm", "gru"], "sizes": [256, 512, 1024], "steps": _STEPS, "threads": None},
+}
+_COMMON: dict[str, Any] = {
+    "cells": None,
+    "sizes": None,
+    "dtype": "float32",
+    "isa": None,
+    "quick": False,
+    "no_peers": False,
+    "json": None,
+    "plot": None,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of the command."""
-    parser.add_argument(
-        "--cells",
-        type=_cells,
-        default=DEFAULT_CELLS,
-        metavar="NAMES",
-        help=f"of {', '.join(GATES)}, separated by commas; default {','.join(DEFAULT_CELLS)}",
-    )
-    parser.add_argument(
-        "--sizes",
-        type=_sizes,
-        default=DEFAULT_SIZES,
-        metavar="H",
-        help=f"units, as many as inputs, separated by commas; default {','.join(map(str, DEFAULT_SIZES))}",
-    )
-    parser.add_argument(
-        "--dtype",
-        type=_dtype,
-        default="float32",
-        metavar="NAME",
-        help=f"of our weights: {', '.join(DTYPES)}; default float32",
-    )
-    parser.add_argument(
-        "--isa", type=_isas, default=None, metavar="TIERS", help="our tiers to time, the first compared; default all"
-    )
+    """Adds the options and the subcommands."""
+    _add_common(parser, _DEFAULTS[""])
     parser.add_argument(
         "--steps-sequence",
-        type=_steps,
-        default=100,
+        type=values.steps_or_none,
+        default=argparse.SUPPRESS,
         metavar="T",
-        help="steps of the sequences in the second table, 0 for no such table; default 100",
+        help=f"without a subcommand: steps of the sequences in the second table, 0 for none; default {_STEPS}",
     )
-    parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    parser.add_argument("--no-peers", action="store_true", help="NumPy alone to compare with")
-    parser.add_argument("--json", type=_writable, default=None, metavar="FILE", help="write all results there")
+    commands = parser.add_subparsers(dest="study", metavar="SUBCOMMAND", help="without: single steps and sequences")
+    for name, text in SUBCOMMANDS.items():
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}")
+        if name == "compare":
+            _add_compare(command)
+            continue
+        _add_common(command, _DEFAULTS[name])
+        if name != "step":
+            _add(command, "--steps", values.steps, "T", f"steps of the sequences; default {_STEPS}")
+        if name == "batch":
+            _add(command, "--batches", values.batches, "B", f"default {_listed(_DEFAULTS[name]['batches'])}")
+        if name == "threads":
+            _add(command, "--threads", values.threads, "N", "separated by commas; default 1, 2, ... to all CPUs")
 
 
-def _name(text: str, known: Sequence[str], what: str) -> str:
-    name = text.strip()
-    if name not in known:
-        raise argparse.ArgumentTypeError(f"{name!r} is not {what}; there are: {', '.join(known)}")
-    return name
+def complete(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Fills in what was not asked for; refuses what the subcommand does not look at."""
+    study = options.study or ""
+    asked = set(vars(options)) & {*_COMMON, "steps_sequence"}
+    if study and "steps_sequence" in asked:
+        parser.error(f"argument --steps-sequence: bench {study} does not have it")
+    if study == "compare" and asked:
+        parser.error(f"argument --{min(asked).replace('_', '-')}: bench compare does not have it")
+    if not study:
+        options.steps = vars(options).pop("steps_sequence", _STEPS)
+    defaults = {} if study == "compare" else _COMMON | _DEFAULTS[study]
+    for name, value in defaults.items():
+        if name not in options:
+            setattr(options, name, value)
+    if study == "threads" and options.threads is None:
+        options.threads = thread_counts(usable_cpus())
 
 
-def _names(text: str, known: Sequence[str], what: str) -> list[str]:
-    return list(dict.fromkeys(_name(part, known, what) for part in text.split(",")))
+def _add_common(parser: argparse.ArgumentParser, defaults: dict[str, Any]) -> None:
+    _add(
+        parser,
+        "--cells",
+        values.cells,
+        "NAMES",
+        f"of {', '.join(GATES)}, separated by commas; default {_listed(defaults['cells'])}",
+    )
+    text = f"units, as many as inputs, separated by commas; default {_listed(defaults['sizes'])}"
+    _add(parser, "--sizes", values.sizes, "H", text)
+    _add(parser, "--dtype", values.dtype, "NAME", f"of our weights: {', '.join(DTYPES)}; default float32")
+    _add(parser, "--isa", values.tiers, "TIERS", "our tiers to time, the first compared; default all")
+    for name, text in (("--quick", "fewer rounds"), ("--no-peers", "no other libraries but NumPy")):
+        parser.add_argument(name, action="store_true", default=argparse.SUPPRESS, help=text)
+    _add(parser, "--json", values.writable, "FILE", "write all results there")
+    _add(parser, "--plot", values.picture, "FILE", "draw a figure there, .png or .svg; needs fusedcell[plot]")
 
 
-def _dtype(text: str) -> str:
-    return _name(text, DTYPES, "a dtype")
+def _add(parser: argparse.ArgumentParser, name: str, kind: Any, metavar: str, text: str) -> None:
+    # Without a default of its own, so that a subcommand leaves what was said before it.
+    parser.add_argument(name, type=kind, default=argparse.SUPPRESS, metavar=metavar, help=text)
 
 
-def _cells(text: str) -> list[str]:
-    return _names(text, list(GATES), "a cell")
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("old", type=values.readable, metavar="OLD.json")
+    parser.add_argument("new", type=values.readable, metavar="NEW.json")
+    parser.add_argument("--force", action="store_true", help="even if dtypes, tiers or machines differ")
+    parser.add_argument(
+        "--fail-slower",
+        type=values.percentage,
+        default=None,
+        metavar="PCT",
+        help="exit status 1 if a case is slower by more than so many percent",
+    )
 
 
-def _isas(text: str) -> list[str]:
-    return _names(text, isas(), "a tier that this machine runs")
-
-
-def _sizes(text: str) -> list[int]:
-    return list(dict.fromkeys(_integer(part, 1, LARGEST_SIZE) for part in text.split(",")))
-
-
-def _steps(text: str) -> int:
-    return _integer(text, 0, MOST_STEPS)
-
-
-def _integer(text: str, least: int, most: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if not least <= value <= most:
-        raise argparse.ArgumentTypeError(f"{text.strip()!r} is not a whole number from {least} to {most}")
-    return value
-
-
-def _writable(text: str) -> Path:
-    path = Path(text)
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a file in a folder that exists")
-    return path
+def _listed(values: list[Any]) -> str:
+    return ",".join(map(str, values))

@@ -43,6 +43,8 @@ class Comparison:
 def comparisons(results: Sequence[Result]) -> list[Comparison]:
     """The other libraries; unless weights are float32, also those with the same weights, and our own float32."""
     tier, dtype = results[0].tier, results[0].dtype
+    if not any(result.other_dtypes or result.gain for result in results):
+        return []
     best = Comparison(f"best other / {tier} (p10..p90)", lambda result: _of_peer(result, result.best_other))
     if dtype == "float32":
         return [best]
@@ -52,19 +54,29 @@ def comparisons(results: Sequence[Result]) -> list[Comparison]:
     return [own, *([alike] if has_alike else []), Comparison("best other of any dtype", best.pick)]
 
 
+def case_columns(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of what tells one case from another."""
+    rows = [[result.cell, str(result.size)] for result in results]
+    if all(result.batch == 1 for result in results):
+        return ["cell", "H"], rows
+    return ["cell", "H", "batch"], [[*row, str(result.batch)] for row, result in zip(rows, results, strict=True)]
+
+
 def ratio_table(results: Sequence[Result]) -> str:
     """A row for each cell and size, a column for each comparison."""
     compared = comparisons(results)
-    headings = ["cell", "H", *(comparison.heading for comparison in compared)]
-    rows = [[result.cell, str(result.size), *(each.text(result) for each in compared)] for result in results]
+    names, cases = case_columns(results)
+    headings = [*names, *(comparison.heading for comparison in compared)]
+    rows = [[*case, *(each.text(result) for each in compared)] for case, result in zip(cases, results, strict=True)]
     title = f"Times over those of {results[0].tier} in {results[0].dtype}, median of rounds (p10..p90)."
-    return f"{title}\n{aligned(headings, rows, {heading for heading in headings if heading != 'H'})}"
+    return f"{title}\n{aligned(headings, rows, {'cell', *headings[len(names) :]})}"
 
 
 def geometric_means(results: Sequence[Result]) -> list[str]:
     """A line for each comparison."""
+    over = " and ".join(case_columns(results)[0][1:])
     return [
-        f"Geometric mean over H, {comparison.heading.removesuffix(' (p10..p90)')}: {comparison.means(results)}."
+        f"Geometric mean over {over}, {comparison.heading.removesuffix(' (p10..p90)')}: {comparison.means(results)}."
         for comparison in comparisons(results)
     ]
 

@@ -7,15 +7,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
-from .. import _core
-from .answers import Tolerance, our_tolerance, wrong_answer
-from .cases import Case
+import numpy as np
+import numpy.typing as npt
+
+from .answers import Tolerance, make_checked, our_tolerance
+from .cases import GATES, Case
+from .limits import read_us
 from .peers import Peer
 from .tiers import Tier
 from .timing import Effort, Runner, Summary, measure, ratio, summarise
 
 Kind = Literal["step", "sequence"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+
+_WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
 
 
 @dataclass(frozen=True)
@@ -24,8 +29,9 @@ class Result:
 
     `failures` says why a variant has no time. `ratios` are the other libraries' times over those of `tier`, the first
     of our tiers, round by round, and `gain` is that ratio for the same tier in float32, where `dtype` is another one.
-    `read_us` is the least time in which one thread reads as many bytes as the packed weights have, again and again: no
-    step that reads its weights in order can be quicker.
+    `read_us` is the least time in which one thread reads, again and again, as many bytes as a step must: its packed
+    weights, in a sequence only those of h, because those of x serve many steps at once. No step that reads them in
+    order can be quicker. `rounds` are the times of `tier`, in their order.
     """
 
     kind: Kind
@@ -33,6 +39,7 @@ class Result:
     cell: str
     size: int
     steps: int
+    batch: int
     tier: str
     weight_bytes: int
     read_us: float
@@ -42,13 +49,14 @@ class Result:
     other_dtypes: dict[str, str]
     forms: dict[str, str]
     failures: dict[str, str]
+    rounds: list[float]
 
     @property
     def share_of_read_limit(self) -> float | None:
-        """Of a step's time, the part that reading the weights alone would take."""
-        if self.kind != "step" or self.tier not in self.times:
+        """Of the time, the part that reading the weights alone would take; None for a batch, which reads them once."""
+        if self.batch > 1 or self.tier not in self.times:
             return None
-        return self.read_us / self.times[self.tier].p50
+        return self.steps * self.read_us / self.times[self.tier].p50
 
     @property
     def best_other(self) -> str | None:
@@ -66,35 +74,19 @@ class Result:
 
 def measure_case(case: Case, kind: Kind, tiers: Sequence[Tier], others: Sequence[Peer], effort: Effort) -> Result:
     """Times all tiers (for sequences the first alone), the first in float32, and the others that have such a cell."""
-    runners: dict[str, Runner] = {}
-    failures: dict[str, str] = {}
-    expected = case.expected_steps if kind == "step" else case.expected_sequences
-
-    def add(name: str, make: Callable[[], Runner], tolerance: Tolerance) -> None:
-        try:
-            runner = make()
-            failure = wrong_answer(runner, expected, tolerance)
-        except Exception as error:  # whatever another library may raise
-            failure = f"failed: {type(error).__name__}: {' '.join(str(error).split())}"
-        if failure:
-            failures[name] = failure
-        else:
-            runners[name] = runner
-
-    def maker(source: Any) -> Callable[[], Runner]:
-        return partial(source.make_step if kind == "step" else source.make_sequence, case)
-
     first = tiers[0].make_layer(case)
     in_float32 = float32_of(tiers[0])
-    for tier in [*(tiers if kind == "step" else tiers[:1]), *in_float32]:
-        add(tier.name, maker(tier), our_tolerance(case.size, tier.dtype))
-    for other in others:
-        if case.cell in other.cells:
-            add(other.name, maker(other), other.tolerance)
+    ours = [*(tiers if kind == "step" else tiers[:1]), *in_float32]
+    makers: dict[str, tuple[Callable[[], Runner], Tolerance]] = {
+        tier.name: (maker(tier, case, kind), our_tolerance(case.size, tier.dtype)) for tier in ours
+    }
+    makers |= {other.name: (maker(other, case, kind), other.tolerance) for other in others if other.takes(case)}
+    runners, failures = make_checked(makers, expected(case, kind))
 
-    limits = [_read_us(first.nbytes, first.isa)]
+    read_bytes = first.nbytes if kind == "step" else GATES[case.cell] * case.size**2 * _WEIGHT_BYTES[first.dtype]
+    limits = [read_us(read_bytes, first.isa)]
     rounds = measure(runners, effort) if runners else {}
-    limits.append(_read_us(first.nbytes, first.isa))
+    limits.append(read_us(read_bytes, first.isa))
 
     def over_ours(sources: Sequence[Tier | Peer]) -> dict[str, Summary]:
         names = {source.name for source in sources} if first.isa in rounds else set()
@@ -106,6 +98,7 @@ def measure_case(case: Case, kind: Kind, tiers: Sequence[Tier], others: Sequence
         cell=case.cell,
         size=case.size,
         steps=1 if kind == "step" else case.steps,
+        batch=case.batch,
         tier=first.isa,
         weight_bytes=first.nbytes,
         read_us=min(limits),
@@ -115,14 +108,20 @@ def measure_case(case: Case, kind: Kind, tiers: Sequence[Tier], others: Sequence
         other_dtypes={other.name: other.dtype for other in others},
         forms={name: runner.form for name, runner in runners.items() if runner.form},
         failures=failures,
+        rounds=[ns / 1e3 for ns in rounds.get(first.isa, [])],
     )
+
+
+def maker(source: Any, case: Case, kind: Kind) -> Callable[[], Runner]:
+    """What makes a tier's or a library's runner."""
+    return partial(source.make_step if kind == "step" else source.make_sequence, case)
+
+
+def expected(case: Case, kind: Kind) -> npt.NDArray[np.float64]:
+    """The answers of the first calls."""
+    return case.expected_steps if kind == "step" else case.expected_sequences
 
 
 def float32_of(tier: Tier) -> list[Tier]:
     """The same tier with float32 weights, if it has others."""
     return [] if tier.dtype == "float32" else [Tier(tier.isa, name=f"{tier.isa} float32")]
-
-
-def _read_us(nbytes: int, isa: str) -> float:
-    repeats = max(5, min(200, 2**28 // nbytes))
-    return _core.read_seconds(max(nbytes, 64), repeats, isa) * 1e6

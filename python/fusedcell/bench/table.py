@@ -2,80 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from .ratios import comparisons, geometric_means, ratio_table
+from .ratios import case_columns, comparisons, geometric_means, ratio_table
 from .run import Result
 from .text import aligned, three_digits
-
-_LEFT_OUT = ("isas_compiled", "isa", "kernels")
-
-
-def header(environment: Mapping[str, Any]) -> str:
-    """What was measured, on what and how, one thing a line."""
-    lines = []
-    for key, value in _flattened(environment).items():
-        if isinstance(value, Mapping):
-            value = ", ".join(f"{name} {item}" for name, item in value.items()) or "unknown"
-        elif isinstance(value, (list, tuple)):
-            value = ", ".join(value) or "none"
-        lines.append(f"{key.replace('_', ' '):<14} {value}")
-    return "\n".join(lines)
-
-
-def _flattened(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """`runtime` is opened in place; what only matters in a file is left out."""
-    flat: dict[str, Any] = {}
-    for key, value in environment.items():
-        flat |= value if key == "runtime" else {key: value}
-    return {key: value for key, value in flat.items() if key not in _LEFT_OUT}
 
 
 def step_table(results: Sequence[Result], tiers: Sequence[str], others: Sequence[str]) -> str:
     """Single steps: a row for each cell and size, a column for each tier and library."""
     rows = []
     for result in results:
-        share = result.share_of_read_limit
-        limit = "-" if share is None else f"{100 * share:.0f}"
-        ours, theirs = ([_time(result, name) for name in names] for names in (tiers, others))
-        rows.append([result.cell, str(result.size), *ours, limit, *theirs])
+        times, theirs = ([time_text(result, name) for name in names] for names in (tiers, others))
+        rows.append([*times, _limit(result), *theirs])
     title = (
         f"One step, batch 1, {results[0].dtype}: us per step, median of rounds. "
         f"limit %: time to read the weights once over time of the {tiers[0]} step."
     )
-    return _with_ratios(title, ["cell", "H", *tiers, "limit %", *others], rows, results)
+    return with_ratios(title, [*tiers, "limit %", *others], rows, results)
 
 
 def sequence_table(results: Sequence[Result], tiers: Sequence[str], others: Sequence[str]) -> str:
     """Whole sequences, on those of our tiers that were timed."""
-    names = [*tiers, *others]
-    rows = [[result.cell, str(result.size), *(_time(result, name) for name in names)] for result in results]
-    title = f"Sequences of {results[0].steps} steps, batch 1, {results[0].dtype}: us per sequence, median of rounds."
-    return _with_ratios(title, ["cell", "H", *names], rows, results)
+    rows = [
+        [*(time_text(result, name) for name in tiers), _limit(result), *(time_text(result, name) for name in others)]
+        for result in results
+    ]
+    title = (
+        f"Sequences of {results[0].steps} steps, batch 1, {results[0].dtype}: us per sequence, median of rounds. "
+        f"limit %: time to read the weights of h once a step over the {tiers[0]} time."
+    )
+    return with_ratios(title, [*tiers, "limit %", *others], rows, results)
 
 
-def _with_ratios(title: str, headings: list[str], rows: list[list[str]], results: Sequence[Result]) -> str:
+def with_ratios(title: str, headings: list[str], rows: list[list[str]], results: Sequence[Result]) -> str:
     """The table; its ratios are in the last column if there is one of them a row, else in a table of their own."""
     compared = comparisons(results)
+    cases, case_rows = case_columns(results)
+    headings = [*cases, *headings]
+    rows = [[*case, *row] for case, row in zip(case_rows, rows, strict=True)]
     own_table = []
     if len(compared) == 1:
         (comparison,) = compared
         headings = [*headings, comparison.heading]
         rows = [[*row, comparison.text(result)] for row, result in zip(rows, results, strict=True)]
-    else:
+    elif compared:
         own_table = ["", ratio_table(results)]
     words = {"cell", *(comparison.heading for comparison in compared)}
     return "\n".join([title, aligned(headings, rows, words), *own_table, *geometric_means(results)])
 
 
-def failures(results: Sequence[Result]) -> str:
-    """Every variant without a time, and why."""
-    return "\n".join(
-        f"{name}, {result.cell} {result.size}, {result.kind}: {failure}"
-        for result in results
-        for name, failure in result.failures.items()
-    )
+def failures(failed: Sequence[tuple[str, str, str]]) -> str:
+    """Every variant without a time, the case, and why."""
+    return "\n".join(f"{name}, {case}: {failure}" for name, case, failure in failed)
 
 
 def spread(results: Sequence[Result]) -> str:
@@ -96,8 +75,14 @@ def spread(results: Sequence[Result]) -> str:
     )
 
 
-def _time(result: Result, name: str) -> str:
+def time_text(result: Result, name: str, calls: int = 1) -> str:
+    """The median over so many parts of a call, or why there is none."""
     if name in result.times:
-        return three_digits(result.times[name].p50)
+        return three_digits(result.times[name].p50 / calls)
     failure = result.failures.get(name)
     return "-" if failure is None else failure.partition(":")[0]
+
+
+def _limit(result: Result) -> str:
+    share = result.share_of_read_limit
+    return "-" if share is None else f"{100 * share:.0f}"

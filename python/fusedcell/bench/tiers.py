@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 
 from .. import _core
@@ -18,12 +20,13 @@ def float_isas() -> list[str]:
 
 
 class Tier:
-    """One instruction-set tier of this library with weights of one dtype, on the calling thread."""
+    """One instruction-set tier of this library with weights of one dtype, on so many threads."""
 
-    def __init__(self, isa: str, dtype: str = "float32", name: str = "") -> None:
+    def __init__(self, isa: str, dtype: str = "float32", name: str = "", threads: int = 1) -> None:
         self.isa = isa
         self.dtype = dtype
         self.name = name or isa
+        self.threads = threads
 
     def make_layer(self, case: Case) -> LSTM | GRU | RNN:
         """The layer alone."""
@@ -36,10 +39,14 @@ class Tier:
 
     def make_step(self, case: Case) -> Runner:
         """One `stream.step` a call, into an array that is there already."""
-        out = np.empty(case.size, np.float32)
-        step = self.make_layer(case).stream().step
+        out = np.empty(case.step_shape, np.float32)
+        step = self._stream(case).step
         return Runner(step, [(row, out) for row in case.rows], np.copy, "step(x, out)")
 
     def make_sequence(self, case: Case) -> Runner:
         """One `stream.process` a call."""
-        return Runner(self.make_layer(case).stream().process, [(case.inputs,)], np.copy, "process(block)")
+        return Runner(self._stream(case).process, [(case.inputs,)], np.copy, "process(block)")
+
+    def _stream(self, case: Case) -> Any:
+        threads = {"num_threads": self.threads} if self.threads > 1 else {}
+        return cast(Any, self.make_layer(case)).stream(case.batch, **threads)

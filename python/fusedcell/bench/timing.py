@@ -95,7 +95,7 @@ def measure(
     variants: Mapping[str, Runner], effort: Effort, clock: Clock = time.perf_counter_ns
 ) -> dict[str, list[float]]:
     """Times the variants in turns (A B C, A B C, ...). Returns, for each, nanoseconds per call of every round."""
-    with _no_garbage_collection():
+    with no_garbage_collection():
         turns = {name: _calibrate(runner, effort.turn_ns, clock) for name, runner in variants.items()}
         available = effort.seconds * 1e9 * len(variants)
         fitting = int(available / max(1.0, sum(turn.cost_ns for turn in turns.values())))
@@ -140,7 +140,8 @@ def _elapsed(runner: Runner, count: int, clock: Clock) -> int:
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
+    """What garbage there is waits until the times are taken."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -21,12 +21,16 @@ Forms = Mapping[str, Callable[[], Runner]]
 
 
 class Peer(abc.ABC):
-    """A library's adapter. Every runner starts from state zero and keeps its state to itself."""
+    """A library's adapter. Every runner starts from state zero and keeps its state to itself.
+
+    `batches` says that its sequences may be those of a batch; its single steps are of one sequence.
+    """
 
     name: ClassVar[str]
     dtype: ClassVar[str] = "float32"
     tolerance: ClassVar[Tolerance] = PEER_FLOAT32
     cells: ClassVar[frozenset[str]] = frozenset(GATES)
+    batches: ClassVar[bool] = False
     version: str
 
     def context(self) -> AbstractContextManager[object]:
@@ -39,7 +43,14 @@ class Peer(abc.ABC):
 
     @abc.abstractmethod
     def sequence_forms(self, case: Case) -> Forms:
-        """The case's sequence a call, from the state the last call left; the answer is h of each step, (T, H)."""
+        """The case's sequence a call, from the state the last call left; the answer is h of each step.
+
+        It is (T, H), or (T, B, H) for a batch.
+        """
+
+    def takes(self, case: Case) -> bool:
+        """Whether it has such a cell, and batches if the case is one."""
+        return case.cell in self.cells and (case.batch == 1 or self.batches)
 
     def make_step(self, case: Case) -> Runner:
         """The fastest of `step_forms`."""

@@ -22,7 +22,7 @@ Quantise: TypeAlias = Callable[[FloatArray], tuple[Int8Array, FloatArray]]
 
 
 def make_model(case: Case, steps: int) -> bytes:
-    """Inputs X (steps, 1, I), h and, for an LSTM, c (1, 1, H); outputs Y (steps, 1, 1, H), h_n and c_n."""
+    """Inputs X (steps, B, I), h and, for an LSTM, c (1, B, H); outputs Y (steps, 1, B, H), h_n and c_n."""
     operator = _OPERATORS[case.cell]
     w, r, b = _layer_arrays(case)
     states = _states(operator)
@@ -81,7 +81,7 @@ def _layer_arrays(case: Case) -> tuple[FloatArray, FloatArray, FloatArray]:
 def _serialised(case: Case, steps: int, node: Any, initializers: Mapping[str, npt.NDArray[Any]]) -> bytes:
     onnx: Any = importlib.import_module("onnx")
     helper = onnx.helper
-    size = case.size
+    batch, size = case.batch, case.size
     states = _states(node.op_type)
 
     def declared(name: str, shape: list[int]) -> Any:
@@ -90,8 +90,8 @@ def _serialised(case: Case, steps: int, node: Any, initializers: Mapping[str, np
     graph = helper.make_graph(
         [node],
         "bench",
-        [declared("X", [steps, 1, size]), *(declared(name, [1, 1, size]) for name in states)],
-        [declared("Y", [steps, 1, 1, size]), *(declared(f"{name}_n", [1, 1, size]) for name in states)],
+        [declared("X", [steps, batch, size]), *(declared(name, [1, batch, size]) for name in states)],
+        [declared("Y", [steps, 1, batch, size]), *(declared(f"{name}_n", [1, batch, size]) for name in states)],
         [onnx.numpy_helper.from_array(array, name) for name, array in initializers.items()],
     )
     # An opset and a format that every release of the last years reads.

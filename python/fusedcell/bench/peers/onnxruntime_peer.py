@@ -20,6 +20,7 @@ class OnnxRuntime(Peer):
     """ONNX Runtime's CPU provider on one thread."""
 
     name = "onnxruntime"
+    batches = True
 
     def __init__(self) -> None:
         self._ort: Any = importlib.import_module("onnxruntime")
@@ -61,9 +62,9 @@ class OnnxRuntime(Peer):
             return self._ort.OrtValue.ortvalue_from_numpy(array)
 
         steps = len(blocks[0])
-        y = value(np.zeros((steps, 1, 1, case.size), np.float32))
-        buffers = [[value(np.zeros((1, 1, case.size), np.float32)) for _ in states] for _ in range(2)]
-        inputs = [value(block[:, None].copy()) for block in blocks]
+        y = value(np.zeros((steps, 1, case.batch, case.size), np.float32))
+        buffers = [[value(_zeros(case)) for _ in states] for _ in range(2)]
+        inputs = [value(_with_batch(block, case)) for block in blocks]
         bindings = []
         # One binding a block, so that nothing is copied or bound anew between calls.
         for i, x in enumerate(inputs):
@@ -76,7 +77,7 @@ class OnnxRuntime(Peer):
             bindings.append((binding,))
 
         def read(_: None) -> FloatArray:
-            return np.copy(_without_unit_axes(y.numpy(), steps))
+            return np.copy(_without_unit_axes(y.numpy(), case))
 
         # A binding does not keep the values bound to it alive.
         return Runner(session.run_with_iobinding, bindings, read, keep=(inputs, buffers, y))
@@ -85,7 +86,7 @@ class OnnxRuntime(Peer):
 def _plain(session: Any, case: Case, blocks: list[FloatArray]) -> Runner:
     states = ["h", "c"] if case.cell == "lstm" else ["h"]
     names = ["Y", *(f"{name}_n" for name in states)]
-    feed = {name: np.zeros((1, 1, case.size), np.float32) for name in states}
+    feed = {name: _zeros(case) for name in states}
 
     def run(x: FloatArray) -> Any:
         feed["X"] = x
@@ -93,10 +94,19 @@ def _plain(session: Any, case: Case, blocks: list[FloatArray]) -> Runner:
         feed.update(zip(states, after, strict=True))
         return y
 
-    steps = len(blocks[0])
-    return Runner(run, [(block[:, None].copy(),) for block in blocks], lambda y: _without_unit_axes(y, steps))
+    return Runner(run, [(_with_batch(block, case),) for block in blocks], lambda y: _without_unit_axes(y, case))
 
 
-def _without_unit_axes(y: FloatArray, steps: int) -> FloatArray:
-    h: FloatArray = y.reshape(steps, -1)
-    return h.reshape(-1) if steps == 1 else h
+def _zeros(case: Case) -> FloatArray:
+    return np.zeros((1, case.batch, case.size), np.float32)
+
+
+def _with_batch(block: FloatArray, case: Case) -> FloatArray:
+    x: FloatArray = block.reshape(len(block), case.batch, case.size).copy()
+    return x
+
+
+def _without_unit_axes(y: FloatArray, case: Case) -> FloatArray:
+    single = len(y) == case.batch == 1
+    h: FloatArray = y.reshape(case.step_shape if single else (len(y), *case.step_shape))
+    return h

@@ -22,6 +22,7 @@ class OpenVino(Peer):
     """OpenVINO's CPU plugin on one thread, with arithmetic held to float32."""
 
     name = "openvino"
+    batches = True
 
     def __init__(self) -> None:
         self._openvino: Any = importlib.import_module("openvino")
@@ -46,10 +47,10 @@ class OpenVino(Peer):
         """The cell where `steps` is None, else the sequence operator."""
         ops = self._ops
         operator = OPERATORS[case.cell]
-        size = case.size
+        batch, size = case.batch, case.size
         sequence = steps is not None
-        x = ops.parameter([1, steps, size] if sequence else [1, size], np.float32)
-        state_shape = [1, 1, size] if sequence else [1, size]
+        x = ops.parameter([batch, steps, size] if sequence else [batch, size], np.float32)
+        state_shape = [batch, 1, size] if sequence else [batch, size]
         names = ["h", "c"] if operator == "lstm" else ["h"]
         zeros = np.zeros(state_shape, np.float32)
         states = [ops.read_value(ops.constant(zeros), name, np.float32, state_shape) for name in names]
@@ -60,7 +61,7 @@ class OpenVino(Peer):
         w, r = self._matrix(w), self._matrix(r)
         options: dict[str, Any] = {"linear_before_reset": case.cell == "gru"} if operator == "gru" else {}
         if sequence:
-            lengths = ops.constant(np.array([steps], np.int32))
+            lengths = ops.constant(np.full(batch, steps, np.int32))
             node = getattr(ops, f"{operator}_sequence")(*data, lengths, w, r, b, size, "forward", **options)
         else:
             if operator == "rnn":
@@ -98,7 +99,9 @@ def runner(compiled: Any, blocks: list[FloatArray]) -> Runner:
     x_tensor = request.get_input_tensor(0)
     bound = x_tensor.data
     y_tensor = request.get_output_tensor(0)
-    single = len(bound.shape) == 2 or bound.shape[1] == 1
+    # A sequence's tensors begin with the batch.
+    batched = len(bound.shape) == 3 and bound.shape[0] > 1
+    single = not batched and bound.size == bound.shape[-1]
 
     def run(x: FloatArray) -> Any:
         bound[...] = x
@@ -106,10 +109,17 @@ def runner(compiled: Any, blocks: list[FloatArray]) -> Runner:
         return y_tensor
 
     def read(tensor: Any) -> FloatArray:
-        array: FloatArray = tensor.data.reshape(-1, bound.shape[-1]).copy()
+        if batched:
+            array: FloatArray = tensor.data.reshape(bound.shape).swapaxes(0, 1).copy()
+            return array
+        array = tensor.data.reshape(-1, bound.shape[-1]).copy()
         return array[0] if single else array
 
-    return Runner(run, [(block.reshape(bound.shape),) for block in blocks], read)
+    def arranged(block: FloatArray) -> FloatArray:
+        array: FloatArray = block.swapaxes(0, 1).copy() if batched else block.reshape(bound.shape)
+        return array
+
+    return Runner(run, [(arranged(block),) for block in blocks], read)
 
 
 def _weights(case: Case) -> tuple[FloatArray, FloatArray, FloatArray]:

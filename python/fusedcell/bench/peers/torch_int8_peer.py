@@ -60,7 +60,7 @@ class TorchInt8(Torch):
             return y
 
         def read(y: list[Any]) -> FloatArray:
-            array: FloatArray = self._torch.cat(y).numpy()
+            array: FloatArray = self._torch.cat(y).numpy().reshape(case.inputs.shape)
             return array
 
         return Runner(run, [(self._tensor(case.inputs),)], read)

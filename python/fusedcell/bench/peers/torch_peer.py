@@ -21,6 +21,7 @@ class Torch(Peer):
 
     name = "torch"
     cells = frozenset(_CLASSES)
+    batches = True
     _batch: ClassVar[tuple[int, ...]] = ()
 
     def __init__(self) -> None:
@@ -68,7 +69,7 @@ class Torch(Peer):
             y, state = module(x, state)
             return y
 
-        shape = blocks[0].shape if len(blocks[0]) > 1 else (case.size,)
+        shape = blocks[0].shape if len(blocks[0]) > 1 or case.batch > 1 else (case.size,)
         return Runner(run, [(self._tensor(block),) for block in blocks], partial(_to_numpy, shape=shape))
 
     def _cell(self, case: Case) -> Runner:
@@ -84,7 +85,8 @@ class Torch(Peer):
         return Runner(step, [(self._tensor(row),) for row in case.rows], partial(_to_numpy, shape=(case.size,)))
 
     def _tensor(self, array: FloatArray) -> Any:
-        return self._torch.from_numpy(array.reshape(*array.shape[:-1], *self._batch, array.shape[-1]))
+        batch = () if array.ndim == 3 else self._batch
+        return self._torch.from_numpy(array.reshape(*array.shape[:-1], *batch, array.shape[-1]))
 
 
 def _to_numpy(tensor: Any, shape: tuple[int, ...]) -> FloatArray:

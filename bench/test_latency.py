@@ -1,0 +1,40 @@
+"""Times of our own layers for developers, over the cases of `fusedcell bench`: run by `make bench-suite`, and no test.
+
+Choose with -k, as in `make bench-suite ARGS='-k "step and lstm and int8"'`; keep and compare runs with
+--benchmark-autosave and --benchmark-compare of pytest-benchmark.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import fusedcell as fc
+from fusedcell._base import DTYPES
+from fusedcell.bench.answers import our_tolerance, wrong_answer
+from fusedcell.bench.cases import GATES, Case
+from fusedcell.bench.run import Kind, expected, maker
+from fusedcell.bench.tiers import Tier
+from fusedcell.bench.timing import WARM_UP_CALLS
+
+SIZES = [16, 64, 256, 512, 1024]
+STEPS = 100
+BATCH = 8
+WORK: dict[str, tuple[Kind, int]] = {"step": ("step", 1), "sequence": ("sequence", 1), "batch": ("sequence", BATCH)}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("work", WORK)
+def test_latency(benchmark: Any, work: str, dtype: str, cell: str, size: int) -> None:
+    kind, batch = WORK[work]
+    case = Case(cell, size, STEPS, batch)
+    make = maker(Tier(fc.isas()[0], dtype), case, kind)
+    benchmark.group = f"{work}, {cell}, {size}"
+    assert wrong_answer(make(), expected(case, kind), our_tolerance(size, dtype)) is None
+    runner = make()
+    for _ in range(WARM_UP_CALLS):
+        runner.next()
+    benchmark(lambda: runner.call(*next(runner.inputs)))

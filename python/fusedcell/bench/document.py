@@ -1,0 +1,43 @@
+"""The file of all results."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .work import Findings
+
+_DERIVED = ("share_of_read_limit", "best_other", "best_other_of_dtype")
+_NUMBERS = re.compile(r"\[\s+([-+.0-9e,\s]+?)\s+\]")
+
+
+def write(path: Path, environment: Mapping[str, Any], findings: Findings) -> None:
+    """As JSON, with every round of ours."""
+    document = {
+        **environment,
+        "read_limits": [asdict(limit) for limit in findings.limits],
+        "results": [
+            _rounded(asdict(result)) | {name: getattr(result, name) for name in _DERIVED} for result in findings.results
+        ],
+        "tails": [asdict(tail) for tail in findings.tails],
+        "threads": [_rounded(asdict(scaling)) for scaling in findings.scalings],
+    }
+    text = json.dumps(document, indent=1)
+    # Numbers in a row stay on one line.
+    text = _NUMBERS.sub(lambda match: f"[{' '.join(match[1].split())}]", text)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _rounded(entry: dict[str, Any]) -> dict[str, Any]:
+    """Five digits of each round are more than a clock knows."""
+    rounds = entry["rounds"]
+    shortened = {key: _shorten(row) for key, row in rounds.items()} if isinstance(rounds, dict) else _shorten(rounds)
+    return entry | {"rounds": shortened}
+
+
+def _shorten(row: list[float]) -> list[float]:
+    return [float(f"{us:.5g}") for us in row]

@@ -1,0 +1,88 @@
+"""What a file of `--json` holds that another one can be compared with."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from math import log
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .changes import Times
+
+Name: TypeAlias = tuple[str, str, str]
+"""Cell, size, and what was done."""
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Raises ValueError for any other file."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(document["results"], list) or not isinstance(document["runtime"], dict):
+            raise TypeError
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is not a file of fusedcell bench --json") from None
+    return dict(document)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Why times of the two may not be compared."""
+    descriptions = []
+    for document in (old, new):
+        runtime = document["runtime"]
+        tier = document.get("tier") or next((result["tier"] for result in document["results"]), "")
+        names = {name: runtime.get(name) for name in ("cpu", "cpus", "caches", "system")}
+        descriptions.append({"dtype": document.get("dtype"), "isa": tier} | names)
+    before, after = descriptions
+    return [f"{name}: {before[name]} and {after[name]}" for name in before if before[name] != after[name]]
+
+
+def cases(document: Mapping[str, Any]) -> dict[Name, Times]:
+    """Times of the first of our tiers."""
+    found = {}
+    for entry in document["results"]:
+        if entry["tier"] in entry["times"]:
+            found[_name(entry)] = _times(entry["times"][entry["tier"]], entry.get("rounds"))
+    for entry in document.get("threads", []):
+        for count, times in entry["times"].items():
+            threads = f", {count} threads" if count != "1" else ""
+            found.setdefault(_name(entry, threads), _times(times, entry["rounds"].get(count)))
+    return found
+
+
+def drifts(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, float]:
+    """By size, how far apart the other libraries' times lie, as a logarithm; their code is the same in both files.
+
+    That of nineteen cases of twenty, over all cells, batches and libraries of one version.
+    """
+    before, after = (_others(document) for document in (old, new))
+    by_size: dict[str, list[float]] = defaultdict(list)
+    for key in (key for key in before if key in after):
+        (_, size, _), *_ = key
+        by_size[size].append(abs(log(after[key] / before[key])))
+    return {size: float(np.percentile(values, 95)) for size, values in by_size.items()}
+
+
+def _others(document: Mapping[str, Any]) -> dict[tuple[Name, str, str], float]:
+    """Medians by case, library and version."""
+    peers = document.get("peers")
+    versions = {"numpy": document["runtime"].get("numpy", "")} | (peers if isinstance(peers, dict) else {})
+    return {
+        (_name(entry), name, versions.get(name, "")): entry["times"][name]["p50"]
+        for entry in document["results"]
+        for name in entry.get("other_dtypes", {})
+        if name in entry["times"]
+    }
+
+
+def _name(entry: Mapping[str, Any], threads: str = "") -> Name:
+    steps = "" if entry["kind"] == "step" else f" of {entry['steps']}"
+    batch = f", batch {entry['batch']}" if entry.get("batch", 1) > 1 else ""
+    return entry["cell"], str(entry["size"]), f"{entry['kind']}{steps}{batch}{threads}"
+
+
+def _times(summary: Mapping[str, float], rounds: Sequence[float] | None) -> Times:
+    return Times(summary["p10"], summary["p50"], summary["p90"], tuple(rounds or ()))

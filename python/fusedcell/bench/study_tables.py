@@ -1,0 +1,88 @@
+"""Plain-text tables of tails, batches and threads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .limits import size_text
+from .run import Kind, Result
+from .table import time_text, with_ratios
+from .tails import Distribution, Tail, evicting_bytes
+from .text import aligned, format_ratio, three_digits
+from .threads import Scaling
+
+
+def tail_table(tails: Sequence[Tail]) -> str:
+    """A row for each case, warm beside cold."""
+    names = ["min", "p50", "p99", "p99.9", "spread %", "steps"]
+    headings = ["cell", "H", *names, *(f"cold {name}" for name in names if name != "p99.9")]
+    rows = []
+    for tail in tails:
+        warm, cold = _columns(tail.warm), _columns(tail.cold)
+        rows.append([tail.cell, str(tail.size), *warm, *cold[:3], *cold[4:]])
+    title = (
+        f"Single steps of {tails[0].tier} in {tails[0].dtype}, us, the clock's own time in each. "
+        f"spread: (p90 - p10) / p50. cold: after {size_text(evicting_bytes())} of other data were read."
+    )
+    return f"{title}\n{aligned(headings, rows, {'cell'})}"
+
+
+def _columns(steps: Distribution | None) -> list[str]:
+    if steps is None:
+        return ["-"] * 6
+    times = ["-" if us is None else three_digits(us) for us in (steps.min, steps.p50, steps.p99, steps.p999)]
+    return [*times, f"{100 * steps.spread:.0f}", str(steps.count)]
+
+
+def batch_table(results: Sequence[Result], tiers: Sequence[str], others: Sequence[str]) -> str:
+    """A row for each batch size: what a step of the whole batch takes, and one sequence's part of it."""
+    rows = [
+        [*(time_text(result, name, result.steps) for name in tiers), _cost(result, results)]
+        + [time_text(result, name, result.steps) for name in others]
+        for result in results
+    ]
+    title = (
+        f"Sequences of {results[0].steps} steps in batches, {results[0].dtype}: us per step of the whole batch, "
+        f"median of rounds. cost %: of one sequence, with {tiers[0]}, over its cost alone."
+    )
+    return with_ratios(title, [*tiers, "cost %", *others], rows, results)
+
+
+def _cost(result: Result, results: Sequence[Result]) -> str:
+    for alone in results:
+        if (alone.cell, alone.size, alone.batch) == (result.cell, result.size, 1):
+            times = [each.times.get(each.tier) for each in (result, alone)]
+            if times[0] is not None and times[1] is not None:
+                return f"{100 * times[0].p50 / result.batch / times[1].p50:.0f}"
+    return "-"
+
+
+def threads_table(scalings: Sequence[Scaling], kind: Kind) -> str:
+    """A row for each case, a column for each number of threads; empty without such cases."""
+    of_kind = [scaling for scaling in scalings if scaling.kind == kind]
+    if not of_kind:
+        return ""
+    counts = sorted({count for scaling in of_kind for count in (*scaling.times, *_failed(scaling))})
+    least = counts[0]
+    gains = [f"{count} / {least} (p10..p90)" for count in counts[1:]]
+    rows = []
+    for scaling in of_kind:
+        times = [_time(scaling, count) for count in counts]
+        gained = [scaling.gains.get(count) for count in counts[1:]]
+        rows.append([scaling.cell, str(scaling.size), *times, *("-" if g is None else format_ratio(g) for g in gained)])
+    what = "One step" if kind == "step" else f"Sequences of {of_kind[0].steps} steps"
+    title = (
+        f"{what}, batch 1, {of_kind[0].dtype}, {of_kind[0].tier}: us by number of threads, median of rounds, "
+        f"and how many times quicker than with {least}."
+    )
+    return f"{title}\n{aligned(['cell', 'H', *map(str, counts), *gains], rows, {'cell', *gains})}"
+
+
+def _failed(scaling: Scaling) -> dict[int, str]:
+    return {int(name.split()[0]): failure for name, failure in scaling.failures.items()}
+
+
+def _time(scaling: Scaling, count: int) -> str:
+    if count in scaling.times:
+        return three_digits(scaling.times[count].p50)
+    return _failed(scaling).get(count, "-").partition(":")[0]

@@ -1,0 +1,89 @@
+"""The cases of a subcommand, measured one after the other."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
+
+from .cases import Case
+from .limits import ReadLimit
+from .peers import Peer
+from .progress import Progress
+from .run import KINDS, Kind, Result, measure_case
+from .tails import FULL_TAIL, QUICK_TAIL, Tail, measure_tail
+from .threads import Scaling, measure_threads, tiers_by_threads
+from .tiers import Tier
+from .timing import FULL, QUICK
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that was measured; each subcommand fills its part."""
+
+    limits: list[ReadLimit]
+    results: list[Result] = field(default_factory=list)
+    tails: list[Tail] = field(default_factory=list)
+    scalings: list[Scaling] = field(default_factory=list)
+
+    @property
+    def failures(self) -> list[tuple[str, str, str]]:
+        """Every variant without a time, the case, and why."""
+        named: list[tuple[dict[str, str], Result | Tail | Scaling, str]] = [
+            *((result.failures, result, result.kind) for result in self.results),
+            *((tail.failures, tail, "tails") for tail in self.tails),
+            *((scaling.failures, scaling, scaling.kind) for scaling in self.scalings),
+        ]
+        return [
+            (name, f"{_shape(found.cell, found.size, getattr(found, 'batch', 1))}, {what}", failure)
+            for failures, found, what in named
+            for name, failure in failures.items()
+        ]
+
+
+def measure_all(options: argparse.Namespace, tiers: Sequence[Tier], others: Sequence[Peer], findings: Findings) -> None:
+    """Adds to `findings` what the options ask for."""
+    shapes = list(product(options.cells, options.sizes, getattr(options, "batches", [1])))
+    work = _pieces(options, tiers, others, findings)
+    progress = Progress(len(shapes) * len(work))
+    with ExitStack() as stack:
+        stack.callback(progress.close)
+        for other in others:
+            stack.enter_context(other.context())
+        for cell, size, batch in shapes:
+            # Made here and not kept: the largest has weights of tens of megabytes.
+            case = Case(cell, size, options.steps or 100, batch)
+            for name, measure in work.items():
+                progress.show(f"{_shape(cell, size, batch)}, {name}")
+                measure(case)
+
+
+def _shape(cell: str, size: int, batch: int) -> str:
+    return f"{cell} {size}{f', batch {batch}' if batch > 1 else ''}"
+
+
+def _pieces(
+    options: argparse.Namespace, tiers: Sequence[Tier], others: Sequence[Peer], findings: Findings
+) -> dict[str, Callable[[Case], None]]:
+    """What is done with each case, by name."""
+    effort = QUICK if options.quick else FULL
+
+    def medians(kind: Kind, case: Case) -> None:
+        findings.results.append(measure_case(case, kind, tiers, others, effort))
+
+    def tails(case: Case) -> None:
+        findings.tails.append(measure_tail(case, tiers[0], QUICK_TAIL if options.quick else FULL_TAIL))
+
+    def threads(kind: Kind, case: Case) -> None:
+        by_threads = tiers_by_threads(tiers[0].isa, tiers[0].dtype, options.threads)
+        findings.scalings.append(measure_threads(case, kind, by_threads, effort))
+
+    if options.study == "threads":
+        return {f"{kind}, threads": partial(threads, kind) for kind in KINDS}
+    if options.study == "step":
+        return {"step": partial(medians, "step"), "tails": tails}
+    kinds = KINDS if options.study is None else KINDS[1:]
+    return {kind: partial(medians, kind) for kind in kinds if kind == "step" or options.steps}
