@@ -40,6 +40,7 @@ constexpr ptrdiff_t kBlockAlignment = 64;
 struct PackedMatrix {
     const void* data;    // 64-byte aligned
     ptrdiff_t panels;
+    ptrdiff_t blocks;
     ptrdiff_t depth;      // number of inputs k
     ptrdiff_t columns;    // outputs that are stored; the last panel may be partial
 };

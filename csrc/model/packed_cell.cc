@@ -32,11 +32,10 @@ const WeightKernels& kernels_for(const KernelTable& table, WeightType type) {
 }
 
 // The blocks of a matrix that are this worker's.
-template <class Row>
-BlockRange blocks_of(const MatrixKernel<Row>& kernel, const PackedMatrix& matrix, const CellWorker& worker) {
-    const std::ptrdiff_t blocks = (matrix.panels + kernel.panels_per_block - 1) / kernel.panels_per_block;
-    const TeamPart& part = worker.part;
-    return {blocks * part.index / part.count, blocks * (part.index + 1) / part.count, worker.own.backward};
+BlockRange blocks_of(const PackedMatrix& matrix, const CellWorker& worker) {
+    const auto [index, count, barrier] = worker.part;
+    if (count == 1) return {0, matrix.blocks, worker.own.backward};
+    return {matrix.blocks * index / count, matrix.blocks * (index + 1) / count, worker.own.backward};
 }
 
 template <class T>
@@ -104,6 +103,7 @@ PackedCell::PackedCell(const Geometry& geometry, std::ptrdiff_t input_size, cons
     std::size_t size = 0;
     for (Part& part : parts) {
         part.matrix->panels = static_cast<std::ptrdiff_t>(part.rows.size()) / part.shape.gates / lanes;
+        part.matrix->blocks = (part.matrix->panels + part.shape.panels_per_block - 1) / part.shape.panels_per_block;
         part.matrix->depth = part.depth;
         part.matrix->columns = part.columns;
         size += packed_size(part.shape, part.matrix->panels, part.depth);
@@ -136,8 +136,9 @@ std::ptrdiff_t time_of(const CellRun& run, std::ptrdiff_t row, std::ptrdiff_t st
 }    // namespace
 
 std::ptrdiff_t PackedCell::chunk_steps(std::ptrdiff_t steps, std::ptrdiff_t batch) const {
+    if (steps <= 1) return 1;
     const std::ptrdiff_t wanted = (kProjectionRows + batch - 1) / std::max<std::ptrdiff_t>(batch, 1);
-    return std::clamp<std::ptrdiff_t>(wanted, 1, std::max<std::ptrdiff_t>(steps, 1));
+    return std::clamp<std::ptrdiff_t>(wanted, 1, steps);
 }
 
 void PackedCell::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, SharedSpace& shared) const {
@@ -176,7 +177,7 @@ void PackedCell::set_inputs(Row* rows, std::ptrdiff_t num_rows, std::ptrdiff_t s
 template <class Row>
 void PackedCell::multiply(const MatrixKernel<Row>& kernel, const PackedMatrix& matrix, const Row* rows,
                           std::ptrdiff_t num_rows, const CellWorker& worker) const {
-    kernel.run(matrix, rows, num_rows, blocks_of(kernel, matrix, worker));
+    kernel.run(matrix, rows, num_rows, blocks_of(matrix, worker));
 }
 
 InputScale PackedCell::state_scale() const {
@@ -202,10 +203,11 @@ void PackedCell::walk_both(std::ptrdiff_t num_rows, const CellWorker& worker) co
     const MatrixKernel<LinearRow>& linear = kernels_->linear;
     const MatrixKernel<CellRow>& recurrent = recurrent_kernel();
     const bool backward = worker.own.backward;
-    const BlockRange blocks = blocks_of(recurrent, recurrent_, worker);
+    const BlockRange blocks = blocks_of(recurrent_, worker);
     // Vectors of the projection that a block of R uses are the panels of W.
     const std::ptrdiff_t vectors = std::ptrdiff_t{recurrent.panels_per_block} * recurrent.gates;
     const auto input_blocks_before = [&](std::ptrdiff_t block, std::ptrdiff_t rounding) {
+        if (vectors == linear.panels_per_block) return block;    // one for one; the division is for the GRU
         return (std::min(block * vectors, input_.panels) + rounding) / linear.panels_per_block;
     };
     std::ptrdiff_t done =
