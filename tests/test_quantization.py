@@ -13,8 +13,6 @@ import fusedcell as fc
 from fusedcell.quantization import compare, input_scales
 from models import KIND, KINDS, Kind, one_unit, uniform
 
-pytestmark = pytest.mark.core
-
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 stacks = pytest.mark.parametrize("directions", [1, 2])
 

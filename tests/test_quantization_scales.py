@@ -9,8 +9,6 @@ import fusedcell as fc
 from fusedcell.quantization import input_scales
 from models import KINDS, Kind, one_unit, uniform
 
-pytestmark = pytest.mark.core
-
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 stacks = pytest.mark.parametrize("directions", [1, 2])
 

@@ -14,8 +14,6 @@ from fusedcell.reference import int8_linear, quantise_weights
 from fusedcell.reference.activations import sigmoid
 from models import KINDS, Kind, uniform
 
-pytestmark = pytest.mark.core
-
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 stacks = pytest.mark.parametrize("directions", [1, 2])
 
