@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fusedcell import _core
 from models import KIND, KINDS, Kind, flat, uniform
 
-several_cpus = pytest.mark.skipif(
-    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="one CPU, so never two threads"
-)
+several_cpus = pytest.mark.skipif(_core.available_cpus() < 2, reason="one CPU, so never two threads")
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 # Large enough to be worth a second thread, in slices, by directions and as a wavefront.
@@ -57,6 +56,13 @@ def test_streams_have_the_same_bits_with_threads(kind: Kind) -> None:
     for step in x[:20]:
         same((together.step(step),), (alone.step(step),))
     same((together.copy().process(x[20:]),), (alone.process(x[20:]),))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind a process to a CPU")
+def test_no_more_cpus_than_the_process_may_use() -> None:
+    script = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+    assert run_python(script + "from fusedcell import _core; print(_core.available_cpus())") == "1"
+    assert 1 <= _core.available_cpus() <= len(os.sched_getaffinity(0))
 
 
 @several_cpus

@@ -6,6 +6,7 @@
 
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
+#include "cpu/available.h"
 #include "cpu/dispatch.h"
 #include "cpu/features.h"
 #include "kernels/simd/float_mode.h"
@@ -98,6 +99,8 @@ void bind_runtime(py::module_& module) {
     module.def("compiled_isas", &compiled_tiers, "Tiers that this build contains, best first.");
     module.def("int8_isas", &int8_tiers, "Tiers of this build that differ from another one in int8 alone.");
     module.def("cpu_features", &cpu_feature_names, "Features of this CPU that the operating system lets it use.");
+    module.def("available_cpus", &available_cpus,
+               "CPUs that this process may keep busy, and so the most threads of a call.");
     module.def("compiler", &compiler_name, "Compiler that built this module.");
     module.def("weight_types", &weight_types, "Types in which weights can be stored.");
     module.def("kernels", &kernels, "Names of all kernels that every tier has.");

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from pathlib import Path
@@ -42,11 +41,6 @@ def caches() -> dict[str, str]:
     return found
 
 
-def usable_cpus() -> int:
-    """How many CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def runtime_info() -> dict[str, Any]:
     """Version, build, CPU and tiers as a dictionary that can be written as JSON."""
     return {
@@ -56,7 +50,7 @@ def runtime_info() -> dict[str, Any]:
         "numpy": np.__version__,
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": cpu_name(),
-        "cpus": usable_cpus(),
+        "cpus": _core.available_cpus(),
         "caches": caches(),
         "cpu_features": _core.cpu_features(),
         "isas_compiled": _core.compiled_isas(),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from .. import _core
 from .._base import DTYPES
-from ..runtime import usable_cpus
 from . import values
 from .cases import GATES
 from .threads import thread_counts
@@ -83,7 +83,7 @@ def complete(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
         if name not in options:
             setattr(options, name, value)
     if study == "threads" and options.threads is None:
-        options.threads = thread_counts(usable_cpus())
+        options.threads = thread_counts(_core.available_cpus())
 
 
 def _add_common(parser: argparse.ArgumentParser, defaults: dict[str, Any]) -> None:
