@@ -9,10 +9,18 @@ SOURCES := $(shell find csrc cmake python -type f -not -path '*/__pycache__/*') 
 # The newest build folder of `pip install`: its object files are what test_symbols.py looks into.
 OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 
-.PHONY: bench bench-peers bench-suite test test-cpp test-peers test-exhaustive test-sanitize test-tsan test-aarch64 lint format examples clean
+.PHONY: bench bench-cpp bench-peers bench-suite count count-update test test-cpp test-peers test-exhaustive test-sanitize \
+	test-tsan test-aarch64 lint format examples clean
 
 bench: $(VENV)/.installed
 	$(BIN)/fusedcell bench
+
+bench-cpp: $(VENV)/.group-cpp
+	PATH="$(CURDIR)/$(BIN):$$PATH" tools/build_cpp.sh dev
+	@for cell in lstm gru; do for dtype in float32 int8; do \
+	  printf '%s, %s: ' $$cell $$dtype; \
+	  build/dev/bench/fusedcell_latency --cell $$cell --dtype $$dtype || exit 1; \
+	done; done
 
 bench-peers: $(VENV)/.installed $(VENV)/.group-peers
 	$(BIN)/fusedcell bench
@@ -46,13 +54,17 @@ test-aarch64:
 	PATH="$(CURDIR)/.aarch64/venv/bin:$$PATH" QEMU_CPU=max,pauth-impdef=on tools/test_cpp.sh aarch64
 	tools/aarch64/test.sh
 
+# Instructions a step, against bench/instruction_budgets.json. count-update writes that file.
+count count-update: $(VENV)/.group-cpp
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/count_instructions.py $(if $(findstring update,$@),--update)
+
 lint: $(VENV)/.installed $(VENV)/.group-lint
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/lint.sh
 
 format: $(VENV)/.group-lint
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format --quiet .
-	git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/cpp/*' | grep -E '\.(cc|h)$$' | xargs $(BIN)/clang-format -i
+	git ls-files bench csrc tests/cpp tools | grep -E '\.(c|cc|h)$$' | xargs $(BIN)/clang-format -i
 
 examples: $(VENV)/.installed $(VENV)/.examples
 	$(BIN)/python examples/silero_vad.py

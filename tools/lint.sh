@@ -7,14 +7,14 @@ ruff check --quiet .
 ruff format --quiet --check .
 mypy
 python -m mypy.stubtest fusedcell._core
-git ls-files | grep -E '^(csrc|tests/cpp)/.*\.(cc|h)$' | xargs clang-format --dry-run --Werror
+git ls-files | grep -E '^(bench|csrc|tests/cpp|tools)/.*\.(c|cc|h)$' | xargs clang-format --dry-run --Werror
 codespell
 
 mkdir -p build
 pybind11_DIR=$(python -m pybind11 --cmakedir)
 export pybind11_DIR Python_ROOT_DIR=$PWD/.venv
 cmake --preset tidy >build/tidy.log 2>&1 || { cat build/tidy.log >&2; exit 1; }
-git ls-files 'csrc/*.cc' | grep -v '^csrc/kernels/isa/' | xargs -P "$(nproc)" -n 2 clang-tidy --quiet -p build/tidy 2>/dev/null
+git ls-files 'bench/*.cc' 'csrc/*.cc' | grep -v '^csrc/kernels/isa/' | xargs -P "$(nproc)" -n 2 clang-tidy --quiet -p build/tidy 2>/dev/null
 
 # Each word or name has one room; see docs/layout.md.
 if git grep -nE '\b(_mm(256|512)?_|v(ld1|fma|dot)q?_)[a-z]' -- csrc ':!csrc/kernels/simd'; then

@@ -4,7 +4,5 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 preset=${1:?usage: tools/test_cpp.sh PRESET}
 
-mkdir -p build
-log=build/$preset.log
-{ cmake --preset "$preset" && cmake --build --preset "$preset"; } >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+tools/build_cpp.sh "$preset"
 ctest --preset "$preset"

@@ -11,6 +11,10 @@ namespace {
 // enough that they are still in cache when the recurrence reads them.
 constexpr std::ptrdiff_t kProjectionRows = 128;
 
+// Bytes of weights that even a small second-level cache keeps from step to step, so that the way through them is all
+// one.
+constexpr std::size_t kFitsNearCaches = std::size_t{1} << 18;
+
 constexpr int kGateN = 2;
 
 // Quantised inputs live in an array of floats, for their alignment.
@@ -187,6 +191,7 @@ InputScale PackedCell::state_scale() const {
 
 bool PackedCell::can_walk_both(const CellRun& run, const TeamPart& part) const {
     if (run.steps != 1 || run.batch == 0 || geometry_.kind == CellKind::kGruResetBefore) return false;
+    if (memory_.size() < kFitsNearCaches) return false;
     // y may be x, of which W needs all before R gives the first of y.
     const auto address = [](const float* p) { return reinterpret_cast<std::uintptr_t>(p); };
     const std::ptrdiff_t last = run.batch - 1;

@@ -5,7 +5,7 @@
 #include "check.h"
 #include "cpu/dispatch.h"
 #include "cpu/features.h"
-#include "random_stack.h"
+#include "testing/random_stack.h"
 
 namespace fusedcell {
 

@@ -7,7 +7,7 @@
 
 #include "check.h"
 #include "cpu/dispatch.h"
-#include "random_stack.h"
+#include "testing/random_stack.h"
 
 namespace fusedcell::test {
 namespace {

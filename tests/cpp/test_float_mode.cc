@@ -6,7 +6,7 @@
 #include "check.h"
 #include "cpu/dispatch.h"
 #include "model/stream.h"
-#include "random_stack.h"
+#include "testing/random_stack.h"
 
 namespace fusedcell::test {
 namespace {

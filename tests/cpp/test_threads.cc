@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "cpu/dispatch.h"
-#include "random_stack.h"
+#include "testing/random_stack.h"
 
 namespace fusedcell {
 namespace {

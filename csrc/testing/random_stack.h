@@ -1,4 +1,4 @@
-// Stacks with random weights, for tests that care about memory and modes rather than about values.
+// Stacks with random weights, for tests and benches that care about memory, modes and time rather than about values.
 #pragma once
 
 #include <cstdint>
