@@ -286,7 +286,8 @@ std::ptrdiff_t PackedCell::gather_step(const CellRun& run, const Chunk& chunk, s
     for (std::ptrdiff_t b = 0; b < run.batch; ++b) {
         if (step >= length_of(run, b)) continue;
         float* y = run.y.row(time_of(run, b, step), b);
-        CellRow cell{};
+        // Written member by member, as the kernel reads them: a copy of the whole would have to wait for its parts.
+        CellRow& cell = *row++;
         cell.projection = projections + b * projection_floats_;
         cell.h = worker.own.previous_h[b];
         cell.input = cell.h;
@@ -297,7 +298,6 @@ std::ptrdiff_t PackedCell::gather_step(const CellRun& run, const Chunk& chunk, s
             cell.reset_h = cell.update + padded_hidden_;
         }
         if (geometry_.proj_size > 0) cell.h_next = worker.shared.cell.data() + b * padded_hidden_;
-        *row++ = cell;
         worker.own.previous_h[b] = y;
     }
     set_inputs(rows, row - rows, geometry_.output_size(), state_scale(), worker.own.quantised_h.data(), worker.own);

@@ -110,7 +110,7 @@ FUSEDCELL_INLINE void AnyBlock(const PackedMatrix& matrix, const typename Kernel
 }
 
 template <class Kernel, class Weights>
-void Run(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows, BlockRange blocks) {
+void Run(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows, const BlockRange& blocks) {
     constexpr int kPanels = kPanelsPerBlock<Kernel, Weights>;
     const ptrdiff_t block_bytes = BytesOfBlock<Kernel, Weights>(kPanels, matrix.depth);
     const auto* data = static_cast<const unsigned char*>(matrix.data);
