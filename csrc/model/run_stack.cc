@@ -26,13 +26,15 @@ constexpr double kCall = 2000;      // of workers that are spinning
 constexpr double kWake = 60000;     // of workers that are asleep
 // Bytes of weights that one thread reads a nanosecond, where all of them fit the second-level cache and where not, and
 // multiply-adds: rather too many.
-constexpr double kNearBytes = 150;
-constexpr double kFarBytes = 60;
+constexpr double kNearBytes = 250;
+constexpr double kFarBytes = 100;
 constexpr double kNear = 1 << 20;
-constexpr double kFloatOperations = 40;
-constexpr double kInt8Operations = 160;
+constexpr double kFloatOperations = 80;
+constexpr double kInt8Operations = 300;
+constexpr double kMargin = 1.25;                 // what threads must gain
 constexpr double kFewestOperations = 1 << 18;    // that one thread has done before others could help
-constexpr std::chrono::microseconds kRecently{100};
+// Less than workers spin before they sleep: who calls again that soon will find them awake from the next call on.
+constexpr std::chrono::microseconds kRecently{40};
 
 }    // namespace
 
@@ -103,7 +105,7 @@ ThreadPlan Stack::plan(const StackRun& run, int num_threads, bool called_recentl
     }
     if (best.threads == 1) return best;
     const double start = called_recently || Team::is_awake(best.threads) ? kCall : kWake;
-    return steps * best_time * 1.1 + start < steps * one ? best : ThreadPlan{};
+    return steps * best_time * kMargin + start < steps * one ? best : ThreadPlan{};
 }
 
 void Stack::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, Workspace& workspace) const {
