@@ -10,15 +10,20 @@
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
-// Vectors side by side in a tile of several rows: the four gates of an LSTM.
+// Vectors side by side in a tile of kTileRows rows: the four gates of an LSTM.
 constexpr int kTileVectors = 4;
 
 constexpr int AtLeastOne(int n) { return n < 1 ? 1 : n; }
+constexpr int DivideUp(int n, int divisor) { return (n + divisor - 1) / divisor; }
 
 template <class Kernel, class Weights>
-constexpr int kPanelsPerBlock = (Weights::kRowChains + Kernel::kGates - 1) / Kernel::kGates;
-template <class Kernel>
-constexpr int kPanelsPerTile = AtLeastOne(kTileVectors / Kernel::kGates);
+constexpr int kPanelsPerBlock = DivideUp(Weights::kRowChains, Kernel::kGates);
+
+// Tiles of few rows are wider, up to the same number of accumulators: that gives enough chains, and reads the block in
+// one pass. The tiles that a block needs are about equal.
+template <class Kernel, int kRows, int kPanels>
+constexpr int kPanelsPerTile =
+    DivideUp(kPanels, DivideUp(kPanels, AtLeastOne(kTileRows* kTileVectors / (kRows * Kernel::kGates))));
 
 FUSEDCELL_INLINE ptrdiff_t UnitsOfPanel(const PackedMatrix& matrix, ptrdiff_t panel) {
     const ptrdiff_t units_left = matrix.columns - panel * kLanes;
@@ -61,7 +66,7 @@ FUSEDCELL_NOINLINE void Tile(const PackedMatrix& matrix, const typename Kernel::
 template <class Kernel, class Weights, int kRows, int kPanels>
 FUSEDCELL_INLINE void BlockTiles(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t panel,
                                  const BlockView<Weights>& block) {
-    constexpr int kTile = kPanelsPerTile<Kernel>;
+    constexpr int kTile = kPanelsPerTile<Kernel, kRows, kPanels>;
     constexpr int kWhole = kPanels / kTile * kTile;
     for (int p = 0; p < kWhole; p += kTile) {
         Tile<Kernel, Weights, kRows, kTile>(matrix, rows, panel + p, block.template After<Kernel>(p));
@@ -72,30 +77,37 @@ FUSEDCELL_INLINE void BlockTiles(const PackedMatrix& matrix, const typename Kern
     }
 }
 
+// One block, num_rows <= kRows rows.
 template <class Kernel, class Weights, int kPanels, int kRows>
-FUSEDCELL_INLINE void LastRows(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
-                               ptrdiff_t panel, const BlockView<Weights>& block) {
+FUSEDCELL_INLINE void BlockRows(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
+                                ptrdiff_t panel, const BlockView<Weights>& block) {
     if constexpr (kRows == 1) {
         if (num_rows == 1) Tile<Kernel, Weights, 1, kPanels>(matrix, rows, panel, block);
     } else {
         if (num_rows == kRows) {
             BlockTiles<Kernel, Weights, kRows, kPanels>(matrix, rows, panel, block);
         } else {
-            LastRows<Kernel, Weights, kPanels, kRows - 1>(matrix, rows, num_rows, panel, block);
+            BlockRows<Kernel, Weights, kPanels, kRows - 1>(matrix, rows, num_rows, panel, block);
         }
     }
 }
 
-// All rows of one block; the block's weights stay in cache from one row tile to the next.
+// All rows of one block; the block's weights stay in cache from one row tile to the next. The last two tiles share
+// their rows about evenly, because a tile of few rows is bound by its loads; evenly and in pairs, which is what some
+// int8 products take.
 template <class Kernel, class Weights, int kPanels>
 FUSEDCELL_INLINE void Block(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
                             ptrdiff_t panel, const unsigned char* data) {
     const BlockView<Weights> block = ViewOfBlock<Kernel, Weights>(data, kPanels);
-    ptrdiff_t r = 0;
-    for (; r + kTileRows <= num_rows; r += kTileRows) {
-        BlockTiles<Kernel, Weights, kTileRows, kPanels>(matrix, rows + r, panel, block);
+    ptrdiff_t left = num_rows;
+    while (left > kTileRows) {
+        const ptrdiff_t half = ((left + 1) / 2 + 1) / 2 * 2;
+        const ptrdiff_t count = half < kTileRows ? half : kTileRows;
+        BlockRows<Kernel, Weights, kPanels, kTileRows>(matrix, rows, count, panel, block);
+        rows += count;
+        left -= count;
     }
-    LastRows<Kernel, Weights, kPanels, kTileRows - 1>(matrix, rows + r, num_rows - r, panel, block);
+    BlockRows<Kernel, Weights, kPanels, kTileRows>(matrix, rows, left, panel, block);
 }
 
 // The block that starts at `panel`, with the `panels` that are left from there, or kPanels of them.
