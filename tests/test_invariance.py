@@ -57,10 +57,12 @@ def test_each_row_of_a_batch_is_as_if_alone(kind: Kind, hidden_size: int, batch:
 
 @every_kind
 def test_a_sequence_longer_than_any_internal_block(kind: Kind, isa: str) -> None:
-    layer = kind.make(kind.weights(INPUT_SIZE, 5), isa=isa)
-    x = uniform(5, 300, INPUT_SIZE)
+    layer = kind.make(kind.weights(INPUT_SIZE, 5, layers=3), isa=isa)
+    x = uniform(5, 600, INPUT_SIZE)
     stream = layer.stream()
-    same(np.array([stream.step(row) for row in x]), layer(x)[0])
+    y, end = layer(x)
+    same(np.array([stream.step(row) for row in x]), y)
+    same(tuple(part[:, 0] for part in flat((stream.state,))), tuple(flat((end,))))
 
 
 @every_kind
@@ -82,6 +84,20 @@ def test_lengths_cut_a_row_as_if_it_ended_there(kind: Kind, isa: str) -> None:
     layer = kind.make(mapping, isa=isa)
     lengths = [0, 7, 1, 5, 7, 0, 2]
     x = uniform(8, 7, len(lengths), INPUT_SIZE)
+    state = random_state(kind, mapping, len(lengths))
+    y, end = layer(x, state, lengths=lengths)
+    for row, length in enumerate(lengths):
+        alone_y, alone_end = layer(x[:length, row], row_of_state(state, row))
+        same((y[:length, row], row_of_state(end, row)), (alone_y, alone_end))
+        assert not y[length:, row].any()
+
+
+@every_kind
+def test_lengths_that_end_in_different_pieces_of_a_stack(kind: Kind, isa: str) -> None:
+    mapping = kind.weights(INPUT_SIZE, 5, layers=3)
+    layer = kind.make(mapping, isa=isa)
+    lengths = [90, 0, 38, 39, 77, 1, 100]
+    x = uniform(11, 100, len(lengths), INPUT_SIZE)
     state = random_state(kind, mapping, len(lengths))
     y, end = layer(x, state, lengths=lengths)
     for row, length in enumerate(lengths):

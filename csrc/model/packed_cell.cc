@@ -139,10 +139,12 @@ std::ptrdiff_t time_of(const CellRun& run, std::ptrdiff_t row, std::ptrdiff_t st
 
 }    // namespace
 
-std::ptrdiff_t PackedCell::chunk_steps(std::ptrdiff_t steps, std::ptrdiff_t batch) const {
-    if (steps <= 1) return 1;
-    const std::ptrdiff_t wanted = (kProjectionRows + batch - 1) / std::max<std::ptrdiff_t>(batch, 1);
-    return std::clamp<std::ptrdiff_t>(wanted, 1, steps);
+std::ptrdiff_t PackedCell::projection_steps(std::ptrdiff_t batch) {
+    return batch < kProjectionRows ? (kProjectionRows + batch - 1) / std::max<std::ptrdiff_t>(batch, 1) : 1;
+}
+
+std::ptrdiff_t PackedCell::chunk_steps(std::ptrdiff_t steps, std::ptrdiff_t batch) {
+    return steps <= 1 ? 1 : std::min(steps, projection_steps(batch));
 }
 
 void PackedCell::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, SharedSpace& shared) const {

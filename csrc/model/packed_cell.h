@@ -79,6 +79,9 @@ public:
     /// calls it and finds all of that done when it returns. The worker's memory has been reserved.
     void run(const CellRun& run, const CellWorker& worker) const;
 
+    /// Steps of a batch whose input projections a long run computes at a time.
+    static std::ptrdiff_t projection_steps(std::ptrdiff_t batch);
+
     /// Makes room for a run of `steps` steps, so that it will not allocate.
     void reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, SharedSpace& shared) const;
     void reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, ThreadSpace& own) const;
@@ -94,7 +97,7 @@ public:
 private:
     struct Chunk;
 
-    std::ptrdiff_t chunk_steps(std::ptrdiff_t steps, std::ptrdiff_t batch) const;
+    static std::ptrdiff_t chunk_steps(std::ptrdiff_t steps, std::ptrdiff_t batch);
     /// Fills in the rows of the input projection, or of one step, with their inputs as the kernels want them; returns
     /// how many there are.
     std::ptrdiff_t gather_inputs(const CellRun& run, const Chunk& chunk, const CellWorker& worker) const;

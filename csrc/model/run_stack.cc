@@ -6,6 +6,9 @@
 //                  its core's cache; threads meet after every pass over a matrix
 //     directions   of a bidirectional layer, side by side; they meet after every layer
 //     wavefront    layers side by side, each kWavefrontSteps behind the layer below
+//
+// Without a wavefront, layers of one direction take a long sequence piece by piece, so that what one hands to the next
+// stays in cache and takes no more memory than a piece.
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -19,6 +22,10 @@ namespace fusedcell {
 namespace {
 
 constexpr std::ptrdiff_t kWavefrontSteps = 16;
+
+// Steps of a layer, at the fewest, before the next layer takes them over: a layer's weights may have to come back into
+// the cache each time.
+constexpr std::ptrdiff_t kFewestPieceSteps = 16;
 
 // What things cost, in nanoseconds and rather too much than too little, so that threads that would not pay stay away.
 constexpr double kMeeting = 300;    // of threads that are running
@@ -47,6 +54,13 @@ struct Stack::Worker {
     TeamPart part{};    // of its group
 
     int thread() const { return all.index; }
+};
+
+// Steps [first, first + steps) of a run. What lies between layers begins at step `between`.
+struct Stack::Piece {
+    std::ptrdiff_t first;
+    std::ptrdiff_t steps;
+    std::ptrdiff_t between;
 };
 
 // How many steps of each layer are done, in a wavefront.
@@ -122,7 +136,8 @@ void Stack::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, const ThreadPlan
         for (std::size_t i = 0; i < threads; ++i) cell.reserve(steps, batch, workspace.own[i]);
     }
     const std::ptrdiff_t used = geometry_.num_layers > 2 ? 2 : geometry_.num_layers - 1;
-    const auto floats = static_cast<std::size_t>(steps * batch * geometry_.num_directions * geometry_.output_size());
+    const std::ptrdiff_t kept = plan.wavefront ? steps : piece_steps(steps, batch);
+    const auto floats = static_cast<std::size_t>(kept * batch * geometry_.num_directions * geometry_.output_size());
     for (std::ptrdiff_t i = 0; i < used; ++i) {
         if (workspace.between_layers[i].size() < floats) workspace.between_layers[i].resize(floats);
     }
@@ -164,61 +179,73 @@ bool Stack::run_team(const StackRun& run, const ThreadPlan& plan, Workspace& wor
     return Team::run(plan.threads, work);
 }
 
+std::ptrdiff_t Stack::piece_steps(std::ptrdiff_t steps, std::ptrdiff_t batch) const {
+    if (geometry_.num_directions == 2 || geometry_.num_layers == 1) return steps;
+    // An even number, so that every piece walks the weights the same way first, and whole input projections.
+    const std::ptrdiff_t unit = 2 * PackedCell::projection_steps(batch);
+    return std::min(steps, (kFewestPieceSteps + unit - 1) / unit * unit);
+}
+
 void Stack::run_layers(const StackRun& run, const Worker& worker) const {
-    for (std::ptrdiff_t layer = 0; layer < geometry_.num_layers; ++layer) {
-        for (std::ptrdiff_t direction = 0; direction < geometry_.num_directions; ++direction) {
-            if (direction % worker.plan.groups == worker.group) run_cell(run, layer, direction, 0, worker);
+    const std::ptrdiff_t steps = piece_steps(run.steps, run.batch);
+    Piece piece{0, steps, 0};
+    do {
+        piece.steps = std::min(steps, run.steps - piece.first);
+        piece.between = piece.first;
+        for (std::ptrdiff_t layer = 0; layer < geometry_.num_layers; ++layer) {
+            for (std::ptrdiff_t direction = 0; direction < geometry_.num_directions; ++direction) {
+                if (direction % worker.plan.groups == worker.group) run_cell(run, layer, direction, piece, worker);
+            }
+            if (worker.plan.groups > 1) worker.all.wait();
         }
-        if (worker.plan.groups > 1) worker.all.wait();
-    }
+        piece.first += piece.steps;
+    } while (piece.first < run.steps);
 }
 
 void Stack::run_wavefront(const StackRun& run, const Worker& worker, Progress& progress) const {
-    std::vector<std::int64_t>& lengths = worker.workspace.own[static_cast<std::size_t>(worker.thread())].lengths;
     for (std::ptrdiff_t layer = worker.group; layer < geometry_.num_layers; layer += worker.plan.groups) {
-        StackRun part = run;
         for (std::ptrdiff_t first = 0; first < run.steps; first += kWavefrontSteps) {
-            part.steps = std::min(kWavefrontSteps, run.steps - first);
-            if (layer > 0) progress.wait(layer - 1, first + part.steps);
-            if (run.lengths != nullptr) {
-                for (std::ptrdiff_t b = 0; b < run.batch; ++b) {
-                    lengths[static_cast<std::size_t>(b)] =
-                        std::clamp<std::int64_t>(run.lengths[b] - first, 0, part.steps);
-                }
-                part.lengths = lengths.data();
-            }
-            run_cell(part, layer, 0, first, worker);
-            part.h_0 = run.h_n;
-            if (worker.part.index == 0) progress.set(layer, first + part.steps);
+            const std::ptrdiff_t steps = std::min(kWavefrontSteps, run.steps - first);
+            if (layer > 0) progress.wait(layer - 1, first + steps);
+            run_cell(run, layer, 0, {first, steps, 0}, worker);
+            if (worker.part.index == 0) progress.set(layer, first + steps);
         }
     }
 }
 
-// `run` has the steps from `first_step` of the whole run on; its x and y are still the whole run's.
-void Stack::run_cell(const StackRun& run, std::ptrdiff_t layer, std::ptrdiff_t direction, std::ptrdiff_t first_step,
+void Stack::run_cell(const StackRun& run, std::ptrdiff_t layer, std::ptrdiff_t direction, const Piece& piece,
                      const Worker& worker) const {
     Workspace& workspace = worker.workspace;
     const std::ptrdiff_t output_size = geometry_.output_size();
     const std::ptrdiff_t width = geometry_.num_directions * output_size;
     const auto between = [&](std::ptrdiff_t index) {
-        return SequenceView<float>{workspace.between_layers[index % 2].data(), run.batch * width, width};
+        float* data = workspace.between_layers[index % 2].data();
+        return SequenceView<float>{data + (piece.first - piece.between) * run.batch * width, run.batch * width, width};
     };
-    SequenceView<const float> x = run.x;
+    SequenceView<const float> x{run.x.row(piece.first, 0), run.x.step_stride, run.x.row_stride};
     if (layer > 0) {
         const SequenceView<float> below = between(layer - 1);
         x = {below.data, below.step_stride, below.row_stride};
     }
-    SequenceView<float> y = layer == geometry_.num_layers - 1 ? run.y : between(layer);
-    x.data += first_step * x.step_stride;
-    y.data += first_step * y.step_stride + direction * output_size;
+    SequenceView<float> y{run.y.row(piece.first, 0), run.y.step_stride, run.y.row_stride};
+    if (layer < geometry_.num_layers - 1) y = between(layer);
+    y.data += direction * output_size;
 
     const std::ptrdiff_t index = layer * geometry_.num_directions + direction;
     const std::ptrdiff_t h_offset = index * run.batch * output_size;
     float* c = run.c == nullptr ? nullptr : run.c + index * run.batch * geometry_.hidden_size;
     ThreadSpace& own = workspace.own[static_cast<std::size_t>(worker.thread())];
     own.backward = workspace.backward;
+    const std::int64_t* lengths = run.lengths;
+    if (lengths != nullptr && piece.steps < run.steps) {
+        std::transform(lengths, lengths + run.batch, own.lengths.begin(), [&](std::int64_t length) {
+            return std::clamp<std::int64_t>(length - piece.first, 0, piece.steps);
+        });
+        lengths = own.lengths.data();
+    }
+    const float* h_0 = piece.first == 0 ? run.h_0 : run.h_n;
     cells_[static_cast<std::size_t>(index)].run(
-        {run.steps, run.batch, x, y, run.h_0 + h_offset, run.h_n + h_offset, c, run.lengths, direction == 1},
+        {piece.steps, run.batch, x, y, h_0 + h_offset, run.h_n + h_offset, c, lengths, direction == 1},
         {workspace.shared[static_cast<std::size_t>(worker.group)], own, worker.part});
 }
 

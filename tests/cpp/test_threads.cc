@@ -12,9 +12,10 @@
 namespace fusedcell {
 namespace {
 
-constexpr std::ptrdiff_t kSteps = 37;
-constexpr std::ptrdiff_t kBatch = 3;
-constexpr std::int64_t kLengths[kBatch] = {37, 0, 20};
+// More steps than a stack takes at a time, and rows that end before, within and after the first piece.
+constexpr std::ptrdiff_t kSteps = 100;
+constexpr std::ptrdiff_t kBatch = 4;
+constexpr std::int64_t kLengths[kBatch] = {100, 0, 90, 20};
 
 int failures = 0;
 std::atomic<int> runs{0};
