@@ -56,13 +56,6 @@ struct Stack::Worker {
     int thread() const { return all.index; }
 };
 
-// Steps [first, first + steps) of a run. What lies between layers begins at step `between`.
-struct Stack::Piece {
-    std::ptrdiff_t first;
-    std::ptrdiff_t steps;
-    std::ptrdiff_t between;
-};
-
 // How many steps of each layer are done, in a wavefront.
 class Stack::Progress {
 public:
@@ -155,7 +148,8 @@ void Stack::run(const StackRun& run, Workspace& workspace, const ThreadPlan& pla
     reserve(run.steps, run.batch, plan, workspace);
     if (plan.threads == 1 || !run_team(run, plan, workspace)) {
         const ScopedFloatMode mode;
-        run_layers(run, {workspace, ThreadPlan{}, {}});
+        const Worker worker{workspace, ThreadPlan{}, {}};
+        in_pieces(run) ? run_pieces(run, worker) : run_layers(run, worker);
     }
     if (run.steps % 2 != 0) workspace.backward = !workspace.backward;
 }
@@ -173,79 +167,88 @@ bool Stack::run_team(const StackRun& run, const ThreadPlan& plan, Workspace& wor
         if (plan.wavefront) {
             run_wavefront(run, worker, progress);
         } else {
-            run_layers(run, worker);
+            in_pieces(run) ? run_pieces(run, worker) : run_layers(run, worker);
         }
     };
     return Team::run(plan.threads, work);
 }
 
 std::ptrdiff_t Stack::piece_steps(std::ptrdiff_t steps, std::ptrdiff_t batch) const {
-    if (geometry_.num_directions == 2 || geometry_.num_layers == 1) return steps;
+    if (steps <= kFewestPieceSteps || geometry_.num_layers == 1 || geometry_.num_directions == 2) return steps;
     // An even number, so that every piece walks the weights the same way first, and whole input projections.
     const std::ptrdiff_t unit = 2 * PackedCell::projection_steps(batch);
     return std::min(steps, (kFewestPieceSteps + unit - 1) / unit * unit);
 }
 
-void Stack::run_layers(const StackRun& run, const Worker& worker) const {
-    const std::ptrdiff_t steps = piece_steps(run.steps, run.batch);
-    Piece piece{0, steps, 0};
-    do {
-        piece.steps = std::min(steps, run.steps - piece.first);
-        piece.between = piece.first;
-        for (std::ptrdiff_t layer = 0; layer < geometry_.num_layers; ++layer) {
-            for (std::ptrdiff_t direction = 0; direction < geometry_.num_directions; ++direction) {
-                if (direction % worker.plan.groups == worker.group) run_cell(run, layer, direction, piece, worker);
-            }
-            if (worker.plan.groups > 1) worker.all.wait();
+StackRun Stack::part_of(const StackRun& run, std::ptrdiff_t first, std::ptrdiff_t steps, const Worker& worker) const {
+    StackRun part = run;
+    part.steps = std::min(steps, run.steps - first);
+    if (first > 0) part.h_0 = run.h_n;
+    if (run.lengths != nullptr) {
+        std::int64_t* lengths = worker.workspace.own[static_cast<std::size_t>(worker.thread())].lengths.data();
+        for (std::ptrdiff_t b = 0; b < run.batch; ++b) {
+            lengths[b] = std::clamp<std::int64_t>(run.lengths[b] - first, 0, part.steps);
         }
-        piece.first += piece.steps;
-    } while (piece.first < run.steps);
+        part.lengths = lengths;
+    }
+    return part;
+}
+
+void Stack::run_pieces(const StackRun& run, const Worker& worker) const {
+    const std::ptrdiff_t steps = piece_steps(run.steps, run.batch);
+    for (std::ptrdiff_t first = 0; first < run.steps; first += steps) {
+        StackRun part = part_of(run, first, steps, worker);
+        part.x.data = run.x.row(first, 0);
+        part.y.data = run.y.row(first, 0);
+        run_layers(part, worker);
+    }
+}
+
+void Stack::run_layers(const StackRun& run, const Worker& worker) const {
+    for (std::ptrdiff_t layer = 0; layer < geometry_.num_layers; ++layer) {
+        for (std::ptrdiff_t direction = 0; direction < geometry_.num_directions; ++direction) {
+            if (direction % worker.plan.groups == worker.group) run_cell(run, layer, direction, 0, worker);
+        }
+        if (worker.plan.groups > 1) worker.all.wait();
+    }
 }
 
 void Stack::run_wavefront(const StackRun& run, const Worker& worker, Progress& progress) const {
     for (std::ptrdiff_t layer = worker.group; layer < geometry_.num_layers; layer += worker.plan.groups) {
         for (std::ptrdiff_t first = 0; first < run.steps; first += kWavefrontSteps) {
-            const std::ptrdiff_t steps = std::min(kWavefrontSteps, run.steps - first);
-            if (layer > 0) progress.wait(layer - 1, first + steps);
-            run_cell(run, layer, 0, {first, steps, 0}, worker);
-            if (worker.part.index == 0) progress.set(layer, first + steps);
+            const StackRun part = part_of(run, first, kWavefrontSteps, worker);
+            if (layer > 0) progress.wait(layer - 1, first + part.steps);
+            run_cell(part, layer, 0, first, worker);
+            if (worker.part.index == 0) progress.set(layer, first + part.steps);
         }
     }
 }
 
-void Stack::run_cell(const StackRun& run, std::ptrdiff_t layer, std::ptrdiff_t direction, const Piece& piece,
+// `run` has the steps from `first_step` of the whole run on; its x and y are still the whole run's.
+void Stack::run_cell(const StackRun& run, std::ptrdiff_t layer, std::ptrdiff_t direction, std::ptrdiff_t first_step,
                      const Worker& worker) const {
     Workspace& workspace = worker.workspace;
     const std::ptrdiff_t output_size = geometry_.output_size();
     const std::ptrdiff_t width = geometry_.num_directions * output_size;
     const auto between = [&](std::ptrdiff_t index) {
-        float* data = workspace.between_layers[index % 2].data();
-        return SequenceView<float>{data + (piece.first - piece.between) * run.batch * width, run.batch * width, width};
+        return SequenceView<float>{workspace.between_layers[index % 2].data(), run.batch * width, width};
     };
-    SequenceView<const float> x{run.x.row(piece.first, 0), run.x.step_stride, run.x.row_stride};
+    SequenceView<const float> x = run.x;
     if (layer > 0) {
         const SequenceView<float> below = between(layer - 1);
         x = {below.data, below.step_stride, below.row_stride};
     }
-    SequenceView<float> y{run.y.row(piece.first, 0), run.y.step_stride, run.y.row_stride};
-    if (layer < geometry_.num_layers - 1) y = between(layer);
-    y.data += direction * output_size;
+    SequenceView<float> y = layer == geometry_.num_layers - 1 ? run.y : between(layer);
+    x.data += first_step * x.step_stride;
+    y.data += first_step * y.step_stride + direction * output_size;
 
     const std::ptrdiff_t index = layer * geometry_.num_directions + direction;
     const std::ptrdiff_t h_offset = index * run.batch * output_size;
     float* c = run.c == nullptr ? nullptr : run.c + index * run.batch * geometry_.hidden_size;
     ThreadSpace& own = workspace.own[static_cast<std::size_t>(worker.thread())];
     own.backward = workspace.backward;
-    const std::int64_t* lengths = run.lengths;
-    if (lengths != nullptr && piece.steps < run.steps) {
-        std::transform(lengths, lengths + run.batch, own.lengths.begin(), [&](std::int64_t length) {
-            return std::clamp<std::int64_t>(length - piece.first, 0, piece.steps);
-        });
-        lengths = own.lengths.data();
-    }
-    const float* h_0 = piece.first == 0 ? run.h_0 : run.h_n;
     cells_[static_cast<std::size_t>(index)].run(
-        {piece.steps, run.batch, x, y, h_0 + h_offset, run.h_n + h_offset, c, lengths, direction == 1},
+        {run.steps, run.batch, x, y, run.h_0 + h_offset, run.h_n + h_offset, c, run.lengths, direction == 1},
         {workspace.shared[static_cast<std::size_t>(worker.group)], own, worker.part});
 }
 

@@ -26,8 +26,8 @@ struct StackRun {
 // What runs on one stack, one after another, work in. It only grows. `backward` is the direction in which the next step
 // walks the packed weights of every layer.
 struct Workspace {
-    std::vector<SharedSpace> shared;    // one a group of threads, see Stack::run
-    std::vector<ThreadSpace> own;       // one a thread
+    std::vector<SharedSpace> shared;         // one a group of threads, see Stack::run
+    std::vector<ThreadSpace> own;            // one a thread
     std::vector<float> between_layers[2];    // of the steps in hand
     bool backward = false;
     std::chrono::steady_clock::time_point last_call{};    // that was for more than one thread
@@ -89,16 +89,18 @@ public:
 
 private:
     struct Worker;
-    struct Piece;
     class Progress;
 
     ThreadPlan plan(const StackRun& run, int num_threads, bool called_recently) const;
     void reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, const ThreadPlan& plan, Workspace& workspace) const;
     bool run_team(const StackRun& run, const ThreadPlan& plan, Workspace& workspace) const;
     std::ptrdiff_t piece_steps(std::ptrdiff_t steps, std::ptrdiff_t batch) const;
+    bool in_pieces(const StackRun& run) const { return piece_steps(run.steps, run.batch) < run.steps; }
+    StackRun part_of(const StackRun& run, std::ptrdiff_t first, std::ptrdiff_t steps, const Worker& worker) const;
+    void run_pieces(const StackRun& run, const Worker& worker) const;
     void run_layers(const StackRun& run, const Worker& worker) const;
     void run_wavefront(const StackRun& run, const Worker& worker, Progress& progress) const;
-    void run_cell(const StackRun& run, std::ptrdiff_t layer, std::ptrdiff_t direction, const Piece& piece,
+    void run_cell(const StackRun& run, std::ptrdiff_t layer, std::ptrdiff_t direction, std::ptrdiff_t first_step,
                   const Worker& worker) const;
 
     Geometry geometry_;

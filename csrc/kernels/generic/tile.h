@@ -92,22 +92,30 @@ FUSEDCELL_INLINE void BlockRows(const PackedMatrix& matrix, const typename Kerne
     }
 }
 
-// All rows of one block; the block's weights stay in cache from one row tile to the next. The last two tiles share
-// their rows about evenly, because a tile of few rows is bound by its loads; evenly and in pairs, which is what some
-// int8 products take.
+/// How many of the rows that are left the next tile takes. Where tiles are tall enough for it, the last two share their
+/// rows about evenly, because a tile of one or two rows is bound by its loads; and in pairs, which is what some int8
+/// products take.
+FUSEDCELL_INLINE ptrdiff_t RowsOfTile(ptrdiff_t left) {
+    if (left <= kTileRows) return left;
+    if (kTileRows < 6 || left >= 2 * kTileRows) return kTileRows;
+    return (left + 3) / 4 * 2;
+}
+
+// All rows of one block; the block's weights stay in cache from one row tile to the next.
 template <class Kernel, class Weights, int kPanels>
 FUSEDCELL_INLINE void Block(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
                             ptrdiff_t panel, const unsigned char* data) {
     const BlockView<Weights> block = ViewOfBlock<Kernel, Weights>(data, kPanels);
-    ptrdiff_t left = num_rows;
-    while (left > kTileRows) {
-        const ptrdiff_t half = ((left + 1) / 2 + 1) / 2 * 2;
-        const ptrdiff_t count = half < kTileRows ? half : kTileRows;
+    if (num_rows == 1) {
+        Tile<Kernel, Weights, 1, kPanels>(matrix, rows, panel, block);
+        return;
+    }
+    while (num_rows > 0) {
+        const ptrdiff_t count = RowsOfTile(num_rows);
         BlockRows<Kernel, Weights, kPanels, kTileRows>(matrix, rows, count, panel, block);
         rows += count;
-        left -= count;
+        num_rows -= count;
     }
-    BlockRows<Kernel, Weights, kPanels, kTileRows>(matrix, rows, left, panel, block);
 }
 
 // The block that starts at `panel`, with the `panels` that are left from there, or kPanels of them.
