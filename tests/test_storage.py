@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 import fusedcell as fc
-from models import KIND, KINDS, Kind, flat, uniform
+from models import EVERY_KIND, KIND, Kind, flat, uniform
 
-every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+every_kind = pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.name)
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int8"])
 
 
@@ -168,7 +168,11 @@ def test_a_file_made_by_hand_loads(path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"format_version": 2}, fc.UnsupportedError, "format_version=2 is not supported; supported: 1"),
+        ({"format_version": 3}, fc.UnsupportedError, "format_version=3 is not supported; supported: 1, 2"),
+        ({"format_version": True}, fc.UnsupportedError, "format_version=True is not supported"),
+        ({"format_version": [1]}, fc.UnsupportedError, r"format_version=\[1\] is not supported"),
+        ({"colour": "red"}, fc.UnsupportedError, "'colour' is not a key of format version 1"),
+        ({"reverse": True}, fc.UnsupportedError, "'reverse' is not a key of format version 1"),
         ({"class": "Transformer"}, fc.UnsupportedError, "class='Transformer' of kind='rnn_relu'"),
         ({"class": "LSTM"}, fc.UnsupportedError, "class='LSTM' of kind='rnn_relu'"),
         ({"class": "GRUCell", "kind": "gru_reset_after"}, fc.UnsupportedError, "'weight_hh_l0' is not an array of a"),
