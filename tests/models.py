@@ -144,8 +144,15 @@ def _general(name: str, kernel_kind: str, options: CellOptions, **more: Any) -> 
     plain = KIND[kernel_kind]
     arguments = {} if kernel_kind.startswith("rnn") else plain.options
     return GeneralKind(
-        name, plain.layer, plain.cell, plain.gates, plain.reference, arguments, **more,
-        kernel_kind=kernel_kind, cell_options=options,
+        name,
+        plain.layer,
+        plain.cell,
+        plain.gates,
+        plain.reference,
+        arguments,
+        **more,
+        kernel_kind=kernel_kind,
+        cell_options=options,
     )
 
 

@@ -86,11 +86,36 @@ py::object new_array(const Shape& shape) {
     return py::reinterpret_steal<py::object>(array);
 }
 
+py::object new_zeros(const Shape& shape) {
+    std::vector<npy_intp> dims(shape.begin(), shape.end());
+    PyObject* array = PyArray_ZEROS(static_cast<int>(dims.size()), dims.data(), NPY_FLOAT32, 0);
+    if (array == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(array);
+}
+
 float* data_of(const py::object& array) { return static_cast<float*>(PyArray_DATA(as_array_object(array))); }
 
 int checked_num_threads(std::ptrdiff_t value) {
     if (value < 1) throw py::value_error("num_threads: expected at least 1, got " + std::to_string(value));
     return static_cast<int>(std::min<std::ptrdiff_t>(value, std::numeric_limits<int>::max()));
+}
+
+std::unique_ptr<bool[]> read_mask(py::handle value, const Shape& shape) {
+    const py::object array = as_array(value, "mask", "an array of bools");
+    if (PyArray_TYPE(as_array_object(array)) != NPY_BOOL) {
+        throw py::type_error("mask: expected an array of bools, got dtype " + dtype_text(array));
+    }
+    PyObject* contiguous = PyArray_FromArray(as_array_object(array), nullptr, NPY_ARRAY_CARRAY_RO);
+    if (contiguous == nullptr) throw py::error_already_set();
+    const py::object owner = py::reinterpret_steal<py::object>(contiguous);
+    PyArrayObject* mask = as_array_object(owner);
+    const Shape got(PyArray_DIMS(mask), PyArray_DIMS(mask) + PyArray_NDIM(mask));
+    if (got != shape) throw_shape_error("mask", to_text(shape) + " (x's without its last axis)", to_text(got));
+    const auto* data = static_cast<const unsigned char*>(PyArray_DATA(mask));
+    const auto size = static_cast<std::size_t>(PyArray_SIZE(mask));
+    std::unique_ptr<bool[]> copy(new bool[size]);
+    std::transform(data, data + size, copy.get(), [](unsigned char byte) { return byte != 0; });
+    return copy;
 }
 
 std::vector<std::int64_t> read_lengths(py::handle value, std::ptrdiff_t batch, std::ptrdiff_t steps) {

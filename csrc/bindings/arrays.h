@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -61,12 +62,16 @@ private:
 /// The contiguous array's memory overlaps [memory, memory + size).
 bool overlaps(PyArrayObject* array, const float* memory, std::size_t size);
 
-/// A new float32 array, not initialised.
+/// A new float32 array, not initialised or all zeros.
 py::object new_array(const Shape& shape);
+py::object new_zeros(const Shape& shape);
 float* data_of(const py::object& array);
 
 /// A number of threads: at least 1, with no limit, as a run takes no more than there are CPUs.
 int checked_num_threads(std::ptrdiff_t value);
+
+/// A copy of a mask: bools of this shape.
+std::unique_ptr<bool[]> read_mask(py::handle value, const Shape& shape);
 
 /// Lengths of a batch: integers (batch,) in [0, steps].
 std::vector<std::int64_t> read_lengths(py::handle value, std::ptrdiff_t batch, std::ptrdiff_t steps);

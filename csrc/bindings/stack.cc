@@ -48,9 +48,12 @@ py::object initial_state(py::handle value, const char* name, const Shape& shape,
     return state;
 }
 
-// Whole sequences. x is (T, B, I), (B, T, I) with batch_first, or (T, I).
+// Whole sequences. x is (T, B, I), (B, T, I) with batch_first, or (T, I); the mask is of that shape without I. Returns
+// y, h_n, c_n, every c and every gate, None for what there is not or was not asked for. Cells are (L * D, T, B, H) and
+// gates (L * D, T, B, G, H), with T and B as in x.
 py::tuple run(const Stack& stack, py::handle x_value, py::handle h_value, py::handle c_value, py::handle lengths_value,
-              bool batch_first, std::ptrdiff_t num_threads) {
+              py::handle mask_value, bool batch_first, std::ptrdiff_t num_threads, bool return_cells,
+              bool return_gates) {
     const int threads = checked_num_threads(num_threads);
     const Geometry& geometry = stack.geometry();
     const FloatArray x(x_value, "x");
@@ -82,9 +85,21 @@ py::tuple run(const Stack& stack, py::handle x_value, py::handle h_value, py::ha
     std::vector<std::int64_t> lengths;
     if (!lengths_value.is_none()) lengths = read_lengths(lengths_value, batch, steps);
 
-    const py::object y = new_array(!batched      ? Shape{steps, outputs}
-                                   : batch_first ? Shape{batch, steps, outputs}
-                                                 : Shape{steps, batch, outputs});
+    const Shape rows = !batched ? Shape{steps} : batch_first ? Shape{batch, steps} : Shape{steps, batch};
+    const auto shape_of = [&rows](Shape before, const Shape& after) {
+        before.insert(before.end(), rows.begin(), rows.end());
+        before.insert(before.end(), after.begin(), after.end());
+        return before;
+    };
+    std::unique_ptr<bool[]> mask;
+    if (!mask_value.is_none()) mask = read_mask(mask_value, rows);
+
+    const py::object y = new_array(shape_of({}, {outputs}));
+    const std::ptrdiff_t hidden = geometry.hidden_size;
+    py::object cells = py::none();
+    py::object gates = py::none();
+    if (return_cells) cells = new_zeros(shape_of({states}, {hidden}));
+    if (return_gates) gates = new_zeros(shape_of({states}, {gates_of(geometry.kind), hidden}));
     const auto view = [&](auto* data, std::ptrdiff_t size) {
         return batch_first ? SequenceView<std::remove_pointer_t<decltype(data)>>{data, size, steps * size}
                            : SequenceView<std::remove_pointer_t<decltype(data)>>{data, batch * size, size};
@@ -96,7 +111,11 @@ py::tuple run(const Stack& stack, py::handle x_value, py::handle h_value, py::ha
                         data_of(h),
                         data_of(h),
                         geometry.has_cell_state() ? data_of(c) : nullptr,
-                        lengths_value.is_none() ? nullptr : lengths.data()};
+                        lengths_value.is_none() ? nullptr : lengths.data(),
+                        view(static_cast<const bool*>(mask.get()), 1),
+                        {return_cells ? data_of(cells) : nullptr, return_gates ? data_of(gates) : nullptr,
+                         batch_first ? 1 : batch, batch_first ? steps : 1},
+                        steps * batch};
     ThreadWorkspace workspace;
     const double operations = stack.step_operations() * static_cast<double>(steps) * static_cast<double>(batch);
     if (operations >= kOperationsToReleaseGil) {
@@ -105,7 +124,7 @@ py::tuple run(const Stack& stack, py::handle x_value, py::handle h_value, py::ha
     } else {
         stack.run(call, workspace.get(), threads);
     }
-    return py::make_tuple(y, h, c);
+    return py::make_tuple(y, h, c, cells, gates);
 }
 
 // One step of a cell: x (I,) or (B, I), states to match. Returns new states.
@@ -147,7 +166,8 @@ void bind_stack(py::module_& module) {
              py::arg("num_directions") = 1, py::arg("dtype") = "float32", py::arg("isa") = "",
              py::arg("input_scales") = py::tuple(), py::arg("options") = py::tuple(), py::arg("reverse") = false)
         .def("run", &run, py::arg("x"), py::arg("h_0") = py::none(), py::arg("c_0") = py::none(),
-             py::arg("lengths") = py::none(), py::arg("batch_first") = false, py::arg("num_threads") = 1)
+             py::arg("lengths") = py::none(), py::arg("mask") = py::none(), py::arg("batch_first") = false,
+             py::arg("num_threads") = 1, py::arg("return_cells") = false, py::arg("return_gates") = false)
         .def("step", &step, py::arg("x"), py::arg("h") = py::none(), py::arg("c") = py::none())
         .def_property_readonly("input_size", [](const Stack& s) { return s.geometry().input_size; })
         .def_property_readonly("hidden_size", [](const Stack& s) { return s.geometry().hidden_size; })

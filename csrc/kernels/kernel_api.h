@@ -82,6 +82,14 @@ struct LinearRow {
     float* y;
 };
 
+// Where a step leaves what it went through, of one row: c' (units) and the values of its gates (gates, units) in
+// PyTorch's order. Either may be null.
+struct StepTrace {
+    float* c;
+    float* gates;
+    ptrdiff_t units;
+};
+
 // One row (one sequence of a batch) of one recurrent step.
 struct CellRow {
     const void* input;          // h; in the second pass of the GRU that resets before, r h
@@ -92,6 +100,7 @@ struct CellRow {
     float* update;              // GRU with reset_after=False only, as the next: exp(-z) or, in a cell with options, z;
                                 // padded to whole vectors
     float* reset_h;             // r h, padded to whole vectors
+    const StepTrace* trace;     // null where nobody wants it
 };
 
 enum class ActivationKind {

@@ -54,11 +54,11 @@ struct MatrixView {
 // One layer and direction in PyTorch layout: G = gates, gate order i f g o or r z n, P = output_size(). Borrowed for
 // the time of packing. Any bias may be null. Only int8 weights may be quantised already, and then all of them are.
 struct CellWeights {
-    MatrixView weight_ih;              // (G * hidden_size, layer input size)
-    MatrixView weight_hh;              // (G * hidden_size, P)
-    const float* bias_ih = nullptr;    // (G * hidden_size,)
-    const float* bias_hh = nullptr;    // (G * hidden_size,)
-    MatrixView weight_hr;              // (proj_size, hidden_size), LSTM with a projection only
+    MatrixView weight_ih;                      // (G * hidden_size, layer input size)
+    MatrixView weight_hh;                      // (G * hidden_size, P)
+    const float* bias_ih = nullptr;            // (G * hidden_size,)
+    const float* bias_hh = nullptr;            // (G * hidden_size,)
+    MatrixView weight_hr;                      // (proj_size, hidden_size), LSTM with a projection only
     const float* weight_peephole = nullptr;    // (3 * hidden_size,), order i f o, LSTM only
     std::optional<CellOptions> options;        // none: PyTorch's formulas; their peephole is not looked at
 };
@@ -72,6 +72,22 @@ struct SequenceView {
 
     T* row(std::ptrdiff_t step, std::ptrdiff_t batch_row) const {
         return data + step * step_stride + batch_row * row_stride;
+    }
+};
+
+// Where a run leaves what its steps went through. Steps and rows are counted in rows of H = hidden_size floats; G
+// gates.
+struct TraceView {
+    float* cells = nullptr;    // c (H,) of each step and row; null where nobody wants it
+    float* gates = nullptr;    // (G, H) of each step and row; null likewise
+    std::ptrdiff_t step_stride = 0;
+    std::ptrdiff_t row_stride = 0;
+
+    explicit operator bool() const { return cells != nullptr || gates != nullptr; }
+    /// The same from `rows` rows later.
+    TraceView after(std::ptrdiff_t rows, std::ptrdiff_t units, std::ptrdiff_t num_gates) const {
+        return {cells == nullptr ? nullptr : cells + rows * units,
+                gates == nullptr ? nullptr : gates + rows * num_gates * units, step_stride, row_stride};
     }
 };
 

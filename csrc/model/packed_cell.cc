@@ -28,7 +28,9 @@ BlockRange blocks_of(const PackedMatrix& matrix, const CellWorker& worker) {
 }
 
 // Vectors of the projection that a block of R uses.
-std::ptrdiff_t vectors_of_block(const PanelShape& shape) { return std::ptrdiff_t{shape.panels_per_block} * shape.gates; }
+std::ptrdiff_t vectors_of_block(const PanelShape& shape) {
+    return std::ptrdiff_t{shape.panels_per_block} * shape.gates;
+}
 
 template <class T>
 void grow(std::vector<T>& values, std::ptrdiff_t size) {
@@ -51,6 +53,14 @@ std::ptrdiff_t length_of(const CellRun& run, std::ptrdiff_t row) {
 
 std::ptrdiff_t time_of(const CellRun& run, std::ptrdiff_t row, std::ptrdiff_t step) {
     return run.reverse ? length_of(run, row) - 1 - step : step;
+}
+
+bool is_masked(const CellRun& run, std::ptrdiff_t time, std::ptrdiff_t row) {
+    return run.mask.data != nullptr && !*run.mask.row(time, row);
+}
+
+bool counts(const CellRun& run, std::ptrdiff_t row, std::ptrdiff_t step) {
+    return step < length_of(run, row) && !is_masked(run, time_of(run, row, step), row);
 }
 
 }    // namespace
@@ -161,6 +171,7 @@ void PackedCell::run(const CellRun& run, const CellWorker& worker) const {
     ThreadSpace& own = worker.own;
     const std::ptrdiff_t output_size = geometry_.output_size();
     for (std::ptrdiff_t b = 0; b < run.batch; ++b) own.previous_h[b] = run.h_0 + b * output_size;
+    if (run.trace) grow(own.traces, run.batch);
 
     const bool both = can_walk_both(run, worker.part);
     Chunk chunk{0, chunk_steps(run.steps, run.batch)};
@@ -199,7 +210,7 @@ std::ptrdiff_t PackedCell::gather_inputs(const CellRun& run, const Chunk& chunk,
     float* projection = worker.shared.projections.data();
     for (std::ptrdiff_t s = 0; s < chunk.steps; ++s) {
         for (std::ptrdiff_t b = 0; b < run.batch; ++b, projection += projection_floats_) {
-            if (chunk.first + s >= length_of(run, b)) continue;
+            if (!counts(run, b, chunk.first + s)) continue;
             *row++ = {run.x.row(time_of(run, b, chunk.first + s), b), projection};
         }
     }
@@ -214,7 +225,12 @@ std::ptrdiff_t PackedCell::gather_step(const CellRun& run, const Chunk& chunk, s
     CellRow* row = rows;
     for (std::ptrdiff_t b = 0; b < run.batch; ++b) {
         if (step >= length_of(run, b)) continue;
-        float* y = run.y.row(time_of(run, b, step), b);
+        const std::ptrdiff_t time = time_of(run, b, step);
+        if (is_masked(run, time, b)) {
+            if (b % worker.part.count == worker.part.index) hold(run, time, b, worker.own.previous_h[b]);
+            continue;
+        }
+        float* y = run.y.row(time, b);
         // Written member by member, as the kernel reads them: a copy of the whole would have to wait for its parts.
         CellRow& cell = *row++;
         cell.projection = projections + b * projection_floats_;
@@ -227,11 +243,29 @@ std::ptrdiff_t PackedCell::gather_step(const CellRun& run, const Chunk& chunk, s
             cell.reset_h = cell.update + padded_hidden_;
         }
         if (geometry_.proj_size > 0) cell.h_next = worker.shared.cell.data() + b * padded_hidden_;
+        cell.trace = nullptr;
+        if (run.trace) {
+            StepTrace& trace = worker.own.traces[static_cast<std::size_t>(b)];
+            trace = trace_of(run, time, b);
+            cell.trace = &trace;
+        }
         worker.own.previous_h[b] = y;
     }
     set_inputs(rows, row - rows, geometry_.output_size(), state_scale(), worker.own.quantised_h.data(), worker.own);
     if (general_) gather_recurrent(recurrent_gates(), row - rows, worker);
     return row - rows;
+}
+
+StepTrace PackedCell::trace_of(const CellRun& run, std::ptrdiff_t time, std::ptrdiff_t row) const {
+    const std::ptrdiff_t rows = time * run.trace.step_stride + row * run.trace.row_stride;
+    const TraceView trace = run.trace.after(rows, geometry_.hidden_size, gates_of(kind_));
+    return {trace.cells, trace.gates, geometry_.hidden_size};
+}
+
+void PackedCell::hold(const CellRun& run, std::ptrdiff_t time, std::ptrdiff_t row, const float* h) const {
+    std::copy_n(h, geometry_.output_size(), run.y.row(time, row));
+    float* c = trace_of(run, time, row).c;
+    if (c != nullptr) std::copy_n(run.c + row * geometry_.hidden_size, geometry_.hidden_size, c);
 }
 
 void PackedCell::gather_recurrent(int gates, std::ptrdiff_t num_rows, const CellWorker& worker) const {
@@ -277,7 +311,7 @@ void PackedCell::finish_step(const CellRun& run, std::ptrdiff_t step, std::ptrdi
         LinearRow* const rows = own.linear_rows.data();
         LinearRow* row = rows;
         for (std::ptrdiff_t b = 0; b < run.batch; ++b) {
-            if (step >= length_of(run, b)) continue;
+            if (!counts(run, b, step)) continue;
             *row++ = {worker.shared.cell.data() + b * padded_hidden_, run.y.row(time_of(run, b, step), b)};
         }
         quantise(rows);

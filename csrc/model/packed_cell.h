@@ -30,6 +30,7 @@ struct alignas(64) ThreadSpace {
     std::vector<CellRow> cell_rows;
     std::vector<LinearRow> recurrent_rows;    // of a cell with options
     std::vector<const float*> previous_h;
+    std::vector<StepTrace> traces;
     std::vector<std::int64_t> lengths;    // of a part of the run
     bool backward = false;                // the way through the packed weights; it alternates from step to step
 };
@@ -45,13 +46,15 @@ struct CellWorker {
 struct CellRun {
     std::ptrdiff_t steps;
     std::ptrdiff_t batch;
-    SequenceView<const float> x;    // (T, B, I)
-    SequenceView<float> y;          // (T, B, P)
-    const float* h_0;               // (B, P)
-    float* h_n;                     // (B, P); may be h_0
-    float* c;                       // (B, H), updated in place; null without a cell state
-    const std::int64_t* lengths;    // (B,) in [0, T], or null: every row has T steps
-    bool reverse;                   // from each row's last step to its first; y stays aligned with x
+    SequenceView<const float> x;      // (T, B, I)
+    SequenceView<float> y;            // (T, B, P)
+    const float* h_0;                 // (B, P)
+    float* h_n;                       // (B, P); may be h_0
+    float* c;                         // (B, H), updated in place; null without a cell state
+    const std::int64_t* lengths;      // (B,) in [0, T], or null: every row has T steps
+    SequenceView<const bool> mask;    // (T, B): where false, the state is held and y repeats it; null data: all true
+    TraceView trace;                  // zero from the start; c is held like the state, and gates are zero, where masked
+    bool reverse;                     // from each row's last step to its first; y stays aligned with x
 };
 
 struct UnpackedMatrix {
@@ -113,6 +116,9 @@ private:
     std::ptrdiff_t gather_inputs(const CellRun& run, const Chunk& chunk, const CellWorker& worker) const;
     std::ptrdiff_t gather_step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t step,
                                const CellWorker& worker) const;
+    /// y and trace of a row at a step that its mask leaves out.
+    void hold(const CellRun& run, std::ptrdiff_t time, std::ptrdiff_t row, const float* h) const;
+    StepTrace trace_of(const CellRun& run, std::ptrdiff_t time, std::ptrdiff_t row) const;
     /// Blocks of R, for all rows.
     void multiply_recurrent(std::ptrdiff_t num_rows, const BlockRange& blocks, ThreadSpace& own) const;
     /// For a cell with options, the rows of a product whose `gates` results a unit a gate kernel will take, and that

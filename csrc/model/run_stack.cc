@@ -173,7 +173,8 @@ bool Stack::run_team(const StackRun& run, const ThreadPlan& plan, Workspace& wor
 }
 
 std::ptrdiff_t Stack::piece_steps(std::ptrdiff_t steps, std::ptrdiff_t batch) const {
-    if (steps <= kFewestPieceSteps || geometry_.num_layers == 1 || geometry_.num_directions == 2) return steps;
+    if (steps <= kFewestPieceSteps || geometry_.num_layers == 1) return steps;
+    if (geometry_.num_directions == 2 || geometry_.reverse) return steps;
     // An even number, so that every piece walks the weights the same way first, and whole input projections.
     const std::ptrdiff_t unit = 2 * PackedCell::projection_steps(batch);
     return std::min(steps, (kFewestPieceSteps + unit - 1) / unit * unit);
@@ -199,6 +200,8 @@ void Stack::run_pieces(const StackRun& run, const Worker& worker) const {
         StackRun part = part_of(run, first, steps, worker);
         part.x.data = run.x.row(first, 0);
         part.y.data = run.y.row(first, 0);
+        if (run.mask.data != nullptr) part.mask.data = run.mask.row(first, 0);
+        part.trace = trace_after(run.trace, first * run.trace.step_stride);
         run_layers(part, worker);
     }
 }
@@ -223,7 +226,11 @@ void Stack::run_wavefront(const StackRun& run, const Worker& worker, Progress& p
     }
 }
 
-// `run` has the steps from `first_step` of the whole run on; its x and y are still the whole run's.
+TraceView Stack::trace_after(const TraceView& trace, std::ptrdiff_t rows) const {
+    return trace.after(rows, geometry_.hidden_size, gates_of(geometry_.kind));
+}
+
+// `run` has the steps from `first_step` of the whole run on; its arrays are still the whole run's.
 void Stack::run_cell(const StackRun& run, std::ptrdiff_t layer, std::ptrdiff_t direction, std::ptrdiff_t first_step,
                      const Worker& worker) const {
     Workspace& workspace = worker.workspace;
@@ -244,10 +251,13 @@ void Stack::run_cell(const StackRun& run, std::ptrdiff_t layer, std::ptrdiff_t d
     const std::ptrdiff_t index = layer * geometry_.num_directions + direction;
     const std::ptrdiff_t h_offset = index * run.batch * output_size;
     float* c = run.c == nullptr ? nullptr : run.c + index * run.batch * geometry_.hidden_size;
+    SequenceView<const bool> mask = run.mask;
+    if (mask.data != nullptr) mask.data = mask.row(first_step, 0);
     ThreadSpace& own = workspace.own[static_cast<std::size_t>(worker.thread())];
     own.backward = workspace.backward;
     cells_[static_cast<std::size_t>(index)].run(
-        {run.steps, run.batch, x, y, run.h_0 + h_offset, run.h_n + h_offset, c, run.lengths,
+        {run.steps, run.batch, x, y, run.h_0 + h_offset, run.h_n + h_offset, c, run.lengths, mask,
+         trace_after(run.trace, index * run.trace_rows + first_step * run.trace.step_stride),
          direction == 1 || geometry_.reverse},
         {workspace.shared[static_cast<std::size_t>(worker.group)], own, worker.part});
 }

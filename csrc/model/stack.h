@@ -15,12 +15,15 @@ namespace fusedcell {
 struct StackRun {
     std::ptrdiff_t steps;
     std::ptrdiff_t batch;
-    SequenceView<const float> x;    // (T, B, I)
-    SequenceView<float> y;          // (T, B, D * P)
-    const float* h_0;               // (L * D, B, P)
-    float* h_n;                     // (L * D, B, P); may be h_0
-    float* c;                       // (L * D, B, H), updated in place; null without a cell state
-    const std::int64_t* lengths;    // (B,) in [0, T], or null
+    SequenceView<const float> x;        // (T, B, I)
+    SequenceView<float> y;              // (T, B, D * P)
+    const float* h_0;                   // (L * D, B, P)
+    float* h_n;                         // (L * D, B, P); may be h_0
+    float* c;                           // (L * D, B, H), updated in place; null without a cell state
+    const std::int64_t* lengths;        // (B,) in [0, T], or null
+    SequenceView<const bool> mask{};    // (T, B), of every layer and direction; null data: all true
+    TraceView trace{};                  // of the first layer and direction, zero from the start
+    std::ptrdiff_t trace_rows = 0;      // from one layer and direction to the next, counted as TraceView does
 };
 
 // What runs on one stack, one after another, work in. It only grows. `backward` is the direction in which the next step
@@ -100,6 +103,7 @@ private:
     std::ptrdiff_t piece_steps(std::ptrdiff_t steps, std::ptrdiff_t batch) const;
     bool in_pieces(const StackRun& run) const { return piece_steps(run.steps, run.batch) < run.steps; }
     StackRun part_of(const StackRun& run, std::ptrdiff_t first, std::ptrdiff_t steps, const Worker& worker) const;
+    TraceView trace_after(const TraceView& trace, std::ptrdiff_t rows) const;
     void run_pieces(const StackRun& run, const Worker& worker) const;
     void run_layers(const StackRun& run, const Worker& worker) const;
     void run_wavefront(const StackRun& run, const Worker& worker, Progress& progress) const;

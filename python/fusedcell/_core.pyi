@@ -43,9 +43,18 @@ class Stack(metaclass=_Pybind11Type):
         h_0: Any = None,
         c_0: Any = None,
         lengths: Any = None,
+        mask: Any = None,
         batch_first: bool = False,
         num_threads: int = 1,
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32] | None]: ...
+        return_cells: bool = False,
+        return_gates: bool = False,
+    ) -> tuple[
+        npt.NDArray[np.float32],
+        npt.NDArray[np.float32],
+        npt.NDArray[np.float32] | None,
+        npt.NDArray[np.float32] | None,
+        npt.NDArray[np.float32] | None,
+    ]: ...
     def step(
         self, x: Any, h: Any = None, c: Any = None
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]: ...

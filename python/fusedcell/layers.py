@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, islice
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, overload
 
 from ._base import ARRAY_NAMES, FloatArray, Recurrent, check_dtype, check_nonlinearity, make_stack
 from ._core import Stack, Stream
@@ -25,8 +25,35 @@ if TYPE_CHECKING:
 _KEY = re.compile(r"([a-z_]+?)(_l(?:0|[1-9][0-9]*)(?:_reverse)?)")
 
 
+class Trace(NamedTuple):
+    """What a run went through, for each layer and direction in the states' order; None where it was not asked for.
+
+    - cells: c after each step, (L * D, T, B, H), or (L * D, B, T, H) with batch_first, or (L * D, T, H) for one
+      sequence. Where a step is masked c is held, and past a row's length it is zero.
+    - gates: the values of i f g o or r z n at each step, likewise with the axes G, H at the end; zero where a step is
+      masked or past the end.
+    """
+
+    cells: FloatArray | None
+    gates: FloatArray | None
+
+
+_StateOfLSTM: TypeAlias = tuple[FloatArray, FloatArray]
+
+
 class Layer(Recurrent):
-    """What the three kinds of layers share."""
+    """What the three kinds of layers share.
+
+    A call of a layer takes, beside x and the state:
+
+    - lengths: integers (B,) from 0 to T in any order. Past a row's length y is zero, and the final state is that after
+      its last step; the reverse direction starts at that step.
+    - mask: bools, of x's shape without the last axis, in any pattern. Where False the step does not count: its x has no
+      influence, the state is held, and y repeats it. With lengths too, a step counts if both say so.
+    - num_threads: up to so many threads share the work, as many as pay and at most the CPUs that the process may use.
+      The result has the same bits with any number.
+    - return_gates, and return_cells of an LSTM: return a :class:`Trace` too. y has the same bits with and without.
+    """
 
     _arrays: ClassVar[tuple[str, ...]] = ARRAY_NAMES[:4]
 
@@ -181,45 +208,56 @@ class LSTM(Layer):
         """
         return cls(cls._stack_from("lstm", mapping, prefix, dtype, isa), batch_first=batch_first)
 
+    @overload
     def __call__(
         self,
         x: Array,
         state: tuple[Array, Array] | None = None,
         *,
         lengths: Array | None = None,
+        mask: Array | None = None,
         num_threads: int = 1,
-    ) -> tuple[FloatArray, tuple[FloatArray, FloatArray]]:
-        """Runs whole sequences: returns ``y, (h_n, c_n)``.
+        return_cells: Literal[False] = False,
+        return_gates: Literal[False] = False,
+    ) -> tuple[FloatArray, _StateOfLSTM]: ...
+    @overload
+    def __call__(
+        self,
+        x: Array,
+        state: tuple[Array, Array] | None = None,
+        *,
+        lengths: Array | None = None,
+        mask: Array | None = None,
+        num_threads: int = 1,
+        return_cells: bool = False,
+        return_gates: bool = False,
+    ) -> tuple[FloatArray, _StateOfLSTM] | tuple[FloatArray, _StateOfLSTM, Trace]: ...
+    def __call__(
+        self,
+        x: Array,
+        state: tuple[Array, Array] | None = None,
+        *,
+        lengths: Array | None = None,
+        mask: Array | None = None,
+        num_threads: int = 1,
+        return_cells: bool = False,
+        return_gates: bool = False,
+    ) -> tuple[FloatArray, _StateOfLSTM] | tuple[FloatArray, _StateOfLSTM, Trace]:
+        """Runs whole sequences: returns ``y, (h_n, c_n)``, and a :class:`Trace` where cells or gates are asked for.
 
-        `state` is (h_0, c_0), zeros if None. `lengths` (B,) are integers from 0 to T in any order: past a row's length
-        y is zero, and h_n and c_n are its state after its last step; the reverse direction starts at that step.
-
-        Up to `num_threads` threads share the work: as many as pay, and at most the CPUs that the process may use. The
-        result has the same bits with any number.
+        `state` is (h_0, c_0), zeros if None. The other arguments are in :class:`Layer`'s description.
         """
         h_0, c_0 = unpack_state(state)
-        y, h_n, c_n = self._stack.run(x, h_0, c_0, lengths, self._batch_first, num_threads)
+        y, h_n, c_n, cells, gates = self._stack.run(
+            x, h_0, c_0, lengths, mask, self._batch_first, num_threads, return_cells, return_gates
+        )
         assert c_n is not None  # an LSTM has a cell state
+        if return_cells or return_gates:
+            return y, (h_n, c_n), Trace(cells, gates)
         return y, (h_n, c_n)
 
 
-class _LayerWithoutCellState(Layer):
-    def __call__(
-        self, x: Array, state: Array | None = None, *, lengths: Array | None = None, num_threads: int = 1
-    ) -> tuple[FloatArray, FloatArray]:
-        """Runs whole sequences: returns ``y, h_n``.
-
-        `state` is h_0, zeros if None. `lengths` (B,) are integers from 0 to T in any order: past a row's length y is
-        zero, and h_n is its state after its last step; the reverse direction starts at that step.
-
-        Up to `num_threads` threads share the work: as many as pay, and at most the CPUs that the process may use. The
-        result has the same bits with any number.
-        """
-        y, h_n, _ = self._stack.run(x, state, None, lengths, self._batch_first, num_threads)
-        return y, h_n
-
-
-class GRU(_LayerWithoutCellState):
+class GRU(Layer):
     """Gated recurrent unit in both its forms (see :class:`fusedcell.GRUCell`)."""
 
     @property
@@ -242,8 +280,51 @@ class GRU(_LayerWithoutCellState):
         kind = "gru_reset_after" if reset_after else "gru_reset_before"
         return cls(cls._stack_from(kind, mapping, prefix, dtype, isa), batch_first=batch_first)
 
+    @overload
+    def __call__(
+        self,
+        x: Array,
+        state: Array | None = None,
+        *,
+        lengths: Array | None = None,
+        mask: Array | None = None,
+        num_threads: int = 1,
+        return_gates: Literal[False] = False,
+    ) -> tuple[FloatArray, FloatArray]: ...
+    @overload
+    def __call__(
+        self,
+        x: Array,
+        state: Array | None = None,
+        *,
+        lengths: Array | None = None,
+        mask: Array | None = None,
+        num_threads: int = 1,
+        return_gates: bool = False,
+    ) -> tuple[FloatArray, FloatArray] | tuple[FloatArray, FloatArray, Trace]: ...
+    def __call__(
+        self,
+        x: Array,
+        state: Array | None = None,
+        *,
+        lengths: Array | None = None,
+        mask: Array | None = None,
+        num_threads: int = 1,
+        return_gates: bool = False,
+    ) -> tuple[FloatArray, FloatArray] | tuple[FloatArray, FloatArray, Trace]:
+        """Runs whole sequences: returns ``y, h_n``, and a :class:`Trace` where gates are asked for.
 
-class RNN(_LayerWithoutCellState):
+        `state` is h_0, zeros if None. The other arguments are in :class:`Layer`'s description.
+        """
+        y, h_n, _, _, gates = self._stack.run(
+            x, state, None, lengths, mask, self._batch_first, num_threads, False, return_gates
+        )
+        if return_gates:
+            return y, h_n, Trace(None, gates)
+        return y, h_n
+
+
+class RNN(Layer):
     """Plain recurrent layer with tanh or relu (see :class:`fusedcell.RNNCell`)."""
 
     @property
@@ -265,3 +346,19 @@ class RNN(_LayerWithoutCellState):
         """As :meth:`LSTM.from_state_dict`; `nonlinearity` is "tanh" or "relu"."""
         kind = f"rnn_{check_nonlinearity(nonlinearity)}"
         return cls(cls._stack_from(kind, mapping, prefix, dtype, isa), batch_first=batch_first)
+
+    def __call__(
+        self,
+        x: Array,
+        state: Array | None = None,
+        *,
+        lengths: Array | None = None,
+        mask: Array | None = None,
+        num_threads: int = 1,
+    ) -> tuple[FloatArray, FloatArray]:
+        """Runs whole sequences: returns ``y, h_n``.
+
+        `state` is h_0, zeros if None. The other arguments are in :class:`Layer`'s description.
+        """
+        y, h_n, *_ = self._stack.run(x, state, None, lengths, mask, self._batch_first, num_threads)
+        return y, h_n

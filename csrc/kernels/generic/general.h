@@ -100,13 +100,15 @@ struct GatePanel {
         if (options.peephole == nullptr) return u;
         return MulAdd(Load(options.peephole + offset * 3 + index * kLanes), c, u);
     }
-    FUSEDCELL_INLINE F32 Clipped(F32 u) const {
-        return Clamp(u, Broadcast(-options.clip), Broadcast(options.clip));
-    }
+    FUSEDCELL_INLINE F32 Clipped(F32 u) const { return Clamp(u, Broadcast(-options.clip), Broadcast(options.clip)); }
     FUSEDCELL_INLINE F32 Activated(int index, F32 u) const { return Activate(Clipped(u), options.activations[index]); }
 
     FUSEDCELL_INLINE F32 LoadState(const float* state) const { return LoadUnits(state + offset, units); }
     FUSEDCELL_INLINE void StoreState(float* state, F32 value) const { StoreUnits(state + offset, value, units); }
+
+    FUSEDCELL_INLINE void Trace(int first_gate, const F32* values, int count) const {
+        if (row.trace != nullptr) FUSEDCELL_ISA::Trace(*row.trace, offset, units, first_gate, values, count);
+    }
 };
 
 struct GeneralRnn {
@@ -133,11 +135,15 @@ struct GeneralLstm {
         const F32 o = panel.Activated(0, panel.PreActivation(3, 2, c_next));
         const F32 entering = options.clip_before_h ? panel.Clipped(c_next) : c_next;
         panel.StoreState(panel.row.h_next, Mul(o, Activate(entering, options.activations[2])));
+        const F32 gates[] = {i, f, g, o};
+        panel.Trace(0, gates, 4);
+        if (panel.row.trace != nullptr && panel.row.trace->c != nullptr) panel.StoreState(panel.row.trace->c, c_next);
     }
 };
 
 FUSEDCELL_INLINE void FinishGru(const GatePanel& panel, F32 z, F32 u_n, F32 h) {
     const F32 n = panel.Activated(1, u_n);
+    panel.Trace(2, &n, 1);
     panel.StoreState(panel.row.h_next, MulAdd(z, h, Mul(Sub(Broadcast(1.0F), z), n)));
 }
 
@@ -148,6 +154,8 @@ struct GeneralGruResetAfter {
     static FUSEDCELL_INLINE void Finish(const GatePanel& panel) {
         const F32 r = panel.Activated(0, panel.PreActivation(0));
         const F32 z = panel.Activated(0, panel.PreActivation(1));
+        const F32 gates[] = {r, z};
+        panel.Trace(0, gates, 2);
         const F32 u_n = MulAdd(r, Load(panel.sums + 2 * kLanes), Load(panel.projection + 2 * kLanes));
         FinishGru(panel, z, u_n, panel.LoadState(panel.row.h));
     }
@@ -161,7 +169,10 @@ struct GeneralGruResetBeforeGates {
 
     static FUSEDCELL_INLINE void Finish(const GatePanel& panel) {
         const F32 r = panel.Activated(0, panel.PreActivation(0));
-        Store(panel.row.update + panel.offset, panel.Activated(0, panel.PreActivation(1)));
+        const F32 z = panel.Activated(0, panel.PreActivation(1));
+        const F32 gates[] = {r, z};
+        panel.Trace(0, gates, 2);
+        Store(panel.row.update + panel.offset, z);
         Store(panel.row.reset_h + panel.offset, Mul(r, panel.LoadState(panel.row.h)));
     }
 };

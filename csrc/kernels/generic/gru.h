@@ -17,6 +17,17 @@ FUSEDCELL_INLINE F32 UpdateState(F32 exp_negative_z, F32 n, F32 h) {
     return Div(numerator, Mul(Add(Broadcast(1.0F), exp_negative_z), candidate.denominator));
 }
 
+/// Gates r and z, and the candidate n, of one panel, from what goes into their activations.
+FUSEDCELL_NOINLINE void TraceGatesOfGru(const CellRow& row, ptrdiff_t panel, ptrdiff_t units, F32 r, F32 z) {
+    const F32 gates[] = {Sigmoid(r), Sigmoid(z)};
+    Trace(*row.trace, panel * kLanes, units, 0, gates, 2);
+}
+
+FUSEDCELL_NOINLINE void TraceCandidate(const CellRow& row, ptrdiff_t panel, ptrdiff_t units, F32 n) {
+    const F32 candidate = Tanh(n);
+    Trace(*row.trace, panel * kLanes, units, 2, &candidate, 1);
+}
+
 struct GruResetAfter {
     using Row = CellRow;
     static constexpr int kGates = 3;
@@ -29,6 +40,10 @@ struct GruResetAfter {
         const F32 n = Add(Load(projection + 2 * kLanes), Div(acc[2], SigmoidDenominator(r)));
         const F32 h = LoadUnits(row.h + panel * kLanes, units);
         StoreUnits(row.h_next + panel * kLanes, UpdateState(ExpNegative(z), n, h), units);
+        if (row.trace != nullptr) {
+            TraceGatesOfGru(row, panel, units, r, z);
+            TraceCandidate(row, panel, units, n);
+        }
     }
 };
 
@@ -46,6 +61,7 @@ struct GruResetBeforeGates {
         const F32 h = LoadUnits(row.h + panel * kLanes, units);
         Store(row.update + panel * kLanes, ExpNegative(z));
         Store(row.reset_h + panel * kLanes, Div(h, SigmoidDenominator(r)));
+        if (row.trace != nullptr) TraceGatesOfGru(row, panel, units, r, z);
     }
 };
 
@@ -59,6 +75,7 @@ struct GruResetBeforeCandidate {
         const F32 h = LoadUnits(row.h + panel * kLanes, units);
         const F32 exp_negative_z = Load(row.update + panel * kLanes);
         StoreUnits(row.h_next + panel * kLanes, UpdateState(exp_negative_z, n, h), units);
+        if (row.trace != nullptr) TraceCandidate(row, panel, units, n);
     }
 };
 

@@ -10,6 +10,14 @@
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
+/// Of one panel. Out of line, because hardly any run wants it.
+FUSEDCELL_NOINLINE void TraceLstm(const CellRow& row, ptrdiff_t panel, ptrdiff_t units, F32 i, F32 f, F32 g, F32 o,
+                                  F32 c_next) {
+    const F32 gates[] = {Sigmoid(i), Sigmoid(f), Tanh(g), Sigmoid(o)};
+    Trace(*row.trace, panel * kLanes, units, 0, gates, 4);
+    if (row.trace->c != nullptr) StoreUnits(row.trace->c + panel * kLanes, c_next, units);
+}
+
 struct Lstm {
     using Row = CellRow;
     static constexpr int kGates = 4;
@@ -33,6 +41,7 @@ struct Lstm {
         const TanhQuotient cell = TanhParts(c_next);
         const F32 h_next = Div(cell.numerator, Mul(SigmoidDenominator(o), cell.denominator));
         StoreUnits(row.h_next + panel * kLanes, h_next, units);
+        if (row.trace != nullptr) TraceLstm(row, panel, units, i, f, g, o, c_next);
     }
 };
 

@@ -154,5 +154,12 @@ FUSEDCELL_INLINE void StoreUnits(float* p, F32 a, ptrdiff_t units) {
     }
 }
 
+/// Leaves the values of gates [first, first + count) of `units` units from `offset` on.
+FUSEDCELL_INLINE void Trace(const StepTrace& trace, ptrdiff_t offset, ptrdiff_t units, int first, const F32* values,
+                            int count) {
+    if (trace.gates == nullptr) return;
+    for (int i = 0; i < count; ++i) StoreUnits(trace.gates + (first + i) * trace.units + offset, values[i], units);
+}
+
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA
