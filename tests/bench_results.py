@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fusedcell.bench.limits import PhaseLimit
 from fusedcell.bench.run import Kind, Result
 from fusedcell.bench.timing import Summary
 
@@ -22,7 +23,7 @@ def made_up(kind: Kind = "step", **changes: Any) -> Result:
         "batch": 1,
         "tier": "avx2",
         "weight_bytes": 131072,
-        "read_us": 1.5,
+        "limit": [PhaseLimit("step", 1.5, 0.5)],
         "times": {"avx2": exactly(2.0), "scalar": exactly(99.96), "numpy": exactly(12.34), "torch": exactly(8.0)},
         "ratios": {"numpy": exactly(6.17), "torch": Summary(3.8, 3.9, 4.0, 12.345, 9)},
         "gain": None,
@@ -30,6 +31,7 @@ def made_up(kind: Kind = "step", **changes: Any) -> Result:
         "forms": {},
         "failures": {},
         "rounds": [],
+        "medians": {},
     }
     return Result(**values | changes)
 

@@ -69,12 +69,21 @@ def test_bench(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         for summary in (*result["times"].values(), *result["ratios"].values()):
             assert set(summary) == {"min", "p10", "p50", "p90", "count"}
             assert 0 < summary["min"] <= summary["p10"] <= summary["p50"] <= summary["p90"]
-    assert step["share_of_read_limit"] == step["read_us"] / step["times"][step["tier"]]["p50"]
-    assert sequence["share_of_read_limit"] == 10 * sequence["read_us"] / sequence["times"][best]["p50"]
+    assert [phase["phase"] for phase in step["limit"]] == ["step"]
+    assert [phase["phase"] for phase in sequence["limit"]] == ["projection", "recurrence"]
     for result in (step, sequence):
+        longer = [max(phase["read_us"], phase["multiply_us"]) for phase in result["limit"]]
+        assert min(longer) > 0
+        assert result["limit_us"] == sum(longer)
+        assert result["share_of_limit"] == result["limit_us"] / result["times"][best]["p50"]
+        assert result["medians"] == {name: [summary["p50"]] for name, summary in result["times"].items()}
         assert len(result["rounds"]) == result["times"][best]["count"]
         assert np.median(result["rounds"]) == pytest.approx(result["times"][best]["p50"], rel=1e-3)
     assert [limit["gb_per_s"] > 0 for limit in document["read_limits"]] == [True] * len(document["read_limits"])
+    assert [(rate["isa"], rate["dtype"]) for rate in document["multiply_rates"]] == [
+        (isa, "float32") for isa in float_isas()
+    ]
+    assert all(rate["g_per_s"] > 0 for rate in document["multiply_rates"])
     assert document["tier"] == best
     asked = document["options"]
     assert (asked["study"], asked["cells"], asked["sizes"], asked["steps"]) == (None, ["lstm"], [16], 10)
@@ -101,6 +110,8 @@ def test_bench_of_other_dtypes(dtype: str, capsys: pytest.CaptureFixture[str], t
     assert f"checked        against float64, others' float32 within 0.0001, our {dtype} within " in out
     document = json.loads(path.read_text(encoding="utf-8"))
     assert document["dtype"] == dtype
+    for measured in (dtype, "float32"):
+        assert f"multiply rate  10^9 multiply-adds/s, one thread, {measured}: " in out
     tiers = fc.isas() if dtype == "int8" else float_isas()
     step, sequence = document["results"]
     assert set(step["times"]) == {*tiers, f"{tiers[0]} float32", "numpy"}
@@ -115,7 +126,7 @@ def test_bench_of_other_dtypes(dtype: str, capsys: pytest.CaptureFixture[str], t
 
 def test_a_tier_asked_for_runs_in_any_dtype(capsys: pytest.CaptureFixture[str], isa: str) -> None:
     assert main([*TINY, "--isa", isa, "--steps-sequence", "0"]) == 0
-    assert f"time of the {isa} step" in capsys.readouterr().out
+    assert f"over the {isa} time." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

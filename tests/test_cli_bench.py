@@ -16,7 +16,7 @@ import fusedcell as fc
 from fusedcell.__main__ import main
 from fusedcell.bench import command, tails, threads
 from fusedcell.bench.cases import Case
-from fusedcell.bench.progress import Progress, bar
+from fusedcell.bench.progress import Part, Progress, bar
 from fusedcell.bench.threads import measure_threads, thread_counts, tiers_by_threads
 from fusedcell.bench.tiers import Tier, float_isas
 from fusedcell.bench.timing import Effort, Runner
@@ -41,7 +41,8 @@ def test_step(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(tails, "evicting_bytes", lambda: 4096)
     document = measured(["step", *TINY, "--no-peers"], tmp_path / "results.json")
     out = capsys.readouterr().out
-    for text in ("One step, batch 1, float32", f"Single steps of {BEST} in float32", "read limit     GB/s"):
+    limits = ("read limit     GB/s", "multiply rate  10^9 multiply-adds/s, one thread, float32: ")
+    for text in ("One step, batch 1, float32", f"Single steps of {BEST} in float32", *limits):
         assert text in out
     assert "Sequences" not in out
     (result,) = document["results"]
@@ -51,6 +52,14 @@ def test_step(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: p
     for steps in (tail["warm"], tail["cold"]):
         assert 0 < steps["min"] <= steps["p10"] <= steps["p50"] <= steps["p90"]
     assert document["options"]["study"] == "step"
+
+
+def test_as_many_steps_as_were_asked_for_are_clocked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tails, "evicting_bytes", lambda: 4096)
+    document = measured(["step", *TINY, "--no-peers", "--steps-tail", "4321"], tmp_path / "results.json")
+    (tail,) = document["tails"]
+    assert (tail["warm"]["count"], tail["cold"]["count"]) == (4321, 43)
+    assert document["options"]["steps_tail"] == 4321
 
 
 def test_sequence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -70,8 +79,8 @@ def test_batch(dtype: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     assert [result["batch"] for result in (alone, three)] == [1, 3]
     # NumPy is written for one sequence, and is left out.
     assert not {"numpy"} & (alone["times"].keys() | three["times"].keys())
-    assert alone["share_of_read_limit"] is not None
-    assert three["share_of_read_limit"] is None
+    assert alone["share_of_limit"] > 0
+    assert three["share_of_limit"] > 0
 
 
 def test_batch_beside_a_library(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -175,12 +184,23 @@ def test_the_bar_is_drawn_on_a_terminal_and_wiped_at_the_end(monkeypatch: pytest
     assert wiped.strip() == end == ""
 
 
+def test_the_bar_goes_on_from_repeat_to_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    Progress(2, Part(2, 4)).show("a")
+    assert terminal.getvalue().strip() == "[############............] 4/8 a, repeat 3 of 4"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["guess"], "invalid choice: 'guess'"),
         (["sequence", "--steps", "0"], "'0' is not a whole number from 1 to 100000"),
         (["step", "--steps", "5"], "--steps"),
+        (["step", "--steps-tail", "99"], "'99' is not a whole number from 100 to 10000000"),
+        (["sequence", "--steps-tail", "1000"], "--steps-tail"),
+        (["step", "--repeats", "0"], "'0' is not a whole number from 1 to 100"),
+        (["--repeats", "3", "compare", __file__, __file__], "--repeats: bench compare does not have it"),
         (["step", "--steps-sequence", "5"], "--steps-sequence"),
         (["--steps-sequence", "5", "sequence"], "--steps-sequence: bench sequence does not have it"),
         (["--quick", "compare", __file__, __file__], "--quick: bench compare does not have it"),

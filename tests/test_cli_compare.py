@@ -1,81 +1,20 @@
-"""`bench compare`: verdicts by literals."""
+"""`bench compare`: files, verdicts by literals, and what is refused."""
 
 from __future__ import annotations
 
 import json
-from math import exp
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fusedcell.__main__ import main
-from fusedcell.bench.changes import Change, Times, change
+
+# Six repeats within 2 %; their median is that of 1.
+REPEATS = (0.985, 1.01, 0.995, 1.015, 1.005, 0.99)
 
 
-def constant(us: float, count: int = 100) -> Times:
-    return Times(us, us, us, (us,) * count)
-
-
-# From 90 to 110, half of them below 100.
-SWINGING = tuple(90 + 0.2 * (37 * i % 101) for i in range(101))
-
-
-def scaled(factor: float) -> Times:
-    return Times(92 * factor, 100 * factor, 108 * factor, tuple(us * factor for us in SWINGING))
-
-
-@pytest.mark.parametrize(
-    ("found", "verdict"),
-    [
-        (Change(1.10, 1.05, 1.15), "slower"),
-        (Change(0.90, 0.85, 0.95), "faster"),
-        (Change(1.10, 0.99, 1.21), "no difference"),
-        (Change(0.90, 0.81, 1.01), "no difference"),
-        (Change(1.04, 1.03, 1.05), "no difference"),
-        (Change(0.96, 0.95, 0.97), "no difference"),
-    ],
-)
-def test_verdicts(found: Change, verdict: str) -> None:
-    assert found.verdict == verdict
-
-
-def test_the_interval_is_that_of_resampled_rounds() -> None:
-    assert change(constant(4.0), constant(5.0)) == Change(1.25, 1.25, 1.25)
-    assert change(constant(4.0, 7), constant(2.0, 300)) == Change(0.5, 0.5, 0.5)
-    same = change(scaled(1.0), scaled(1.0))
-    assert same.ratio == 1
-    assert 0.9 < same.low < 1 < same.high < 1.1
-    assert same.verdict == "no difference"
-    assert change(scaled(1.0), scaled(1.3)).verdict == "slower"
-    assert change(scaled(1.3), scaled(1.0)).verdict == "faster"
-
-
-def test_a_disturbance_that_lasts_is_not_taken_for_many() -> None:
-    """Nearly half of the rounds, one after the other, are twice as slow."""
-    calm = Times(1.0, 1.0, 1.1, (1.0,) * 100)
-    disturbed = Times(1.0, 1.0, 2.0, (1.0,) * 55 + (2.0,) * 45)
-    found = change(calm, disturbed)
-    assert (found.ratio, found.low, found.high) == (1.0, 1.0, 2.0)
-    assert found.verdict == "no difference"
-
-
-def test_without_rounds_the_interval_is_that_of_percentiles() -> None:
-    found = change(Times(8.0, 10.0, 16.0), Times(20.0, 30.0, 40.0))
-    assert found == Change(3.0, 1.25, 5.0)
-    assert change(Times(8.0, 10.0, 16.0), Times(15.0, 30.0, 40.0, (30.0,))).verdict == "no difference"
-
-
-def test_an_interval_is_widened_by_what_changes_between_runs() -> None:
-    """By 0.03 and 0.04, as logarithms, makes 0.05."""
-    found = Change(1.1, 1.1 / exp(0.03), 1.1 * exp(0.04)).widened(0.04)
-    assert found.ratio == 1.1
-    assert found.low == pytest.approx(1.1 / exp(0.05))
-    assert found.high == pytest.approx(1.1 * exp(0.04 * 2**0.5))
-    assert Change(1.1, 1.05, 1.2).widened(0.0).low == pytest.approx(1.05)
-
-
-def document(times: dict[int, float], **changes: Any) -> dict[str, Any]:
+def document(times: dict[int, float], repeats: int = 6, **changes: Any) -> dict[str, Any]:
     """Single steps of an LSTM by size, as `--json` writes them."""
     return {
         "runtime": {"cpu": "A", "cpus": 2, "caches": {}, "system": "Linux x86_64"},
@@ -90,7 +29,7 @@ def document(times: dict[int, float], **changes: Any) -> dict[str, Any]:
                 "batch": 1,
                 "tier": "avx2",
                 "times": {"avx2": {"p10": us, "p50": us, "p90": us}},
-                "rounds": [us] * 20,
+                "medians": {"avx2": [us * factor for factor in REPEATS[:repeats]]},
             }
             for size, us in times.items()
         ],
@@ -106,17 +45,61 @@ def compare(folder: Path, old: object, new: object, *options: str) -> int:
 
 def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old = document({16: 1.0, 64: 2.0, 256: 20.0, 1024: 400.0})
-    new = document({16: 1.2, 64: 1.5, 256: 20.04, 512: 90.0})
+    new = document({16: 1.2, 64: 1.5, 256: 20.0, 512: 90.0})
     assert compare(tmp_path, old, new) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert out.splitlines()[1:] == [
-        "cell    H  what  old us  new us  new / old      interval  verdict",
-        "lstm   16  step    1.00    1.20       1.20    1.20..1.20  slower",
-        "lstm   64  step    2.00    1.50      0.750  0.750..0.750  faster",
-        "lstm  256  step    20.0    20.0       1.00    1.00..1.00  no difference",
-        "1 faster, 1 slower, 1 no difference. Geometric mean of new / old: 0.966.",
+    # 2 of the 924 assignments of 12 repeats part them as clearly; where there is no difference, all do.
+    assert out.splitlines() == [
+        "Our times, new over old, by the medians of 6 and 6 repeats.",
+        "p: permutation test over repeats, corrected for all cases; a change up to 0.05. "
+        "finds %: what it would have found, about.",
+        "cell    H  what  old us  new us  new / old      p  finds %  verdict",
+        "lstm   16  step    1.00    1.20       1.20  0.002        5  slower",
+        "lstm   64  step    2.00    1.50      0.750  0.002        5  faster",
+        "lstm  256  step    20.0    20.0       1.00  1.000        5  no difference",
+        "1 faster, 1 slower, 1 no difference. Geometric mean of new / old: 0.965.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("factor", "ending"), [(1.0, "3 no difference."), (1.1, "1 slower, 2 no difference."), (0.9, "1 faster, 2 no")]
+)
+def test_a_tenth_is_told_from_noise(
+    factor: float, ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = document({16: 1.0, 64: 2.0, 256: 3.0}), document({16: 1.0, 64: 2.0 * factor, 256: 3.0})
+    for entry in new["results"]:
+        # The same noise, but it hits other repeats.
+        entry["medians"]["avx2"].reverse()
+        entry["medians"]["avx2"][0] *= 1.01
+    assert compare(tmp_path, old, new) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith(ending)
+
+
+def test_a_shift_of_one_repeat_is_no_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Five processes agree and one, in all its rounds, is three times as slow."""
+    old, new = document({16: 1.0, 64: 2.0}), document({16: 1.0, 64: 2.0})
+    for entry in new["results"]:
+        entry["medians"]["avx2"][3] *= 3
+    assert compare(tmp_path, old, new, "--fail-slower", "0") == 0
+    assert "2 no difference." in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_too_few_repeats_cannot_tell_and_do_not_pass(
+    repeats: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = document({16: 1.0}, repeats), document({16: 4.0}, repeats)
+    assert compare(tmp_path, old, new) == 0
+    too_few = f"{repeats} and {repeats} repeats are too few to tell; 4 in each file would do (bench --repeats)"
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert f"{too_few}.\n" in out
+    assert out.splitlines()[-2].split()[-4:] == ["-", "-", "cannot", "tell"]
+    assert out.splitlines()[-1].startswith("1 cannot tell. ")
+    assert compare(tmp_path, old, new, "--fail-slower", "5") == 2
+    assert capsys.readouterr().err == f"fusedcell: --fail-slower: {too_few}\n"
 
 
 def test_what_changed_no_more_than_other_libraries_is_no_difference(
@@ -130,14 +113,24 @@ def test_what_changed_no_more_than_other_libraries_is_no_difference(
         for entry, name, time in zip(file["results"], ("numpy", "numpy", "torch"), (us, 10.0, us), strict=True):
             entry["other_dtypes"] = {name: "float32"}
             entry["times"][name] = {"p50": time}
+            entry["medians"][name] = [time] * 6
     assert compare(tmp_path, old, new) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0].endswith("the other libraries' times differ by between the runs: 30 % at 16, 0 % at 64.")
-    assert out[2:5] == [
-        "lstm   16  step    1.00    1.20       1.20  0.923..1.56  no difference",
-        "lstm   64  step    1.00    1.20       1.20   1.20..1.20  slower",
-        "lstm  256  step    1.00    1.20       1.20   1.20..1.20  slower",
+    assert out[2] == "No change either is what the other libraries' times differ by: 30 % at 16, 0 % at 64."
+    assert out[4:7] == [
+        "lstm   16  step    1.00    1.20       1.20  0.002       30  no difference",
+        "lstm   64  step    1.00    1.20       1.20  0.002        5  slower",
+        "lstm  256  step    1.00    1.20       1.20  0.002        5  slower",
     ]
+
+
+def test_a_case_that_lacks_a_repeat_does_not_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, new = document({16: 1.0, 64: 2.0}), document({16: 1.0, 64: 2.0})
+    new["results"][0]["medians"]["avx2"].pop()
+    assert compare(tmp_path, old, new, "--fail-slower", "5") == 2
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1].startswith("1 no difference, 1 cannot tell.")
+    assert err == "fusedcell: --fail-slower: 1 of 2 cases lack repeats\n"
 
 
 @pytest.mark.parametrize(("limit", "status"), [("10", 1), ("20.0", 0), ("25", 0), ("0", 1)])
@@ -174,21 +167,46 @@ def test_threads_batches_and_files_of_earlier_versions(tmp_path: Path, capsys: p
         entry |= {"kind": "sequence", "steps": 10, "batch": 4}
         summary = {"p10": us, "p50": us, "p90": us}
         scaling = {"kind": "step", "cell": "gru", "size": 8, "steps": 1, "batch": 1}
-        file["threads"] = [scaling | {"times": {"2": summary}, "rounds": {"2": [us] * 9}}]
-    for name in ("rounds", "batch"):
-        assert old["results"][0].pop(name)
-        assert new["results"][0].pop(name)
+        medians = {"2": [us * factor for factor in REPEATS]}
+        file["threads"] = [scaling | {"times": {"2": summary}, "medians": medians}]
+        # As it was written when there were no repeats, and no batches.
+        del entry["medians"], entry["batch"]
     old.pop("tier")
     assert compare(tmp_path, old, new) == 0
-    out = capsys.readouterr().out
-    assert "p10..p90 where a file has none" in out
-    assert out.splitlines()[2:4] == [
-        "lstm  16  sequence of 10     1.00    1.00       1.00    1.00..1.00  no difference",
-        "gru    8  step, 2 threads    8.00    4.00      0.500  0.500..0.500  faster",
+    assert capsys.readouterr().out.splitlines()[3:5] == [
+        "lstm  16  sequence of 10     1.00    1.00       1.00      -        -  cannot tell",
+        "gru    8  step, 2 threads    8.00    4.00      0.500  0.002        5  faster",
     ]
 
 
-@pytest.mark.parametrize("content", [[], {}, {"results": []}, {"results": 3, "runtime": {}}, "text"])
+def entry(**changes: Any) -> dict[str, Any]:
+    (only,) = document({16: 1.0})["results"]
+    return {**only, **changes}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [],
+        {},
+        {"results": []},
+        {"results": 3, "runtime": {}},
+        "text",
+        document({}, results=[3]),
+        document({}, results=[{}]),
+        document({}, results=[entry(medians=3)]),
+        document({}, results=[entry(medians={})]),
+        *(
+            document({}, results=[entry(medians={"avx2": row})])
+            for row in ([], [0.0], [-1.0], ["a"], [None], [10**400], 3)
+        ),
+        document({}, results=[entry(medians={"avx2": [float("nan")]})]),
+        document({}, results=[entry(times={"avx2": {}, "numpy": {}}, other_dtypes={"numpy": "float32"})]),
+        document({}, results=[entry(batch="many")]),
+        document({}, threads=[3]),
+        document({}, threads=[{"times": {"2": {}}}]),
+    ],
+)
 def test_other_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: object) -> None:
     assert compare(tmp_path, content, document({16: 1.0})) == 2
     assert capsys.readouterr().err == f"fusedcell: {tmp_path / 'old.json'} is not a file of fusedcell bench --json\n"

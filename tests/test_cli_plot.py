@@ -26,6 +26,7 @@ SCALING = Scaling(
     times={1: exactly(8.0), 2: exactly(5.0)},
     gains={1: exactly(1.0), 2: exactly(1.6)},
     rounds={},
+    medians={},
     failures={},
 )
 
@@ -44,14 +45,19 @@ def test_steps() -> None:
         Line("fusedcell", "ours", [(16, 2.0), (256, 2.0)]),
         Line("numpy", "other", [(16, 12.34), (256, 12.34)]),
         Line("torch", "other", [(16, 8.0), (256, 8.0)]),
-        Line("read limit", "limit", [(16, 1.5), (256, 1.5)]),
+        Line("limit", "limit", [(16, 1.5), (256, 1.5)]),
     ]
 
 
 def test_a_sequence_is_shown_by_the_step() -> None:
     shown = picture(ENVIRONMENT, Findings([], results=[made_up("sequence")]))
     assert shown.title == "Time of a step in a sequence of 100, batch 1"
-    assert [line.points for line in shown.panels[0].lines] == [[(64, 0.02)], [(64, 0.1234)], [(64, 0.08)], [(64, 1.5)]]
+    assert [line.points for line in shown.panels[0].lines] == [
+        [(64, 0.02)],
+        [(64, 0.1234)],
+        [(64, 0.08)],
+        [(64, 0.015)],
+    ]
 
 
 def test_a_batch_is_shown_by_the_sequence_and_sizes_are_rows() -> None:
@@ -64,7 +70,7 @@ def test_a_batch_is_shown_by_the_sequence_and_sizes_are_rows() -> None:
     shown = picture(ENVIRONMENT, Findings([], results=results))
     assert [panel.name for panel in shown.panels] == ["lstm, H = 64", "gru, H = 64", "lstm, H = 256", "gru, H = 256"]
     assert shown.panels[0].lines[0] == Line("fusedcell", "ours", [(1, 0.02), (4, 0.005)])
-    assert "limit" not in {line.role for panel in shown.panels for line in panel.lines}
+    assert shown.panels[0].lines[-1] == Line("limit", "limit", [(1, 0.015), (4, 0.00375)])
 
 
 def test_threads() -> None:
@@ -87,7 +93,7 @@ def test_of_each_library_there_is_what_runs_in_our_dtype_or_else_its_float32() -
         ("fusedcell f32", "our float32"),
         ("numpy f32", "other"),
         ("torch", "other"),
-        ("read limit", "limit"),
+        ("limit", "limit"),
     ]
 
 

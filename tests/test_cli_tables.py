@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bench_results import exactly, made_up, made_up_int8
 from fusedcell.bench import ratios, study_tables, table
 from fusedcell.bench.environment import header
-from fusedcell.bench.limits import ReadLimit, level_bytes, limits_text
+from fusedcell.bench.limits import MultiplyRate, PhaseLimit, ReadLimit, level_bytes, limits_text, rates_text
 from fusedcell.bench.run import Kind
 from fusedcell.bench.tails import Distribution, Tail
 from fusedcell.bench.threads import Scaling
@@ -22,10 +24,10 @@ def test_step_table() -> None:
         times={"avx2": Summary(0.09, 0.1, 0.1234, 0.2, 9), "numpy": exactly(12345.6)},
         ratios={"numpy": exactly(100047.0)},
         failures={"torch": "wrong answer: off by 0.5", "scalar": "failed: RuntimeError: no"},
-        read_us=0.1234,
+        limit=[PhaseLimit("step", 0.1234, 0.1)],
     )
     text = table.step_table([made_up(), without_torch], ["avx2", "scalar"], ["numpy", "torch"])
-    assert text.splitlines()[1:] == [
+    assert text.splitlines()[2:] == [
         "cell     H   avx2  scalar  limit %  numpy         torch  best other / avx2 (p10..p90)",
         "lstm    64   2.00     100       75   12.3          8.00  4.00 (3.90..12.3) torch",
         "rnn   1024  0.123  failed      100  12346  wrong answer  100047 (100047..100047) numpy",
@@ -34,10 +36,12 @@ def test_step_table() -> None:
 
 
 def test_sequence_table() -> None:
-    result = made_up("sequence", read_us=0.015)
+    # The projection is limited by multiplications, the recurrence by reading: 0.2 + 1.3 of 2 us.
+    phases = [PhaseLimit("projection", 0.1, 0.2), PhaseLimit("recurrence", 1.3, 0.2)]
+    result = made_up("sequence", limit=phases)
     assert table.sequence_table([result], ["avx2"], ["numpy", "torch", "ncnn"]).splitlines() == [
-        "Sequences of 100 steps, batch 1, float32: us per sequence, median of rounds. "
-        "limit %: time to read the weights of h once a step over the avx2 time.",
+        "Sequences of 100 steps, batch 1, float32: us per sequence, median of rounds.",
+        "limit %: the least time for W x of many steps at once and then for R h step by step, over the avx2 time.",
         "cell   H  avx2  limit %  numpy  torch  ncnn  best other / avx2 (p10..p90)",
         "lstm  64  2.00       75   12.3   8.00     -  4.00 (3.90..12.3) torch",
         "Geometric mean over H, best other / avx2: lstm 4.00.",
@@ -55,8 +59,8 @@ def test_int8_is_compared_with_int8_with_all_and_with_our_float32() -> None:
     )
     text = table.step_table([made_up_int8(), with_float32_alone], ["avx2"], ["avx2 float32", *others])
     assert text.splitlines() == [
-        "One step, batch 1, int8: us per step, median of rounds. "
-        "limit %: time to read the weights once over time of the avx2 step.",
+        "One step, batch 1, int8: us per step, median of rounds.",
+        "limit %: the least time to read the weights and to multiply by them, over the avx2 time.",
         "cell     H  avx2  limit %  avx2 float32  torch    torch int8  ncnn int8",
         "lstm    64  2.00       75          5.00   8.00          9.00       12.0",
         "lstm  1024  2.00       75          20.0   18.0  wrong answer          -",
@@ -82,7 +86,7 @@ def test_a_dtype_that_no_other_library_has_is_compared_with_float32() -> None:
 
 def test_a_table_without_times_of_ours() -> None:
     result = made_up(times={"numpy": exactly(1.0)}, ratios={}, failures={"avx2": "wrong answer: off by 1"})
-    assert result.share_of_read_limit is None
+    assert result.share_of_limit is None
     assert table.step_table([result], ["avx2"], ["numpy"]).splitlines()[-2:] == [
         "lstm  64  wrong answer        -   1.00  -",
         "Geometric mean over H, best other / avx2: lstm -.",
@@ -117,25 +121,36 @@ def test_header() -> None:
 
 def test_nothing_to_compare_with() -> None:
     result = made_up(times={"avx2": exactly(2.0)}, ratios={}, other_dtypes={})
-    assert table.step_table([result], ["avx2"], []).splitlines()[1:] == [
+    assert table.step_table([result], ["avx2"], []).splitlines()[2:] == [
         "cell   H  avx2  limit %",
         "lstm  64  2.00       75",
     ]
 
 
 def test_batch_table() -> None:
-    alone = made_up("sequence", times={"avx2": exactly(200.0), "torch": exactly(500.0)}, ratios={"torch": exactly(2.5)})
+    limit = [PhaseLimit("projection", 50.0, 40.0), PhaseLimit("recurrence", 20.0, 100.0)]
+    alone = made_up(
+        "sequence",
+        limit=limit,
+        times={"avx2": exactly(200.0), "torch": exactly(500.0)},
+        ratios={"torch": exactly(2.5)},
+    )
     four = made_up(
-        "sequence", batch=4, times={"avx2": exactly(400.0), "torch": exactly(600.0)}, ratios={"torch": exactly(1.5)}
+        "sequence",
+        batch=4,
+        limit=limit,
+        times={"avx2": exactly(400.0), "torch": exactly(600.0)},
+        ratios={"torch": exactly(1.5)},
     )
     lonely = made_up("sequence", batch=8, size=32, times={}, ratios={}, failures={"avx2": "wrong answer: off by 1"})
     assert study_tables.batch_table([alone, four, lonely], ["avx2"], ["torch"]).splitlines() == [
-        "Sequences of 100 steps in batches, float32: us per step of the whole batch, median of rounds. "
+        "Sequences of 100 steps in batches, float32: us per step of the whole batch, median of rounds.",
+        "limit %: the least time for W x of many steps at once and then for R h step by step, over the avx2 time.",
         "cost %: of one sequence, with avx2, over its cost alone.",
-        "cell   H  batch          avx2  cost %  torch  best other / avx2 (p10..p90)",
-        "lstm  64      1          2.00     100   5.00  2.50 (2.50..2.50) torch",
-        "lstm  64      4          4.00      50   6.00  1.50 (1.50..1.50) torch",
-        "lstm  32      8  wrong answer       -      -  -",
+        "cell   H  batch          avx2  limit %  cost %  torch  best other / avx2 (p10..p90)",
+        "lstm  64      1          2.00       75     100   5.00  2.50 (2.50..2.50) torch",
+        "lstm  64      4          4.00       38      50   6.00  1.50 (1.50..1.50) torch",
+        "lstm  32      8  wrong answer        -       -      -  -",
         "Geometric mean over H and batch, best other / avx2: lstm 1.94 (2 of 3).",
     ]
 
@@ -147,12 +162,19 @@ def test_tail_table(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Tail("float32", "lstm", 64, "avx2", warm, cold, {})
     wrong = Tail("float32", "gru", 512, "avx2", None, None, {"avx2": "wrong answer: off by 1"})
     assert study_tables.tail_table([found, wrong]).splitlines() == [
-        "Single steps of avx2 in float32, us, the clock's own time in each. "
+        "Single steps of avx2 in float32, us, the clock's own time in each.",
         "spread: (p90 - p10) / p50. cold: after 64 MB of other data were read.",
-        "cell    H   min   p50   p99  p99.9  spread %  steps  cold min  cold p50  cold p99  cold spread %  cold steps",
-        "lstm   64  1.00  2.00  4.00   50.0        50  20000      5.00      8.00         -             50          40",
-        "gru   512     -     -     -      -         -      -         -         -         -              -           -",
+        "cell    H   min   p50   p99  p99.9  p99.9/p50  spread %  steps"
+        "  cold min  cold p50  cold p99  cold spread %  cold steps",
+        "lstm   64  1.00  2.00  4.00   50.0       25.0        50  20000"
+        "      5.00      8.00         -             50          40",
+        "gru   512     -     -     -      -          -         -      -"
+        "         -         -         -              -           -",
     ]
+    many = replace(cold, p99=11.0, p999=20.0, count=1000)
+    headings, row = study_tables.tail_table([replace(found, cold=many)]).splitlines()[2:]
+    assert headings.split("steps", 1)[1] == "  cold min  cold p50  cold p99  cold p99.9  cold spread %  cold steps"
+    assert row.split()[9:] == ["5.00", "8.00", "11.0", "20.0", "50", "1000"]
 
 
 def test_threads_table() -> None:
@@ -168,6 +190,7 @@ def test_threads_table() -> None:
             times={count: exactly(us) for count, us in times.items()},
             gains={count: exactly(times[1] / us) for count, us in times.items()},
             rounds={},
+            medians={},
             failures=failures,
         )
 
@@ -189,3 +212,11 @@ def test_read_limits() -> None:
     assert level_bytes({}) == [16 << 10, 512 << 10, 8 << 20, 64 << 20]
     limits = [ReadLimit(24 << 10, 312.34), ReadLimit(64 << 20, 9.876)]
     assert limits_text(limits, "avx2") == "read limit     GB/s, one thread, avx2: 24 KB 312, 64 MB 9.88"
+
+
+def test_multiply_rates() -> None:
+    rates = [MultiplyRate("avx2", "int8", 212.3), MultiplyRate("scalar", "int8", 5.678)]
+    assert rates_text([*rates, MultiplyRate("avx2", "float32", 63.21)]).splitlines() == [
+        "multiply rate  10^9 multiply-adds/s, one thread, int8: avx2 212, scalar 5.68",
+        "multiply rate  10^9 multiply-adds/s, one thread, float32: avx2 63.2",
+    ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+import math
 from itertools import count
 
 import numpy as np
 import pytest
 
 from fusedcell.bench.cases import Case
-from fusedcell.bench.tails import TailEffort, distribution, measure_tail
+from fusedcell.bench.tails import TailEffort, asked_for, distribution, measure_tail
 from fusedcell.bench.tiers import Tier
 from fusedcell.bench.timing import Effort, Runner, Summary, measure, ratio, summarise
 
@@ -100,8 +101,9 @@ def test_percentiles_of_single_steps() -> None:
     assert (found.min, found.p10, found.p50, found.p90, found.p99) == (1, 101, 501, 901, 991)
     assert found.p999 == pytest.approx(1000)
     assert found.spread == 800 / 501
+    assert found.tail_ratio == pytest.approx(1000 / 501)
     few = distribution([1000 * us for us in range(1, 102)])
-    assert (few.p50, few.p99, few.p999, few.count) == (51, 100, None, 101)
+    assert (few.p50, few.p99, few.p999, few.tail_ratio, few.count) == (51, 100, None, None, 101)
     assert distribution([1000, 3000]).p99 is None
 
 
@@ -115,3 +117,13 @@ def test_steps_are_clocked_one_by_one_until_the_time_is_up() -> None:
     # Two looks a step, from one look before the first, until 10 ms have passed.
     assert (found.warm.count, found.cold.count) == (6, 5)
     assert found.warm.min == found.cold.p90 == 1000
+
+
+def test_steps_that_were_asked_for_have_no_end_in_time() -> None:
+    """The clock moves by ten seconds at each look."""
+    looks = count(0, 10_000_000_000)
+    assert asked_for(100_000) == TailEffort(warm=100_000, cold=1000, seconds=math.inf)
+    found = measure_tail(Case("lstm", 4, 6), Tier("scalar"), asked_for(300), lambda: next(looks))
+    assert found.warm is not None
+    assert found.cold is not None
+    assert (found.warm.count, found.cold.count) == (300, 20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from typing import Any
 
 import pytest
 
@@ -107,6 +108,27 @@ def test_every_tier_has_every_kernel_and_they_are_listed() -> None:
     assert len(listed) == len(set(listed))
     for kind in KINDS:
         assert any(name.startswith(kind.name.removesuffix("_projected")) for name in listed), kind.name
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_tier_multiplies_at_some_rate(isa: str, dtype: str) -> None:
+    assert f"multiply_{dtype}" in _core.kernels()
+    seconds = _core.multiply_seconds(1 << 16, 2, dtype, isa)
+    assert 0 < seconds < float("inf")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0, 1), "multiply_adds: expected at least 1, got 0"),
+        ((1, 0), "repeats: expected at least 1, got 0"),
+        ((1, 1, "int4"), "dtype: there is no weight type 'int4'"),
+        ((1, 1, "int8", "avx9"), "isa: there is no tier 'avx9'"),
+    ],
+)
+def test_a_rate_of_nothing_is_refused(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _core.multiply_seconds(*arguments)
 
 
 def test_the_package_and_the_module_know_the_same_weight_types() -> None:

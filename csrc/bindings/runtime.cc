@@ -7,6 +7,7 @@
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
 #include "bindings/options.h"
+#include "bindings/weights.h"
 #include "cpu/available.h"
 #include "cpu/dispatch.h"
 #include "cpu/features.h"
@@ -55,6 +56,7 @@ std::vector<std::string> kernels() {
     };
     for (const std::string& type : weight_types()) {
 #define FUSEDCELL_MATRIX_KERNEL(name, Operation, Row) names.push_back(#name "_" + type);
+#define FUSEDCELL_MULTIPLY_KERNEL(name) names.push_back(#name "_" + type);
 #include "kernels/kernels.inc"
     }
     return names;
@@ -84,25 +86,53 @@ py::object activate(const std::string& name, py::handle x, double alpha, double 
     return output;
 }
 
+void check_at_least(const char* name, std::ptrdiff_t least, std::ptrdiff_t value) {
+    if (value >= least) return;
+    throw py::value_error(std::string(name) + ": expected at least " + std::to_string(least) + ", got " +
+                          std::to_string(value));
+}
+
+// The least seconds that one of `repeats` calls takes.
+template <class Call>
+double least_seconds(int repeats, const Call& call) {
+    double best = std::numeric_limits<double>::infinity();
+    for (int i = 0; i < repeats; ++i) {
+        const auto begin = std::chrono::steady_clock::now();
+        call();
+        const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
+        best = std::min(best, elapsed.count());
+    }
+    return best;
+}
+
 double read_seconds(std::ptrdiff_t nbytes, int repeats, const std::string& isa) {
-    if (nbytes < 64) throw py::value_error("nbytes: expected at least 64, got " + std::to_string(nbytes));
-    if (repeats < 1) throw py::value_error("repeats: expected at least 1, got " + std::to_string(repeats));
+    check_at_least("nbytes", 64, nbytes);
+    check_at_least("repeats", 1, repeats);
     const KernelTable& table = select_tier(isa);
     const std::ptrdiff_t size = nbytes / static_cast<std::ptrdiff_t>(sizeof(float));
     const AlignedBuffer buffer(static_cast<std::size_t>(size) * sizeof(float));
     const auto* data = reinterpret_cast<const float*>(buffer.data());
     volatile float sink = table.read(data, size);
-    double best = std::numeric_limits<double>::infinity();
-    for (int i = 0; i < repeats; ++i) {
-        // Small buffers are read many times over, so that the clock's own resolution does not count.
-        const std::ptrdiff_t passes = 1 + (std::ptrdiff_t{1} << 18) / nbytes;
-        const auto begin = std::chrono::steady_clock::now();
+    // Small buffers are read many times over, so that the clock's own resolution does not count.
+    const std::ptrdiff_t passes = 1 + (std::ptrdiff_t{1} << 18) / nbytes;
+    const double seconds = least_seconds(repeats, [&] {
         for (std::ptrdiff_t pass = 0; pass < passes; ++pass) sink = table.read(data, size);
-        const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
-        best = std::min(best, elapsed.count() / static_cast<double>(passes));
-    }
+    });
     static_cast<void>(sink);
-    return best;
+    return seconds / static_cast<double>(passes);
+}
+
+double multiply_seconds(std::ptrdiff_t multiply_adds, int repeats, const std::string& dtype, const std::string& isa) {
+    check_at_least("multiply_adds", 1, multiply_adds);
+    check_at_least("repeats", 1, repeats);
+    const KernelTable& table = select_tier(isa);
+    const MultiplyKernel kernel = kernels_for(table, weight_type_from_name(dtype)).multiply;
+    const std::ptrdiff_t rounds = 1 + (multiply_adds - 1) / kernel.multiply_adds;
+    volatile float sink = kernel.run(1);
+    const double seconds = least_seconds(repeats, [&] { sink = kernel.run(rounds); });
+    static_cast<void>(sink);
+    const double done = static_cast<double>(rounds) * static_cast<double>(kernel.multiply_adds);
+    return seconds * (static_cast<double>(multiply_adds) / done);
 }
 
 }    // namespace
@@ -127,6 +157,10 @@ void bind_runtime(py::module_& module) {
     module.def("read_seconds", &read_seconds, py::arg("nbytes"), py::arg("repeats"), py::arg("isa") = "",
                py::call_guard<py::gil_scoped_release>(),
                "Least seconds that one thread took to read a buffer of so many bytes that it had just read.");
+    module.def(
+        "multiply_seconds", &multiply_seconds, py::arg("multiply_adds"), py::arg("repeats"),
+        py::arg("dtype") = "float32", py::arg("isa") = "", py::call_guard<py::gil_scoped_release>(),
+        "Least seconds that one thread took for so many multiply-adds, as they are done with weights of a dtype.");
 }
 
 }    // namespace fusedcell::bindings

@@ -76,4 +76,13 @@ const KernelTable& select_tier(const std::string& requested) {
                                 "'; this machine runs: " + available_names());
 }
 
+const WeightKernels& kernels_for(const KernelTable& table, WeightType type) {
+    switch (type) {
+#define FUSEDCELL_WEIGHT_TYPE(name, Weights) \
+    case WeightType::name: return table.name;
+#include "kernels/weight_types.inc"
+    }
+    return table.float32;
+}
+
 }    // namespace fusedcell

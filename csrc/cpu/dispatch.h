@@ -21,4 +21,7 @@ std::vector<std::string> int8_tiers();
 /// Throws std::invalid_argument, which lists the tiers there are, for any other name.
 const KernelTable& select_tier(const std::string& requested);
 
+/// A tier's kernels for weights of a type.
+const WeightKernels& kernels_for(const KernelTable& table, WeightType type);
+
 }    // namespace fusedcell

@@ -157,6 +157,13 @@ struct MatrixKernel {
 
 using GateKernel = void (*)(const CellRow* rows, ptrdiff_t num_rows, const GateSums& sums, const CellOptions& options);
 using ActivationKernel = void (*)(const float* x, float* y, ptrdiff_t size, const Activation& activation);
+
+// Chains of multiply-adds that wait for nothing but each other, to measure how many the tier does in a second.
+struct MultiplyKernel {
+    float (*run)(ptrdiff_t rounds);    // returns a value that depends on all of them
+    ptrdiff_t multiply_adds;           // in a round
+};
+
 using MapKernel = void (*)(const float* x, float* y, ptrdiff_t size);
 using QuantiseKernel = void (*)(const QuantiseRow* rows, ptrdiff_t num_rows, ptrdiff_t size, InputScale scale);
 using ReadKernel = float (*)(const float* data, ptrdiff_t size);
@@ -164,6 +171,7 @@ using ReadKernel = float (*)(const float* data, ptrdiff_t size);
 // The kernels for weights of one type.
 struct WeightKernels {
 #define FUSEDCELL_MATRIX_KERNEL(name, Operation, Row) MatrixKernel<Row> name;
+#define FUSEDCELL_MULTIPLY_KERNEL(name) MultiplyKernel name;
 #include "kernels/kernels.inc"
 };
 

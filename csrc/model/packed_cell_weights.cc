@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/dispatch.h"
 #include "model/cell_options.h"
 #include "model/packed_cell.h"
 
@@ -26,15 +27,6 @@ struct PeepholePlace {
 PeepholePlace peephole_place(std::ptrdiff_t i, std::ptrdiff_t hidden, std::ptrdiff_t lanes) {
     const std::ptrdiff_t unit = i / (kPeepholes * lanes) * lanes + i % lanes;
     return {unit, i / lanes % kPeepholes * hidden + unit};
-}
-
-const WeightKernels& kernels_for(const KernelTable& table, WeightType type) {
-    switch (type) {
-#define FUSEDCELL_WEIGHT_TYPE(name, Weights) \
-    case WeightType::name: return table.name;
-#include "kernels/weight_types.inc"
-    }
-    return table.float32;
 }
 
 }    // namespace

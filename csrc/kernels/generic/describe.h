@@ -14,6 +14,7 @@ template <class Weights>
 constexpr WeightKernels DescribeAll() {
     return {
 #define FUSEDCELL_MATRIX_KERNEL(name, Operation, Row) Describe<Operation, Weights>(),
+#define FUSEDCELL_MULTIPLY_KERNEL(name) DescribeMultiply<Weights>(),
 #include "kernels/kernels.inc"
     };
 }

@@ -13,6 +13,8 @@
 #include "kernels/generic/lstm.h"
 #include "kernels/generic/rnn.h"
 
+#include "kernels/generic/multiply.h"
+
 #include "kernels/generic/describe.h"
 
 #include "kernels/generic/int8_table.h"

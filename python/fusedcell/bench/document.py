@@ -11,7 +11,7 @@ from typing import Any
 
 from .work import Findings
 
-_DERIVED = ("share_of_read_limit", "best_other", "best_other_of_dtype")
+_DERIVED = ("limit_us", "share_of_limit", "best_other", "best_other_of_dtype")
 _NUMBERS = re.compile(r"\[\s+([-+.0-9e,\s]+?)\s+\]")
 
 
@@ -20,6 +20,7 @@ def write(path: Path, environment: Mapping[str, Any], findings: Findings) -> Non
     document = {
         **environment,
         "read_limits": [asdict(limit) for limit in findings.limits],
+        "multiply_rates": [asdict(rate) for rate in findings.rates],
         "results": [
             _rounded(asdict(result)) | {name: getattr(result, name) for name in _DERIVED} for result in findings.results
         ],

@@ -41,7 +41,8 @@ def describe(
 
 def _method(options: argparse.Namespace) -> str:
     threads = "each number of threads" if options.study == "threads" else "one thread, variants"
-    return f"{threads} in turns{', few rounds' if options.quick else ''}"
+    repeats = f", median of {options.repeats} processes" if options.repeats > 1 else ""
+    return f"{threads} in turns{', few rounds' if options.quick else ''}{repeats}"
 
 
 def _checked(tiers: Sequence[Tier], others: Sequence[Peer]) -> str:

@@ -1,4 +1,9 @@
-"""What the machine itself allows: how fast one thread reads, from each level of memory."""
+"""What the machine itself allows: how fast one thread reads and multiplies, and what a call takes at least by that.
+
+A call is one or two phases, one after the other. In each the processor reads weights and multiplies by them, at best
+both at full rate and at the same time, so a phase takes at least the longer of the two. docs/performance.md has the
+formulas.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +12,20 @@ from dataclasses import dataclass
 
 from .. import _core
 from ..runtime import caches
+from .cases import GATES, Case
 from .text import three_digits
 
 UNKNOWN_CACHES = {"L1d": "32K", "L2": "1024K", "L3": "32768K"}
 """What is taken for this machine's where the system does not tell."""
+
+WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
+
+PROJECTION_ROWS = 128
+"""So many rows of inputs share one reading of W, as csrc/model/packed_cell.cc has it; whole steps, and one at least."""
+
+_TRIAL = 2**16
+# Beside it, what a call needs to begin and to end is nothing.
+_TURN_S = 1e-3
 
 
 @dataclass(frozen=True)
@@ -21,15 +36,96 @@ class ReadLimit:
     gb_per_s: float
 
 
+@dataclass(frozen=True)
+class MultiplyRate:
+    """Multiply-adds with weights of one dtype that the nearest cache holds, in 10^9 a second, at best."""
+
+    isa: str
+    dtype: str
+    g_per_s: float
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a call: matrices of `nbytes` are read `reads` times, for so many multiply-adds in all."""
+
+    name: str
+    nbytes: int
+    reads: int
+    multiply_adds: int
+
+
+@dataclass(frozen=True)
+class PhaseLimit:
+    """What the machine takes for a phase's reading alone, and for its multiply-adds alone, in microseconds."""
+
+    phase: str
+    read_us: float
+    multiply_us: float
+
+    @property
+    def us(self) -> float:
+        """What the phase takes at least."""
+        return max(self.read_us, self.multiply_us)
+
+
+def step_phases(case: Case, dtype: str) -> list[Phase]:
+    """A single step reads W and R once, in one go."""
+    weights = 2 * _matrix_weights(case)
+    return [Phase("step", weights * WEIGHT_BYTES[dtype], 1, case.batch * weights)]
+
+
+def sequence_phases(case: Case, dtype: str) -> list[Phase]:
+    """W for many steps at a time, and R for each step."""
+    weights = _matrix_weights(case)
+    multiply_adds = case.steps * case.batch * weights
+    steps_at_once = -(-PROJECTION_ROWS // case.batch)
+    nbytes = weights * WEIGHT_BYTES[dtype]
+    return [
+        Phase("projection", nbytes, -(-case.steps // steps_at_once), multiply_adds),
+        Phase("recurrence", nbytes, case.steps, multiply_adds),
+    ]
+
+
+def _matrix_weights(case: Case) -> int:
+    """Of W, and as many of R; those of the layer and not what pads them."""
+    return GATES[case.cell] * case.size**2
+
+
+def phase_limits(phases: Sequence[Phase], isa: str, dtype: str) -> list[PhaseLimit]:
+    """Measures what the phases take at least."""
+    rate = multiply_rate(isa, dtype).g_per_s * 1e3
+    reads = {nbytes: read_us(nbytes, isa) for nbytes in {phase.nbytes for phase in phases}}
+    return [PhaseLimit(phase.name, phase.reads * reads[phase.nbytes], phase.multiply_adds / rate) for phase in phases]
+
+
+def least(measured: Sequence[Sequence[PhaseLimit]]) -> list[PhaseLimit]:
+    """The same phases measured several times: the best of each."""
+    return [
+        PhaseLimit(same[0].phase, min(each.read_us for each in same), min(each.multiply_us for each in same))
+        for same in zip(*measured, strict=True)
+    ]
+
+
 def read_us(nbytes: int, isa: str) -> float:
     """The least time in which one thread reads so many bytes in order, again and again."""
     repeats = max(5, min(200, 2**28 // max(nbytes, 1)))
-    return _core.read_seconds(max(nbytes, 64), repeats, isa) * 1e6
+    # The shortest buffer that is measured, for those that are shorter.
+    measured = max(nbytes, 64)
+    return _core.read_seconds(measured, repeats, isa) * 1e6 * nbytes / measured
 
 
 def read_limits(isa: str) -> list[ReadLimit]:
     """One for each level of cache, and one for memory."""
     return [ReadLimit(nbytes, nbytes / read_us(nbytes, isa) / 1e3) for nbytes in level_bytes(caches())]
+
+
+def multiply_rate(isa: str, dtype: str) -> MultiplyRate:
+    """The best of some turns."""
+    count = _TRIAL
+    while _core.multiply_seconds(count, 1, dtype, isa) < _TURN_S:
+        count *= 2
+    return MultiplyRate(isa, dtype, count / _core.multiply_seconds(count, 10, dtype, isa) / 1e9)
 
 
 def level_bytes(levels: Mapping[str, str]) -> list[int]:
@@ -49,6 +145,15 @@ def limits_text(limits: Sequence[ReadLimit], isa: str) -> str:
     """One line, as those of the header are."""
     rates = ", ".join(f"{size_text(limit.nbytes)} {three_digits(limit.gb_per_s)}" for limit in limits)
     return f"{'read limit':<14} GB/s, one thread, {isa}: {rates}"
+
+
+def rates_text(rates: Sequence[MultiplyRate]) -> str:
+    """A line for each dtype, as those of the header are."""
+    lines = []
+    for dtype in dict.fromkeys(rate.dtype for rate in rates):
+        tiers = ", ".join(f"{rate.isa} {three_digits(rate.g_per_s)}" for rate in rates if rate.dtype == dtype)
+        lines.append(f"{'multiply rate':<14} 10^9 multiply-adds/s, one thread, {dtype}: {tiers}")
+    return "\n".join(lines)
 
 
 def size_text(nbytes: int) -> str:

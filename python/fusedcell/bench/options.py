@@ -9,6 +9,7 @@ from .. import _core
 from .._base import DTYPES
 from . import values
 from .cases import GATES
+from .tails import FULL_TAIL
 from .threads import thread_counts
 
 _CELLS = ["lstm", "gru", "gru_reset_before", "rnn"]
@@ -26,7 +27,7 @@ SUBCOMMANDS = {
 # What is not asked for, by subcommand; those of `bench` alone are at "".
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "": {"cells": _CELLS, "sizes": _SIZES, "steps": _STEPS},
-    "step": {"cells": _CELLS, "sizes": _SIZES, "steps": _STEPS},
+    "step": {"cells": _CELLS, "sizes": _SIZES, "steps": _STEPS, "steps_tail": None},
     "sequence": {"cells": _CELLS, "sizes": _SIZES, "steps": _STEPS},
     "batch": {"cells": ["lstm", "gru"], "sizes": [64, 256, 512], "steps": _STEPS, "batches": [1, 2, 4, 8, 32]},
     "threads": {"cells": ["lstm", "gru"], "sizes": [256, 512, 1024], "steps": _STEPS, "threads": None},
@@ -37,6 +38,7 @@ _COMMON: dict[str, Any] = {
     "dtype": "float32",
     "isa": None,
     "quick": False,
+    "repeats": 1,
     "no_peers": False,
     "json": None,
     "plot": None,
@@ -62,6 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         _add_common(command, _DEFAULTS[name])
         if name != "step":
             _add(command, "--steps", values.steps, "T", f"steps of the sequences; default {_STEPS}")
+        if name == "step":
+            text = f"warm steps of the tails; default {FULL_TAIL.warm}, or as many as {FULL_TAIL.seconds:g} s allow"
+            _add(command, "--steps-tail", values.tail_steps, "N", text)
         if name == "batch":
             _add(command, "--batches", values.batches, "B", f"default {_listed(_DEFAULTS[name]['batches'])}")
         if name == "threads":
@@ -100,6 +105,8 @@ def _add_common(parser: argparse.ArgumentParser, defaults: dict[str, Any]) -> No
     _add(parser, "--isa", values.tiers, "TIERS", "our tiers to time, the first compared; default all")
     for name, text in (("--quick", "fewer rounds"), ("--no-peers", "no other libraries but NumPy")):
         parser.add_argument(name, action="store_true", default=argparse.SUPPRESS, help=text)
+    text = "measure so often, each time in a process of its own; compare needs some; default 1"
+    _add(parser, "--repeats", values.repeats, "N", text)
     _add(parser, "--json", values.writable, "FILE", "write all results there")
     _add(parser, "--plot", values.picture, "FILE", "draw a figure there, .png or .svg; needs fusedcell[plot]")
 

@@ -84,13 +84,17 @@ def _cell_and_kind(entry: Scaling) -> str:
 
 
 def _size_panel(results: list[Result]) -> list[Line]:
-    limit = [(float(result.size), result.read_us) for result in results if result.share_of_read_limit is not None]
-    lines = _variants(results, lambda result: result.size, lambda result: result.steps)
-    return [*lines, *([Line("read limit", "limit", limit)] if limit else [])]
+    return _with_limit(results, lambda result: result.size, lambda result: result.steps)
 
 
 def _batch_panel(results: list[Result]) -> list[Line]:
-    return _variants(results, lambda result: result.batch, lambda result: result.steps * result.batch)
+    return _with_limit(results, lambda result: result.batch, lambda result: result.steps * result.batch)
+
+
+def _with_limit(results: list[Result], x: Callable[[Result], int], parts: Callable[[Result], int]) -> list[Line]:
+    """All variants, and what the machine takes at least where we have a time."""
+    limit = [(float(x(r)), r.limit_us / parts(r)) for r in results if r.share_of_limit is not None]
+    return [*_variants(results, x, parts), *([Line("limit", "limit", sorted(limit))] if limit else [])]
 
 
 def _variants(results: list[Result], x: Callable[[Result], int], parts: Callable[[Result], int]) -> list[Line]:

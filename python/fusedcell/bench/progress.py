@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 
 _CELLS = 24
 _WIDTH = 76
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of `count` runs through all the work, from 0."""
+
+    index: int = 0
+    count: int = 1
+
+    def __str__(self) -> str:
+        return f"repeat {self.index + 1} of {self.count}"
+
+
+ONLY = Part()
 
 
 def bar(done: int, total: int, what: str) -> str:
@@ -15,15 +30,16 @@ def bar(done: int, total: int, what: str) -> str:
 
 
 class Progress:
-    """`total` pieces of work, each announced by `show` before it begins."""
+    """`total` pieces of work in each part, each announced by `show` before it begins."""
 
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._begun = 0
+    def __init__(self, total: int, part: Part = ONLY) -> None:
+        self._total = total * part.count
+        self._begun = total * part.index
+        self._note = f", {part}" if part.count > 1 else ""
 
     def show(self, what: str) -> None:
         """Draws the bar anew."""
-        self._write(bar(self._begun, self._total, what))
+        self._write(bar(self._begun, self._total, f"{what}{self._note}"))
         self._begun += 1
 
     def close(self) -> None:

@@ -11,16 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from .answers import Tolerance, make_checked, our_tolerance
-from .cases import GATES, Case
-from .limits import read_us
+from .cases import Case
+from .limits import PhaseLimit, least, phase_limits, sequence_phases, step_phases
 from .peers import Peer
 from .tiers import Tier
 from .timing import Effort, Runner, Summary, measure, ratio, summarise
 
 Kind = Literal["step", "sequence"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-
-_WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,8 @@ class Result:
 
     `failures` says why a variant has no time. `ratios` are the other libraries' times over those of `tier`, the first
     of our tiers, round by round, and `gain` is that ratio for the same tier in float32, where `dtype` is another one.
-    `read_us` is the least time in which one thread reads, again and again, as many bytes as a step must: its packed
-    weights, in a sequence only those of h, because those of x serve many steps at once. No step that reads them in
-    order can be quicker. `rounds` are the times of `tier`, in their order.
+    `limit` is what the machine takes for each phase of a call at least (limits.py), measured with the rest. `rounds`
+    are the times of `tier`, in their order, and `medians` those of each repeat of the measurement, by variant.
     """
 
     kind: Kind
@@ -42,7 +39,7 @@ class Result:
     batch: int
     tier: str
     weight_bytes: int
-    read_us: float
+    limit: list[PhaseLimit]
     times: dict[str, Summary]
     ratios: dict[str, Summary]
     gain: Summary | None
@@ -50,13 +47,17 @@ class Result:
     forms: dict[str, str]
     failures: dict[str, str]
     rounds: list[float]
+    medians: dict[str, list[float]]
 
     @property
-    def share_of_read_limit(self) -> float | None:
-        """Of the time, the part that reading the weights alone would take; None for a batch, which reads them once."""
-        if self.batch > 1 or self.tier not in self.times:
-            return None
-        return self.steps * self.read_us / self.times[self.tier].p50
+    def limit_us(self) -> float:
+        """What a call takes at least: its phases, one after the other."""
+        return sum(phase.us for phase in self.limit)
+
+    @property
+    def share_of_limit(self) -> float | None:
+        """Of our time, the part that the machine takes at least; None without a time."""
+        return self.limit_us / self.times[self.tier].p50 if self.tier in self.times else None
 
     @property
     def best_other(self) -> str | None:
@@ -83,10 +84,11 @@ def measure_case(case: Case, kind: Kind, tiers: Sequence[Tier], others: Sequence
     makers |= {other.name: (maker(other, case, kind), other.tolerance) for other in others if other.takes(case)}
     runners, failures = make_checked(makers, expected(case, kind))
 
-    read_bytes = first.nbytes if kind == "step" else GATES[case.cell] * case.size**2 * _WEIGHT_BYTES[first.dtype]
-    limits = [read_us(read_bytes, first.isa)]
+    phases = step_phases(case, first.dtype) if kind == "step" else sequence_phases(case, first.dtype)
+    before = phase_limits(phases, first.isa, first.dtype)
     rounds = measure(runners, effort) if runners else {}
-    limits.append(read_us(read_bytes, first.isa))
+    after = phase_limits(phases, first.isa, first.dtype)
+    times = {name: summarise([ns / 1e3 for ns in values]) for name, values in rounds.items()}
 
     def over_ours(sources: Sequence[Tier | Peer]) -> dict[str, Summary]:
         names = {source.name for source in sources} if first.isa in rounds else set()
@@ -101,14 +103,15 @@ def measure_case(case: Case, kind: Kind, tiers: Sequence[Tier], others: Sequence
         batch=case.batch,
         tier=first.isa,
         weight_bytes=first.nbytes,
-        read_us=min(limits),
-        times={name: summarise([ns / 1e3 for ns in values]) for name, values in rounds.items()},
+        limit=least([before, after]),
+        times=times,
         ratios=over_ours(others),
         gain=next(iter(over_ours(in_float32).values()), None),
         other_dtypes={other.name: other.dtype for other in others},
         forms={name: runner.form for name, runner in runners.items() if runner.form},
         failures=failures,
         rounds=[ns / 1e3 for ns in rounds.get(first.isa, [])],
+        medians={name: [summary.p50] for name, summary in times.items()},
     )
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from math import log
+from collections.abc import Mapping
+from math import isfinite, log
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-
-from .changes import Times
 
 Name: TypeAlias = tuple[str, str, str]
 """Cell, size, and what was done."""
@@ -23,7 +21,10 @@ def load(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(document["results"], list) or not isinstance(document["runtime"], dict):
             raise TypeError
-    except (ValueError, KeyError, TypeError):
+        # What follows reads the same entries again.
+        cases(document)
+        _others(document)
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         raise ValueError(f"{path} is not a file of fusedcell bench --json") from None
     return dict(document)
 
@@ -40,16 +41,16 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [f"{name}: {before[name]} and {after[name]}" for name in before if before[name] != after[name]]
 
 
-def cases(document: Mapping[str, Any]) -> dict[Name, Times]:
-    """Times of the first of our tiers."""
+def cases(document: Mapping[str, Any]) -> dict[Name, list[float]]:
+    """Microseconds of the first of our tiers: the median of each repeat."""
     found = {}
     for entry in document["results"]:
         if entry["tier"] in entry["times"]:
-            found[_name(entry)] = _times(entry["times"][entry["tier"]], entry.get("rounds"))
+            found[_name(entry)] = _medians(entry, entry["tier"])
     for entry in document.get("threads", []):
-        for count, times in entry["times"].items():
+        for count in entry["times"]:
             threads = f", {count} threads" if count != "1" else ""
-            found.setdefault(_name(entry, threads), _times(times, entry["rounds"].get(count)))
+            found.setdefault(_name(entry, threads), _medians(entry, count))
     return found
 
 
@@ -71,7 +72,7 @@ def _others(document: Mapping[str, Any]) -> dict[tuple[Name, str, str], float]:
     peers = document.get("peers")
     versions = {"numpy": document["runtime"].get("numpy", "")} | (peers if isinstance(peers, dict) else {})
     return {
-        (_name(entry), name, versions.get(name, "")): entry["times"][name]["p50"]
+        (_name(entry), name, str(versions.get(name, ""))): float(np.median(_medians(entry, name)))
         for entry in document["results"]
         for name in entry.get("other_dtypes", {})
         if name in entry["times"]
@@ -81,8 +82,13 @@ def _others(document: Mapping[str, Any]) -> dict[tuple[Name, str, str], float]:
 def _name(entry: Mapping[str, Any], threads: str = "") -> Name:
     steps = "" if entry["kind"] == "step" else f" of {entry['steps']}"
     batch = f", batch {entry['batch']}" if entry.get("batch", 1) > 1 else ""
-    return entry["cell"], str(entry["size"]), f"{entry['kind']}{steps}{batch}{threads}"
+    return str(entry["cell"]), str(entry["size"]), f"{entry['kind']}{steps}{batch}{threads}"
 
 
-def _times(summary: Mapping[str, float], rounds: Sequence[float] | None) -> Times:
-    return Times(summary["p10"], summary["p50"], summary["p90"], tuple(rounds or ()))
+def _medians(entry: Mapping[str, Any], variant: str) -> list[float]:
+    """Those of a variant's repeats; files of earlier versions have but one, without saying so."""
+    medians = entry["medians"][variant] if "medians" in entry else [entry["times"][variant]["p50"]]
+    numbers = [float(us) for us in medians]
+    if not numbers or not all(isfinite(us) and us > 0 for us in numbers):
+        raise ValueError
+    return numbers

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .limits import size_text
 from .run import Kind, Result
-from .table import time_text, with_ratios
+from .table import SEQUENCE_LIMIT, limit_text, time_text, with_ratios
 from .tails import Distribution, Tail, evicting_bytes
 from .text import aligned, format_ratio, three_digits
 from .threads import Scaling
@@ -14,38 +14,51 @@ from .threads import Scaling
 
 def tail_table(tails: Sequence[Tail]) -> str:
     """A row for each case, warm beside cold."""
-    names = ["min", "p50", "p99", "p99.9", "spread %", "steps"]
-    headings = ["cell", "H", *names, *(f"cold {name}" for name in names if name != "p99.9")]
-    rows = []
-    for tail in tails:
-        warm, cold = _columns(tail.warm), _columns(tail.cold)
-        rows.append([tail.cell, str(tail.size), *warm, *cold[:3], *cold[4:]])
+    warm = _columns([tail.warm for tail in tails])
+    # Too few cold steps have no such percentile anywhere, and then no column.
+    cold = {name: column for name, column in _columns([tail.cold for tail in tails]).items() if "/" not in name}
+    if set(cold["p99.9"]) == {"-"}:
+        del cold["p99.9"]
+    cases = {"cell": [tail.cell for tail in tails], "H": [str(tail.size) for tail in tails]}
+    columns = cases | warm | {f"cold {name}": column for name, column in cold.items()}
     title = (
-        f"Single steps of {tails[0].tier} in {tails[0].dtype}, us, the clock's own time in each. "
+        f"Single steps of {tails[0].tier} in {tails[0].dtype}, us, the clock's own time in each.\n"
         f"spread: (p90 - p10) / p50. cold: after {size_text(evicting_bytes())} of other data were read."
     )
-    return f"{title}\n{aligned(headings, rows, {'cell'})}"
+    return f"{title}\n{aligned(list(columns), list(zip(*columns.values(), strict=True)), {'cell'})}"
 
 
-def _columns(steps: Distribution | None) -> list[str]:
-    if steps is None:
-        return ["-"] * 6
-    times = ["-" if us is None else three_digits(us) for us in (steps.min, steps.p50, steps.p99, steps.p999)]
-    return [*times, f"{100 * steps.spread:.0f}", str(steps.count)]
+def _columns(found: Sequence[Distribution | None]) -> dict[str, list[str]]:
+    """By heading, a text for each case."""
+    figures: dict[str, Callable[[Distribution], str]] = {
+        "min": lambda steps: three_digits(steps.min),
+        "p50": lambda steps: three_digits(steps.p50),
+        "p99": lambda steps: _digits_or_none(steps.p99),
+        "p99.9": lambda steps: _digits_or_none(steps.p999),
+        "p99.9/p50": lambda steps: _digits_or_none(steps.tail_ratio),
+        "spread %": lambda steps: f"{100 * steps.spread:.0f}",
+        "steps": lambda steps: str(steps.count),
+    }
+    return {name: ["-" if steps is None else text(steps) for steps in found] for name, text in figures.items()}
+
+
+def _digits_or_none(value: float | None) -> str:
+    return "-" if value is None else three_digits(value)
 
 
 def batch_table(results: Sequence[Result], tiers: Sequence[str], others: Sequence[str]) -> str:
     """A row for each batch size: what a step of the whole batch takes, and one sequence's part of it."""
     rows = [
-        [*(time_text(result, name, result.steps) for name in tiers), _cost(result, results)]
+        [*(time_text(result, name, result.steps) for name in tiers), limit_text(result), _cost(result, results)]
         + [time_text(result, name, result.steps) for name in others]
         for result in results
     ]
     title = (
         f"Sequences of {results[0].steps} steps in batches, {results[0].dtype}: us per step of the whole batch, "
-        f"median of rounds. cost %: of one sequence, with {tiers[0]}, over its cost alone."
+        f"median of rounds.\n{SEQUENCE_LIMIT}, over the {tiers[0]} time.\n"
+        f"cost %: of one sequence, with {tiers[0]}, over its cost alone."
     )
-    return with_ratios(title, [*tiers, "cost %", *others], rows, results)
+    return with_ratios(title, [*tiers, "limit %", "cost %", *others], rows, results)
 
 
 def _cost(result: Result, results: Sequence[Result]) -> str:

@@ -8,16 +8,18 @@ from .ratios import case_columns, comparisons, geometric_means, ratio_table
 from .run import Result
 from .text import aligned, three_digits
 
+SEQUENCE_LIMIT = "limit %: the least time for W x of many steps at once and then for R h step by step"
+
 
 def step_table(results: Sequence[Result], tiers: Sequence[str], others: Sequence[str]) -> str:
     """Single steps: a row for each cell and size, a column for each tier and library."""
     rows = []
     for result in results:
         times, theirs = ([time_text(result, name) for name in names] for names in (tiers, others))
-        rows.append([*times, _limit(result), *theirs])
+        rows.append([*times, limit_text(result), *theirs])
     title = (
-        f"One step, batch 1, {results[0].dtype}: us per step, median of rounds. "
-        f"limit %: time to read the weights once over time of the {tiers[0]} step."
+        f"One step, batch 1, {results[0].dtype}: us per step, median of rounds.\n"
+        f"limit %: the least time to read the weights and to multiply by them, over the {tiers[0]} time."
     )
     return with_ratios(title, [*tiers, "limit %", *others], rows, results)
 
@@ -25,12 +27,16 @@ def step_table(results: Sequence[Result], tiers: Sequence[str], others: Sequence
 def sequence_table(results: Sequence[Result], tiers: Sequence[str], others: Sequence[str]) -> str:
     """Whole sequences, on those of our tiers that were timed."""
     rows = [
-        [*(time_text(result, name) for name in tiers), _limit(result), *(time_text(result, name) for name in others)]
+        [
+            *(time_text(result, name) for name in tiers),
+            limit_text(result),
+            *(time_text(result, name) for name in others),
+        ]
         for result in results
     ]
     title = (
-        f"Sequences of {results[0].steps} steps, batch 1, {results[0].dtype}: us per sequence, median of rounds. "
-        f"limit %: time to read the weights of h once a step over the {tiers[0]} time."
+        f"Sequences of {results[0].steps} steps, batch 1, {results[0].dtype}: us per sequence, median of rounds.\n"
+        f"{SEQUENCE_LIMIT}, over the {tiers[0]} time."
     )
     return with_ratios(title, [*tiers, "limit %", *others], rows, results)
 
@@ -83,6 +89,7 @@ def time_text(result: Result, name: str, calls: int = 1) -> str:
     return "-" if failure is None else failure.partition(":")[0]
 
 
-def _limit(result: Result) -> str:
-    share = result.share_of_read_limit
+def limit_text(result: Result) -> str:
+    """In percent."""
+    share = result.share_of_limit
     return "-" if share is None else f"{100 * share:.0f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ _MOST_EVICTING_BYTES = 2**28
 
 @dataclass(frozen=True)
 class TailEffort:
-    """So many steps, unless they take longer than `seconds`, but `least` in any case."""
+    """So many steps, unless they take longer than `seconds`, but `least` in any case, if there are so many."""
 
     warm: int = 20_000
     cold: int = 200
@@ -32,6 +33,11 @@ class TailEffort:
 
 FULL_TAIL = TailEffort()
 QUICK_TAIL = TailEffort(warm=4000, cold=40, seconds=0.2)
+
+
+def asked_for(warm: int) -> TailEffort:
+    """So many warm steps however long they take, and one cold step for a hundred of them, as otherwise."""
+    return TailEffort(warm=warm, cold=max(warm // 100, TailEffort.least), seconds=math.inf)
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,11 @@ class Distribution:
     def spread(self) -> float:
         """How far eight steps of ten lie apart, over their median."""
         return (self.p90 - self.p10) / self.p50
+
+    @property
+    def tail_ratio(self) -> float | None:
+        """How many times the median one step of a thousand takes at least."""
+        return None if self.p999 is None else self.p999 / self.p50
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ class Scaling:
     """One case; all by number of threads.
 
     Times and `rounds` are microseconds per call, and `gains` are the times of the least number over theirs, round by
-    round.
+    round. `medians` are those of each repeat of the measurement.
     """
 
     kind: Kind
@@ -34,6 +34,7 @@ class Scaling:
     times: dict[int, Summary]
     gains: dict[int, Summary]
     rounds: dict[int, list[float]]
+    medians: dict[int, list[float]]
     failures: dict[str, str]
 
 
@@ -57,6 +58,7 @@ def measure_threads(case: Case, kind: Kind, tiers: Mapping[int, Tier], effort: E
     runners, failures = make_checked(makers, expected(case, kind))
     measured = measure(runners, effort) if runners else {}
     rounds = {count: measured[tier.name] for count, tier in tiers.items() if tier.name in measured}
+    times = {count: summarise([ns / 1e3 for ns in values]) for count, values in rounds.items()}
     least = min(tiers)
     first = tiers[least]
     return Scaling(
@@ -67,8 +69,9 @@ def measure_threads(case: Case, kind: Kind, tiers: Mapping[int, Tier], effort: E
         steps=1 if kind == "step" else case.steps,
         batch=case.batch,
         tier=first.isa,
-        times={count: summarise([ns / 1e3 for ns in values]) for count, values in rounds.items()},
+        times=times,
         gains={count: ratio(rounds[least], values) for count, values in rounds.items() if least in rounds},
         rounds={count: [ns / 1e3 for ns in values] for count, values in rounds.items()},
+        medians={count: [summary.p50] for count, summary in times.items()},
         failures=failures,
     )

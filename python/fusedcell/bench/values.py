@@ -15,6 +15,9 @@ LARGEST_SIZE = 8192
 LARGEST_BATCH = 1024
 MOST_STEPS = 100_000
 MOST_THREADS = 1024
+LEAST_TAIL_STEPS = 100
+MOST_TAIL_STEPS = 10_000_000
+MOST_REPEATS = 100
 
 
 def dtype(text: str) -> str:
@@ -55,6 +58,16 @@ def steps(text: str) -> int:
 def steps_or_none(text: str) -> int:
     """Steps of a sequence, or 0."""
     return _integer(text, 0, MOST_STEPS)
+
+
+def tail_steps(text: str) -> int:
+    """Single steps, each clocked."""
+    return _integer(text, LEAST_TAIL_STEPS, MOST_TAIL_STEPS)
+
+
+def repeats(text: str) -> int:
+    """Processes, one after the other."""
+    return _integer(text, 1, MOST_REPEATS)
 
 
 def percentage(text: str) -> float:

@@ -10,11 +10,11 @@ from functools import partial
 from itertools import product
 
 from .cases import Case
-from .limits import ReadLimit
+from .limits import MultiplyRate, ReadLimit
 from .peers import Peer
-from .progress import Progress
+from .progress import ONLY, Part, Progress
 from .run import KINDS, Kind, Result, measure_case
-from .tails import FULL_TAIL, QUICK_TAIL, Tail, measure_tail
+from .tails import FULL_TAIL, QUICK_TAIL, Tail, asked_for, measure_tail
 from .threads import Scaling, measure_threads, tiers_by_threads
 from .tiers import Tier
 from .timing import FULL, QUICK
@@ -24,7 +24,8 @@ from .timing import FULL, QUICK
 class Findings:
     """All that was measured; each subcommand fills its part."""
 
-    limits: list[ReadLimit]
+    limits: list[ReadLimit] = field(default_factory=list)
+    rates: list[MultiplyRate] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
     tails: list[Tail] = field(default_factory=list)
     scalings: list[Scaling] = field(default_factory=list)
@@ -44,11 +45,17 @@ class Findings:
         ]
 
 
-def measure_all(options: argparse.Namespace, tiers: Sequence[Tier], others: Sequence[Peer], findings: Findings) -> None:
-    """Adds to `findings` what the options ask for."""
+def measure_all(
+    options: argparse.Namespace,
+    tiers: Sequence[Tier],
+    others: Sequence[Peer],
+    findings: Findings,
+    part: Part = ONLY,
+) -> None:
+    """Adds to `findings` what the options ask for, in this process; `part` tells which of how many this is."""
     shapes = list(product(options.cells, options.sizes, getattr(options, "batches", [1])))
     work = _pieces(options, tiers, others, findings)
-    progress = Progress(len(shapes) * len(work))
+    progress = Progress(len(shapes) * len(work), part)
     with ExitStack() as stack:
         stack.callback(progress.close)
         for other in others:
@@ -70,12 +77,15 @@ def _pieces(
 ) -> dict[str, Callable[[Case], None]]:
     """What is done with each case, by name."""
     effort = QUICK if options.quick else FULL
+    tail_effort = QUICK_TAIL if options.quick else FULL_TAIL
+    if getattr(options, "steps_tail", None) is not None:
+        tail_effort = asked_for(options.steps_tail)
 
     def medians(kind: Kind, case: Case) -> None:
         findings.results.append(measure_case(case, kind, tiers, others, effort))
 
     def tails(case: Case) -> None:
-        findings.tails.append(measure_tail(case, tiers[0], QUICK_TAIL if options.quick else FULL_TAIL))
+        findings.tails.append(measure_tail(case, tiers[0], tail_effort))
 
     def threads(kind: Kind, case: Case) -> None:
         by_threads = tiers_by_threads(tiers[0].isa, tiers[0].dtype, options.threads)

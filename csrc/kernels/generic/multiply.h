@@ -1,0 +1,109 @@
+// Multiply-adds of a tile of several rows without its loads of inputs, on weights that stay in the nearest cache: what
+// the register tiles of this tier could reach, for the bench to measure.
+#pragma once
+
+namespace fusedcell::FUSEDCELL_ISA {
+namespace {
+
+// A float multiply-add in the form of RowsDot.
+struct FloatDot {
+    using Accumulator = F32;
+    using Input = F32;
+    static constexpr int kGroup = 1;
+    static constexpr int kRows = 1;
+
+    static FUSEDCELL_INLINE Accumulator Start(const int32_t*) { return Zero(); }
+    static FUSEDCELL_INLINE Input Broadcast(const float* const* x, ptrdiff_t k) {
+        return FUSEDCELL_ISA::Broadcast(x[0][k]);
+    }
+    static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const float* w, Input in) {
+        return MulAdd(Load(w), in, acc);
+    }
+    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return acc; }
+};
+
+// Few enough groups of weights for the nearest cache, and enough to hide the end of the loop over them.
+constexpr ptrdiff_t kMultiplyGroups = 16;
+
+// Enough to hide the latency of four units, and so few that no compiler has to keep some of them in memory.
+constexpr int kMultiplyAccumulators = 20;
+
+// Accumulators side by side for each vector of weights, as many as in a tile if they fit.
+template <class AnyDot>
+constexpr int MultiplySets() {
+    constexpr int kVectors = kTileVectors * static_cast<int>(sizeof(typename AnyDot::Accumulator) / sizeof(F32));
+    constexpr int kOfTile = kTileRows / AnyDot::kRows;
+    return kOfTile * kVectors <= kMultiplyAccumulators ? kOfTile : kMultiplyAccumulators / kVectors;
+}
+
+template <class AnyDot>
+constexpr ptrdiff_t kMultiplyAdds =
+    kMultiplyGroups * MultiplySets<AnyDot>() * AnyDot::kRows * kTileVectors * kLanes * AnyDot::kGroup;
+
+// Each row has inputs and each vector has weights of its own, or a compiler could find two chains alike; all depend on
+// an argument, or it could know them. Weights change their sign from group to group, so that sums stay small. To write
+// them is as much as some hundred groups' work.
+template <class AnyDot, class Element>
+float Multiply(ptrdiff_t rounds) {
+    constexpr int kSets = MultiplySets<AnyDot>();
+    constexpr int kRows = kSets * AnyDot::kRows;
+    constexpr ptrdiff_t kStride = kTileVectors * kLanes * AnyDot::kGroup;
+    alignas(64) Element weights[kMultiplyGroups * kStride];
+    for (ptrdiff_t i = 0; i < kStride; ++i) weights[i] = static_cast<Element>(1 + (i + rounds) % 100);
+    for (ptrdiff_t i = kStride; i < kMultiplyGroups * kStride; ++i) {
+        weights[i] = static_cast<Element>(-weights[i - kStride]);
+    }
+    Element rows[kRows][AnyDot::kGroup];
+    const Element* x[kRows];
+    for (ptrdiff_t r = 0; r < kRows; ++r) {
+        for (ptrdiff_t k = 0; k < AnyDot::kGroup; ++k) {
+            rows[r][k] = static_cast<Element>(1 + (7 * r + k + rounds) % 100);
+        }
+        x[r] = rows[r];
+    }
+    const int32_t start[kLanes] = {};
+    typename AnyDot::Input in[kSets];
+    typename AnyDot::Accumulator acc[kSets][kTileVectors];
+    FUSEDCELL_UNROLL
+    for (int s = 0; s < kSets; ++s) {
+        in[s] = AnyDot::Broadcast(x + s * AnyDot::kRows, 0);
+        FUSEDCELL_UNROLL
+        for (int v = 0; v < kTileVectors; ++v) acc[s][v] = AnyDot::Start(start);
+    }
+    for (ptrdiff_t round = 0; round < rounds; ++round) {
+        FUSEDCELL_NO_UNROLL
+        for (ptrdiff_t group = 0; group < kMultiplyGroups; ++group) {
+            FUSEDCELL_UNROLL
+            for (int v = 0; v < kTileVectors; ++v) {
+                const Element* w = weights + group * kStride + v * kLanes * AnyDot::kGroup;
+                FUSEDCELL_UNROLL
+                for (int s = 0; s < kSets; ++s) acc[s][v] = AnyDot::Add(acc[s][v], w, in[s]);
+            }
+        }
+    }
+    float total = 0.0F;
+    FUSEDCELL_UNROLL
+    for (int s = 0; s < kSets; ++s) {
+        FUSEDCELL_UNROLL
+        for (int v = 0; v < kTileVectors; ++v) {
+            for (int r = 0; r < AnyDot::kRows; ++r) {
+                float lanes[kLanes];
+                Store(lanes, AnyDot::ToFloat(acc[s][v], r));
+                for (const float lane : lanes) total += lane;
+            }
+        }
+    }
+    return total;
+}
+
+template <class Weights>
+constexpr MultiplyKernel DescribeMultiply() {
+    if constexpr (Weights::kQuantised) {
+        return {&Multiply<RowsDot, int8_t>, kMultiplyAdds<RowsDot>};
+    } else {
+        return {&Multiply<FloatDot, float>, kMultiplyAdds<FloatDot>};
+    }
+}
+
+}    // namespace
+}    // namespace fusedcell::FUSEDCELL_ISA

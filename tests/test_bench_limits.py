@@ -1,0 +1,123 @@
+"""The least time of a call, by figures worked by hand. No test here asserts a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bench_results import exactly, made_up
+from fusedcell import _core
+from fusedcell.bench import limits
+from fusedcell.bench.cases import Case
+from fusedcell.bench.limits import (
+    Phase,
+    PhaseLimit,
+    least,
+    multiply_rate,
+    phase_limits,
+    read_us,
+    sequence_phases,
+    step_phases,
+)
+
+
+@pytest.mark.parametrize(
+    ("cell", "dtype", "nbytes", "multiply_adds"),
+    [
+        # W and R of an LSTM of 256 have 2 * 4 * 256 * 256 = 524,288 weights.
+        ("lstm", "float32", 2_097_152, 524_288),
+        ("lstm", "float16", 1_048_576, 524_288),
+        ("lstm", "int8", 524_288, 524_288),
+        ("gru", "bfloat16", 786_432, 393_216),
+        ("gru_reset_before", "int8", 393_216, 393_216),
+        ("rnn", "float32", 524_288, 131_072),
+    ],
+)
+def test_a_step_reads_all_weights_once(cell: str, dtype: str, nbytes: int, multiply_adds: int) -> None:
+    assert step_phases(Case(cell, 256, 100), dtype) == [Phase("step", nbytes, 1, multiply_adds)]
+
+
+def test_what_pads_a_layer_does_not_count() -> None:
+    """4 * 17 * 17 = 1156 weights each."""
+    assert step_phases(Case("lstm", 17, 100), "float32") == [Phase("step", 9248, 1, 2312)]
+
+
+@pytest.mark.parametrize(
+    ("steps", "batch", "readings"),
+    [
+        (100, 1, 1),
+        (128, 1, 1),
+        (129, 1, 2),
+        (100, 2, 2),  # 64 steps at once
+        (100, 3, 3),  # 43 steps at once, 129 rows
+        (100, 32, 25),
+        (100, 200, 100),  # a step at least
+        (1, 32, 1),
+    ],
+)
+def test_a_sequence_reads_w_once_for_128_rows_and_r_once_a_step(steps: int, batch: int, readings: int) -> None:
+    """3 * 10 * 10 = 300 weights each, in two bytes."""
+    assert sequence_phases(Case("gru", 10, steps, batch), "bfloat16") == [
+        Phase("projection", 600, readings, 300 * steps * batch),
+        Phase("recurrence", 600, steps, 300 * steps * batch),
+    ]
+
+
+def test_a_phase_takes_the_longer_of_reading_and_multiplying(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 100 bytes a nanosecond, and 50 multiply-adds."""
+    monkeypatch.setattr(limits, "read_us", lambda nbytes, isa: nbytes / 100e3)
+    monkeypatch.setattr(limits, "multiply_rate", lambda isa, dtype: limits.MultiplyRate(isa, dtype, 50.0))
+    # 4 * 100 * 100 weights: 1.6 us to read; 40,000 * 1000 multiply-adds in a sequence of 100 by 10: 800 us.
+    found = phase_limits(sequence_phases(Case("lstm", 100, 100, 10), "float32"), "avx2", "float32")
+    assert found == [
+        PhaseLimit("projection", pytest.approx(8 * 1.6), pytest.approx(800.0)),
+        PhaseLimit("recurrence", pytest.approx(160.0), pytest.approx(800.0)),
+    ]
+    assert [phase.us for phase in found] == pytest.approx([800.0, 800.0])
+    (step,) = phase_limits(step_phases(Case("lstm", 100, 100), "float32"), "avx2", "float32")
+    assert (step.read_us, step.multiply_us, step.us) == pytest.approx((3.2, 1.6, 3.2))
+
+
+def test_the_phases_of_a_call_follow_one_another() -> None:
+    phases = [PhaseLimit("projection", 3.0, 5.0), PhaseLimit("recurrence", 7.0, 2.0)]
+    result = made_up("sequence", limit=phases, times={"avx2": exactly(48.0)})
+    assert result.limit_us == 12.0
+    assert result.share_of_limit == 0.25
+
+
+def test_of_several_measurements_the_best_counts() -> None:
+    before, after = [PhaseLimit("a", 3.0, 5.0)], [PhaseLimit("a", 4.0, 2.0)]
+    assert least([before, after]) == [PhaseLimit("a", 3.0, 2.0)]
+
+
+def test_rates_are_those_of_long_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tier that does 10^9 multiply-adds a second is given a millisecond, one of 10^6 the first try."""
+    asked: list[int] = []
+
+    def seconds(count: int, repeats: int, dtype: str, isa: str) -> float:
+        asked.append(count)
+        return count / (1e9 if isa == "avx2" else 1e6)
+
+    monkeypatch.setattr(limits._core, "multiply_seconds", seconds)
+    assert multiply_rate("avx2", "int8").g_per_s == pytest.approx(1.0)
+    assert asked == [65_536, 131_072, 262_144, 524_288, 1_048_576, 1_048_576]
+    asked.clear()
+    assert multiply_rate("scalar", "int8").g_per_s == pytest.approx(1e-3)
+    assert asked == [65_536, 65_536]
+
+
+def test_this_machine_has_limits(isa: str) -> None:
+    for nbytes in (3, 64, 100_000):
+        assert 0 < read_us(nbytes, isa) < float("inf")
+    for dtype in _core.weight_types():
+        assert 0 < multiply_rate(isa, dtype).g_per_s < float("inf")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((63, 1), "nbytes: expected at least 64, got 63"), ((64, 0), "repeats: expected at least 1, got 0")],
+)
+def test_reading_nothing_is_refused(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _core.read_seconds(*arguments)
