@@ -99,7 +99,7 @@ class GeneralKind(Kind):
     """A kind of cell with options, alike in every layer and direction."""
 
     kernel_kind: str = ""
-    cell_options: CellOptions = CellOptions()
+    cell_options: CellOptions = field(default_factory=CellOptions)
 
     def make(self, mapping: Mapping[str, np.ndarray], **options: Any) -> Any:
         cells = cells_by_layer(mapping, "", ARRAY_NAMES)
@@ -144,8 +144,15 @@ def _general(name: str, kernel_kind: str, options: CellOptions, **more: Any) -> 
     plain = KIND[kernel_kind]
     arguments = {} if kernel_kind.startswith("rnn") else plain.options
     return GeneralKind(
-        name, plain.layer, plain.cell, plain.gates, plain.reference, arguments, **more,
-        kernel_kind=kernel_kind, cell_options=options,
+        name,
+        plain.layer,
+        plain.cell,
+        plain.gates,
+        plain.reference,
+        arguments,
+        **more,
+        kernel_kind=kernel_kind,
+        cell_options=options,
     )
 
 
