@@ -139,7 +139,7 @@ def test_a_reversed_layer_is_as_the_forward_one_on_flipped_data() -> None:
 def test_options_that_differ_are_refused() -> None:
     kind, other = KIND["lstm_peephole"], KIND["lstm_coupled"]
     mapping = kind.weights(5, 9)
-    with pytest.raises(ValueError, match="quantised: expected cell_options .*input_forget=False.* as of layer, got"):
+    with pytest.raises(ValueError, match=r"quantised: expected cell_options .*input_forget=False.* as of layer, got"):
         compare(kind.make(mapping), other.make(mapping), uniform(1, 4, 5))
 
 
