@@ -99,7 +99,7 @@ class GeneralKind(Kind):
     """A kind of cell with options, alike in every layer and direction."""
 
     kernel_kind: str = ""
-    cell_options: CellOptions = CellOptions()
+    cell_options: CellOptions = field(default_factory=CellOptions)
 
     def make(self, mapping: Mapping[str, np.ndarray], **options: Any) -> Any:
         cells = cells_by_layer(mapping, "", ARRAY_NAMES)

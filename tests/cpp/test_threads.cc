@@ -97,10 +97,10 @@ void every_plan_gives_the_bits_of_one_thread(WeightType type, bool general) {
             const Result expected = run(*stack, x, with_lengths, ThreadPlan{});
             for (const ThreadPlan& plan : plans(geometry)) {
                 expect(run(*stack, x, with_lengths, plan) == expected,
-                       (general ? "general kind " : "kind ") + std::to_string(static_cast<int>(geometry.kind)) + ", H " +
-                           std::to_string(geometry.hidden_size) + ", layers " + std::to_string(geometry.num_layers) +
-                           ": " + std::to_string(plan.threads) + " threads in " + std::to_string(plan.groups) +
-                           " groups");
+                       (general ? "general kind " : "kind ") + std::to_string(static_cast<int>(geometry.kind)) +
+                           ", H " + std::to_string(geometry.hidden_size) + ", layers " +
+                           std::to_string(geometry.num_layers) + ": " + std::to_string(plan.threads) + " threads in " +
+                           std::to_string(plan.groups) + " groups");
             }
         }
     }
