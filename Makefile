@@ -9,7 +9,7 @@ SOURCES := $(shell find csrc cmake python -type f -not -path '*/__pycache__/*') 
 # The newest build folder of `pip install`: its object files are what test_symbols.py looks into.
 OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 
-.PHONY: bench bench-cpp bench-peers bench-suite count count-update test test-cpp test-peers test-exhaustive test-sanitize \
+.PHONY: bench bench-cpp bench-peers bench-rtneural bench-suite count count-update test test-cpp test-peers test-exhaustive test-sanitize \
 	test-tsan test-aarch64 lint format examples clean
 
 bench: $(VENV)/.installed
@@ -21,6 +21,13 @@ bench-cpp: $(VENV)/.group-cpp
 	  printf '%s, %s: ' $$cell $$dtype; \
 	  build/dev/bench/fusedcell_latency --cell $$cell --dtype $$dtype || exit 1; \
 	done; done
+
+# Against RTNeural, of which there is no package: make bench-rtneural RTNEURAL=CHECKOUT XSIMD=CHECKOUT
+bench-rtneural: $(VENV)/.group-cpp
+	@: $(if $(and $(RTNEURAL),$(XSIMD)),,$(error bench-rtneural needs RTNEURAL=CHECKOUT and XSIMD=CHECKOUT))
+	@PATH="$(CURDIR)/$(BIN):$$PATH" tools/build_cpp.sh rtneural -DFUSEDCELL_RTNEURAL="$(abspath $(RTNEURAL))" \
+	  -DFUSEDCELL_XSIMD="$(abspath $(XSIMD))"
+	@build/rtneural/bench/fusedcell_against_rtneural
 
 bench-peers: $(VENV)/.installed $(VENV)/.group-peers
 	$(BIN)/fusedcell bench
