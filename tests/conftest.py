@@ -16,15 +16,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--objects", type=Path, metavar="DIR", help="build folder whose per-tier object files are to be checked"
     )
+    parser.addoption(
+        "--tiers",
+        type=lambda names: names.split(","),
+        default=fc.isas(),
+        metavar="NAME[,NAME...]",
+        help="run what is tested on each tier on these only, and everything else as ever",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "exhaustive" in config.option.markexpr:
-        return
-    left_out = [item for item in items if item.get_closest_marker("exhaustive")]
+    tiers = config.option.tiers
+    if missing := set(tiers) - set(fc.isas()):
+        raise pytest.UsageError(f"--tiers: expected some of {', '.join(fc.isas())}, got {', '.join(sorted(missing))}")
+
+    def is_left_out(item: pytest.Item) -> bool:
+        if item.get_closest_marker("exhaustive") and "exhaustive" not in config.option.markexpr:
+            return True
+        return "isa" in item.fixturenames and item.callspec.params["isa"] not in tiers
+
+    left_out = [item for item in items if is_left_out(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item.get_closest_marker("exhaustive") is None]
+        items[:] = [item for item in items if not is_left_out(item)]
 
 
 def pytest_report_header() -> str:

@@ -4,9 +4,11 @@
 #   tools/aarch64/test.sh [--all] [--cpu NAME]... [-- PYTEST_ARGUMENTS]
 #
 # --all        every test; the default is those marked `core`, because emulation is some 20 times slower
-# --cpu NAME   a CPU of `qemu-aarch64 -cpu help`, may be repeated; the default is one for each level of features:
-#              cortex-a53 (NEON), neoverse-n1 (and dotprod) and max (and i8mm). With max alone, the tiers that only
-#              the others choose by themselves would never be what a user of them gets.
+# --cpu NAME   a CPU of `qemu-aarch64 -cpu help`, may be repeated, to run the tests of all its tiers on
+#
+# The default is one CPU for each level of features: cortex-a53 (NEON), neoverse-n1 (and dotprod) and max (and i8mm). A
+# tier's tests run on the least CPU that has it, where an instruction beyond the tier's is an illegal one; whatever
+# leaves the choice of a tier to the CPU runs on all three.
 #
 # Subprocesses work: sys.executable is a native script that starts QEMU with the same CPU. Time under emulation means
 # nothing: a test that must run here has no deadline.
@@ -29,7 +31,11 @@ while (($#)); do
   esac
   shift
 done
-((${#cpus[@]})) || cpus=(cortex-a53 neoverse-n1 max)
+declare -A tiers=() # a CPU's, where not all of them
+if ((!${#cpus[@]})); then
+  cpus=(cortex-a53 neoverse-n1 max) # the longest first
+  tiers=([cortex-a53]=neon,scalar [neoverse-n1]=dotprod [max]=i8mm)
+fi
 
 [[ -d $dir/install/fusedcell ]] || { echo "test.sh: run tools/aarch64/build.sh first" >&2; exit 1; }
 
@@ -38,8 +44,14 @@ unset FUSEDCELL_ISA PYTHONPATH PYTHONHOME PYTEST_ADDOPTS PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX=$dir/pycache HYPOTHESIS_STORAGE_DIRECTORY=$dir/hypothesis
 mkdir -p "$dir/log"
 
+if ((${#tiers[@]})); then
+  tested=$(printf '%s\n' "${tiers[@]}" | tr ',' '\n' | sort)
+  built=$("$dir/root/usr/bin/python" -c 'from fusedcell import _core; print(*_core.compiled_isas(), sep="\n")' | sort)
+  [[ $tested == "$built" ]] || { echo "test.sh: tests" $tested "but the build has" $built >&2; exit 1; }
+fi
+
 run_cpu() { # name, pytest arguments...
-  local log=$dir/log/$1.txt status=0 verdict=ok start=$SECONDS summary isas
+  local log=$dir/log/$1.txt status=0 verdict=ok start=$SECONDS summary isas only=${tiers[$1]:-}
   export QEMU_CPU=$1
   # The pointer authentication that the architecture defines is slow to emulate, and nothing here is about it.
   [[ $1 != max ]] || QEMU_CPU=max,pauth-impdef=on
@@ -48,7 +60,7 @@ run_cpu() { # name, pytest arguments...
     printf '%-12s FAILED: import fusedcell\n%s\n' "${QEMU_CPU%%,*}" "$isas"
     return 1
   }
-  "$dir/root/usr/bin/python" -m pytest -o testpaths=tests -p no:cacheprovider --color=no "$@" \
+  "$dir/root/usr/bin/python" -m pytest -o testpaths=tests -p no:cacheprovider --color=no ${only:+--tiers="$only"} "$@" \
     >"$log" 2>&1 </dev/null || status=$?
   summary=$(sed -n 's/^=\{3,\} \(.* in [0-9.]*s.*\) =\{3,\}$/\1/p' "$log") # empty after a crash
   # Nothing collected is pytest's status 5, but everything skipped is its 0.
@@ -59,7 +71,7 @@ run_cpu() { # name, pytest arguments...
     ((status != 5)) || summary="no test ran: $summary"
     summary=${summary:-exit status $status}
   fi
-  printf '%-12s %s: %s (%s; %d s; %s)\n' "${QEMU_CPU%%,*}" "$verdict" "$summary" "$isas" "$((SECONDS - start))" \
+  printf '%-12s %s: %s (%s; %d s; %s)\n' "${QEMU_CPU%%,*}" "$verdict" "$summary" "${only:-$isas}" "$((SECONDS - start))" \
     "${log#"$PWD"/}"
   return "$status"
 }
