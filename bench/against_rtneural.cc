@@ -111,7 +111,7 @@ double turn(Cell& cell, const std::vector<float>& x, std::vector<float>& y) {
 
 double quantile(Times times, double q) {
     std::sort(times.begin(), times.end());
-    return times[static_cast<std::size_t>(q * static_cast<double>(times.size() - 1) + 0.5)];
+    return times[static_cast<std::size_t>(std::lround(q * static_cast<double>(times.size() - 1)))];
 }
 
 // How often our time fits into theirs, and the logarithm of its median for the geometric mean.

@@ -127,10 +127,10 @@ void Stack::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, const ThreadPlan
         for (std::size_t i = 0; i < groups; ++i) cell.reserve(steps, batch, workspace.shared[i]);
         for (std::size_t i = 0; i < threads; ++i) cell.reserve(steps, batch, workspace.own[i]);
     }
-    const std::ptrdiff_t used = geometry_.num_layers > 2 ? 2 : geometry_.num_layers - 1;
+    const std::ptrdiff_t boundaries = geometry_.num_layers - 1;
     const std::ptrdiff_t kept = plan.wavefront ? steps : piece_steps(steps, batch);
     const auto floats = static_cast<std::size_t>(kept * batch * geometry_.num_directions * geometry_.output_size());
-    for (std::ptrdiff_t i = 0; i < used; ++i) {
+    for (std::ptrdiff_t i = 0; i < boundaries && i < 2; ++i) {
         if (workspace.between_layers[i].size() < floats) workspace.between_layers[i].resize(floats);
     }
 }
