@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -50,3 +52,19 @@ def pytest_report_header() -> str:
 def isa(request: pytest.FixtureRequest) -> str:
     """Each tier that this machine runs."""
     return request.param
+
+
+@pytest.fixture
+def inference_mode() -> Iterator[None]:
+    """The test runs in PyTorch's inference mode."""
+    with pytest.importorskip("torch").inference_mode():
+        yield
+
+
+@pytest.fixture
+def tagger() -> Any:
+    """A trained model of PyTorch with nested and shared recurrent modules."""
+    from torch_models import torch, trained_tagger
+
+    with torch.inference_mode(False):  # so that its parameters are ordinary tensors
+        return trained_tagger()

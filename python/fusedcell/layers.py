@@ -7,6 +7,7 @@ x is (T, B, I), or (B, T, I) with batch_first, or (T, I); y is (T, B, D * P) in 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, islice
@@ -17,10 +18,14 @@ from ._core import Stack, Stream
 from ._options import nonlinearity_of
 from .cell_options import CellOptions
 from .cells import Array, unpack_state
+from .convert.torch_tensors import to_array
 from .errors import UnsupportedError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+StateDict: TypeAlias = Mapping[str, Any] | str | os.PathLike[str]
+"""Arrays or PyTorch tensors by name, or the path of a file that holds them."""
 
 _KEY = re.compile(r"([a-z_]+?)(_l(?:0|[1-9][0-9]*)(?:_reverse)?)")
 
@@ -124,8 +129,12 @@ class Layer(Recurrent):
         return cls(stack, batch_first=batch_first)
 
     @classmethod
-    def _stack_from(cls, kind: str, mapping: Mapping[str, Any], prefix: str, dtype: str, isa: str | None) -> Stack:
+    def _stack_from(cls, kind: str, mapping: StateDict, prefix: str, dtype: str, isa: str | None) -> Stack:
         known = check_dtype(dtype)
+        if isinstance(mapping, (str, os.PathLike)):
+            from .convert.state_files import read_state_dict  # which storage.py is needed for, which needs this
+
+            mapping = read_state_dict(mapping, prefix)
         cells = cells_by_layer(mapping, prefix, cls._arrays)
         return make_stack(kind, cells.values(), list(cells), 1 + any("_reverse" in key for key in cells), known, isa)
 
@@ -162,7 +171,7 @@ def cells_by_layer(mapping: Mapping[str, Any], prefix: str, allowed: tuple[str, 
 
 def _arrays_by_suffix(mapping: Mapping[str, Any], prefix: str, allowed: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     if not isinstance(mapping, Mapping):
-        raise TypeError(f"mapping: expected a mapping of names to arrays, got {type(mapping).__name__}")
+        raise TypeError(f"mapping: expected a mapping of names to arrays, or a path, got {type(mapping).__name__}")
     cells: dict[str, dict[str, Any]] = {}
     for key, value in mapping.items():
         if not isinstance(key, str):
@@ -176,7 +185,7 @@ def _arrays_by_suffix(mapping: Mapping[str, Any], prefix: str, allowed: tuple[st
                 f"mapping: {key!r} is not an array of this layer; supported: "
                 f"{', '.join(allowed)}, each followed by _l0, _l0_reverse, _l1, ...{hint}"
             )
-        cells.setdefault(match[2], {})[match[1]] = value
+        cells.setdefault(match[2], {})[match[1]] = to_array(value, key)
     if not cells:
         raise ValueError(f"mapping: no name starts with {prefix + 'weight_ih_l0'!r}")
     return cells
@@ -190,7 +199,7 @@ class LSTM(Layer):
     @classmethod
     def from_state_dict(
         cls,
-        mapping: Mapping[str, Any],
+        mapping: StateDict,
         prefix: str = "",
         *,
         batch_first: bool = False,
@@ -203,8 +212,13 @@ class LSTM(Layer):
         understood. Sizes, layers, directions and projection follow from names and shapes. Biases may be absent.
         Peepholes, which PyTorch does not have, are ``weight_peephole_l0`` (3 * H,), ..., order i f o.
 
-        Raises UnsupportedError for a name or dtype that is not known, ValueError for a missing array, a shape that does
-        not fit or a tier that this machine does not run, TypeError for an array that is not of floats.
+        `mapping` holds NumPy arrays or PyTorch tensors, or is the path of a file of them, of which only what starts
+        with `prefix` is read: ``.safetensors`` (``pip install fusedcell[safetensors]``), or ``.pt`` and ``.pth`` as
+        torch.save writes state dictionaries (``pip install fusedcell[torch]``), where nothing in it is ever run.
+
+        Raises UnsupportedError for a name, dtype or kind of file that is not known, ValueError for a missing array, a
+        shape that does not fit, a damaged file or a tier that this machine does not run, TypeError for an array that
+        is not of floats.
         """
         return cls(cls._stack_from("lstm", mapping, prefix, dtype, isa), batch_first=batch_first)
 
@@ -268,7 +282,7 @@ class GRU(Layer):
     @classmethod
     def from_state_dict(
         cls,
-        mapping: Mapping[str, Any],
+        mapping: StateDict,
         prefix: str = "",
         *,
         reset_after: bool = True,
@@ -335,7 +349,7 @@ class RNN(Layer):
     @classmethod
     def from_state_dict(
         cls,
-        mapping: Mapping[str, Any],
+        mapping: StateDict,
         prefix: str = "",
         *,
         nonlinearity: str = "tanh",

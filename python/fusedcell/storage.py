@@ -140,7 +140,7 @@ def save(layer: Recurrent, path: str | os.PathLike[str]) -> None:
     """
     if type(layer).__name__ not in _CLASSES:
         raise TypeError(f"layer: expected a layer or a cell, got {type(layer).__name__}")
-    safetensors = _safetensors()
+    safetensors = import_safetensors()
     description, tensors = to_tensors(layer)
     specs = {}
     for name, tensor in tensors.items():
@@ -167,7 +167,7 @@ def load(path: str | os.PathLike[str], *, isa: str | None = None) -> Any:
     Raises ValueError for a file that is damaged or of another kind, UnsupportedError (a ValueError) for one of a newer
     format, and what opening a file raises. Needs the package safetensors (``pip install fusedcell[safetensors]``).
     """
-    safetensors = _safetensors()
+    safetensors = import_safetensors()
     data = Path(path).read_bytes()
     try:
         found = safetensors.deserialize(data)  # checks all of the header's offsets and sizes
@@ -181,11 +181,14 @@ def load(path: str | os.PathLike[str], *, isa: str | None = None) -> Any:
         ) from error
 
 
-def _safetensors() -> Any:
+def import_safetensors() -> Any:
+    """The package safetensors. Raises ImportError that names the extra where there is none."""
     try:
         import safetensors
     except ImportError as error:
-        raise ImportError("fusedcell.save and load need safetensors: pip install fusedcell[safetensors]") from error
+        raise ImportError(
+            "safetensors files need the package safetensors: pip install fusedcell[safetensors]"
+        ) from error
     return safetensors
 
 

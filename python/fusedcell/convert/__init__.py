@@ -1,0 +1,1 @@
+"""Models of other frameworks come in here, exactly or not at all."""

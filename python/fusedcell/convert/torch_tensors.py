@@ -1,0 +1,34 @@
+"""PyTorch's tensors as NumPy arrays, without importing PyTorch: who has a tensor has imported it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+_WIDER = ("float16", "bfloat16")
+_AS_THEY_ARE = ("float32", "float64")
+
+
+def is_tensor(value: object) -> bool:
+    """Whether it is a tensor of PyTorch's."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def to_array(value: Any, name: str) -> Any:
+    """A tensor as a NumPy array of the same values, half widths as float32; anything else as it is.
+
+    Raises TypeError, naming the tensor, for one that is not of floats or has no values in reach.
+    """
+    if not is_tensor(value):
+        return value
+    dtype = str(value.dtype).removeprefix("torch.")
+    if dtype not in _AS_THEY_ARE + _WIDER:
+        raise TypeError(f"{name}: expected a tensor of {', '.join(_AS_THEY_ARE + _WIDER)}, got {dtype}")
+    layout = str(value.layout).removeprefix("torch.")
+    if layout != "strided":
+        raise TypeError(f"{name}: expected a dense tensor, got one with layout {layout}")
+    if value.device.type == "meta":
+        raise TypeError(f"{name}: expected a tensor with values, got one on the device meta")
+    array = value.float() if dtype in _WIDER else value
+    return array.numpy(force=True)

@@ -1,0 +1,18 @@
+"""PyTorch models with fusedcell inside: :func:`accelerate` swaps recurrent modules in place, for inference.
+
+Importing this module registers the operators ``fusedcell::layer`` and ``fusedcell::cell``, which exported programs need
+to run. Needs PyTorch (``pip install fusedcell[torch]``).
+"""
+
+from __future__ import annotations
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise ImportError("fusedcell.torch needs PyTorch: pip install fusedcell[torch]") from error
+
+from .acceleration import accelerate
+from .benchmark import Benchmark
+from .report import Entry, Report
+
+__all__ = ["Benchmark", "Entry", "Report", "accelerate"]

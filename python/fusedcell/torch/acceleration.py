@@ -1,0 +1,114 @@
+"""Swaps the recurrent modules of a model in place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from .. import _core
+from .._base import check_dtype
+from ..convert.torch_modules import CLASS_NAMES, form_of
+from . import packs
+from .modules import FUSED, Fused, Settings
+from .packs import Storage
+from .report import Entry, Report, Swap
+
+# What a class has even if it adds nothing to another but a constructor.
+_ADD_NOTHING = {
+    *("__init__", "__module__", "__doc__", "__annotations__", "__annotate__", "__annotate_func__"),
+    *("__annotations_cache__", "__static_attributes__", "__firstlineno__", "__constants__"),
+}
+
+
+def accelerate(model: nn.Module, dtype: str = "float32", *, isa: str | None = None, num_threads: int = 1) -> Report:
+    """Swaps every recurrent module of a model in place for inference, and reports which.
+
+    Each ``nn.RNN``, ``LSTM``, ``GRU`` or cell stays the object it is, wherever it is referred to, and computes with
+    fusedcell from now on: its parameters, state dictionary, hooks, attributes and ways to be called are kept. `model`
+    may be one of them itself. What cannot be swapped, such as a class with a forward of its own or weights other than
+    float32 on the CPU, is left as it is, and the report says why. `dtype` is how packed weights are stored;
+    activations are float32. Nothing is swapped if this raises.
+
+    Calls run in evaluation mode under torch.inference_mode() or no_grad(). They use the calling thread, or up to
+    `num_threads`, whatever torch.set_num_threads() says.
+
+    Raises TypeError unless `model` is a module, UnsupportedError for an unknown dtype, ValueError for a tier that this
+    machine does not run.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(num_threads, bool) or not isinstance(num_threads, int) or num_threads < 1:
+        raise ValueError(f"num_threads: expected at least 1, got {num_threads!r}")
+    storage = Storage(check_dtype(dtype), isa)
+    _core.resolve_isa(isa or "")
+
+    entries, swaps = [], []
+    for module, names in _named_modules(model).items():
+        if not _is_recurrent(module):
+            continue
+        reason = ""
+        try:
+            swaps.append(_prepare(module, storage, num_threads))
+        except (TypeError, ValueError) as error:
+            reason = str(error).removeprefix("module: ")
+        entries.append(Entry(names[0], _class_name(module), not reason, reason, tuple(names[1:])))
+    report = Report(model, entries, swaps)
+    report._swap()
+    return report
+
+
+def _named_modules(model: nn.Module) -> dict[nn.Module, list[str]]:
+    modules: dict[nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        modules.setdefault(module, []).append(name)
+    return modules
+
+
+def _class_name(module: nn.Module) -> str:
+    return str(getattr(module, "original_name", type(module).__name__))
+
+
+def _is_recurrent(module: nn.Module) -> bool:
+    return isinstance(module, (nn.RNNBase, nn.RNNCellBase)) or _class_name(module) in CLASS_NAMES
+
+
+def _prepare(module: nn.Module, storage: Storage, num_threads: int) -> Swap:
+    """Packs the weights, so that what cannot be swapped is known before anything is."""
+    if isinstance(module, Fused):
+        raise ValueError("is accelerated already")
+    form = form_of(module)
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError("is TorchScript, whose code is fixed; fusedcell.from_torch makes a layer of it")
+    fused = _fused_class(module, FUSED[getattr(nn, form.class_name)])
+    names = tuple(form.names())
+    weights = [getattr(module, name) for name in names]
+    if all(name in module._parameters for name in names) and packs.are_versioned(weights):
+        packs.packed(form, weights, storage)
+    else:
+        packs.pack(form, weights, storage)
+    return Swap(module, type(module), fused, Settings(form, names, storage, num_threads))
+
+
+def _fused_class(module: nn.Module, fused: type[Fused]) -> type[Fused]:
+    cls = type(module)
+    if cls is fused.fusedcell_replaces:
+        return fused
+    if parametrize.is_parametrized(module):
+        # A class of this module alone, which has its computed weights as properties.
+        inner = _fused_subclass_check(cls.__bases__[0], fused)
+        namespace = {name: value for name, value in vars(cls).items() if name not in ("__dict__", "__weakref__")}
+        return type(f"Parametrized{inner.__name__}", (inner,), namespace)
+    return _fused_subclass_check(cls, fused)
+
+
+def _fused_subclass_check(cls: type[Any], fused: type[Fused]) -> type[Fused]:
+    for ancestor in cls.__mro__[: cls.__mro__.index(fused.fusedcell_replaces)]:
+        for name in vars(ancestor):
+            if name not in _ADD_NOTHING:
+                raise ValueError(
+                    f"its class {ancestor.__qualname__} adds {name!r} to torch.nn.{fused.fusedcell_replaces.__name__}"
+                )
+    return fused

@@ -1,0 +1,152 @@
+"""What accelerate swapped, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from ..bench.text import aligned
+from .benchmark import Benchmark, compare
+from .modules import Fused, Last, Settings, forget
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One recurrent module: its qualified name, "" for the model itself, and the others it is known by.
+
+    `class_name` is that of the module as it came; `reason` says why it was not swapped.
+    """
+
+    name: str
+    class_name: str
+    swapped: bool
+    reason: str = ""
+    also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Swap:
+    """A module, its class before and after, and how it computes after."""
+
+    module: nn.Module
+    original: type[nn.Module]
+    fused: type[Fused]
+    settings: Settings
+
+    def do(self) -> None:
+        """Makes the module compute with fusedcell."""
+        self.module.__dict__.update(fusedcell_settings=self.settings, fusedcell_last=Last())
+        _set_class(self.module, self.fused)
+
+    def undo(self) -> None:
+        """Makes the module what it was, unless something else has made it another thing since."""
+        current = type(self.module)
+        if not isinstance(self.module, Fused):
+            return
+        if current is self.fused:
+            _set_class(self.module, self.original)
+        else:  # its parametrisation was removed meanwhile
+            _set_class(self.module, current.fusedcell_replaces)
+        for name in ("fusedcell_settings", "fusedcell_last"):
+            self.module.__dict__.pop(name)
+
+
+def _set_class(module: nn.Module, cls: type[nn.Module]) -> None:
+    # Past nn.Module.__setattr__, which would look for a parameter of that name.
+    object.__setattr__(module, "__class__", cls)
+
+
+class Report:
+    """What :func:`accelerate` found, one :class:`Entry` for each recurrent module, in the order of the model.
+
+    Iterates over the entries, prints as a table, and undoes the swap at the end of a ``with`` block.
+    """
+
+    def __init__(self, model: nn.Module, entries: list[Entry], swaps: list[Swap]) -> None:
+        self.model = model
+        self.entries = tuple(entries)
+        self._swaps = swaps
+        self._swapped = False
+        self._undone = False
+
+    def undo(self) -> None:
+        """Gives every swapped module its class back; the model is as before, and its parameters what they are now.
+
+        Doing so once more does nothing.
+        """
+        self.repack()
+        self._swap(False)
+        self._undone = True
+
+    def repack(self) -> None:
+        """Packs all weights again at the next call, after some values of one were written past PyTorch's notice.
+
+        Operations in place, assignments and loading are noticed by themselves, and writing a whole weight through
+        ``.data`` or a NumPy array is; writing a part of it so is not.
+        """
+        for swap in self._swaps:
+            if isinstance(swap.module, Fused):
+                forget(swap.module)
+
+    def benchmark(self, *inputs: Any, **keywords: Any) -> Benchmark:
+        """Times ``model(*inputs, **keywords)`` before and after the swap, in turns, in torch.inference_mode().
+
+        While it runs, no other thread may use the model. Raises RuntimeError after :meth:`undo`.
+        """
+        if self._undone:
+            raise RuntimeError("benchmark: the swap has been undone; call fusedcell.torch.accelerate again")
+
+        def call(swapped: bool) -> Any:
+            if self._swapped is not swapped:
+                self._swap(swapped)
+            return self.model(*inputs, **keywords)
+
+        try:
+            return compare(call)
+        finally:
+            self._swap(True)
+
+    def _swap(self, swapped: bool = True) -> None:
+        for swap in self._swaps:
+            if swapped:
+                swap.do()
+            else:
+                swap.undo()
+        self._swapped = swapped
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.undo()
+
+    def __str__(self) -> str:
+        if not self.entries:
+            return "No recurrent module."
+        rows = [
+            [entry.name or "(the model)", entry.class_name, "yes" if entry.swapped else "no", _remark(entry)]
+            for entry in self.entries
+        ]
+        headings = ["module", "class", "swapped", "remark"]
+        return aligned(headings, rows, set(headings))
+
+    def __repr__(self) -> str:
+        swapped = sum(entry.swapped for entry in self.entries)
+        return f"<Report: {swapped} of {len(self.entries)} recurrent modules swapped>"
+
+
+def _remark(entry: Entry) -> str:
+    remarks = [f"also {name}" for name in entry.also]
+    return "; ".join([*([entry.reason] if entry.reason else []), *remarks])

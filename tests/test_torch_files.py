@@ -1,0 +1,230 @@
+"""from_state_dict takes PyTorch's tensors, and the paths of files of them, which cannot do it any harm."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import json
+import os
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusedcell as fc
+from torch_models import assert_close, assert_same_bits, make
+
+torch: Any = pytest.importorskip("torch")
+safetensors_torch: Any = pytest.importorskip("safetensors.torch")
+
+LAYERS = {"LSTM": fc.LSTM, "GRU": fc.GRU, "RNN": fc.RNN}
+
+
+def write(state: dict[str, Any], path: Path) -> Path:
+    if path.suffix == ".safetensors":
+        safetensors_torch.save_file({name: value.contiguous() for name, value in state.items()}, path)
+    else:
+        torch.save(state, path)
+    return path
+
+
+every_suffix = pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth"])
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+@every_suffix
+def test_tensors_and_files_of_every_float_type(name: str, dtype: str, suffix: str, tmp_path: Path) -> None:
+    state = make(name, 5, 6, 2, bidirectional=True).to(getattr(torch, dtype)).state_dict()
+    x = np.linspace(-1, 1, 15, dtype=np.float32).reshape(3, 5)
+    expected = LAYERS[name].from_state_dict({key: value.float().numpy() for key, value in state.items()})(x)
+    assert_same_bits(LAYERS[name].from_state_dict(state)(x), expected)
+    path = write(state, tmp_path / f"weights{suffix}")
+    for given in (path, str(path)):
+        assert_same_bits(LAYERS[name].from_state_dict(given)(x), expected)
+
+
+def test_tensors_may_require_gradients() -> None:
+    module = make("LSTM", 5, 6)
+    x = torch.randn(3, 5)
+    with torch.no_grad():
+        assert_close(fc.LSTM.from_state_dict(dict(module.named_parameters()))(x.numpy()), module(x))
+
+
+@every_suffix
+def test_a_file_of_a_whole_model_is_read_only_under_the_prefix(suffix: str, tmp_path: Path) -> None:
+    module = make("GRU", 5, 6)
+    state = {f"encoder.gru.{name}": value for name, value in module.state_dict().items()}
+    path = write(state | {"head.weight": torch.ones(4, 4, dtype=torch.int64)}, tmp_path / f"model{suffix}")
+    x = torch.randn(3, 5)
+    with torch.no_grad():
+        assert_close(fc.GRU.from_state_dict(path, "encoder.gru.")(x.numpy()), module(x))
+    with pytest.raises(ValueError, match=r"no name starts with 'decoder.weight_ih_l0'"):
+        fc.GRU.from_state_dict(path, "decoder.")
+
+
+def test_other_tensors_of_a_safetensors_file_are_not_read(tmp_path: Path) -> None:
+    weights = {"rnn.weight_ih_l0": [[2.0]], "rnn.weight_hh_l0": [[3.0]]}
+    size = 1 << 40
+    header: dict[str, Any] = {"huge": {"dtype": "U8", "shape": [size], "data_offsets": [8, 8 + size]}}
+    for index, name in enumerate(weights):
+        header[name] = {"dtype": "F32", "shape": [1, 1], "data_offsets": [4 * index, 4 * index + 4]}
+    text = json.dumps(header).encode()
+    path = tmp_path / "model.safetensors"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text + np.array([2, 3], np.float32).tobytes())
+        try:
+            file.truncate(8 + len(text) + 8 + size)
+        except OSError:
+            pytest.skip("this file system has no sparse files of that size")
+    layer = fc.RNN.from_state_dict(path, "rnn.", nonlinearity="relu")
+    assert layer(np.array([[1], [1]], np.float32))[0].tolist() == [[2], [8]]
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("evil",)
+
+
+def hostile(path: Path, what: str) -> None:
+    state = make("GRU", 2, 3).state_dict()
+    if what == "code":
+        torch.save({**state, "weight_ih_l0": Evil()}, path)
+    elif what == "a pickle":
+        path.write_bytes(pickle.dumps(Evil()))
+    elif what == "a module":
+        torch.save(make("GRU", 2, 3), path)
+    elif what == "an old format":
+        torch.save(state, path, _use_new_zipfile_serialization=False)
+    elif what == "a giant of four bytes":
+        torch.save({**state, "weight_ih_l0": torch.zeros(1).expand(1 << 20, 1 << 20)}, path)
+    elif what == "compressed":
+        file = io.BytesIO()
+        torch.save(state, file)
+        with zipfile.ZipFile(file) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+            for name in old.namelist():
+                new.writestr(name, old.read(name))
+    elif what == "a list":
+        torch.save([torch.zeros(3)], path)
+    elif what == "nested":
+        torch.save({"state_dict": state, "epoch": 3}, path)
+    elif what == "empty":
+        path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("code", "not a file of weights alone, or damaged"),
+        ("a pickle", "not an archive that torch.save writes"),
+        ("a module", "not a file of weights alone, or damaged"),
+        ("an old format", "not an archive that torch.save writes since PyTorch 1.6"),
+        ("a giant of four bytes", r"weight_ih_l0 of shape \(1048576, 1048576\) is stored in 4 bytes"),
+        ("compressed", "is compressed, which torch.save does not do"),
+        ("a list", "expected a state dictionary, got list"),
+        ("nested", r"'state_dict' is a dictionary in it.*torch.load\(path, weights_only=True\)\['state_dict'\]"),
+        ("empty", "not an archive that torch.save writes"),
+    ],
+)
+def test_files_of_other_content_are_refused_and_run_nothing(
+    what: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "weights.pt"
+    hostile(path, what)
+    with pytest.raises(ValueError, match=message) as raised:
+        fc.GRU.from_state_dict(path)
+    assert "weights.pt" in str(raised.value)
+    assert "do those steps only if you trust" not in str(raised.value)
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_torchscript_archive_says_where_it_goes(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.script(make("GRU", 2, 3)), tmp_path / "model.pt")
+    with pytest.raises(fc.UnsupportedError, match=r"is a TorchScript archive; .* fusedcell.from_torch"):
+        fc.GRU.from_state_dict(tmp_path / "model.pt")
+
+
+@every_suffix
+def test_truncated_files_are_refused(suffix: str, tmp_path: Path) -> None:
+    path = write(make("GRU", 2, 3).state_dict(), tmp_path / f"weights{suffix}")
+    data = path.read_bytes()
+    for size in [*range(0, len(data), 41), len(data) - 1]:
+        path.write_bytes(data[:size])
+        with pytest.raises(ValueError, match=r"not a safetensors file|not an archive|not a file of weights"):
+            fc.GRU.from_state_dict(path)
+
+
+@every_suffix
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_mutants_load_or_raise(suffix: str, tmp_path: Path) -> None:
+    path = write(make("GRU", 2, 3).state_dict(), tmp_path / f"weights{suffix}")
+    original = path.read_bytes()
+    random = np.random.default_rng(5)
+    refused = 0
+    for _ in range(400):
+        data = bytearray(original)
+        for _ in range(random.integers(1, 4)):
+            data[random.integers(len(data))] = random.integers(256)
+        path.write_bytes(data)
+        try:
+            layer = fc.GRU.from_state_dict(path)
+        except (ValueError, TypeError):
+            refused += 1
+        else:
+            layer(np.zeros((2, layer.input_size), np.float32))
+    assert refused > 20
+
+
+def test_files_that_are_not_there_and_of_unknown_kinds(tmp_path: Path) -> None:
+    for name in ("a.pt", "a.safetensors"):
+        with pytest.raises(FileNotFoundError):
+            fc.LSTM.from_state_dict(tmp_path / name)
+    with pytest.raises(
+        fc.UnsupportedError, match=r"a.h5' is a file of an unknown kind; supported: .safetensors, .pt, .pth"
+    ):
+        fc.LSTM.from_state_dict(tmp_path / "a.h5")
+    with pytest.raises(TypeError, match="expected a mapping of names to arrays, or a path, got int"):
+        fc.LSTM.from_state_dict(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (lambda: torch.zeros(9, 2, dtype=torch.int64), "weight_ih_l0: expected a tensor of float32, .* got int64"),
+        (
+            lambda: torch.zeros(9, 2).to_sparse(),
+            "weight_ih_l0: expected a dense tensor, got one with layout sparse_coo",
+        ),
+        (lambda: torch.zeros(9, 2, device="meta"), "weight_ih_l0: expected a tensor with values"),
+    ],
+)
+def test_tensors_that_are_not_dense_floats_are_refused_by_name(tensor: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        fc.GRU.from_state_dict({**make("GRU", 2, 3).state_dict(), "weight_ih_l0": tensor()})
+
+
+def test_a_safetensors_file_of_whole_numbers_is_refused_by_name(tmp_path: Path) -> None:
+    state = make("GRU", 2, 3).state_dict()
+    path = write({**state, "bias_hh_l0": torch.zeros(9, dtype=torch.int32)}, tmp_path / "a.safetensors")
+    with pytest.raises(TypeError, match="bias_hh_l0: expected a dtype of F64, F32, F16, BF16, got I32"):
+        fc.GRU.from_state_dict(path)
+
+
+def test_without_the_packages_the_errors_name_the_extras(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    real_import = builtins.__import__
+
+    def no_import(name: str, *args: Any) -> Any:
+        if name in ("torch", "safetensors"):
+            raise ImportError(name)
+        return real_import(name, *args)
+
+    monkeypatch.setattr(builtins, "__import__", no_import)
+    for suffix, extra in ((".pt", "torch"), (".safetensors", "safetensors")):
+        with pytest.raises(ImportError, match=rf"pip install fusedcell\[{extra}\]"):
+            fc.LSTM.from_state_dict(tmp_path / f"a{suffix}")
