@@ -12,6 +12,7 @@ from __future__ import annotations
 from . import quantization, reference
 from ._core import Stream, __version__
 from .cells import GRUCell, LSTMCell, RNNCell
+from .convert.onnx_read import from_onnx
 from .errors import UnsupportedError
 from .layers import GRU, LSTM, RNN
 from .runtime import isas, runtime_info, show_runtime
@@ -27,6 +28,7 @@ __all__ = [
     "Stream",
     "UnsupportedError",
     "__version__",
+    "from_onnx",
     "isas",
     "load",
     "quantization",

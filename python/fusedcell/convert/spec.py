@@ -1,0 +1,54 @@
+"""What a conversion finds, in PyTorch's layout, before it is packed into a layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy.typing as npt
+
+from .._base import FloatArray, check_dtype, make_stack
+from ..cell_options import CellOptions
+from ..errors import UnsupportedError
+from ..layers import GRU, LSTM, RNN, Layer, layer_suffixes
+
+Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
+
+_CLASSES: dict[str, type[Layer]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
+
+
+@dataclass(frozen=True)
+class RecurrentSpec:
+    """One layer of one or two directions.
+
+    - kind: "rnn_tanh", "rnn_relu", "lstm", "gru_reset_after" or "gru_reset_before"
+    - cells: for each direction weight_ih (G*H, I), weight_hh (G*H, H), bias_ih and bias_hh (G*H,), and perhaps
+      weight_peephole (3*H,), blocks r z n, i f g o and, of the peepholes, i f o
+    - options: one for each direction
+    - reverse: a single direction that runs from the last step to the first
+    - initial_state: h, or h and c, (D, 1 or B, H): what a call without a state starts from
+    """
+
+    kind: str
+    cells: tuple[Arrays, ...]
+    options: tuple[CellOptions, ...]
+    reverse: bool = False
+    batch_first: bool = False
+    initial_state: tuple[FloatArray, ...] | None = None
+
+
+def build(spec: RecurrentSpec, *, dtype: str, isa: str | None) -> Layer:
+    """Packs the layer. Raises UnsupportedError for what no kernel does, ValueError for shapes that do not fit."""
+    known = check_dtype(dtype)
+    directions = len(spec.cells)
+    if spec.reverse:
+        raise UnsupportedError("direction='reverse' is not supported; supported: 'forward', 'bidirectional'")
+    for options in spec.options:
+        if options != CellOptions():
+            raise UnsupportedError(f"{options} is not supported; supported: {CellOptions()}")
+    if any("weight_peephole" in cell for cell in spec.cells):
+        raise UnsupportedError("weight_peephole is not supported")
+    suffixes = [suffix for suffix, _ in zip(layer_suffixes(directions), spec.cells, strict=False)]
+    cls = _CLASSES[spec.kind.partition("_")[0]]
+    layer = cls(make_stack(spec.kind, spec.cells, suffixes, directions, known, isa), batch_first=spec.batch_first)
+    return layer if spec.initial_state is None else layer.with_initial_state(*spec.initial_state)
