@@ -6,6 +6,7 @@
 
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
+#include "bindings/options.h"
 #include "cpu/available.h"
 #include "cpu/dispatch.h"
 #include "cpu/features.h"
@@ -45,6 +46,8 @@ std::vector<std::string> weight_types() {
 
 std::vector<std::string> kernels() {
     std::vector<std::string> names = {
+#define FUSEDCELL_GATE_KERNEL(name, Cell) #name,
+#define FUSEDCELL_ACTIVATION_KERNEL(name) #name,
 #define FUSEDCELL_MAP_KERNEL(name, Function) #name,
 #define FUSEDCELL_QUANTISE_KERNEL(name) #name,
 #define FUSEDCELL_READ_KERNEL(name) #name,
@@ -68,6 +71,16 @@ py::object map(const std::string& kernel, py::handle x, const std::string& isa) 
     if (function == nullptr) throw py::value_error("kernel: there is no map kernel '" + kernel + "'");
     const ScopedFloatMode mode;
     function(input.data(), data_of(output), PyArray_SIZE(reinterpret_cast<PyArrayObject*>(output.ptr())));
+    return output;
+}
+
+py::object activate(const std::string& name, py::handle x, double alpha, double beta, const std::string& isa) {
+    const KernelTable& table = select_tier(isa);
+    const Activation activation = to_activation({name, alpha, beta});
+    const FloatArray input(x, "x");
+    py::object output = new_array(input.shape());
+    const ScopedFloatMode mode;
+    table.activate(input.data(), data_of(output), PyArray_SIZE(input.array()), activation);
     return output;
 }
 
@@ -109,6 +122,8 @@ void bind_runtime(py::module_& module) {
         "The tier that a layer made now would use.");
     module.def("map", &map, py::arg("kernel"), py::arg("x"), py::arg("isa") = "",
                "Applies an activation kernel, such as 'tanh', to every element.");
+    module.def("activate", &activate, py::arg("name"), py::arg("x"), py::arg("alpha") = 0.0, py::arg("beta") = 0.0,
+               py::arg("isa") = "", "Applies an activation of cells with options, such as 'Elu', to every element.");
     module.def("read_seconds", &read_seconds, py::arg("nbytes"), py::arg("repeats"), py::arg("isa") = "",
                py::call_guard<py::gil_scoped_release>(),
                "Least seconds that one thread took to read a buffer of so many bytes that it had just read.");

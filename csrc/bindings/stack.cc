@@ -145,7 +145,7 @@ void bind_stack(py::module_& module) {
     py::class_<Stack, std::shared_ptr<Stack>>(module, "Stack", py::is_final())
         .def(py::init(&make_stack), py::arg("kind"), py::arg("cells"), py::arg("suffixes"),
              py::arg("num_directions") = 1, py::arg("dtype") = "float32", py::arg("isa") = "",
-             py::arg("input_scales") = py::tuple())
+             py::arg("input_scales") = py::tuple(), py::arg("options") = py::tuple(), py::arg("reverse") = false)
         .def("run", &run, py::arg("x"), py::arg("h_0") = py::none(), py::arg("c_0") = py::none(),
              py::arg("lengths") = py::none(), py::arg("batch_first") = false, py::arg("num_threads") = 1)
         .def("step", &step, py::arg("x"), py::arg("h") = py::none(), py::arg("c") = py::none())
@@ -164,6 +164,9 @@ void bind_stack(py::module_& module) {
             py::arg("dtype"), py::arg("input_scales") = py::tuple())
         .def("arrays", &arrays_of)
         .def_property_readonly("kind", [](const Stack& s) { return kind_name(s.geometry().kind); })
+        .def_property_readonly("options", &options_of)
+        .def_property_readonly("has_peepholes", [](const Stack& s) { return s.options(0).peephole != nullptr; })
+        .def_property_readonly("reverse", [](const Stack& s) { return s.geometry().reverse; })
         .def_property_readonly("input_scales", &Stack::input_scales)
         .def_property_readonly("dtype", [](const Stack& s) { return weight_type_name(s.type()); })
         .def_property_readonly("nbytes", &Stack::nbytes)

@@ -335,6 +335,9 @@ std::unique_ptr<Stream> make_stream(std::shared_ptr<Stack> stack, std::ptrdiff_t
     if (batch_size > kMaxBatch) {
         throw py::value_error("batch_size: expected at most 2**31, got " + std::to_string(batch_size));
     }
+    if (stack->geometry().num_directions != 1 || stack->geometry().reverse) {
+        throw py::value_error("stack: expected one direction that runs forwards");
+    }
     auto stream = std::make_unique<Stream>(std::move(stack), batch_size, threads);
     if (!h_0.is_none()) {
         const FloatArray h = checked_state(*stream, h_0, "h_0", stream->h_shape());

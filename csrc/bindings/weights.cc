@@ -94,13 +94,15 @@ struct CellArrays {
     MatrixArray weight_ih, weight_hh;
     std::optional<FloatArray> bias_ih, bias_hh;
     std::optional<MatrixArray> weight_hr;
+    std::optional<FloatArray> weight_peephole;
 
     CellArrays(const py::dict& arrays, const std::string& suffix)
         : weight_ih(required_matrix(arrays, "weight_ih", suffix)),
           weight_hh(required_matrix(arrays, "weight_hh", suffix)),
           bias_ih(optional_array(arrays, "bias_ih", suffix)),
           bias_hh(optional_array(arrays, "bias_hh", suffix)),
-          weight_hr(optional_matrix(arrays, "weight_hr", suffix)) {}
+          weight_hr(optional_matrix(arrays, "weight_hr", suffix)),
+          weight_peephole(optional_array(arrays, "weight_peephole", suffix)) {}
 
     std::vector<const MatrixArray*> matrices() const {
         std::vector<const MatrixArray*> all{&weight_ih, &weight_hh};
@@ -110,8 +112,13 @@ struct CellArrays {
 
     CellWeights view() const {
         const auto data = [](const std::optional<FloatArray>& array) { return array ? array->data() : nullptr; };
-        return {weight_ih.view(), weight_hh.view(), data(bias_ih), data(bias_hh),
-                weight_hr ? weight_hr->view() : MatrixView{}};
+        return {weight_ih.view(),
+                weight_hh.view(),
+                data(bias_ih),
+                data(bias_hh),
+                weight_hr ? weight_hr->view() : MatrixView{},
+                data(weight_peephole),
+                std::nullopt};
     }
 };
 
@@ -137,7 +144,20 @@ Geometry infer_geometry(CellKind kind, const CellArrays& first, std::ptrdiff_t l
         expect_matrix(first.weight_hr->values, "(proj_size, hidden_size)");
         geometry.proj_size = first.weight_hr->values.dim(0);
     }
+    if (first.weight_peephole && kind != CellKind::kLstm) {
+        throw py::value_error(first.weight_peephole->name() + ": only the LSTM has peepholes");
+    }
     return geometry;
+}
+
+void check_peephole(const Geometry& geometry, const CellArrays& cell, bool expected, const std::string& suffix) {
+    if (cell.weight_peephole && !expected) {
+        throw py::value_error(cell.weight_peephole->name() + ": unexpected, other layers have no peepholes");
+    }
+    if (!cell.weight_peephole && expected) {
+        throw py::value_error("weight_peephole" + suffix + ": missing, but other layers have peepholes");
+    }
+    if (cell.weight_peephole) cell.weight_peephole->expect_shape({3 * geometry.hidden_size});
 }
 
 void check_shapes(const Geometry& geometry, std::ptrdiff_t input_size, const CellArrays& cell,
@@ -200,11 +220,17 @@ std::vector<float> checked_input_scales(const std::vector<double>& scales, std::
 std::shared_ptr<Stack> make_stack(const std::string& kind, const py::list& cells,
                                   const std::vector<std::string>& suffixes, std::ptrdiff_t num_directions,
                                   const std::string& dtype, const std::string& isa,
-                                  const std::vector<double>& input_scales) {
+                                  const std::vector<double>& input_scales, const std::vector<OptionsTuple>& options,
+                                  bool reverse) {
     if (num_directions != 1 && num_directions != 2) throw py::value_error("num_directions: expected 1 or 2");
+    if (reverse && num_directions == 2) throw py::value_error("reverse: expected False with two directions");
     if (cells.empty() || cells.size() != suffixes.size() ||
         cells.size() % static_cast<std::size_t>(num_directions) != 0) {
         throw py::value_error("cells: expected one dict and one suffix per layer and direction");
+    }
+    if (!options.empty() && options.size() != cells.size()) {
+        throw py::value_error("options: expected one per layer and direction, " + std::to_string(cells.size()) +
+                              ", or none, got " + std::to_string(options.size()));
     }
     const KernelTable& kernels = select_tier(isa);
     const WeightType type = weight_type_from_name(dtype);
@@ -214,11 +240,13 @@ std::shared_ptr<Stack> make_stack(const std::string& kind, const py::list& cells
     weights.reserve(cells.size());
     for (std::size_t i = 0; i < cells.size(); ++i) arrays.emplace_back(cells[i].cast<py::dict>(), suffixes[i]);
     const auto layers = static_cast<std::ptrdiff_t>(cells.size()) / num_directions;
-    const Geometry geometry = infer_geometry(kind_from_name(kind), arrays[0], layers, num_directions);
+    Geometry geometry = infer_geometry(kind_from_name(kind), arrays[0], layers, num_directions);
+    geometry.reverse = reverse;
     for (std::size_t i = 0; i < arrays.size(); ++i) {
         const std::ptrdiff_t layer = static_cast<std::ptrdiff_t>(i) / num_directions;
         const CellArrays& cell = arrays[i];
         check_shapes(geometry, geometry.layer_input_size(layer), cell, suffixes[i]);
+        check_peephole(geometry, cell, arrays[0].weight_peephole.has_value(), suffixes[i]);
         for (const MatrixArray* matrix : cell.matrices()) {
             if (matrix->scales.has_value() != cell.weight_ih.scales.has_value()) {
                 throw py::value_error(matrix->values.name() + ": expected all weights with scales, or none");
@@ -227,6 +255,7 @@ std::shared_ptr<Stack> make_stack(const std::string& kind, const py::list& cells
             check_values(*matrix, type);
         }
         weights.push_back(cell.view());
+        if (!options.empty()) weights.back().options = to_options(geometry.kind, options[i]);
     }
     return std::make_shared<Stack>(geometry, weights, type, kernels, checked_input_scales(input_scales, layers, type));
 }
@@ -254,6 +283,9 @@ py::list arrays_of(const Stack& stack) {
         arrays["bias_ih"] = to_array(cell.bias_ih, {rows});
         arrays["bias_hh"] = to_array(cell.bias_hh, {rows});
         if (geometry.proj_size > 0) add("weight_hr", cell.weight_hr, geometry.proj_size, geometry.hidden_size);
+        if (!cell.weight_peephole.empty()) {
+            arrays["weight_peephole"] = to_array(cell.weight_peephole, {3 * geometry.hidden_size});
+        }
         cells.append(arrays);
     }
     return cells;

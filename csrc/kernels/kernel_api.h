@@ -6,7 +6,7 @@
 //
 //     input projection   p = b, then p = fma(W[k], x[k], p) for k = 0, 1, ...
 //     recurrent part     a = b' (0, but b_hn for the GRU with reset_after), then a = fma(R[k], h[k], a)
-//     pre-activation     p + a
+//     pre-activation     p + a, of the LSTM with peepholes fma(P, c, p + a)
 //
 // Vector lanes are output units and never slices of k, so the vector width cannot change the order.
 //
@@ -89,8 +89,41 @@ struct CellRow {
     const float* h;             // previous hidden state
     float* h_next;              // must not overlap h
     float* c;                   // LSTM only: cell state, updated in place
-    float* update;              // GRU with reset_after=False only, as the next: exp(-z), padded to whole vectors
+    float* update;              // GRU with reset_after=False only, as the next: exp(-z) or, in a cell with options, z;
+                                // padded to whole vectors
     float* reset_h;             // r h, padded to whole vectors
+};
+
+enum class ActivationKind {
+#define FUSEDCELL_ACTIVATION(name) k##name,
+#include "kernels/activations.inc"
+};
+
+struct Activation {
+    ActivationKind kind;
+    float alpha;    // of what takes them
+    float beta;
+};
+
+// What a cell does other than PyTorch's formulas. A cell with options is computed in two passes: `linear` leaves the
+// recurrent part a in memory, and a gate kernel (generic/general.h) makes the state of it.
+struct CellOptions {
+    static constexpr int kMostActivations = 3;
+
+    Activation activations[kMostActivations];    // f (RNN), f g (GRU) or f g h (LSTM)
+    float clip;                                  // bound on every activation's input; infinity: none
+    bool clip_before_h;                          // also on the c' that enters h()
+    bool input_forget;                           // f = 1 - i
+    const float* peephole;                       // null, or in panel order: [panel][i f o][lane], padded with zeros
+};
+
+// Recurrent parts of rows: of row r in panel order from data + r * stride on, and the panels that a gate kernel takes.
+struct GateSums {
+    const float* data;
+    ptrdiff_t stride;
+    ptrdiff_t first;    // panel
+    ptrdiff_t last;     // one past
+    ptrdiff_t units;    // of the whole row; the last panel may be partial
 };
 
 // Which blocks of a matrix a kernel takes, and in which direction. Blocks are independent outputs, so neither changes a
@@ -113,6 +146,8 @@ struct MatrixKernel {
     bool compensated;                 // int8: the dot products start at -128 times the sum of their weights
 };
 
+using GateKernel = void (*)(const CellRow* rows, ptrdiff_t num_rows, const GateSums& sums, const CellOptions& options);
+using ActivationKernel = void (*)(const float* x, float* y, ptrdiff_t size, const Activation& activation);
 using MapKernel = void (*)(const float* x, float* y, ptrdiff_t size);
 using QuantiseKernel = void (*)(const QuantiseRow* rows, ptrdiff_t num_rows, ptrdiff_t size, InputScale scale);
 using ReadKernel = float (*)(const float* data, ptrdiff_t size);
@@ -129,6 +164,8 @@ struct KernelTable {
     int lanes;
 #define FUSEDCELL_WEIGHT_TYPE(name, Weights) WeightKernels name;
 #include "kernels/weight_types.inc"
+#define FUSEDCELL_GATE_KERNEL(name, Cell) GateKernel name;
+#define FUSEDCELL_ACTIVATION_KERNEL(name) ActivationKernel name;
 #define FUSEDCELL_MAP_KERNEL(name, Function) MapKernel name;
 #define FUSEDCELL_QUANTISE_KERNEL(name) QuantiseKernel name;
 #define FUSEDCELL_READ_KERNEL(name) ReadKernel name;

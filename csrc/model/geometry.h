@@ -2,6 +2,9 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
+
+#include "kernels/kernel_api.h"
 
 namespace fusedcell {
 
@@ -26,6 +29,7 @@ struct Geometry {
     std::ptrdiff_t proj_size;    // 0: no projection
     std::ptrdiff_t num_layers;
     std::ptrdiff_t num_directions;
+    bool reverse = false;    // the one direction runs from each row's last step to its first
 
     /// Size of h, which is also what the next layer and the next step see.
     std::ptrdiff_t output_size() const { return proj_size > 0 ? proj_size : hidden_size; }
@@ -55,6 +59,8 @@ struct CellWeights {
     const float* bias_ih = nullptr;    // (G * hidden_size,)
     const float* bias_hh = nullptr;    // (G * hidden_size,)
     MatrixView weight_hr;              // (proj_size, hidden_size), LSTM with a projection only
+    const float* weight_peephole = nullptr;    // (3 * hidden_size,), order i f o, LSTM only
+    std::optional<CellOptions> options;        // none: PyTorch's formulas; their peephole is not looked at
 };
 
 // A float array over (time, batch, feature) whose features are contiguous; strides in floats.

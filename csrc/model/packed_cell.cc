@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "model/cell_options.h"
+
 namespace fusedcell {
 namespace {
 
@@ -15,25 +17,8 @@ constexpr std::ptrdiff_t kProjectionRows = 128;
 // one.
 constexpr std::size_t kFitsNearCaches = std::size_t{1} << 18;
 
-constexpr int kGateN = 2;
-
 // Quantised inputs live in an array of floats, for their alignment.
 constexpr std::ptrdiff_t kQuantisedUnit = sizeof(float);
-
-float at_or_zero(const float* values, std::ptrdiff_t index) { return values == nullptr ? 0.0F : values[index]; }
-
-SourceRow source_row(const MatrixView& matrix, std::ptrdiff_t row, std::ptrdiff_t depth, float initial) {
-    return {matrix.values + row * depth, initial, at_or_zero(matrix.scales, row)};
-}
-
-const WeightKernels& kernels_for(const KernelTable& table, WeightType type) {
-    switch (type) {
-#define FUSEDCELL_WEIGHT_TYPE(name, Weights) \
-    case WeightType::name: return table.name;
-#include "kernels/weight_types.inc"
-    }
-    return table.float32;
-}
 
 // The blocks of a matrix that are this worker's.
 BlockRange blocks_of(const PackedMatrix& matrix, const CellWorker& worker) {
@@ -42,84 +27,15 @@ BlockRange blocks_of(const PackedMatrix& matrix, const CellWorker& worker) {
     return {matrix.blocks * index / count, matrix.blocks * (index + 1) / count, worker.own.backward};
 }
 
+// Vectors of the projection that a block of R uses.
+std::ptrdiff_t vectors_of_block(const PanelShape& shape) { return std::ptrdiff_t{shape.panels_per_block} * shape.gates; }
+
 template <class T>
 void grow(std::vector<T>& values, std::ptrdiff_t size) {
     if (values.size() < static_cast<std::size_t>(size)) values.resize(static_cast<std::size_t>(size));
 }
 
 }    // namespace
-
-PackedCell::PackedCell(const Geometry& geometry, std::ptrdiff_t input_size, const CellWeights& weights, WeightType type,
-                       float input_scale, const KernelTable& table)
-    : table_(&table),
-      kernels_(&kernels_for(table, type)),
-      type_(type),
-      geometry_(geometry),
-      input_size_(input_size),
-      input_scale_{input_scale > 0.0F ? InputScale::kFixed : InputScale::kLargest, input_scale} {
-    const CellKind kind = geometry.kind;
-    const std::ptrdiff_t hidden = geometry.hidden_size;
-    const std::ptrdiff_t recurrent_depth = geometry.output_size();
-    const int lanes = table.lanes;
-    const int gates = gates_of(kind);
-    const std::ptrdiff_t panels = panels_for(hidden, lanes);
-    padded_hidden_ = panels * lanes;
-    projection_floats_ = padded_hidden_ * gates;
-
-    // The GRU with reset_after multiplies b_hn by r, so it starts the chain of R_n instead of joining the input's bias.
-    const bool separate_candidate_bias = kind == CellKind::kGruResetAfter;
-    const auto input_row = [&](int gate, std::ptrdiff_t unit) {
-        const std::ptrdiff_t row = gate * hidden + unit;
-        const float recurrent_bias =
-            separate_candidate_bias && gate == kGateN ? 0.0F : at_or_zero(weights.bias_hh, row);
-        return source_row(weights.weight_ih, row, input_size, at_or_zero(weights.bias_ih, row) + recurrent_bias);
-    };
-    const auto recurrent_row = [&](int gate, std::ptrdiff_t unit) {
-        const std::ptrdiff_t row = gate * hidden + unit;
-        const float initial = separate_candidate_bias && gate == kGateN ? at_or_zero(weights.bias_hh, row) : 0.0F;
-        return source_row(weights.weight_hh, row, recurrent_depth, initial);
-    };
-    const auto candidate_row = [&](int, std::ptrdiff_t unit) { return recurrent_row(kGateN, unit); };
-    const auto output_row = [&](int, std::ptrdiff_t unit) { return source_row(weights.weight_hr, unit, hidden, 0.0F); };
-
-    struct Part {
-        PackedMatrix* matrix;
-        PanelShape shape;
-        std::vector<SourceRow> rows;
-        std::ptrdiff_t depth;
-        std::ptrdiff_t columns;
-    };
-    std::vector<Part> parts;
-    parts.push_back({&input_, shape_of(kernels_->linear), panel_order(hidden, gates, lanes, input_row), input_size,
-                     projection_floats_});
-    const MatrixKernel<CellRow>& recurrent = recurrent_kernel();
-    parts.push_back({&recurrent_, shape_of(recurrent), panel_order(hidden, recurrent.gates, lanes, recurrent_row),
-                     recurrent_depth, hidden});
-    if (kind == CellKind::kGruResetBefore) {
-        parts.push_back({&candidate_, shape_of(kernels_->gru_reset_before_candidate),
-                         panel_order(hidden, 1, lanes, candidate_row), recurrent_depth, hidden});
-    }
-    if (geometry.proj_size > 0) {
-        parts.push_back({&output_, shape_of(kernels_->linear), panel_order(geometry.proj_size, 1, lanes, output_row),
-                         hidden, geometry.proj_size});
-    }
-
-    std::size_t size = 0;
-    for (Part& part : parts) {
-        part.matrix->panels = static_cast<std::ptrdiff_t>(part.rows.size()) / part.shape.gates / lanes;
-        part.matrix->blocks = (part.matrix->panels + part.shape.panels_per_block - 1) / part.shape.panels_per_block;
-        part.matrix->depth = part.depth;
-        part.matrix->columns = part.columns;
-        size += packed_size(part.shape, part.matrix->panels, part.depth);
-    }
-    memory_ = AlignedBuffer(size);
-    unsigned char* destination = memory_.data();
-    for (const Part& part : parts) {
-        pack(part.shape, part.rows, part.depth, destination);
-        part.matrix->data = destination;
-        destination += packed_size(part.shape, part.matrix->panels, part.depth);
-    }
-}
 
 // Steps [first, first + steps) of a run in processing order: step s of a row is time s, or length - 1 - s in reverse.
 struct PackedCell::Chunk {
@@ -147,7 +63,8 @@ std::ptrdiff_t PackedCell::chunk_steps(std::ptrdiff_t steps, std::ptrdiff_t batc
 
 void PackedCell::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, SharedSpace& shared) const {
     grow(shared.projections, chunk_steps(steps, batch) * batch * projection_floats_);
-    if (geometry_.kind == CellKind::kGruResetBefore) grow(shared.cell, batch * 2 * padded_hidden_);
+    if (kind_ == CellKind::kGruResetBefore) grow(shared.cell, batch * 2 * padded_hidden_);
+    if (general_) grow(shared.sums, batch * recurrent_gates() * padded_hidden_);
     if (geometry_.proj_size > 0) grow(shared.cell, batch * padded_hidden_);
 }
 
@@ -155,6 +72,7 @@ void PackedCell::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, ThreadSpace
     const std::ptrdiff_t rows = chunk_steps(steps, batch) * batch;
     grow(own.linear_rows, rows);
     grow(own.cell_rows, batch);
+    if (general_) grow(own.recurrent_rows, batch);
     grow(own.previous_h, batch);
     grow(own.lengths, batch);
     if (type_ == WeightType::int8) {
@@ -184,13 +102,24 @@ void PackedCell::multiply(const MatrixKernel<Row>& kernel, const PackedMatrix& m
     kernel.run(matrix, rows, num_rows, blocks_of(matrix, worker));
 }
 
+void PackedCell::multiply_recurrent(std::ptrdiff_t num_rows, const BlockRange& blocks, ThreadSpace& own) const {
+    if (general_) {
+        kernels_->linear.run(recurrent_, own.recurrent_rows.data(), num_rows, blocks);
+    } else {
+        recurrent_kernel().run(recurrent_, own.cell_rows.data(), num_rows, blocks);
+    }
+}
+
+InputScale PackedCell::output_scale() const {
+    return {is_bounded(kind_, options_) ? InputScale::kBounded : InputScale::kLargest};
+}
+
 InputScale PackedCell::state_scale() const {
-    const bool bounded = geometry_.proj_size == 0 && geometry_.kind != CellKind::kRnnRelu;
-    return {bounded ? InputScale::kBounded : InputScale::kLargest};
+    return geometry_.proj_size > 0 ? InputScale{InputScale::kLargest} : output_scale();
 }
 
 bool PackedCell::can_walk_both(const CellRun& run, const TeamPart& part) const {
-    if (run.steps != 1 || run.batch == 0 || geometry_.kind == CellKind::kGruResetBefore) return false;
+    if (run.steps != 1 || run.batch == 0 || kind_ == CellKind::kGruResetBefore) return false;
     if (memory_.size() < kFitsNearCaches) return false;
     // y may be x, of which W needs all before R gives the first of y.
     const auto address = [](const float* p) { return reinterpret_cast<std::uintptr_t>(p); };
@@ -200,17 +129,15 @@ bool PackedCell::can_walk_both(const CellRun& run, const TeamPart& part) const {
         return false;
     }
     // Threads may not wait for one another in between, so each one's blocks of W must be those that it needs.
-    const MatrixKernel<CellRow>& recurrent = recurrent_kernel();
-    return part.count == 1 || recurrent.panels_per_block * recurrent.gates == kernels_->linear.panels_per_block;
+    return part.count == 1 || vectors_of_block(recurrent_shape()) == kernels_->linear.panels_per_block;
 }
 
 void PackedCell::walk_both(std::ptrdiff_t num_rows, const CellWorker& worker) const {
     const MatrixKernel<LinearRow>& linear = kernels_->linear;
-    const MatrixKernel<CellRow>& recurrent = recurrent_kernel();
     const bool backward = worker.own.backward;
     const BlockRange blocks = blocks_of(recurrent_, worker);
-    // Vectors of the projection that a block of R uses are the panels of W.
-    const std::ptrdiff_t vectors = std::ptrdiff_t{recurrent.panels_per_block} * recurrent.gates;
+    // Those vectors are the panels of W.
+    const std::ptrdiff_t vectors = vectors_of_block(recurrent_shape());
     const auto input_blocks_before = [&](std::ptrdiff_t block, std::ptrdiff_t rounding) {
         if (vectors == linear.panels_per_block) return block;    // one for one; the division is for the GRU
         return (std::min(block * vectors, input_.panels) + rounding) / linear.panels_per_block;
@@ -224,7 +151,7 @@ void PackedCell::walk_both(std::ptrdiff_t num_rows, const CellWorker& worker) co
         linear.run(input_, worker.own.linear_rows.data(), num_rows,
                    {std::min(done, next), std::max(done, next), backward});
         done = next;
-        recurrent.run(recurrent_, worker.own.cell_rows.data(), num_rows, {block, block + 1, backward});
+        multiply_recurrent(num_rows, {block, block + 1, backward}, worker.own);
     }
 }
 
@@ -247,7 +174,7 @@ void PackedCell::run(const CellRun& run, const CellWorker& worker) const {
             if (both) {
                 walk_both(num_rows, worker);
             } else {
-                multiply(recurrent_kernel(), recurrent_, own.cell_rows.data(), num_rows, worker);
+                multiply_recurrent(num_rows, blocks_of(recurrent_, worker), own);
             }
             finish_step(run, step, num_rows, worker);
             worker.part.wait();
@@ -293,7 +220,7 @@ std::ptrdiff_t PackedCell::gather_step(const CellRun& run, const Chunk& chunk, s
         cell.input = cell.h;
         cell.h_next = y;
         if (run.c != nullptr) cell.c = run.c + b * geometry_.hidden_size;
-        if (geometry_.kind == CellKind::kGruResetBefore) {
+        if (kind_ == CellKind::kGruResetBefore) {
             cell.update = worker.shared.cell.data() + b * 2 * padded_hidden_;
             cell.reset_h = cell.update + padded_hidden_;
         }
@@ -301,21 +228,47 @@ std::ptrdiff_t PackedCell::gather_step(const CellRun& run, const Chunk& chunk, s
         worker.own.previous_h[b] = y;
     }
     set_inputs(rows, row - rows, geometry_.output_size(), state_scale(), worker.own.quantised_h.data(), worker.own);
+    if (general_) gather_recurrent(recurrent_gates(), row - rows, worker);
     return row - rows;
+}
+
+void PackedCell::gather_recurrent(int gates, std::ptrdiff_t num_rows, const CellWorker& worker) const {
+    const std::ptrdiff_t stride = gates * padded_hidden_;
+    for (std::ptrdiff_t r = 0; r < num_rows; ++r) {
+        const auto index = static_cast<std::size_t>(r);
+        worker.own.recurrent_rows[index] = {worker.own.cell_rows[index].input, worker.shared.sums.data() + r * stride};
+    }
+}
+
+void PackedCell::finish_gates(GateKernel kernel, int gates, std::ptrdiff_t num_rows, const CellWorker& worker) const {
+    worker.part.wait();    // blocks of the product are not whole panels of gates
+    const std::ptrdiff_t panels = padded_hidden_ / table_->lanes;
+    const auto [index, count, barrier] = worker.part;
+    kernel(worker.own.cell_rows.data(), num_rows,
+           {worker.shared.sums.data(), gates * padded_hidden_, panels * index / count, panels * (index + 1) / count,
+            geometry_.hidden_size},
+           options_);
 }
 
 void PackedCell::finish_step(const CellRun& run, std::ptrdiff_t step, std::ptrdiff_t num_rows,
                              const CellWorker& worker) const {
     ThreadSpace& own = worker.own;
     const auto quantise = [&](auto* rows) {
-        set_inputs(rows, num_rows, geometry_.hidden_size, {InputScale::kBounded}, own.quantised_h.data(), own);
+        set_inputs(rows, num_rows, geometry_.hidden_size, output_scale(), own.quantised_h.data(), own);
     };
-    if (geometry_.kind == CellKind::kGruResetBefore) {
+    if (general_) finish_gates(gate_kernel(), recurrent_gates(), num_rows, worker);
+    if (kind_ == CellKind::kGruResetBefore) {
         worker.part.wait();
         CellRow* const rows = own.cell_rows.data();
         for (std::ptrdiff_t r = 0; r < num_rows; ++r) rows[r].input = rows[r].reset_h;
         quantise(rows);
-        multiply(kernels_->gru_reset_before_candidate, candidate_, rows, num_rows, worker);
+        if (general_) {
+            gather_recurrent(1, num_rows, worker);
+            multiply(kernels_->linear, candidate_, own.recurrent_rows.data(), num_rows, worker);
+            finish_gates(table_->general_gru_reset_before_candidate, 1, num_rows, worker);
+        } else {
+            multiply(kernels_->gru_reset_before_candidate, candidate_, rows, num_rows, worker);
+        }
     }
     if (geometry_.proj_size > 0) {
         worker.part.wait();
@@ -331,7 +284,7 @@ void PackedCell::finish_step(const CellRun& run, std::ptrdiff_t step, std::ptrdi
 }
 
 const MatrixKernel<CellRow>& PackedCell::recurrent_kernel() const {
-    switch (geometry_.kind) {
+    switch (kind_) {
         case CellKind::kRnnTanh: return kernels_->rnn_tanh;
         case CellKind::kRnnRelu: return kernels_->rnn_relu;
         case CellKind::kLstm: return kernels_->lstm;
@@ -341,73 +294,41 @@ const MatrixKernel<CellRow>& PackedCell::recurrent_kernel() const {
     return kernels_->gru_reset_before_gates;
 }
 
+GateKernel PackedCell::gate_kernel() const {
+    switch (kind_) {
+        case CellKind::kRnnTanh:
+        case CellKind::kRnnRelu: return table_->general_rnn;
+        case CellKind::kLstm: return table_->general_lstm;
+        case CellKind::kGruResetAfter: return table_->general_gru_reset_after;
+        case CellKind::kGruResetBefore: break;
+    }
+    return table_->general_gru_reset_before_gates;
+}
+
+PanelShape PackedCell::recurrent_shape() const {
+    return general_ ? shape_of(kernels_->linear) : shape_of(recurrent_kernel());
+}
+
+PanelShape PackedCell::candidate_shape() const {
+    return general_ ? shape_of(kernels_->linear) : shape_of(kernels_->gru_reset_before_candidate);
+}
+
+int PackedCell::passes() const {
+    const int products = kind_ == CellKind::kGruResetBefore || geometry_.proj_size > 0 ? 2 : 1;
+    const int gates = kind_ == CellKind::kGruResetBefore ? 2 : 1;
+    return products + (general_ ? gates : 0);
+}
+
 double PackedCell::step_operations() const {
     double operations = 0;
     const auto add = [&](const PackedMatrix& matrix, int gates) {
         operations += static_cast<double>(matrix.panels * table_->lanes) * gates * static_cast<double>(matrix.depth);
     };
     add(input_, 1);
-    add(recurrent_, recurrent_kernel().gates);
+    add(recurrent_, recurrent_shape().gates);
     add(candidate_, 1);
     add(output_, 1);
     return operations;
-}
-
-MatrixView UnpackedMatrix::view() const {
-    return {values.empty() ? nullptr : values.data(), scales.empty() ? nullptr : scales.data()};
-}
-
-void UnpackedMatrix::dequantise() {
-    if (scales.empty()) return;
-    const std::size_t depth = values.size() / scales.size();
-    for (std::size_t i = 0; i < values.size(); ++i) values[i] *= scales[i / depth];
-    scales.clear();
-}
-
-CellWeights UnpackedCell::view() const {
-    return {weight_ih.view(), weight_hh.view(), bias_ih.data(), bias_hh.data(), weight_hr.view()};
-}
-
-UnpackedCell PackedCell::unpack() const {
-    const std::ptrdiff_t hidden = geometry_.hidden_size;
-    const std::ptrdiff_t lanes = table_->lanes;
-    const std::ptrdiff_t rows = gates_of(geometry_.kind) * hidden;
-    UnpackedCell cell;
-    const auto resize = [this](UnpackedMatrix& matrix, std::ptrdiff_t matrix_rows, std::ptrdiff_t depth) {
-        matrix.values.resize(static_cast<std::size_t>(matrix_rows * depth));
-        if (type_ == WeightType::int8) matrix.scales.resize(static_cast<std::size_t>(matrix_rows));
-    };
-    resize(cell.weight_ih, rows, input_size_);
-    resize(cell.weight_hh, rows, geometry_.output_size());
-    if (geometry_.proj_size > 0) resize(cell.weight_hr, geometry_.proj_size, hidden);
-    cell.bias_ih.resize(static_cast<std::size_t>(rows));
-    cell.bias_hh.resize(static_cast<std::size_t>(rows));
-
-    // Panel order back to rows of PyTorch's layout, leaving out the padding of the last panel.
-    const auto read = [lanes](const PackedMatrix& matrix, const PanelShape& shape, int gates, int first_gate,
-                              std::ptrdiff_t units, UnpackedMatrix& destination, std::vector<float>* bias) {
-        const UnpackedRows source = fusedcell::unpack(shape, matrix);
-        for (std::size_t r = 0; r < source.initial.size(); ++r) {
-            const auto index = static_cast<std::ptrdiff_t>(r);
-            const std::ptrdiff_t unit = index / (gates * lanes) * lanes + index % lanes;
-            const std::ptrdiff_t row = (first_gate + index / lanes % gates) * units + unit;
-            if (unit >= units) continue;
-            std::copy_n(source.weights.begin() + index * matrix.depth, matrix.depth,
-                        destination.values.begin() + row * matrix.depth);
-            if (!source.scales.empty()) destination.scales[static_cast<std::size_t>(row)] = source.scales[r];
-            if (bias != nullptr) (*bias)[static_cast<std::size_t>(row)] = source.initial[r];
-        }
-    };
-    const MatrixKernel<CellRow>& recurrent = recurrent_kernel();
-    read(input_, shape_of(kernels_->linear), gates_of(geometry_.kind), 0, hidden, cell.weight_ih, &cell.bias_ih);
-    read(recurrent_, shape_of(recurrent), recurrent.gates, 0, hidden, cell.weight_hh, &cell.bias_hh);
-    if (geometry_.kind == CellKind::kGruResetBefore) {
-        read(candidate_, shape_of(kernels_->gru_reset_before_candidate), 1, kGateN, hidden, cell.weight_hh, nullptr);
-    }
-    if (geometry_.proj_size > 0) {
-        read(output_, shape_of(kernels_->linear), 1, 0, geometry_.proj_size, cell.weight_hr, nullptr);
-    }
-    return cell;
 }
 
 }    // namespace fusedcell

@@ -18,6 +18,7 @@ namespace fusedcell {
 struct SharedSpace {
     std::vector<float> projections;    // input projections of the steps in hand
     std::vector<float> cell;           // per batch row: update and reset_h, or the hidden state before its projection
+    std::vector<float> sums;           // per batch row: recurrent parts, for the gate kernels of cells with options
 };
 
 // ... and have each one of their own, on cache lines of its own.
@@ -27,6 +28,7 @@ struct alignas(64) ThreadSpace {
     std::vector<QuantiseRow> quantise_rows;
     std::vector<LinearRow> linear_rows;
     std::vector<CellRow> cell_rows;
+    std::vector<LinearRow> recurrent_rows;    // of a cell with options
     std::vector<const float*> previous_h;
     std::vector<std::int64_t> lengths;    // of a part of the run
     bool backward = false;                // the way through the packed weights; it alternates from step to step
@@ -65,6 +67,8 @@ struct UnpackedMatrix {
 struct UnpackedCell {
     UnpackedMatrix weight_ih, weight_hh, weight_hr;
     std::vector<float> bias_ih, bias_hh;
+    std::vector<float> weight_peephole;    // empty where there is none
+    CellOptions options;
 
     CellWeights view() const;
 };
@@ -86,7 +90,13 @@ public:
     /// The weights as they are stored, in PyTorch layout; halves are widened to float.
     UnpackedCell unpack() const;
 
+    /// The peephole is not for the caller: it is in panel order.
+    const CellOptions& options() const { return options_; }
+
     std::size_t nbytes() const { return memory_.size(); }
+
+    /// Passes of a step, after each of which threads meet.
+    int passes() const;
 
     /// Multiply-adds of one step of one batch row.
     double step_operations() const;
@@ -100,6 +110,13 @@ private:
     std::ptrdiff_t gather_inputs(const CellRun& run, const Chunk& chunk, const CellWorker& worker) const;
     std::ptrdiff_t gather_step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t step,
                                const CellWorker& worker) const;
+    /// Blocks of R, for all rows.
+    void multiply_recurrent(std::ptrdiff_t num_rows, const BlockRange& blocks, ThreadSpace& own) const;
+    /// For a cell with options, the rows of a product whose `gates` results a unit a gate kernel will take, and that
+    /// kernel's run on the worker's panels.
+    void gather_recurrent(int gates, std::ptrdiff_t num_rows, const CellWorker& worker) const;
+    void finish_gates(GateKernel kernel, int gates, std::ptrdiff_t num_rows, const CellWorker& worker) const;
+    GateKernel gate_kernel() const;
     /// What is left of a step after the first pass over R.
     void finish_step(const CellRun& run, std::ptrdiff_t step, std::ptrdiff_t num_rows, const CellWorker& worker) const;
     /// The worker's blocks of one matrix, for all rows.
@@ -114,8 +131,16 @@ private:
     template <class Row>
     void set_inputs(Row* rows, std::ptrdiff_t num_rows, std::ptrdiff_t size, InputScale scale, float* quantised,
                     ThreadSpace& own) const;
+    /// Of h, and of r h or o h(c').
     InputScale state_scale() const;
+    InputScale output_scale() const;
     const MatrixKernel<CellRow>& recurrent_kernel() const;
+    /// Gates of the first pass over R.
+    int recurrent_gates() const { return kind_ == CellKind::kGruResetBefore ? 2 : gates_of(kind_); }
+    PanelShape recurrent_shape() const;
+    PanelShape candidate_shape() const;
+    void pack(const CellWeights& weights);
+    void pack_peephole(const float* weights, float* destination) const;
     template <class Row>
     PanelShape shape_of(const MatrixKernel<Row>& kernel) const {
         return {type_, *table_, kernel};
@@ -125,6 +150,9 @@ private:
     const WeightKernels* kernels_;
     WeightType type_;
     Geometry geometry_;
+    CellKind kind_;    // that of the kernels: of the plain RNNs, the one that the options make it
+    CellOptions options_;
+    bool general_ = false;    // has options, so `linear` multiplies by R, and a gate kernel does the rest
     std::ptrdiff_t input_size_;
     InputScale input_scale_;
     std::ptrdiff_t padded_hidden_;        // hidden_size rounded up to whole vectors

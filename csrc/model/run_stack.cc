@@ -74,9 +74,8 @@ ThreadPlan Stack::plan(const StackRun& run, int num_threads, bool called_recentl
     const auto bytes = static_cast<double>(nbytes());
     const double one = std::max(bytes / (bytes <= kNear ? kNearBytes : kFarBytes),
                                 step_operations_ * static_cast<double>(run.batch) / rate);    // a step, one thread
-    const bool two_passes = geometry_.proj_size > 0 || geometry_.kind == CellKind::kGruResetBefore;
     // A chunk's input projection is one more meeting, which counts for runs of single steps.
-    const double meetings = layers * ((two_passes ? 2 : 1) + 2 / std::max(steps, 1.0)) * kMeeting;
+    const double meetings = layers * (passes_ + 2 / std::max(steps, 1.0)) * kMeeting;
 
     ThreadPlan best;
     double best_time = one;
@@ -92,7 +91,7 @@ ThreadPlan Stack::plan(const StackRun& run, int num_threads, bool called_recentl
         if (geometry_.num_directions == 2) {
             const int fewest = threads / 2;    // of a direction
             consider({threads, 2}, one / (2 * fewest) + (threads > 3 ? meetings : 0) + layers * kMeeting / steps);
-        } else if (geometry_.num_layers > 1 && run.steps >= 2 * kWavefrontSteps) {
+        } else if (geometry_.num_layers > 1 && !geometry_.reverse && run.steps >= 2 * kWavefrontSteps) {
             const auto groups =
                 static_cast<int>(std::min<std::ptrdiff_t>({threads, geometry_.num_layers, kMostGroups}));
             const int fewest = threads / groups;                  // of a group
@@ -218,7 +217,8 @@ void Stack::run_cell(const StackRun& run, std::ptrdiff_t layer, std::ptrdiff_t d
     ThreadSpace& own = workspace.own[static_cast<std::size_t>(worker.thread())];
     own.backward = workspace.backward;
     cells_[static_cast<std::size_t>(index)].run(
-        {run.steps, run.batch, x, y, run.h_0 + h_offset, run.h_n + h_offset, c, run.lengths, direction == 1},
+        {run.steps, run.batch, x, y, run.h_0 + h_offset, run.h_n + h_offset, c, run.lengths,
+         direction == 1 || geometry_.reverse},
         {workspace.shared[static_cast<std::size_t>(worker.group)], own, worker.part});
 }
 

@@ -67,7 +67,7 @@ public:
     void run(const StackRun& run, Workspace& workspace, int num_threads = 1) const;
 
     /// The same, shared out as the caller says: groups of at most kMostGroups, directions or a wavefront only where
-    /// there are two directions, or one. If another run has the workers, this one goes on alone.
+    /// there are two directions, or one that runs forwards. If another run has the workers, this one goes on alone.
     void run(const StackRun& run, Workspace& workspace, const ThreadPlan& plan) const;
     static constexpr int kMostGroups = 8;
 
@@ -75,6 +75,9 @@ public:
     void reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, Workspace& workspace) const;
 
     const Geometry& geometry() const { return geometry_; }
+    /// Layer-major, then direction.
+    const CellOptions& options(std::size_t cell) const { return cells_[cell].options(); }
+    std::size_t num_cells() const { return cells_.size(); }
     const KernelTable& kernels() const { return *kernels_; }
     WeightType type() const { return type_; }
 
@@ -105,6 +108,7 @@ private:
     std::vector<float> input_scales_;
     std::vector<PackedCell> cells_;
     double step_operations_ = 0;
+    int passes_ = 0;    // of a step of any layer
 };
 
 }    // namespace fusedcell

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from . import _core
+from . import _core, _options
+from .cell_options import CellOptions
 from .errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ Dtype: TypeAlias = Literal["float32", "bfloat16", "float16", "int8"]
 
 DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "float16", "int8")
 NONLINEARITIES = ("tanh", "relu")
-ARRAY_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+ARRAY_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_peephole")
 
 
 def check_dtype(dtype: str) -> Dtype:
@@ -47,12 +48,23 @@ def make_stack(
     dtype: Dtype,
     isa: str | None,
     input_scales: Sequence[float] = (),
+    options: Sequence[CellOptions] = (),
+    reverse: bool = False,
 ) -> _core.Stack:
-    """Packs one mapping of arrays per layer and direction; `suffixes` complete their names in errors."""
+    """Packs one mapping of arrays per layer and direction; `suffixes` complete their names in errors.
+
+    `options` are one per mapping, or none. `reverse` is for one direction, which then runs from each row's last step to
+    its first.
+
+    Raises UnsupportedError for an unknown activation, TypeError or ValueError for what does not fit.
+    """
     if isa is not None and not isinstance(isa, str):
         raise TypeError(f"isa: expected a string or None, got {type(isa).__name__}")
     arrays = [dict(cell) for cell in cells]
-    return _core.Stack(kind, arrays, list(suffixes), num_directions, dtype, isa or "", input_scales)
+    kind, checked = _options.to_kernels(kind, options, suffixes)
+    return _core.Stack(
+        kind, arrays, list(suffixes), num_directions, dtype, isa or "", input_scales, checked, reverse
+    )
 
 
 class Recurrent:
@@ -96,6 +108,11 @@ class Recurrent:
         """The fixed scales of int8 inputs, one a layer; None where each row has its own at each step."""
         return tuple(self._stack.input_scales) or None
 
+    @property
+    def cell_options(self) -> tuple[CellOptions, ...]:
+        """What each layer and direction does other than PyTorch's formulas; alpha, beta and clip are float32's."""
+        return _options.of_stack(self._stack)
+
     def astype(self, dtype: str, *, input_scales: Sequence[float] | None = None) -> Self:
         """A new layer or cell with the weights, as they are stored in this one, rounded to `dtype`, ties to even.
 
@@ -135,4 +152,6 @@ class Recurrent:
         return f"{type(self).__name__}({', '.join(options)}, dtype={self.dtype!r}, isa={self.isa!r})"
 
     def _options(self) -> list[str]:
-        return [f"proj_size={self.proj_size}"] if self.proj_size else []
+        projection = [f"proj_size={self.proj_size}"] if self.proj_size else []
+        peepholes = ["peepholes=True"] if self._stack.has_peepholes else []
+        return projection + peepholes + _options.described(self.cell_options)

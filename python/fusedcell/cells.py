@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._base import FloatArray, Recurrent, check_dtype, check_nonlinearity, make_stack
+from ._options import nonlinearity_of
 
 Array = Any
 """Anything that NumPy can view as an array of floats; float32 and C-contiguous is the fast path."""
@@ -47,7 +48,7 @@ class RNNCell(Cell):
     @property
     def nonlinearity(self) -> str:
         """ "tanh" or "relu"."""
-        return self._stack.kind.removeprefix("rnn_")
+        return nonlinearity_of(self._stack)
 
     def __call__(self, x: Array, h: Array | None = None) -> FloatArray:
         """One step: x (I,) or (B, I), h (H,) or (B, H), zeros if None. Returns the new h."""

@@ -8,14 +8,16 @@ x is (T, B, I), or (B, T, I) with batch_first, or (T, I); y is (T, B, D * P) in 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from itertools import count
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ._base import ARRAY_NAMES, FloatArray, Recurrent, check_dtype, check_nonlinearity, make_stack
 from ._core import Stack, Stream
+from ._options import nonlinearity_of
+from .cell_options import CellOptions
 from .cells import Array, unpack_state
 from .errors import UnsupportedError
 
@@ -44,6 +46,11 @@ class Layer(Recurrent):
     def bidirectional(self) -> bool:
         """Whether each layer also runs from the last step to the first."""
         return self._stack.num_directions == 2
+
+    @property
+    def reverse(self) -> bool:
+        """Whether the one direction runs from each row's last step to its first; y stays aligned with x."""
+        return self._stack.reverse
 
     @property
     def batch_first(self) -> bool:
@@ -107,11 +114,12 @@ class Layer(Recurrent):
 
         `num_threads` is as in a call of the layer.
 
-        Raises UnsupportedError for a bidirectional layer, whose output needs the end of the sequence.
+        Raises UnsupportedError for a bidirectional or reverse layer, whose output needs the end of the sequence.
         """
-        if self.bidirectional:
+        if self.bidirectional or self.reverse:
+            which = "bidirectional" if self.bidirectional else "reverse"
             raise UnsupportedError(
-                "stream: a bidirectional layer needs the whole sequence, so it has no streams; call the layer instead"
+                f"stream: a {which} layer needs the whole sequence, so it has no streams; call the layer instead"
             )
         if self._initial_state is None:
             return Stream(self._stack, batch_size, num_threads)
@@ -119,8 +127,31 @@ class Layer(Recurrent):
 
     def _options(self) -> list[str]:
         layers = [f"num_layers={self.num_layers}"] if self.num_layers > 1 else []
-        directions = ["bidirectional=True"] if self.bidirectional else []
+        directions = ["bidirectional=True"] if self.bidirectional else ["reverse=True"] if self.reverse else []
         return layers + super()._options() + directions
+
+    @classmethod
+    def _from_cells(
+        cls,
+        kind: str,
+        cells: Sequence[Mapping[str, Any]],
+        *,
+        num_directions: int = 1,
+        dtype: str = "float32",
+        isa: str | None = None,
+        batch_first: bool = False,
+        options: Sequence[CellOptions] = (),
+        reverse: bool = False,
+    ) -> Self:
+        """Makes a layer from the arrays of each layer and direction, in the order of packing, for converters.
+
+        Beside PyTorch's arrays an LSTM's cell may have ``weight_peephole`` (3 * H,), order i f o. `kind` is one of the
+        class's; `options` are one per cell, or none. Errors as for ``from_state_dict`` and :class:`CellOptions`.
+        """
+        suffixes = list(islice(layer_suffixes(num_directions), len(cells)))
+        known = check_dtype(dtype)
+        stack = make_stack(kind, cells, suffixes, num_directions, known, isa, options=options, reverse=reverse)
+        return cls(stack, batch_first=batch_first)
 
     @classmethod
     def _stack_from(cls, kind: str, mapping: Mapping[str, Any], prefix: str, dtype: str, isa: str | None) -> Stack:
@@ -200,6 +231,7 @@ class LSTM(Layer):
 
         Names that do not start with `prefix` belong to other modules and are left alone; every name that does must be
         understood. Sizes, layers, directions and projection follow from names and shapes. Biases may be absent.
+        Peepholes, which PyTorch does not have, are ``weight_peephole_l0`` (3 * H,), ..., order i f o.
 
         Raises UnsupportedError for a name or dtype that is not known, ValueError for a missing array, a shape that does
         not fit or a tier that this machine does not run, TypeError for an array that is not of floats.
@@ -274,8 +306,8 @@ class RNN(_LayerWithoutCellState):
 
     @property
     def nonlinearity(self) -> str:
-        """ "tanh" or "relu"."""
-        return self._stack.kind.removeprefix("rnn_")
+        """ "tanh" or "relu"; another activation's name in lower case where `cell_options` have one."""
+        return nonlinearity_of(self._stack)
 
     @classmethod
     def from_state_dict(

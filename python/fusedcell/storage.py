@@ -15,14 +15,20 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from . import _options
 from ._base import ARRAY_NAMES, Recurrent, check_dtype, make_stack
+from .cell_options import CellOptions
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .errors import UnsupportedError
 from .layers import GRU, LSTM, RNN, Layer, cells_by_layer, layer_suffixes
 
 Tensors: TypeAlias = dict[str, npt.NDArray[Any]]
 
-FORMAT_VERSION = 1
+# The first version knows neither options nor the reverse direction, and is written where there are none.
+_KEYS = {
+    1: {"format_version", "class", "kind", "dtype", "batch_first"},
+    2: {"format_version", "class", "kind", "dtype", "batch_first", "options", "reverse"},
+}
 
 _CLASSES: dict[str, type[Recurrent]] = {c.__name__: c for c in (RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell)}
 _KINDS = {
@@ -30,7 +36,7 @@ _KINDS = {
     "LSTM": ("lstm",),
     "GRU": ("gru_reset_after", "gru_reset_before"),
 }
-_WEIGHTS = tuple(name for name in ARRAY_NAMES if name.startswith("weight"))
+_WEIGHTS = tuple(name for name in ARRAY_NAMES if name.startswith("weight") and name != "weight_peephole")
 _INITIAL_STATE = ("initial_h", "initial_c")
 _SCALES = tuple(f"{name}_scale" for name in _WEIGHTS)
 
@@ -48,7 +54,7 @@ def to_tensors(layer: Recurrent) -> tuple[dict[str, Any], Tensors]:
     """What `from_tensors` makes an equal layer or cell of: a description, and NumPy arrays by name."""
     stack = layer._stack
     description: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
+        "format_version": 1,
         "class": type(layer).__name__,
         "kind": stack.kind,
         "dtype": stack.dtype,
@@ -56,6 +62,8 @@ def to_tensors(layer: Recurrent) -> tuple[dict[str, Any], Tensors]:
     suffixes = layer_suffixes(stack.num_directions)
     if isinstance(layer, Layer):
         description["batch_first"] = layer.batch_first
+    if stack.reverse or stack.has_peepholes or any(item != CellOptions() for item in layer.cell_options):
+        description |= {"format_version": 2, "options": _options.to_json(layer.cell_options), "reverse": stack.reverse}
     tensors: Tensors = {}
     for cell in stack.arrays():
         suffix = next(suffixes) if isinstance(layer, Layer) else ""
@@ -76,8 +84,11 @@ def from_tensors(
     Raises UnsupportedError for what this version does not know, ValueError or TypeError for what does not fit.
     """
     version = description.get("format_version")
-    if version != FORMAT_VERSION:
-        raise UnsupportedError(f"format_version={version!r} is not supported; supported: {FORMAT_VERSION}")
+    if isinstance(version, bool) or not isinstance(version, int) or version not in _KEYS:
+        raise UnsupportedError(f"format_version={version!r} is not supported; supported: {', '.join(map(str, _KEYS))}")
+    unknown_keys = sorted(set(description) - _KEYS[version])
+    if unknown_keys:
+        raise UnsupportedError(f"{unknown_keys[0]!r} is not a key of format version {version}")
     class_name, kind = str(description.get("class")), str(description.get("kind"))
     if class_name not in _CLASSES or kind not in _KINDS[class_name.removesuffix("Cell")]:
         raise UnsupportedError(f"class={class_name!r} of kind={kind!r} is not supported")
@@ -85,6 +96,10 @@ def from_tensors(
     batch_first = description.get("batch_first", False)
     if not isinstance(batch_first, bool):
         raise ValueError(f"batch_first: expected a bool, got {batch_first!r}")
+    reverse = description.get("reverse", False)
+    if not isinstance(reverse, bool):
+        raise ValueError(f"reverse: expected a bool, got {reverse!r}")
+    options = _options.from_json(description.get("options", []))
 
     _, stored = _STORED[dtype]
     arrays: dict[str, npt.NDArray[Any]] = {}
@@ -98,19 +113,24 @@ def from_tensors(
         raise ValueError(f"input_scales: expected shape (num_layers,), got {input_scales.shape}")
 
     cls = _CLASSES[class_name]
-    allowed = ARRAY_NAMES + (_SCALES if dtype == "int8" else ())
+    allowed = tuple(name for name in ARRAY_NAMES if version > 1 or name != "weight_peephole")
+    allowed += _SCALES if dtype == "int8" else ()
     if issubclass(cls, Cell):
         unknown = sorted(set(arrays) - set(allowed))
         if unknown:
             raise UnsupportedError(f"{unknown[0]!r} is not an array of a cell; supported: {', '.join(allowed)}")
         cells = {"": arrays}
+        if reverse:
+            raise ValueError("reverse: expected False, as a cell has no direction, got True")
     else:
         initial_state = [arrays.pop(name) for name in _INITIAL_STATE if name in arrays]
         cells = cells_by_layer(arrays, "", allowed)
     if dtype == "int8" and not all("weight_ih_scale" in cell for cell in cells.values()):
         raise ValueError("weight_ih_scale: missing; int8 weights need their scales")
     directions = 1 + any("_reverse" in suffix for suffix in cells)
-    stack = make_stack(kind, cells.values(), list(cells), directions, dtype, isa, input_scales.tolist())
+    stack = make_stack(
+        kind, cells.values(), list(cells), directions, dtype, isa, input_scales.tolist(), options, reverse
+    )
     layer = cls._of(stack)
     if isinstance(layer, Layer):
         layer._batch_first = batch_first

@@ -31,6 +31,8 @@ const KernelTable kernel_table = {
     kLanes,
 #define FUSEDCELL_WEIGHT_TYPE(name, Weights) DescribeAll<Weights>(),
 #include "kernels/weight_types.inc"
+#define FUSEDCELL_GATE_KERNEL(name, Cell) &Gates<Cell>,
+#define FUSEDCELL_ACTIVATION_KERNEL(name) &ActivateAll,
 #define FUSEDCELL_MAP_KERNEL(name, Function) &Map<Function>,
 #define FUSEDCELL_QUANTISE_KERNEL(name) &Quantise,
 #define FUSEDCELL_READ_KERNEL(name) &ReadFloats,

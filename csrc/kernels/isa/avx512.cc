@@ -14,6 +14,7 @@
 #include "kernels/generic/rnn.h"
 
 #include "kernels/generic/describe.h"
+#include "kernels/generic/general.h"
 #include "kernels/generic/quantise.h"
 
 #include "kernels/generic/table.h"

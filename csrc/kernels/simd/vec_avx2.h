@@ -52,6 +52,10 @@ FUSEDCELL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, 
 FUSEDCELL_INLINE F32 Clamp(F32 a, F32 low, F32 high) { return _mm256_min_ps(high, _mm256_max_ps(low, a)); }
 /// Positive values and NaN pass; everything else, -0 included, becomes +0.
 FUSEDCELL_INLINE F32 Relu(F32 a) { return _mm256_and_ps(a, _mm256_cmp_ps(a, Zero(), _CMP_NLE_UQ)); }
+/// x where a < b, else y, also where either is NaN.
+FUSEDCELL_INLINE F32 SelectLess(F32 a, F32 b, F32 x, F32 y) {
+    return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
+}
 // A vector of int rather than of 64-bit words, as the intrinsics have it: between the two GCC copies accumulators, and
 // keeps a copy on the stack in every turn of a loop.
 #if defined(_MSC_VER) && !defined(__clang__)

@@ -49,6 +49,10 @@ FUSEDCELL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, 
 FUSEDCELL_INLINE F32 Clamp(F32 a, F32 low, F32 high) { return _mm512_min_ps(high, _mm512_max_ps(low, a)); }
 /// Positive values and NaN pass; everything else, -0 included, becomes +0.
 FUSEDCELL_INLINE F32 Relu(F32 a) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, Zero(), _CMP_NLE_UQ), a); }
+/// x where a < b, else y, also where either is NaN.
+FUSEDCELL_INLINE F32 SelectLess(F32 a, F32 b, F32 x, F32 y) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
+}
 // A vector of int rather than of 64-bit words, as the intrinsics have it: between the two GCC copies accumulators, and
 // keeps a copy on the stack in every turn of a loop.
 #if defined(_MSC_VER) && !defined(__clang__)

@@ -50,6 +50,8 @@ FUSEDCELL_INLINE F32 Relu(F32 a) {
     const uint32x4_t not_positive = vcleq_f32(a, Zero());
     return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a), not_positive));
 }
+/// x where a < b, else y, also where either is NaN.
+FUSEDCELL_INLINE F32 SelectLess(F32 a, F32 b, F32 x, F32 y) { return vbslq_f32(vcltq_f32(a, b), x, y); }
 using I32 = int32x4_t;
 FUSEDCELL_INLINE I32 ZeroI32() { return vdupq_n_s32(0); }
 /// The larger of `a` and the bits of |b|. Bits of floats without sign order as the floats do, with NaN above infinity.

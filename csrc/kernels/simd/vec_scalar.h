@@ -79,6 +79,8 @@ FUSEDCELL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) {
 FUSEDCELL_INLINE F32 Clamp(F32 a, F32 low, F32 high) { return a < low ? low : (a > high ? high : a); }
 /// Positive values and NaN pass; everything else, -0 included, becomes +0.
 FUSEDCELL_INLINE F32 Relu(F32 a) { return a <= 0.0F ? 0.0F : a; }
+/// x where a < b, else y, also where either is NaN.
+FUSEDCELL_INLINE F32 SelectLess(F32 a, F32 b, F32 x, F32 y) { return a < b ? x : y; }
 using I32 = int32_t;
 FUSEDCELL_INLINE I32 ZeroI32() { return 0; }
 /// The larger of `a` and the bits of |b|. Bits of floats without sign order as the floats do, with NaN above infinity.

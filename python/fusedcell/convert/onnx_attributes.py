@@ -18,6 +18,7 @@ from .onnx_graph import Attribute, Occurrence, opset_domain
 
 OLDEST_OPSET = 7
 _LAYOUT_SINCE = 14
+_SMALLEST_NORMAL = 2.0**-126
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,8 @@ def read_attributes(occurrence: Occurrence, operator: Operator, *, clip_before_h
     if layout not in (0, 1):
         raise reader.refusal("layout", layout, "0, 1")
     clip = reader.number("clip")
-    if clip is not None and not clip > 0:
-        raise reader.refusal("clip", clip, "a positive number")
+    if clip is not None and not clip >= _SMALLEST_NORMAL:
+        raise reader.refusal("clip", clip, "a positive number, from 2^-126 on")
     activations = _activations(reader, operator.activations, _DIRECTIONS[direction])
     options = tuple(
         CellOptions(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .._base import FloatArray
-from ..cell_options import Activation, CellOptions
 from ..errors import UnsupportedError
 from .onnx_attributes import NodeAttributes, Operator, operator_of, read_attributes
 from .onnx_constants import Constant, Constants, NotConstantError
@@ -98,29 +97,23 @@ class _NodeReader:
             }
             if B is not None:
                 cell["bias_ih"], cell["bias_hh"] = (_reordered(part, operator.blocks) for part in np.split(B[d], 2))
-            if P is not None and P.any():
+            if P is not None:
                 cell["weight_peephole"] = _reordered(P[d], _PEEPHOLE_BLOCKS)
             cells.append(cell)
-        kind, options = self._kind_and_options()
         spec = RecurrentSpec(
-            kind=kind,
+            kind=self._kind(),
             cells=tuple(cells),
-            options=options,
+            options=attributes.options,
             reverse=attributes.direction == "reverse",
             batch_first=attributes.layout == 1,
             initial_state=self._initial_state(units),
         )
         return NodeReading(spec, sources["W"])
 
-    def _kind_and_options(self) -> tuple[str, tuple[CellOptions, ...]]:
-        options = self._attributes.options
+    def _kind(self) -> str:
         if self._operator.family == "GRU":
-            return "gru_reset_after" if self._attributes.linear_before_reset else "gru_reset_before", options
-        if self._operator.family == "LSTM":
-            return "lstm", options
-        if all(each.activations == (Activation("Relu"),) for each in options):
-            return "rnn_relu", tuple(replace(each, activations=None) for each in options)
-        return "rnn_tanh", options
+            return "gru_reset_after" if self._attributes.linear_before_reset else "gru_reset_before"
+        return "lstm" if self._operator.family == "LSTM" else "rnn_tanh"
 
     def _required(self, found: dict[str, Values], role: str) -> Values:
         if role not in found:

@@ -7,10 +7,9 @@ from typing import Any, TypeAlias
 
 import numpy.typing as npt
 
-from .._base import FloatArray, check_dtype, make_stack
+from .._base import FloatArray
 from ..cell_options import CellOptions
-from ..errors import UnsupportedError
-from ..layers import GRU, LSTM, RNN, Layer, layer_suffixes
+from ..layers import GRU, LSTM, RNN, Layer
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
 
@@ -21,7 +20,7 @@ _CLASSES: dict[str, type[Layer]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
 class RecurrentSpec:
     """One layer of one or two directions.
 
-    - kind: "rnn_tanh", "rnn_relu", "lstm", "gru_reset_after" or "gru_reset_before"
+    - kind: "rnn_tanh", "lstm", "gru_reset_after" or "gru_reset_before"
     - cells: for each direction weight_ih (G*H, I), weight_hh (G*H, H), bias_ih and bias_hh (G*H,), and perhaps
       weight_peephole (3*H,), blocks r z n, i f g o and, of the peepholes, i f o
     - options: one for each direction
@@ -38,17 +37,15 @@ class RecurrentSpec:
 
 
 def build(spec: RecurrentSpec, *, dtype: str, isa: str | None) -> Layer:
-    """Packs the layer. Raises UnsupportedError for what no kernel does, ValueError for shapes that do not fit."""
-    known = check_dtype(dtype)
-    directions = len(spec.cells)
-    if spec.reverse:
-        raise UnsupportedError("direction='reverse' is not supported; supported: 'forward', 'bidirectional'")
-    for options in spec.options:
-        if options != CellOptions():
-            raise UnsupportedError(f"{options} is not supported; supported: {CellOptions()}")
-    if any("weight_peephole" in cell for cell in spec.cells):
-        raise UnsupportedError("weight_peephole is not supported")
-    suffixes = [suffix for suffix, _ in zip(layer_suffixes(directions), spec.cells, strict=False)]
-    cls = _CLASSES[spec.kind.partition("_")[0]]
-    layer = cls(make_stack(spec.kind, spec.cells, suffixes, directions, known, isa), batch_first=spec.batch_first)
+    """Packs the layer. Raises UnsupportedError for another dtype, ValueError for what does not fit."""
+    layer = _CLASSES[spec.kind.partition("_")[0]]._from_cells(
+        spec.kind,
+        spec.cells,
+        num_directions=len(spec.cells),
+        dtype=dtype,
+        isa=isa,
+        batch_first=spec.batch_first,
+        options=spec.options,
+        reverse=spec.reverse,
+    )
     return layer if spec.initial_state is None else layer.with_initial_state(*spec.initial_state)

@@ -13,7 +13,7 @@ from ..layers import Layer
 from . import plot, report
 from .growth import growth_of
 from .products import Array
-from .single import as_steps, check_layer
+from .single import as_steps, check_layer, reverse_flags
 from .sources import Row, Source, find_sources
 
 
@@ -77,9 +77,10 @@ def compare(layer: Layer, quantised: Layer, data: Any, *, rows: int = 10) -> Com
         raise ValueError(f"data: expected at least one step and one batch row, got shape {np.shape(data)}")
     y = _output("layer", layer, x)
     error = _output("quantised", quantised, x) - y
-    if layer.bidirectional:
-        reverse = error.shape[2] // 2
-        error[:, :, reverse:] = error[::-1, :, reverse:].copy()
+    flags = reverse_flags(layer)
+    for part, reverse in zip(np.split(error, len(flags), axis=2), flags, strict=True):
+        if reverse:
+            part[:] = part[::-1].copy()
     mean_squares = (error**2).mean(axis=(1, 2))
     max_by_step = np.abs(error).max(axis=(1, 2))
     rms = float(np.sqrt(mean_squares.mean()))
@@ -123,7 +124,16 @@ def _check_alike(layer: Layer, quantised: Layer) -> None:
 
 
 def _properties(layer: Layer) -> dict[str, Any]:
-    names = ("input_size", "hidden_size", "proj_size", "num_layers", "bidirectional", "batch_first")
+    names = (
+        "input_size",
+        "hidden_size",
+        "proj_size",
+        "num_layers",
+        "bidirectional",
+        "reverse",
+        "batch_first",
+        "cell_options",
+    )
     return {
         "class": type(layer).__name__,
         "kind": layer._stack.kind,

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._base import FloatArray
 from ..layers import Layer
-from .single import as_steps, check_layer, joined, single_layers
+from .single import as_steps, check_layer, in_order, joined, reverse_flags, single_layers
 
 _RANGE = (2.0**-100, 2.0**100)
 
@@ -19,7 +19,7 @@ def input_scales(layer: Layer, blocks: Any, *, headroom: float = 1.0) -> tuple[f
 
     `layer`, usually float32, gives the values. `blocks` is an array of floats, (T, I) or (T, B, I), or (B, T, I) with
     batch_first; or an iterable of such arrays with equal B that continue one another, so that states go on from block
-    to block. For a bidirectional layer each block is a sequence of its own. A headroom above 1 leaves room for what is
+    to block. For a bidirectional or reverse layer each block is a sequence of its own. A headroom above 1 leaves room for what is
     louder than these data: an input saturates at headroom times the largest seen.
 
     The scales are float32's values. Raises TypeError for what is not a layer or not floats; ValueError for another
@@ -62,7 +62,8 @@ class _Run:
 
     def __init__(self, layer: Layer) -> None:
         self._singles = single_layers(layer)[:-1]
-        self._bidirectional = layer.bidirectional
+        self._flags = reverse_flags(layer)
+        self._whole = any(self._flags)  # sequences, as they are run from their ends
         self._streams: list[Any] = []
         self.batch = 0
 
@@ -70,14 +71,18 @@ class _Run:
         """The inputs of each layer, (T, B, size), for the next block."""
         batch = x.shape[1]
         if not self.batch:
-            self._streams = [] if self._bidirectional else [single.stream(batch) for (single,) in self._singles]
-        elif batch != self.batch and not self._bidirectional:
+            self._streams = [] if self._whole else [single.stream(batch) for (single,) in self._singles]
+        elif batch != self.batch and not self._whole:
             raise ValueError(f"blocks: expected {self.batch} batch rows in every block, got {batch}")
         self.batch = batch
         yield x
-        if self._bidirectional:
-            for forward, reverse in self._singles:
-                x = joined([forward._stack.run(x)[0], reverse._stack.run(x[::-1])[0]])
+        if self._whole:
+            for directions in self._singles:
+                outputs = [
+                    single._stack.run(in_order(x, reverse))[0]
+                    for single, reverse in zip(directions, self._flags, strict=True)
+                ]
+                x = joined(outputs, self._flags)
                 yield x
         for stream in self._streams:
             x = stream.process(x)

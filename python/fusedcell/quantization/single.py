@@ -22,10 +22,11 @@ def check_layer(name: str, value: Any) -> None:
 def single_layers(layer: Layer) -> list[tuple[Layer, ...]]:
     """Each layer's directions, forward first, as layers of their own that run forwards; their bits are the same.
 
-    The reverse one's sequences go in and come out with time flipped.
+    The sequences of one that runs in reverse, as `reverse_flags` says, go in and come out with time flipped.
     """
     stack = layer._stack
     directions = stack.num_directions
+    options = layer.cell_options
     singles = [
         layer._with_stack(
             make_stack(
@@ -36,6 +37,7 @@ def single_layers(layer: Layer) -> list[tuple[Layer, ...]]:
                 layer.dtype,
                 stack.isa,
                 stack.input_scales[index // directions :][:1],
+                [options[index]],
             )
         )
         for index, arrays in enumerate(stack.arrays())
@@ -43,9 +45,19 @@ def single_layers(layer: Layer) -> list[tuple[Layer, ...]]:
     return [tuple(singles[first : first + directions]) for first in range(0, len(singles), directions)]
 
 
-def joined(outputs: list[FloatArray]) -> FloatArray:
+def reverse_flags(layer: Layer) -> tuple[bool, ...]:
+    """Of each direction, whether it runs from the last step to the first."""
+    return (False, True) if layer.bidirectional else (layer.reverse,)
+
+
+def in_order(x: FloatArray, reverse: bool) -> FloatArray:
+    """x (T, B, I) in the order in which a direction takes it, contiguous."""
+    return np.ascontiguousarray(x[::-1]) if reverse else x
+
+
+def joined(outputs: list[FloatArray], flags: tuple[bool, ...]) -> FloatArray:
     """The output (T, B, D * P) of a layer whose directions gave `outputs`, each (T, B, P) in the order it took."""
-    return np.concatenate([y[::-1] if reverse else y for reverse, y in enumerate(outputs)], axis=2)
+    return np.concatenate([in_order(y, reverse) for reverse, y in zip(flags, outputs, strict=True)], axis=2)
 
 
 @np.errstate(over="ignore")

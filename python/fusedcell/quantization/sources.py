@@ -15,9 +15,9 @@ import numpy as np
 
 from .._base import FloatArray
 from ..layers import Layer
-from ..reference.activations import sigmoid
+from .gates import LayerGates
 from .products import Array, Matrix, matrices_of, product_errors
-from .single import joined, single_layers
+from .single import in_order, joined, reverse_flags, single_layers
 
 Direction: TypeAlias = Literal["forward", "reverse"]
 Squares: TypeAlias = dict[str, Array]
@@ -34,7 +34,8 @@ class Source:
     weight_hr gives. `rms` is that of the whole error, and `parts` have that of what adds up to it: "weight_ih", "x",
     "weight_hh" and "h", or "weight_hr" and "m". A weight's part is what its own rounding does to the exact input (and
     that of its bias, where the layers' biases differ); an input's part is what rounding it adds, through the rounded
-    weights, and is 0 but for int8. h is r h for the candidate of a GRU that resets before; m = o tanh(c).
+    weights, and is 0 but for int8. h is r h for the candidate of a GRU that resets before; m = o tanh(c). A forget gate that is 1 - i has no error of
+    its own.
     """
 
     layer: int
@@ -64,11 +65,12 @@ def find_sources(layer: Layer, narrower: Layer, x: FloatArray, num_rows: int) ->
     sources: list[Source] = []
     rows: list[Row] = []
     whole = 0.0
+    flags = reverse_flags(layer)
     for index, directions in enumerate(zip(single_layers(layer), single_layers(narrower), strict=True)):
         outputs = []
-        for reverse, (before, after) in enumerate(zip(*directions, strict=True)):
+        for reverse, before, after in zip(flags, *directions, strict=True):
             direction: Direction = "reverse" if reverse else "forward"
-            x_in_order = np.ascontiguousarray(x[::-1]) if reverse else x
+            x_in_order = in_order(x, reverse)
             y, c = _states(before, x_in_order)
             outputs.append(y)
             for gate, parts in _mean_squares(before, after, x_in_order, y, c):
@@ -82,7 +84,7 @@ def find_sources(layer: Layer, narrower: Layer, x: FloatArray, num_rows: int) ->
                     for unit in worst
                     if total[unit] > 0
                 ]
-        x = joined(outputs)
+        x = joined(outputs, flags)
     rows.sort(key=lambda row: -row.rms)
     return sources, [
         Row(row.layer, row.direction, row.gate, row.unit, row.rms, row.share / whole) for row in rows[:num_rows]
@@ -108,6 +110,7 @@ def _mean_squares(
 ) -> Iterator[tuple[str, Squares]]:
     """Each gate with the mean squares (units,) over steps and batch rows of each part and of "all"."""
     kind, units = before._stack.kind, before.hidden_size
+    functions = LayerGates.of(before)
     matrices, others = matrices_of(before), matrices_of(after)
     h = np.concatenate([np.zeros_like(y[:1]), y[:-1]]).reshape(-1, y.shape[2])
     x = x.reshape(-1, x.shape[2])
@@ -116,26 +119,34 @@ def _mean_squares(
     at_a_time = max(1, _VALUES_AT_A_TIME // len(matrices["weight_ih"].weights))
     for first in range(0, len(x), at_a_time):
         part = slice(first, first + at_a_time)
-        _add_squares(sums, _gate_errors(kind, units, matrices, others, x[part], h[part]))
+        _add_squares(sums, _gate_errors(kind, units, functions, matrices, others, x[part], h[part]))
         if c is not None:
-            o = sigmoid(_pre_activation(matrices, slice(3 * units, None), x[part], h[part]))
-            m = o * np.tanh(c.reshape(-1, units)[part])
+            c_part = c.reshape(-1, units)[part].astype(np.float64)
+            m = functions.output(_pre_activation(matrices, slice(3 * units, None), x[part], h[part]), c_part)
             of_weights, of_input = product_errors(matrices["weight_hr"], others["weight_hr"], m)
             _add_squares(projected, {"weight_hr": of_weights, "m": of_input})
     for index, gate in enumerate(GATES[kind]):
+        if gate == "f" and functions.input_forget:
+            continue
         yield gate, {name: total[index * units :][:units] / len(x) for name, total in sums.items()}
     if projected:
         yield "projection", {name: total / len(x) for name, total in projected.items()}
 
 
 def _gate_errors(
-    kind: str, units: int, before: dict[str, Matrix], after: dict[str, Matrix], x: FloatArray, h: FloatArray
+    kind: str,
+    units: int,
+    functions: LayerGates,
+    before: dict[str, Matrix],
+    after: dict[str, Matrix],
+    x: FloatArray,
+    h: FloatArray,
 ) -> Squares:
     """The errors (N, G * H) of all gates by what they come from."""
     errors = dict(zip(("weight_ih", "x"), product_errors(before["weight_ih"], after["weight_ih"], x), strict=True))
     recurrent, other = before["weight_hh"], after["weight_hh"]
     if kind.startswith("gru"):
-        r = sigmoid(_pre_activation(before, slice(units), x, h))
+        r = functions.gate(_pre_activation(before, slice(units), x, h))
         gates, candidate = slice(2 * units), slice(2 * units, None)
         of_gates = product_errors(recurrent[gates], other[gates], h)
         reset_after = kind == "gru_reset_after"

@@ -1,0 +1,61 @@
+#include "bindings/options.h"
+
+#include <pybind11/pybind11.h>
+
+#include <cmath>
+
+#include "model/cell_options.h"
+
+namespace fusedcell::bindings {
+namespace {
+
+constexpr const char* kNames[] = {
+#define FUSEDCELL_ACTIVATION(name) #name,
+#include "kernels/activations.inc"
+};
+
+}    // namespace
+
+Activation to_activation(const ActivationTuple& activation) {
+    const auto& [name, alpha, beta] = activation;
+    int kind = 0;
+    for (const char* known : kNames) {
+        if (name == known) {
+            return {static_cast<ActivationKind>(kind), static_cast<float>(alpha), static_cast<float>(beta)};
+        }
+        ++kind;
+    }
+    throw pybind11::value_error("activations: there is no activation '" + name + "'");
+}
+
+CellOptions to_options(CellKind kind, const OptionsTuple& options) {
+    const auto& [activations, clip, clip_before_h, input_forget] = options;
+    const int count = activations_of(kind);
+    if (activations.size() != static_cast<std::size_t>(count)) {
+        throw pybind11::value_error("activations: expected " + std::to_string(count) + ", got " +
+                                    std::to_string(activations.size()));
+    }
+    CellOptions result = usual_options(kind);
+    for (int i = 0; i < count; ++i) result.activations[i] = to_activation(activations[static_cast<std::size_t>(i)]);
+    if (clip) result.clip = static_cast<float>(*clip);
+    result.clip_before_h = clip_before_h;
+    result.input_forget = input_forget;
+    return result;
+}
+
+std::vector<OptionsTuple> options_of(const Stack& stack) {
+    std::vector<OptionsTuple> all;
+    for (std::size_t cell = 0; cell < stack.num_cells(); ++cell) {
+        const CellOptions& options = stack.options(cell);
+        std::vector<ActivationTuple> activations;
+        for (int i = 0; i < activations_of(stack.geometry().kind); ++i) {
+            const Activation& activation = options.activations[i];
+            activations.emplace_back(kNames[static_cast<int>(activation.kind)], activation.alpha, activation.beta);
+        }
+        const std::optional<double> clip = std::isinf(options.clip) ? std::nullopt : std::optional<double>(options.clip);
+        all.emplace_back(activations, clip, options.clip_before_h, options.input_forget);
+    }
+    return all;
+}
+
+}    // namespace fusedcell::bindings

@@ -1,0 +1,199 @@
+// Gates of cells with options: any activation of the ONNX recurrent operators, clip, coupled gates and peepholes.
+//
+// `linear` has left the recurrent part a in memory, by the same chain as ever, so these need no weights of any type and
+// there is one copy of them a tier. With p the input projection, for every gate
+//
+//     u = p + a,  then u = fma(P, c, u) with a peephole,  then u clamped to [-clip, clip],  then the activation
+//
+//     RNN     h' = f(u)
+//     GRU     z = f(u_z), r = f(u_r);  u_n = fma(r, a_n, p_n), or p_n + R_n (r h);  n = g(u_n)
+//             h' = fma(z, h, (1 - z) n)
+//     LSTM    i = f(u_i), f = f(u_f) or 1 - i, g = g(u_g);  c' = fma(f, c, i g)
+//             o = f(u_o), whose peephole sees c';  h' = o h(c'), where c' is clamped only on its way into h()
+//
+// Activations, with alpha and beta rounded to float; products with alpha are rounded by themselves unless fused:
+//
+//     Sigmoid, Tanh     as in activations.h
+//     Affine            fma(alpha, x, beta)
+//     LeakyRelu         x < 0 ? alpha x : x
+//     ThresholdedRelu   x < alpha ? 0 : x
+//     ScaledTanh        alpha tanh(beta x)
+//     HardSigmoid       fma(alpha, x, beta) clamped to [0, 1]
+//     Elu               x < 0 ? alpha m : x, m = e^x - 1 by the form that activations.h has for tanh
+//     Softsign          x / (1 + |x|), x clamped to +-2^30, from where on it is exactly +-1
+//     Softplus          fma(s, p(s^2), max(x, 0)) with e = e^-|x|, s = e / (2 + e) and p(s^2) close to log1p(e) / s
+//
+// p is the degree-4 minimax polynomial in relative error, its coefficients rounded to float one by one; relative error
+// 4.5e-9. tools/fit_log1p.py derives it. Errors over all floats, checked by tests/test_general_activations.py:
+//     Elu        1.3e-7 absolute for alpha = 1
+//     Softsign   1.2e-7 relative
+//     Softplus   1.5e-7 relative from -16 on; as sigmoid's, its exponential stops at 2^-30 instead of 0
+// NaN gives NaN in all of them.
+#pragma once
+
+namespace fusedcell::FUSEDCELL_ISA {
+namespace {
+
+FUSEDCELL_INLINE F32 Negative(F32 x) { return Sub(Zero(), x); }
+
+/// e^x - 1 for x <= 0.
+FUSEDCELL_INLINE F32 ExpMinusOne(F32 x) {
+    const Exp2 e = Exp2Parts(x, kLog2E);
+    return Add(Mul(e.power, e.fraction), Sub(e.power, Broadcast(1.0F)));
+}
+
+FUSEDCELL_INLINE F32 Softsign(F32 x) {
+    constexpr float kSaturated = 0x1p30F;
+    const F32 finite = Clamp(x, Broadcast(-kSaturated), Broadcast(kSaturated));
+    const F32 magnitude = SelectLess(finite, Zero(), Negative(finite), finite);
+    return Div(finite, Add(Broadcast(1.0F), magnitude));
+}
+
+FUSEDCELL_INLINE F32 Softplus(F32 x) {
+    const F32 e = ExpNegative(SelectLess(x, Zero(), Negative(x), x));
+    const F32 s = Div(e, Add(Broadcast(2.0F), e));
+    const F32 square = Mul(s, s);
+    F32 p = Broadcast(0x1.1eca06p-2F);
+    p = MulAdd(p, square, Broadcast(0x1.1ec042p-2F));
+    p = MulAdd(p, square, Broadcast(0x1.99d1ccp-2F));
+    p = MulAdd(p, square, Broadcast(0x1.555502p-1F));
+    p = MulAdd(p, square, Broadcast(0x1.000000p+1F));
+    return MulAdd(s, p, Relu(x));
+}
+
+// One copy for all gates of all cells: the branch is the same for a whole run.
+FUSEDCELL_NOINLINE F32 Activate(F32 x, const Activation& activation) {
+    const F32 alpha = Broadcast(activation.alpha);
+    const F32 beta = Broadcast(activation.beta);
+    switch (activation.kind) {
+        case ActivationKind::kRelu: return Relu(x);
+        case ActivationKind::kTanh: return Tanh(x);
+        case ActivationKind::kSigmoid: return Sigmoid(x);
+        case ActivationKind::kAffine: return MulAdd(alpha, x, beta);
+        case ActivationKind::kLeakyRelu: return SelectLess(x, Zero(), Mul(alpha, x), x);
+        case ActivationKind::kThresholdedRelu: return SelectLess(x, alpha, Zero(), x);
+        case ActivationKind::kScaledTanh: return Mul(alpha, Tanh(Mul(beta, x)));
+        // Relu makes -0 to +0, of which minima and maxima choose differently on different CPUs.
+        case ActivationKind::kHardSigmoid: return Clamp(Relu(MulAdd(alpha, x, beta)), Zero(), Broadcast(1.0F));
+        case ActivationKind::kElu: return SelectLess(x, Zero(), Mul(alpha, ExpMinusOne(x)), x);
+        case ActivationKind::kSoftsign: return Softsign(x);
+        case ActivationKind::kSoftplus: return Softplus(x);
+    }
+    return x;
+}
+
+// One panel of one row: where its vectors are, and the options.
+struct GatePanel {
+    const CellRow& row;
+    const float* sums;          // of this panel
+    const float* projection;    // of this panel
+    ptrdiff_t offset;           // its first unit
+    ptrdiff_t units;
+    const CellOptions& options;
+
+    FUSEDCELL_INLINE F32 PreActivation(int gate) const {
+        return Add(Load(projection + gate * kLanes), Load(sums + gate * kLanes));
+    }
+    /// The same with what peephole `index` of i f o adds.
+    FUSEDCELL_INLINE F32 PreActivation(int gate, int index, F32 c) const {
+        const F32 u = PreActivation(gate);
+        if (options.peephole == nullptr) return u;
+        return MulAdd(Load(options.peephole + offset * 3 + index * kLanes), c, u);
+    }
+    FUSEDCELL_INLINE F32 Clipped(F32 u) const {
+        return Clamp(u, Broadcast(-options.clip), Broadcast(options.clip));
+    }
+    FUSEDCELL_INLINE F32 Activated(int index, F32 u) const { return Activate(Clipped(u), options.activations[index]); }
+
+    FUSEDCELL_INLINE F32 LoadState(const float* state) const { return LoadUnits(state + offset, units); }
+    FUSEDCELL_INLINE void StoreState(float* state, F32 value) const { StoreUnits(state + offset, value, units); }
+};
+
+struct GeneralRnn {
+    static constexpr int kGates = 1;
+    static constexpr int kProjections = 1;    // vectors of the input projection in a panel
+
+    static FUSEDCELL_INLINE void Finish(const GatePanel& panel) {
+        panel.StoreState(panel.row.h_next, panel.Activated(0, panel.PreActivation(0)));
+    }
+};
+
+struct GeneralLstm {
+    static constexpr int kGates = 4;
+    static constexpr int kProjections = 4;
+
+    static FUSEDCELL_INLINE void Finish(const GatePanel& panel) {
+        const CellOptions& options = panel.options;
+        const F32 c = panel.LoadState(panel.row.c);
+        const F32 i = panel.Activated(0, panel.PreActivation(0, 0, c));
+        const F32 f = options.input_forget ? Sub(Broadcast(1.0F), i) : panel.Activated(0, panel.PreActivation(1, 1, c));
+        const F32 g = panel.Activated(1, panel.PreActivation(2));
+        const F32 c_next = MulAdd(f, c, Mul(i, g));
+        panel.StoreState(panel.row.c, c_next);
+        const F32 o = panel.Activated(0, panel.PreActivation(3, 2, c_next));
+        const F32 entering = options.clip_before_h ? panel.Clipped(c_next) : c_next;
+        panel.StoreState(panel.row.h_next, Mul(o, Activate(entering, options.activations[2])));
+    }
+};
+
+FUSEDCELL_INLINE void FinishGru(const GatePanel& panel, F32 z, F32 u_n, F32 h) {
+    const F32 n = panel.Activated(1, u_n);
+    panel.StoreState(panel.row.h_next, MulAdd(z, h, Mul(Sub(Broadcast(1.0F), z), n)));
+}
+
+struct GeneralGruResetAfter {
+    static constexpr int kGates = 3;
+    static constexpr int kProjections = 3;
+
+    static FUSEDCELL_INLINE void Finish(const GatePanel& panel) {
+        const F32 r = panel.Activated(0, panel.PreActivation(0));
+        const F32 z = panel.Activated(0, panel.PreActivation(1));
+        const F32 u_n = MulAdd(r, Load(panel.sums + 2 * kLanes), Load(panel.projection + 2 * kLanes));
+        FinishGru(panel, z, u_n, panel.LoadState(panel.row.h));
+    }
+};
+
+// First pass of the form that resets before: leaves z in row.update and r h, the input of the second pass's product, in
+// row.reset_h, both padded to whole vectors.
+struct GeneralGruResetBeforeGates {
+    static constexpr int kGates = 2;
+    static constexpr int kProjections = 3;
+
+    static FUSEDCELL_INLINE void Finish(const GatePanel& panel) {
+        const F32 r = panel.Activated(0, panel.PreActivation(0));
+        Store(panel.row.update + panel.offset, panel.Activated(0, panel.PreActivation(1)));
+        Store(panel.row.reset_h + panel.offset, Mul(r, panel.LoadState(panel.row.h)));
+    }
+};
+
+struct GeneralGruResetBeforeCandidate {
+    static constexpr int kGates = 1;
+    static constexpr int kProjections = 3;
+
+    static FUSEDCELL_INLINE void Finish(const GatePanel& panel) {
+        const F32 u_n = Add(Load(panel.projection + 2 * kLanes), Load(panel.sums));
+        FinishGru(panel, Load(panel.row.update + panel.offset), u_n, panel.LoadState(panel.row.h));
+    }
+};
+
+template <class Cell>
+void Gates(const CellRow* rows, ptrdiff_t num_rows, const GateSums& sums, const CellOptions& options) {
+    for (ptrdiff_t r = 0; r < num_rows; ++r) {
+        const float* row_sums = sums.data + r * sums.stride;
+        for (ptrdiff_t panel = sums.first; panel < sums.last; ++panel) {
+            const ptrdiff_t offset = panel * kLanes;
+            const ptrdiff_t units = sums.units - offset < kLanes ? sums.units - offset : kLanes;
+            Cell::Finish({rows[r], row_sums + offset * Cell::kGates, rows[r].projection + offset * Cell::kProjections,
+                          offset, units, options});
+        }
+    }
+}
+
+void ActivateAll(const float* x, float* y, ptrdiff_t size, const Activation& activation) {
+    ptrdiff_t i = 0;
+    for (; i + kLanes <= size; i += kLanes) Store(y + i, Activate(Load(x + i), activation));
+    if (i < size) StoreFirst(y + i, Activate(LoadFirst(x + i, size - i), activation), size - i);
+}
+
+}    // namespace
+}    // namespace fusedcell::FUSEDCELL_ISA
