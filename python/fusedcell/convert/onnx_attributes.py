@@ -7,14 +7,13 @@ https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#comm
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..cell_options import Activation, CellOptions
 from ..errors import UnsupportedError
 from .onnx_file import import_onnx
-from .onnx_graph import Attribute, Occurrence, opset_domain
+from .onnx_graph import Occurrence, opset_domain
+from .onnx_reader import AttributeReader
 
 OLDEST_OPSET = 7
 _LAYOUT_SINCE = 14
@@ -127,19 +126,10 @@ def opset_of(occurrence: Occurrence) -> int | None:
 
 def read_attributes(occurrence: Occurrence, operator: Operator, *, clip_before_h: bool) -> NodeAttributes:
     """The node's attributes. Raises UnsupportedError for a name or value that is not known, ValueError for types."""
-    found = occurrence.scope.attributes_of(occurrence.node)
-    where = occurrence.description
-    reader = _Reader(found, where)
     known = set(operator.attributes)
-    if "layout" in found and (opset_of(occurrence) or 0) < _LAYOUT_SINCE:
+    if (opset_of(occurrence) or 0) < _LAYOUT_SINCE:
         known.discard("layout")
-    for name in found:
-        if name not in known:
-            raise UnsupportedError(
-                f"{where}: attribute {name}={_text(found[name])} is not supported; supported: "
-                f"{', '.join(sorted(known))}"
-            )
-
+    reader = AttributeReader(occurrence.scope.attributes_of(occurrence.node), known, occurrence.description)
     direction = reader.string("direction", "forward")
     if direction not in _DIRECTIONS:
         raise reader.refusal("direction", direction, ", ".join(_DIRECTIONS))
@@ -163,7 +153,7 @@ def read_attributes(occurrence: Occurrence, operator: Operator, *, clip_before_h
     return NodeAttributes(direction, layout, reader.integer("hidden_size"), options, linear_before_reset)
 
 
-def _activations(reader: _Reader, default: tuple[str, ...], directions: int) -> list[tuple[Activation, ...]]:
+def _activations(reader: AttributeReader, default: tuple[str, ...], directions: int) -> list[tuple[Activation, ...]]:
     """Each direction's functions. The functions that take an alpha consume the values one by one, likewise beta."""
     total = directions * len(default)
     names = reader.strings("activations") or list(default * directions)
@@ -188,50 +178,3 @@ def _activations(reader: _Reader, default: tuple[str, ...], directions: int) -> 
         if left:
             raise reader.refusal(f"activation_{key}", left, f"no more values than {', '.join(names)} take")
     return [tuple(functions[i : i + len(default)]) for i in range(0, total, len(default))]
-
-
-class _Reader:
-    """Attributes by type, with errors that name the attribute, its value and the node."""
-
-    def __init__(self, attributes: Mapping[str, Attribute], where: str) -> None:
-        self._attributes = attributes
-        self._where = where
-
-    def refusal(self, name: str, value: object, supported: str) -> UnsupportedError:
-        return UnsupportedError(f"{self._where}: {name}={value!r} is not supported; supported: {supported}")
-
-    def _get(self, name: str, kind: str) -> Attribute | None:
-        attribute = self._attributes.get(name)
-        if attribute is not None and attribute.type != getattr(import_onnx().AttributeProto, kind):
-            raise ValueError(f"{self._where}: attribute {name}: expected type {kind}, got {_text(attribute)}")
-        return attribute
-
-    def integer(self, name: str) -> int | None:
-        attribute = self._get(name, "INT")
-        return None if attribute is None else int(attribute.i)
-
-    def number(self, name: str) -> float | None:
-        attribute = self._get(name, "FLOAT")
-        return None if attribute is None else float(attribute.f)
-
-    def numbers(self, name: str) -> Sequence[float]:
-        attribute = self._get(name, "FLOATS")
-        return [] if attribute is None else [float(value) for value in attribute.floats]
-
-    def string(self, name: str, default: str) -> str:
-        attribute = self._get(name, "STRING")
-        return default if attribute is None else attribute.s.decode(errors="replace")
-
-    def strings(self, name: str) -> list[str]:
-        attribute = self._get(name, "STRINGS")
-        return [] if attribute is None else [value.decode(errors="replace") for value in attribute.strings]
-
-
-def _text(attribute: Attribute) -> str:
-    """An attribute's value for an error, or its type where that is long."""
-    types: Any = import_onnx().AttributeProto
-    for kind, field in (("INT", "i"), ("FLOAT", "f"), ("STRING", "s")):
-        if attribute.type == getattr(types, kind):
-            return repr(getattr(attribute, field))[:80]
-    known = types.AttributeType
-    return f"({known.Name(attribute.type) if attribute.type in known.values() else attribute.type})"

@@ -1,44 +1,27 @@
 """Values that an ONNX model fixes: initialisers, Constant nodes, and what a few operators make of them.
 
-The operators are evaluated one by one by the package onnx's own reference implementation, after a check of the size of
-what they make.
+What operators may make of a file is bounded by what the file holds.
 """
 
 from __future__ import annotations
 
-import importlib
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from ..errors import UnsupportedError
-from .onnx_file import OnnxFile, Values, import_onnx
+from .onnx_file import OnnxFile, Values
 from .onnx_graph import Node, Origin, Scope, opset_domain
+from .onnx_operators import OPERATORS, Inputs, evaluate, result_size
+from .onnx_reader import AttributeReader
 
-FOLDED = (
-    "Identity",
-    "Cast",
-    "Transpose",
-    "DequantizeLinear",
-    "Squeeze",
-    "Unsqueeze",
-    "Reshape",
-    "Concat",
-    "Slice",
-    "Expand",
-    "Tile",
-    "ConstantOfShape",
-)
 # Of these the values are those of the first input, whatever becomes of the shape.
 _REARRANGING = ("Identity", "Cast", "Transpose", "Squeeze", "Unsqueeze", "Reshape", "Slice", "Expand", "Tile")
 _SHAPES = ("Shape", "Size")
 
 _MAX_CHAIN = 100
-_MAX_RANK = 64  # NumPy's
 # How many elements operators may make: so many for each that the file holds, and these besides.
 _MAX_GROWTH = 32
 _MAX_MADE = 2**20
@@ -186,16 +169,16 @@ class Constants:
 
     def _apply(self, origin: Origin, depth: int) -> Constant:
         node, scope = origin.node, origin.scope
-        if opset_domain(node.domain) != "" or node.op_type not in FOLDED:
+        if opset_domain(node.domain) != "" or node.op_type not in OPERATORS:
             if self.depends_on_data(scope, origin.name):
                 raise NotConstantError(f"computed by {scope.describe(node)}")
             raise UnsupportedError(
                 f"it comes from {scope.describe(node)}, and {node.op_type} of constants is not followed; "
-                f"followed: Constant, {', '.join(FOLDED)}"
+                f"followed: Constant, {', '.join(OPERATORS)}"
             )
-        inputs = [self._read(scope, name, depth + 1) if name else None for name in node.input]
-        arrays = [None if constant is None else constant.values for constant in inputs]
-        self._left -= _result_size(node, arrays)
+        inputs = [None if scope.is_absent(name) else self._read(scope, name, depth + 1) for name in node.input]
+        arrays: Inputs = [None if constant is None else constant.values for constant in inputs]
+        self._left -= result_size(node.op_type, arrays)
         if self._left < 0:
             raise UnsupportedError(
                 f"{scope.describe(node)}: its result is too large for what the file holds; "
@@ -211,20 +194,15 @@ class Constants:
             _unique((*(name for source in sources for name in source.operators), node.op_type)),
         )
 
-    def _run(self, node: Node, scope: Scope, inputs: list[Values | None]) -> Values:
-        onnx = import_onnx()
-        reference = importlib.import_module("onnx.reference")
-        names = [f"i{index}" if value is not None else "" for index, value in enumerate(inputs)]
-        plain = onnx.NodeProto(op_type=node.op_type, input=names, output=["o"])
-        plain.attribute.extend(scope.attributes_of(node).values())
+    def _run(self, node: Node, scope: Scope, inputs: Inputs) -> Values:
         label = scope.describe(node)
+        attributes = AttributeReader(scope.attributes_of(node), OPERATORS[node.op_type].attributes, label)
         try:
-            evaluator = reference.ReferenceEvaluator(plain, opsets={"": scope.opsets.get("", 1)})
-            fed = {name: value for name, value in zip(names, inputs, strict=True) if value is not None}
-            values: Values = np.asarray(evaluator.run(None, fed)[0])
-        except Exception as error:  # whatever a malformed node makes of it
-            raise ValueError(f"{label}: it cannot be evaluated: {type(error).__name__}: {error}") from error
-        return values
+            return evaluate(node.op_type, inputs, attributes)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{label}: {error}") from error
+        except (ValueError, TypeError, IndexError, OverflowError) as error:  # NumPy's, where sizes do not fit
+            raise ValueError(f"{label}: its inputs do not fit: {error}") from error
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:
@@ -241,21 +219,3 @@ def _used_names(node: Node) -> Iterator[str]:
             for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
                 yield from (value.name for value in graph.output)
                 todo.extend(graph.node)
-
-
-def _result_size(node: Node, inputs: list[Values | None]) -> int:
-    """How many elements the result has at most; what a node without the inputs it needs has does not matter."""
-    present = [values for values in inputs if values is not None]
-    if not present:
-        return 0
-    if node.op_type == "Concat":
-        return sum(values.size for values in present)
-    if node.op_type in ("Expand", "Tile", "ConstantOfShape"):
-        if present[-1].dtype.kind not in "iu" or present[-1].size > _MAX_RANK:
-            return 0
-        sizes = [max(1, int(size)) for size in present[-1].reshape(-1).tolist()]
-        if node.op_type == "Expand":
-            shape = present[0].shape
-            sizes = [max(pair) for pair in zip_longest(reversed(sizes), reversed(shape), fillvalue=1)]
-        return math.prod(sizes) * (present[0].size if node.op_type == "Tile" else 1)
-    return present[0].size

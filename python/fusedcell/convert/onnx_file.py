@@ -69,6 +69,7 @@ class OnnxFile:
             raise TypeError(f"model: expected a path, bytes or an onnx.ModelProto, got {type(source).__name__}")
         if not self.model.HasField("graph"):
             raise ValueError(f"{self.name}: not an ONNX model: it holds no graph")
+        _check_strings(self.name, self.model)
 
     def array(self, tensor: Any) -> Values:
         """The values of an onnx.TensorProto.
@@ -126,6 +127,27 @@ class OnnxFile:
             file.seek(offset)
             data: bytes = file.read(nbytes)
         return data
+
+
+def _check_strings(name: str, model: Any) -> None:
+    """Refuses text that is not UTF-8, which protobuf would hand out as bytes."""
+    todo = [model]
+    while todo:
+        for field, value in todo.pop().ListFields():
+            if field.type == field.TYPE_MESSAGE:
+                todo.extend([value] if hasattr(value, "ListFields") else value)
+            elif field.type == field.TYPE_STRING:
+                for text in [value] if isinstance(value, (str, bytes)) else value:
+                    if not isinstance(text, str):
+                        raise ValueError(f"{name}: {field.full_name}: expected UTF-8, got {text[:50]!r}")
+
+
+def numpy_dtype(data_type: int) -> np.dtype[Any] | None:
+    """NumPy's type for one of the element types above; None for any other."""
+    if element_name(data_type) not in _ITEM_SIZES:
+        return None
+    dtype: np.dtype[Any] = import_onnx().helper.tensor_dtype_to_np_dtype(data_type)
+    return dtype
 
 
 def element_name(data_type: int) -> str:

@@ -79,6 +79,10 @@ class Scope:
                 scope = scope.parent
         raise ValueError(f"{self.path}: functions are nested more than {_MAX_DEPTH} deep")
 
+    def is_absent(self, name: str) -> bool:
+        """Whether an optional input of this name is left out, here or by who calls the function."""
+        return not name or not self.find(name).name
+
     def static_size(self, name: str, axis: int) -> int | None:
         """The size that the model declares for one axis of three; None where it declares none."""
         origin = self.find(name) if name else None

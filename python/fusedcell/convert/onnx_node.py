@@ -55,7 +55,8 @@ class _NodeReader:
                 raise UnsupportedError(
                     f"{self._where}: {kind} {unknown} are not supported; supported: {', '.join(known)}"
                 )
-        self._names = {role: name for role, name in zip(operator.inputs, node.input, strict=False) if name}
+        roles = zip(operator.inputs, node.input, strict=False)
+        self._names = {role: name for role, name in roles if not self._scope.is_absent(name)}
 
     def read(self) -> NodeReading:
         operator, attributes = self._operator, self._attributes
@@ -158,10 +159,11 @@ class _NodeReader:
             return
         steps = self._scope.static_size(self._names.get("X", ""), 1 if self._attributes.layout else 0)
         if steps is None or lengths.dtype.kind not in "iu" or not (lengths == steps).all():
+            count = "an unknown number of" if steps is None else steps
             raise UnsupportedError(
                 f"{self._where}: sequence_lens={lengths.reshape(-1)[:8].tolist()} is a constant of the file, and "
-                f"X has {'an unknown number of' if steps is None else steps} steps; a layer takes its lengths with each "
-                "call, so supported: constants equal to the number of steps, or lengths that come from outside"
+                f"X has {count} steps; a layer takes its lengths with each call, so supported: "
+                "constants equal to the number of steps, or lengths that come from outside"
             )
 
     def _check_computed(self, role: str, name: str, error: Exception) -> None:
