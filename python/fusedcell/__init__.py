@@ -13,6 +13,7 @@ from . import quantization, reference
 from ._core import Stream, __version__
 from .cells import GRUCell, LSTMCell, RNNCell
 from .convert.onnx_read import from_onnx
+from .convert.onnx_write import to_onnx
 from .errors import UnsupportedError
 from .layers import GRU, LSTM, RNN
 from .runtime import isas, runtime_info, show_runtime
@@ -36,4 +37,5 @@ __all__ = [
     "runtime_info",
     "save",
     "show_runtime",
+    "to_onnx",
 ]
