@@ -14,8 +14,8 @@ from .onnx_attributes import NodeAttributes, Operator, operator_of, read_attribu
 from .onnx_constants import Constant, Constants, NotConstantError
 from .onnx_file import Values, to_float32
 from .onnx_graph import Occurrence
-from .onnx_quantized import dequantised
-from .spec import Arrays, RecurrentSpec
+from .onnx_quantized import QuantisedMatrix, quantised_matrix
+from .spec import Arrays, RecurrentSpec, reordered
 
 _PEEPHOLE_BLOCKS = (0, 2, 1)  # i o f -> i f o
 
@@ -62,17 +62,10 @@ class _NodeReader:
         operator, attributes = self._operator, self._attributes
         directions, gates = attributes.num_directions, operator.gates
         sources = {role: self._weights(role) for role in ("W", "R")}
+        quantised: dict[str, QuantisedMatrix] = {}
         if operator.domain:
-            scales = {role: self._weights(role).values for role in operator.inputs[8:] if role in self._names}
-            W, R = (
-                dequantised(
-                    f"{self._where}: {role}",
-                    sources[role].values,
-                    self._required(scales, f"{role}_scale"),
-                    self._required(scales, f"{role}_zero_point"),
-                ).swapaxes(1, 2)
-                for role in ("W", "R")
-            )
+            quantised = {role: self._quantised(role, sources[role].values) for role in ("W", "R")}
+            W, R = (quantised[role].floats for role in ("W", "R"))
         else:
             W, R = (to_float32(sources[role].values, f"{self._where}: {role}") for role in ("W", "R"))
 
@@ -93,18 +86,27 @@ class _NodeReader:
         cells = []
         for d in range(directions):
             cell: Arrays = {
-                "weight_ih": _reordered(W[d], operator.blocks),
-                "weight_hh": _reordered(R[d], operator.blocks),
+                "weight_ih": reordered(W[d], operator.blocks),
+                "weight_hh": reordered(R[d], operator.blocks),
             }
             if B is not None:
-                cell["bias_ih"], cell["bias_hh"] = (_reordered(part, operator.blocks) for part in np.split(B[d], 2))
+                cell["bias_ih"], cell["bias_hh"] = (reordered(part, operator.blocks) for part in np.split(B[d], 2))
             if P is not None:
-                cell["weight_peephole"] = _reordered(P[d], _PEEPHOLE_BLOCKS)
+                cell["weight_peephole"] = reordered(P[d], _PEEPHOLE_BLOCKS)
             cells.append(cell)
+        int8_cells = None
+        if quantised and all(matrix.fits_int8 for matrix in quantised.values()):
+            int8_cells = tuple(
+                cell
+                | quantised["W"].int8_arrays("weight_ih", d, operator.blocks)
+                | quantised["R"].int8_arrays("weight_hh", d, operator.blocks)
+                for d, cell in enumerate(cells)
+            )
         spec = RecurrentSpec(
             kind=self._kind(),
             cells=tuple(cells),
             options=attributes.options,
+            int8_cells=int8_cells,
             reverse=attributes.direction == "reverse",
             batch_first=attributes.layout == 1,
             initial_state=self._initial_state(units),
@@ -116,10 +118,9 @@ class _NodeReader:
             return "gru_reset_after" if self._attributes.linear_before_reset else "gru_reset_before"
         return "lstm" if self._operator.family == "LSTM" else "rnn_tanh"
 
-    def _required(self, found: dict[str, Values], role: str) -> Values:
-        if role not in found:
-            raise ValueError(f"{self._where}: input {role} is missing")
-        return found[role]
+    def _quantised(self, role: str, values: Values) -> QuantisedMatrix:
+        scale, zero_point = (self._weights(f"{role}_{name}").values for name in ("scale", "zero_point"))
+        return quantised_matrix(f"{self._where}: {role}", values, scale, zero_point)
 
     def _misfit(self, role: str, expected: object, got: tuple[int, ...]) -> ValueError:
         return ValueError(f"{self._where}: {role}: expected {expected}, got shape {got}")
@@ -207,8 +208,3 @@ class _NodeReader:
                 raise self._misfit(role, f"shape {row} with the batch for 1", values.shape)
         state = to_float32(values, label)
         return state.swapaxes(0, 1) if batch_axis == 0 else state
-
-
-def _reordered(array: FloatArray, blocks: tuple[int, ...]) -> FloatArray:
-    parts = np.split(array, len(blocks))
-    return np.concatenate([parts[block] for block in blocks])

@@ -16,6 +16,7 @@ from ..errors import UnsupportedError
 from ..layers import Layer
 from .onnx_attributes import FUNCTION_PARAMETERS
 from .onnx_file import import_onnx
+from .spec import reordered
 
 # The newest that the versions of ONNX Runtime and OpenVINO of the last years all read.
 _OPSET = 17
@@ -137,12 +138,12 @@ class _Writer:
         blocks = _BLOCKS[self._family]
         found = {"W": [], "R": [], "B": [], "P": []}  # type: dict[str, list[FloatArray]]
         for cell in cells:
-            found["W"].append(_reordered(cell["weight_ih"], blocks))
-            found["R"].append(_reordered(cell["weight_hh"], blocks))
-            biases = (_reordered(cell[name], blocks) for name in ("bias_ih", "bias_hh"))
+            found["W"].append(reordered(cell["weight_ih"], blocks))
+            found["R"].append(reordered(cell["weight_hh"], blocks))
+            biases = (reordered(cell[name], blocks) for name in ("bias_ih", "bias_hh"))
             found["B"].append(np.concatenate(list(biases)))
             if "weight_peephole" in cell:
-                found["P"].append(_reordered(cell["weight_peephole"], _PEEPHOLE_BLOCKS))
+                found["P"].append(reordered(cell["weight_peephole"], _PEEPHOLE_BLOCKS))
         return [self._constant(f"{role}_{k}", np.stack(arrays)) for role, arrays in found.items() if arrays]
 
     def _attributes(self, options: tuple[CellOptions, ...]) -> dict[str, Any]:
@@ -216,8 +217,3 @@ def _activations(kind: str, options: tuple[CellOptions, ...]) -> dict[str, Any]:
                 values[parameter].append(getattr(activation, parameter))
     given = {f"activation_{parameter}": found for parameter, found in values.items() if found}
     return {"activations": names, **given}
-
-
-def _reordered(array: FloatArray, blocks: tuple[int, ...]) -> FloatArray:
-    parts = np.split(array, len(blocks))
-    return np.concatenate([parts[block] for block in blocks])

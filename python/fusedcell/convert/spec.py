@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
 import numpy.typing as npt
 
 from .._base import FloatArray
@@ -24,6 +25,8 @@ class RecurrentSpec:
     - cells: for each direction weight_ih (G*H, I), weight_hh (G*H, H), bias_ih and bias_hh (G*H,), and perhaps
       weight_peephole (3*H,), blocks r z n, i f g o and, of the peepholes, i f o
     - options: one for each direction
+    - int8_cells: where a file holds such, the same with integers from -127 to 127 for weights, and their weight_ih_scale
+      and weight_hh_scale (G*H,)
     - reverse: a single direction that runs from the last step to the first
     - initial_state: h, or h and c, (D, 1 or B, H): what a call without a state starts from
     """
@@ -31,6 +34,7 @@ class RecurrentSpec:
     kind: str
     cells: tuple[Arrays, ...]
     options: tuple[CellOptions, ...]
+    int8_cells: tuple[Arrays, ...] | None = None
     reverse: bool = False
     batch_first: bool = False
     initial_state: tuple[FloatArray, ...] | None = None
@@ -38,9 +42,10 @@ class RecurrentSpec:
 
 def build(spec: RecurrentSpec, *, dtype: str, isa: str | None) -> Layer:
     """Packs the layer. Raises UnsupportedError for another dtype, ValueError for what does not fit."""
+    cells = spec.int8_cells if dtype == "int8" and spec.int8_cells is not None else spec.cells
     layer = _CLASSES[spec.kind.partition("_")[0]]._from_cells(
         spec.kind,
-        spec.cells,
+        cells,
         num_directions=len(spec.cells),
         dtype=dtype,
         isa=isa,
@@ -49,3 +54,9 @@ def build(spec: RecurrentSpec, *, dtype: str, isa: str | None) -> Layer:
         reverse=spec.reverse,
     )
     return layer if spec.initial_state is None else layer.with_initial_state(*spec.initial_state)
+
+
+def reordered(array: FloatArray, blocks: tuple[int, ...]) -> FloatArray:
+    """The rows' blocks in another order: which of the array's comes first, second, ..."""
+    parts = np.split(array, len(blocks))
+    return np.concatenate([parts[block] for block in blocks])
