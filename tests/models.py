@@ -10,6 +10,10 @@ import numpy as np
 
 import fusedcell as fc
 from fusedcell import reference
+from fusedcell._base import ARRAY_NAMES, make_stack
+from fusedcell.cell_options import Activation, CellOptions
+from fusedcell.layers import cells_by_layer
+from fusedcell.reference.activations import activation_parameters
 
 SIZES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65, 100, 256)
 
@@ -34,6 +38,7 @@ class Kind:
     reference: Callable[..., Any]
     options: Mapping[str, Any] = field(default_factory=dict)
     projected: bool = False
+    peephole: bool = False
 
     def weights(
         self,
@@ -58,8 +63,10 @@ class Kind:
                     shapes["bias_ih"] = shapes["bias_hh"] = (rows,)
                 if self.projected:
                     shapes["weight_hr"] = (output_size, hidden_size)
+                if self.peephole:
+                    shapes["weight_peephole"] = (3 * hidden_size,)
                 for name, shape in shapes.items():
-                    scale = np.float32(1 / np.sqrt(shape[-1] + 3))
+                    scale = np.float32(0.5 if name == "weight_peephole" else 1 / np.sqrt(shape[-1] + 3))
                     mapping[name + suffix] = uniform(1000 * seed + len(mapping), *shape) * scale
         return mapping
 
@@ -85,6 +92,99 @@ KINDS = (
 )
 KIND_NAMES = tuple(kind.name for kind in KINDS)
 KIND = {kind.name: kind for kind in KINDS}
+
+
+@dataclass(frozen=True)
+class GeneralKind(Kind):
+    """A kind of cell with options, alike in every layer and direction."""
+
+    kernel_kind: str = ""
+    cell_options: CellOptions = field(default_factory=CellOptions)
+
+    def make(self, mapping: Mapping[str, np.ndarray], **options: Any) -> Any:
+        cells = cells_by_layer(mapping, "", ARRAY_NAMES)
+        return self.layer._from_cells(
+            self.kernel_kind,
+            list(cells.values()),
+            num_directions=1 + any("_reverse" in suffix for suffix in cells),
+            options=[self.cell_options] * len(cells),
+            **options,
+        )
+
+    def make_cell(self, mapping: Mapping[str, np.ndarray], *, dtype: Any = "float32", isa: str | None = None) -> Any:
+        arrays = {name.removesuffix("_l0"): value for name, value in mapping.items()}
+        return self.cell._of(make_stack(self.kernel_kind, [arrays], [""], 1, dtype, isa, options=[self.cell_options]))
+
+    def expected(self, x: np.ndarray, mapping: Mapping[str, np.ndarray], state: Any = None, **options: Any) -> Any:
+        return self.reference(x, mapping, state, **self.options, **reference_options(self.cell_options), **options)
+
+
+def reference_function(activation: Activation) -> reference.Activation:
+    """The reference's function with the alpha and beta that a float32 holds."""
+    values = {name: float(np.float32(getattr(activation, name))) for name in ("alpha", "beta")}
+    return reference.activation(
+        activation.name, **{name: values[name] for name in activation_parameters(activation.name)}
+    )
+
+
+def reference_options(options: CellOptions) -> dict[str, Any]:
+    """What the reference's rnn, gru and lstm call those that are not as usual."""
+    given: dict[str, Any] = {} if options.clip is None else {"clip": float(np.float32(options.clip))}
+    if options.activations is not None:
+        functions = [reference_function(activation) for activation in options.activations]
+        given |= {"nonlinearity": functions[0]} if len(functions) == 1 else {"activations": functions}
+    if not options.clip_before_h:
+        given["clip_before_h"] = False
+    if options.input_forget:
+        given["input_forget"] = True
+    return given
+
+
+def _general(name: str, kernel_kind: str, options: CellOptions, **more: Any) -> GeneralKind:
+    plain = KIND[kernel_kind]
+    arguments = {} if kernel_kind.startswith("rnn") else plain.options
+    return GeneralKind(
+        name,
+        plain.layer,
+        plain.cell,
+        plain.gates,
+        plain.reference,
+        arguments,
+        **more,
+        kernel_kind=kernel_kind,
+        cell_options=options,
+    )
+
+
+# Contractive, as the usual ones are: gates from 0 to 1, functions that stretch nothing.
+GENERAL_KINDS = (
+    _general("rnn_elu", "rnn_tanh", CellOptions((Activation("Elu", 0.75),), clip=1.5)),
+    _general("lstm_peephole", "lstm", CellOptions(), peephole=True),
+    _general("lstm_coupled", "lstm", CellOptions(clip=0.5, input_forget=True), peephole=True),
+    _general(
+        "lstm_hard",
+        "lstm",
+        CellOptions(
+            (Activation("HardSigmoid", 0.2, 0.5), Activation("Softsign"), Activation("ScaledTanh", 1.25, 0.75)),
+            clip=1.0,
+            clip_before_h=False,
+        ),
+    ),
+    _general(
+        "lstm_soft_projected",
+        "lstm",
+        CellOptions((Activation("Sigmoid"), Activation("Tanh"), Activation("Softsign"))),
+        projected=True,
+    ),
+    _general("gru_after_sigmoid", "gru_reset_after", CellOptions((Activation("Sigmoid"),) * 2, clip=0.7)),
+    _general("gru_before_clipped", "gru_reset_before", CellOptions(clip=0.6)),
+    _general(
+        "gru_before_leaky", "gru_reset_before", CellOptions((Activation("Sigmoid"), Activation("LeakyRelu", 0.1)))
+    ),
+)
+EVERY_KIND = KINDS + GENERAL_KINDS
+EVERY_NAME = tuple(kind.name for kind in EVERY_KIND)
+KIND |= {kind.name: kind for kind in GENERAL_KINDS}
 
 
 def flat(result: Any) -> list[np.ndarray]:

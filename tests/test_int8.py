@@ -9,11 +9,11 @@ import pytest
 
 import bit_model
 import fusedcell as fc
-from models import KIND, KINDS, SIZE_PAIRS, Kind, flat, random_state, uniform
+from models import EVERY_KIND, KIND, SIZE_PAIRS, Kind, flat, random_state, uniform
 
 pytestmark = pytest.mark.core
 
-every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+every_kind = pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.name)
 
 
 def same(actual: Any, expected: Any) -> None:

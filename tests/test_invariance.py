@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import fusedcell as fc
-from models import KINDS, Kind, flat, random_state, uniform
+from models import EVERY_KIND, Kind, flat, random_state, uniform
 
 pytestmark = pytest.mark.core
 
-every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+every_kind = pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.name)
 INPUT_SIZE = 9
 HIDDEN_SIZES = (5, 33)
 

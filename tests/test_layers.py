@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import fusedcell as fc
-from models import KIND, KINDS, Kind, flat, random_state, uniform
+from models import EVERY_KIND, KIND, KINDS, Kind, flat, random_state, uniform
 
 pytestmark = pytest.mark.core
 
-every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+every_kind = pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.name)
 
 
 def check(
@@ -125,7 +125,7 @@ def test_a_prefix_selects_one_module_of_a_model() -> None:
     np.testing.assert_array_equal(kind.make(model, prefix="encoder.lstm.")(x)[0], kind.make(mapping)(x)[0])
 
 
-@every_kind
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")

@@ -7,9 +7,9 @@ import pytest
 
 import fusedcell as fc
 from fusedcell.quantization import input_scales
-from models import KINDS, Kind, one_unit, uniform
+from models import EVERY_KIND, Kind, one_unit, uniform
 
-every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+every_kind = pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.name)
 stacks = pytest.mark.parametrize("directions", [1, 2])
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import fusedcell as fc
-from models import KIND, KINDS, Kind, flat, random_state, uniform
+from models import EVERY_KIND, KIND, Kind, flat, random_state, uniform
 
 pytestmark = pytest.mark.core
 
-every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+every_kind = pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.name)
 
 
 def state_of(stream: fc.Stream) -> list[np.ndarray]:

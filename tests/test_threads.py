@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from fusedcell import _core
-from models import KIND, KINDS, Kind, flat, uniform
+from models import EVERY_KIND, KIND, Kind, flat, uniform
 
 several_cpus = pytest.mark.skipif(_core.available_cpus() < 2, reason="one CPU, so never two threads")
-every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+every_kind = pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.name)
 
 # Large enough to be worth a second thread, in slices, by directions and as a wavefront.
 SHAPES = [

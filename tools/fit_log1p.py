@@ -1,6 +1,6 @@
-"""Derives the polynomial of csrc/kernels/generic/general.h: p(u) close to log((1 + s) / (1 - s)) / s, u = s^2, on [0, 1/9].
+"""Derives the polynomial of csrc/kernels/generic/general.h: p(u) close to log((1 + s) / (1 - s)) / s on [0, 1/9].
 
-s = t / (2 + t) makes it log1p(t) / s for t from 0 to 1. Run: python tools/fit_log1p.py
+u = s^2, and s = t / (2 + t) makes it log1p(t) / s for t from 0 to 1. Run: python tools/fit_log1p.py
 """
 
 from __future__ import annotations

@@ -52,7 +52,8 @@ std::vector<OptionsTuple> options_of(const Stack& stack) {
             const Activation& activation = options.activations[i];
             activations.emplace_back(kNames[static_cast<int>(activation.kind)], activation.alpha, activation.beta);
         }
-        const std::optional<double> clip = std::isinf(options.clip) ? std::nullopt : std::optional<double>(options.clip);
+        const std::optional<double> clip =
+            std::isinf(options.clip) ? std::nullopt : std::optional<double>(options.clip);
         all.emplace_back(activations, clip, options.clip_before_h, options.input_forget);
     }
     return all;

@@ -54,11 +54,11 @@ struct MatrixView {
 // One layer and direction in PyTorch layout: G = gates, gate order i f g o or r z n, P = output_size(). Borrowed for
 // the time of packing. Any bias may be null. Only int8 weights may be quantised already, and then all of them are.
 struct CellWeights {
-    MatrixView weight_ih;              // (G * hidden_size, layer input size)
-    MatrixView weight_hh;              // (G * hidden_size, P)
-    const float* bias_ih = nullptr;    // (G * hidden_size,)
-    const float* bias_hh = nullptr;    // (G * hidden_size,)
-    MatrixView weight_hr;              // (proj_size, hidden_size), LSTM with a projection only
+    MatrixView weight_ih;                      // (G * hidden_size, layer input size)
+    MatrixView weight_hh;                      // (G * hidden_size, P)
+    const float* bias_ih = nullptr;            // (G * hidden_size,)
+    const float* bias_hh = nullptr;            // (G * hidden_size,)
+    MatrixView weight_hr;                      // (proj_size, hidden_size), LSTM with a projection only
     const float* weight_peephole = nullptr;    // (3 * hidden_size,), order i f o, LSTM only
     std::optional<CellOptions> options;        // none: PyTorch's formulas; their peephole is not looked at
 };

@@ -28,7 +28,9 @@ BlockRange blocks_of(const PackedMatrix& matrix, const CellWorker& worker) {
 }
 
 // Vectors of the projection that a block of R uses.
-std::ptrdiff_t vectors_of_block(const PanelShape& shape) { return std::ptrdiff_t{shape.panels_per_block} * shape.gates; }
+std::ptrdiff_t vectors_of_block(const PanelShape& shape) {
+    return std::ptrdiff_t{shape.panels_per_block} * shape.gates;
+}
 
 template <class T>
 void grow(std::vector<T>& values, std::ptrdiff_t size) {

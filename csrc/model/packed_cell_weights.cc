@@ -145,12 +145,8 @@ void UnpackedMatrix::dequantise() {
 }
 
 CellWeights UnpackedCell::view() const {
-    return {weight_ih.view(),
-            weight_hh.view(),
-            bias_ih.data(),
-            bias_hh.data(),
-            weight_hr.view(),
-            weight_peephole.empty() ? nullptr : weight_peephole.data(),
+    return {weight_ih.view(), weight_hh.view(), bias_ih.data(),
+            bias_hh.data(),   weight_hr.view(), weight_peephole.empty() ? nullptr : weight_peephole.data(),
             options};
 }
 

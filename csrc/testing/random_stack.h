@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "model/cell_options.h"
 #include "model/stack.h"
 
 namespace fusedcell::test {
@@ -33,8 +34,17 @@ constexpr WeightType kWeightTypes[] = {
 #include "kernels/weight_types.inc"
 };
 
+/// Options, so that `general` cells are tested: clip, peepholes and coupled gates where the cell has them.
+inline CellOptions random_options(CellKind kind) {
+    CellOptions options = usual_options(kind);
+    options.activations[0] = {ActivationKind::kHardSigmoid, 0.2F, 0.5F};
+    options.clip = 1.5F;
+    options.input_forget = kind == CellKind::kLstm;
+    return options;
+}
+
 inline std::shared_ptr<const Stack> random_stack(const Geometry& geometry, const KernelTable& kernels,
-                                                 WeightType type = WeightType::float32) {
+                                                 WeightType type = WeightType::float32, bool general = false) {
     Random random;
     std::vector<std::vector<float>> arrays;
     std::vector<CellWeights> weights;
@@ -51,6 +61,8 @@ inline std::shared_ptr<const Stack> random_stack(const Geometry& geometry, const
             cell.bias_ih = array(rows);
             cell.bias_hh = array(rows);
             if (geometry.proj_size > 0) cell.weight_hr.values = array(geometry.proj_size * geometry.hidden_size);
+            if (general) cell.options = random_options(geometry.kind);
+            if (general && geometry.kind == CellKind::kLstm) cell.weight_peephole = array(3 * geometry.hidden_size);
             weights.push_back(cell);
         }
     }

@@ -62,9 +62,7 @@ def make_stack(
         raise TypeError(f"isa: expected a string or None, got {type(isa).__name__}")
     arrays = [dict(cell) for cell in cells]
     kind, checked = _options.to_kernels(kind, options, suffixes)
-    return _core.Stack(
-        kind, arrays, list(suffixes), num_directions, dtype, isa or "", input_scales, checked, reverse
-    )
+    return _core.Stack(kind, arrays, list(suffixes), num_directions, dtype, isa or "", input_scales, checked, reverse)
 
 
 class Recurrent:

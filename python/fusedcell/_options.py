@@ -26,11 +26,10 @@ USUAL = {
     "gru_reset_before": ("Sigmoid", "Tanh"),
 }
 _SMALLEST_NORMAL = 2.0**-126
+_LARGEST = float(np.finfo(np.float32).max)
 
 
-def to_kernels(
-    kind: str, options: Sequence[CellOptions], suffixes: Sequence[str]
-) -> tuple[str, list[OptionsTuple]]:
+def to_kernels(kind: str, options: Sequence[CellOptions], suffixes: Sequence[str]) -> tuple[str, list[OptionsTuple]]:
     """What `_core.Stack` takes for options of cells whose names end in `suffixes`, and the kind.
 
     Of the two plain RNNs the kind is the one that the options say, if all cells say the same.
@@ -168,9 +167,13 @@ def _checked_activation(item: Activation, suffix: str) -> ActivationTuple:
 def _checked_float32(value: Any, name: str) -> float:
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    if not math.isfinite(value) or abs(value) > np.finfo(np.float32).max:
-        raise ValueError(f"{name}: expected a finite float32, got {value}")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond any float
+        number = math.inf
+    if not abs(number) <= _LARGEST:
+        raise ValueError(f"{name}: expected a finite float32, got {number}")
+    return number
 
 
 def _shortest(value: float) -> float:

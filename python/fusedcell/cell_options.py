@@ -1,4 +1,4 @@
-"""What a cell does other than PyTorch's formulas: activations, clip and coupled gates, as the ONNX operators define them.
+"""What a cell does other than PyTorch's formulas: activations, clip and coupled gates, as ONNX's operators define them.
 
 Source: https://onnx.ai/onnx/operators/onnx__LSTM.html and the texts of GRU and RNN beside it.
 """

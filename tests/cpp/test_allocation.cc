@@ -32,9 +32,10 @@ void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std
 namespace fusedcell::test {
 namespace {
 
-void check_steps(const Geometry& geometry, WeightType type, const KernelTable& tier, std::ptrdiff_t batch) {
+void check_steps(const Geometry& geometry, WeightType type, const KernelTable& tier, std::ptrdiff_t batch,
+                 bool general) {
     Random random;
-    const auto stack = random_stack(geometry, tier, type);
+    const auto stack = random_stack(geometry, tier, type, general);
     StreamState stream(stack, batch);
     const std::vector<float> x = random.floats(batch * geometry.input_size);
     std::vector<float> y(static_cast<std::size_t>(batch * geometry.output_size()));
@@ -57,8 +58,10 @@ int main() {
     for (const KernelTable* tier : available_tiers()) {
         for (const CellKind kind : kKinds) {
             for (const WeightType type : kWeightTypes) {
-                check_steps({kind, 6, 17, 0, 3, 1}, type, *tier, 1);
-                check_steps({kind, 6, 17, kind == CellKind::kLstm ? 7 : 0, 3, 1}, type, *tier, 5);
+                for (const bool general : {false, true}) {
+                    check_steps({kind, 6, 17, 0, 3, 1}, type, *tier, 1, general);
+                    check_steps({kind, 6, 17, kind == CellKind::kLstm ? 7 : 0, 3, 1}, type, *tier, 5, general);
+                }
             }
         }
     }

@@ -38,9 +38,9 @@ private:
 };
 
 void run_guarded(const Geometry& geometry, WeightType type, const KernelTable& kernels, std::ptrdiff_t batch,
-                 bool at_end) {
+                 bool at_end, bool general) {
     constexpr std::ptrdiff_t kSteps = 3;
-    const auto stack = random_stack(geometry, kernels, type);
+    const auto stack = random_stack(geometry, kernels, type, general);
     const std::ptrdiff_t width = geometry.num_directions * geometry.output_size();
     const std::ptrdiff_t states = geometry.num_layers * geometry.num_directions * batch;
     GuardedFloats x(kSteps * batch * geometry.input_size, at_end);
@@ -73,11 +73,14 @@ int main() {
                 for (const std::ptrdiff_t batch : {1, 2, 7, 13}) {
                     for (const bool at_end : {false, true}) {
                         for (const WeightType type : kWeightTypes) {
-                            run_guarded({kind, 5, hidden, 0, 2, 2}, type, *tier, batch, at_end);
-                            ++runs;
-                            if (kind == CellKind::kLstm && hidden > 1) {
-                                run_guarded({kind, 5, hidden, hidden - 1, 2, 1}, type, *tier, batch, at_end);
+                            for (const bool general : {false, true}) {
+                                run_guarded({kind, 5, hidden, 0, 2, 2}, type, *tier, batch, at_end, general);
                                 ++runs;
+                                if (kind == CellKind::kLstm && hidden > 1) {
+                                    run_guarded({kind, 5, hidden, hidden - 1, 2, 1}, type, *tier, batch, at_end,
+                                                general);
+                                    ++runs;
+                                }
                             }
                         }
                     }

@@ -72,6 +72,7 @@ std::vector<Geometry> geometries() {
         }
     }
     all.push_back({CellKind::kLstm, 9, 100, 33, 2, 1});
+    all.push_back({CellKind::kLstm, 9, 100, 0, 2, 1, true});
     return all;
 }
 
@@ -79,26 +80,26 @@ std::vector<ThreadPlan> plans(const Geometry& geometry) {
     std::vector<ThreadPlan> all{{2}, {3}, {5}};
     if (geometry.num_directions == 2) {
         for (const int threads : {2, 3, 4}) all.push_back({threads, 2});
-    } else if (geometry.num_layers > 1) {
+    } else if (geometry.num_layers > 1 && !geometry.reverse) {
         for (const int threads : {2, 3, 5}) all.push_back({threads, 2, true});
         all.push_back({3, 3, true});
     }
     return all;
 }
 
-void every_plan_gives_the_bits_of_one_thread(WeightType type) {
+void every_plan_gives_the_bits_of_one_thread(WeightType type, bool general) {
     for (const Geometry& geometry : geometries()) {
-        const auto stack = test::random_stack(geometry, *available_tiers().front(), type);
+        const auto stack = test::random_stack(geometry, *available_tiers().front(), type, general);
         test::Random random;
         const std::vector<float> x = random.floats(kSteps * kBatch * geometry.input_size);
         for (const bool with_lengths : {false, true}) {
             const Result expected = run(*stack, x, with_lengths, ThreadPlan{});
             for (const ThreadPlan& plan : plans(geometry)) {
                 expect(run(*stack, x, with_lengths, plan) == expected,
-                       "kind " + std::to_string(static_cast<int>(geometry.kind)) + ", H " +
-                           std::to_string(geometry.hidden_size) + ", layers " + std::to_string(geometry.num_layers) +
-                           ": " + std::to_string(plan.threads) + " threads in " + std::to_string(plan.groups) +
-                           " groups");
+                       (general ? "general kind " : "kind ") + std::to_string(static_cast<int>(geometry.kind)) +
+                           ", H " + std::to_string(geometry.hidden_size) + ", layers " +
+                           std::to_string(geometry.num_layers) + ": " + std::to_string(plan.threads) + " threads in " +
+                           std::to_string(plan.groups) + " groups");
             }
         }
     }
@@ -143,8 +144,10 @@ void a_team_runs_every_member_once() {
 }    // namespace fusedcell
 
 int main() {
-    fusedcell::every_plan_gives_the_bits_of_one_thread(fusedcell::WeightType::float32);
-    fusedcell::every_plan_gives_the_bits_of_one_thread(fusedcell::WeightType::int8);
+    for (const bool general : {false, true}) {
+        fusedcell::every_plan_gives_the_bits_of_one_thread(fusedcell::WeightType::float32, general);
+        fusedcell::every_plan_gives_the_bits_of_one_thread(fusedcell::WeightType::int8, general);
+    }
     fusedcell::callers_at_the_same_time_get_their_own_results();
     fusedcell::a_team_runs_every_member_once();
     std::printf("%d runs, %d failures\n", fusedcell::runs.load(), fusedcell::failures);

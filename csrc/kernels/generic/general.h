@@ -100,9 +100,7 @@ struct GatePanel {
         if (options.peephole == nullptr) return u;
         return MulAdd(Load(options.peephole + offset * 3 + index * kLanes), c, u);
     }
-    FUSEDCELL_INLINE F32 Clipped(F32 u) const {
-        return Clamp(u, Broadcast(-options.clip), Broadcast(options.clip));
-    }
+    FUSEDCELL_INLINE F32 Clipped(F32 u) const { return Clamp(u, Broadcast(-options.clip), Broadcast(options.clip)); }
     FUSEDCELL_INLINE F32 Activated(int index, F32 u) const { return Activate(Clipped(u), options.activations[index]); }
 
     FUSEDCELL_INLINE F32 LoadState(const float* state) const { return LoadUnits(state + offset, units); }

@@ -56,7 +56,7 @@ def product_errors(before: Matrix, after: Matrix, x: npt.NDArray[np.floating]) -
 
 
 def has_bounded_products(layer: Layer) -> bool:
-    """Whether h, r h or o h(c) of a layer of one layer and direction cannot leave [-1, 1], as docs/quantisation.md says."""
+    """Whether h, r h or o h(c) of one layer and direction cannot leave [-1, 1], as docs/quantisation.md says."""
     ((activations, *_),) = layer._stack.options
     names = [name for name, _, _ in activations]
     squashing = {"Tanh", "Sigmoid"}

@@ -19,8 +19,8 @@ def input_scales(layer: Layer, blocks: Any, *, headroom: float = 1.0) -> tuple[f
 
     `layer`, usually float32, gives the values. `blocks` is an array of floats, (T, I) or (T, B, I), or (B, T, I) with
     batch_first; or an iterable of such arrays with equal B that continue one another, so that states go on from block
-    to block. For a bidirectional or reverse layer each block is a sequence of its own. A headroom above 1 leaves room for what is
-    louder than these data: an input saturates at headroom times the largest seen.
+    to block. For a bidirectional or reverse layer each block is a sequence of its own. A headroom above 1 leaves room
+    for what is louder than these data: an input saturates at headroom times the largest seen.
 
     The scales are float32's values. Raises TypeError for what is not a layer or not floats; ValueError for another
     shape, values that are not finite, no steps at all, a layer whose inputs are all zero, a scale outside 2^-100 to

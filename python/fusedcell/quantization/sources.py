@@ -34,8 +34,8 @@ class Source:
     weight_hr gives. `rms` is that of the whole error, and `parts` have that of what adds up to it: "weight_ih", "x",
     "weight_hh" and "h", or "weight_hr" and "m". A weight's part is what its own rounding does to the exact input (and
     that of its bias, where the layers' biases differ); an input's part is what rounding it adds, through the rounded
-    weights, and is 0 but for int8. h is r h for the candidate of a GRU that resets before; m = o tanh(c). A forget gate that is 1 - i has no error of
-    its own.
+    weights, and is 0 but for int8. h is r h for the candidate of a GRU that resets before; m = o tanh(c). A forget
+    gate that is 1 - i has no error of its own.
     """
 
     layer: int
