@@ -25,8 +25,8 @@ class RecurrentSpec:
     - cells: for each direction weight_ih (G*H, I), weight_hh (G*H, H), bias_ih and bias_hh (G*H,), and perhaps
       weight_peephole (3*H,), blocks r z n, i f g o and, of the peepholes, i f o
     - options: one for each direction
-    - int8_cells: where a file holds such, the same with integers from -127 to 127 for weights, and their weight_ih_scale
-      and weight_hh_scale (G*H,)
+    - int8_cells: where a file holds such, the same with integers from -127 to 127 for weights, and with their
+      weight_ih_scale and weight_hh_scale (G*H,)
     - reverse: a single direction that runs from the last step to the first
     - initial_state: h, or h and c, (D, 1 or B, H): what a call without a state starts from
     """
