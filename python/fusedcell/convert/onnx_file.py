@@ -162,8 +162,9 @@ def to_float32(values: Values, label: str) -> npt.NDArray[np.float32]:
     # bfloat16 is a type of ml_dtypes, which NumPy counts as "void"; integers are not weights unless they have scales.
     if values.dtype.kind not in "fV":
         raise UnsupportedError(f"{label}: element type {values.dtype} is not supported; supported: floats")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # infinities and NaN are values that a file may hold
         floats = np.ascontiguousarray(values, dtype=np.float32)
-    if not np.isfinite(floats).all() and np.isfinite(values.astype(np.float64)).all():
+        too_large = np.isinf(floats) & np.isfinite(values.astype(np.float64))
+    if too_large.any():
         raise ValueError(f"{label}: a value is beyond float32")
     return floats

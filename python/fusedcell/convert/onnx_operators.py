@@ -37,7 +37,7 @@ def evaluate(op_type: str, inputs: Inputs, attributes: AttributeReader) -> Value
     if not least <= len(inputs) <= most or any(value is None for value in inputs[:least]):
         raise ValueError(f"expected {least} to {most} inputs, got {len(inputs)}")
     padded = inputs if most > _MOST_INPUTS else inputs + [None] * (_MOST_INPUTS - len(inputs))
-    with np.errstate(over="ignore"):  # of a Cast; who uses the value says what is too large
+    with np.errstate(over="ignore", invalid="ignore"):  # who uses the value says what is too large
         return np.asarray(OPERATORS[op_type].function(padded, attributes))
 
 
