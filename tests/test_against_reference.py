@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models import EVERY_KIND, SIZE_PAIRS, SIZES, Kind, flat, random_state, uniform
+from models import EVERY_KIND, KINDS, SIZE_PAIRS, SIZES, Kind, flat, random_state, uniform
 
 STEPS = 100
 TOLERANCE = 2e-6
@@ -30,7 +30,7 @@ def test_every_size(kind: Kind, input_size: int, hidden_size: int, isa: str) -> 
     assert largest_error(kind, input_size, hidden_size, isa) <= TOLERANCE
 
 
-@every_kind
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("hidden_size", SIZES)
 def test_every_pair_of_sizes(kind: Kind, hidden_size: int, isa: str) -> None:
     errors = {input_size: largest_error(kind, input_size, hidden_size, isa) for input_size in SIZES}

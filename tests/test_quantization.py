@@ -120,6 +120,29 @@ def test_layers_that_differ_are_refused(message: str, other: Any) -> None:
         compare(layer, other, uniform(1, 5, 3))
 
 
+def test_a_reversed_layer_is_as_the_forward_one_on_flipped_data() -> None:
+    kind = KIND["lstm_coupled"]
+    mapping = kind.weights(5, 9, layers=3)
+    x = uniform(12, 60, 2, 5)
+    forward, backward = kind.make(mapping), kind.make(mapping, reverse=True)
+    scales = input_scales(forward, x[::-1].copy())
+    assert input_scales(backward, x) == scales
+    one, other = (compare(layer, layer.astype("int8"), data) for layer, data in ((forward, x[::-1]), (backward, x)))
+    np.testing.assert_array_equal(other.rms_by_step, one.rms_by_step)
+    assert other.growth == one.growth
+    assert [source.direction for source in other.sources] == ["reverse"] * len(one.sources)
+    assert [source.rms for source in other.sources] == [source.rms for source in one.sources]
+    with pytest.raises(ValueError, match="quantised: expected reverse False, as of layer, got True"):
+        compare(forward, backward, x)
+
+
+def test_options_that_differ_are_refused() -> None:
+    kind, other = KIND["lstm_peephole"], KIND["lstm_coupled"]
+    mapping = kind.weights(5, 9)
+    with pytest.raises(ValueError, match=r"quantised: expected cell_options .*input_forget=False.* as of layer, got"):
+        compare(kind.make(mapping), other.make(mapping), uniform(1, 4, 5))
+
+
 def test_projections_that_differ_are_refused() -> None:
     lstm, projected = (KIND[name].make(KIND[name].weights(3, 4)) for name in ("lstm", "lstm_projected"))
     with pytest.raises(ValueError, match="quantised: expected proj_size 0, as of layer, got 2"):

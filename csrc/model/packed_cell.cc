@@ -4,8 +4,6 @@
 #include <cstdint>
 #include <cstring>
 
-#include "model/cell_options.h"
-
 namespace fusedcell {
 namespace {
 
@@ -112,12 +110,10 @@ void PackedCell::multiply_recurrent(std::ptrdiff_t num_rows, const BlockRange& b
     }
 }
 
-InputScale PackedCell::output_scale() const {
-    return {is_bounded(kind_, options_) ? InputScale::kBounded : InputScale::kLargest};
-}
+InputScale PackedCell::output_scale() const { return {bounded_ ? InputScale::kBounded : InputScale::kLargest}; }
 
 InputScale PackedCell::state_scale() const {
-    return geometry_.proj_size > 0 ? InputScale{InputScale::kLargest} : output_scale();
+    return {bounded_ && geometry_.proj_size == 0 ? InputScale::kBounded : InputScale::kLargest};
 }
 
 bool PackedCell::can_walk_both(const CellRun& run, const TeamPart& part) const {

@@ -153,6 +153,7 @@ private:
     CellKind kind_;    // that of the kernels: of the plain RNNs, the one that the options make it
     CellOptions options_;
     bool general_ = false;    // has options, so `linear` multiplies by R, and a gate kernel does the rest
+    bool bounded_;            // as is_bounded in cell_options.h
     std::ptrdiff_t input_size_;
     InputScale input_scale_;
     std::ptrdiff_t padded_hidden_;        // hidden_size rounded up to whole vectors

@@ -47,6 +47,7 @@ PackedCell::PackedCell(const Geometry& geometry, std::ptrdiff_t input_size, cons
       geometry_(geometry),
       kind_(geometry.kind),
       options_(weights.options.value_or(usual_options(geometry.kind))),
+      bounded_(is_bounded(geometry.kind, options_)),
       input_size_(input_size),
       input_scale_{input_scale > 0.0F ? InputScale::kFixed : InputScale::kLargest, input_scale} {
     options_.peephole = weights.weight_peephole;    // until it is packed
