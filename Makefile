@@ -10,7 +10,7 @@ SOURCES := $(shell find csrc cmake python -type f -not -path '*/__pycache__/*') 
 OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 
 .PHONY: bench bench-cpp bench-peers bench-suite count count-update test test-cpp test-peers test-exhaustive test-sanitize \
-	test-tsan test-aarch64 lint format examples clean
+	test-tsan test-aarch64 lint format compliance examples clean
 
 bench: $(VENV)/.installed
 	$(BIN)/fusedcell bench
@@ -66,6 +66,10 @@ format: $(VENV)/.group-lint
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format --quiet .
 	git ls-files bench csrc tests/cpp tools | grep -E '\.(c|cc|h)$$' | xargs $(BIN)/clang-format -i
+
+# docs/compliance.md: which attributes of the ONNX operators each runtime honours.
+compliance: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
+	PYTHONPATH=tests $(BIN)/python tools/compliance.py
 
 examples: $(VENV)/.installed $(VENV)/.examples
 	$(BIN)/python examples/silero_vad.py

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fusedcell as fc
+from fusedcell import storage
 from models import KIND, KINDS, Kind, flat, random_state, uniform
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -155,3 +156,32 @@ def test_quantization_refuses_what_it_does_not_start_from() -> None:
     layer = KIND["rnn_tanh"].make(KIND["rnn_tanh"].weights(9, 17)).with_initial_state(np.ones((1, 1, 17)))
     with pytest.raises(fc.UnsupportedError, match="layer: a layer with an initial_state"):
         fc.quantization.compare(layer, layer.astype("int8"), uniform(1, 5, 9))
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"initial_h": np.ones((1, 1, 17), np.float32)}, "c: expected an array, got NoneType"),
+        ({"initial_c": np.ones((1, 1, 17), np.float32)}, "'initial_c' .* without 'initial_h'"),
+        (
+            {name: np.ones((2, 1, 17), np.float32) for name in ("initial_h", "initial_c")},
+            r"h: expected shape \(1, 1, 17",
+        ),
+        (
+            {name: np.ones((1, 1, 17), np.int8) for name in ("initial_h", "initial_c")},
+            "expected dtype float32, got int8",
+        ),
+    ],
+)
+def test_stored_states_that_do_not_fit_are_refused(arrays: dict[str, np.ndarray], message: str) -> None:
+    description, tensors = storage.to_tensors(KIND["lstm"].make(KIND["lstm"].weights(9, 17)))
+    with pytest.raises((ValueError, TypeError), match=message):
+        storage.from_tensors(description, tensors | arrays)
+
+
+@pytest.mark.core
+def test_a_cell_has_no_initial_state() -> None:
+    description, tensors = storage.to_tensors(KIND["rnn_tanh"].make_cell(KIND["rnn_tanh"].weights(9, 17)))
+    with pytest.raises(fc.UnsupportedError, match="'initial_h' is not an array of a cell"):
+        storage.from_tensors(description, tensors | {"initial_h": np.ones((1, 1, 17), np.float32)})

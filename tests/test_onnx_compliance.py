@@ -42,7 +42,7 @@ def test_verdicts(compliance: Any) -> None:
         (lambda case: [part + 0.9e-5 for part in exact], "ok"),
         (lambda case: [part + 0.25 for part in exact], "**wrong** (0.25)"),
         (lambda case: [part * np.nan for part in exact], "**wrong** (inf)"),
-        (lambda case: [part[:1] for part in exact], "**wrong** (shape (1, 1, 3, 5) for (6, 1, 3, 5))"),
+        (lambda case: [part[:, :, :2] for part in exact], "**wrong** (shape (6, 1, 2, 5) for (6, 1, 3, 5))"),
         (refusing, "refused"),
     ):
         assert compliance.verdict(run, case) == expected

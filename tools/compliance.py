@@ -140,7 +140,7 @@ def verdict(run: Callable[[NodeCase], list[np.ndarray]], case: NodeCase) -> str:
     worst = 0.0
     for actual, expected in zip(outputs, case.expected(), strict=True):
         if actual.shape != expected.shape:
-            return f"wrong: shape {actual.shape} for {expected.shape}"
+            return f"**wrong** (shape {actual.shape} for {expected.shape})"
         error = np.abs(actual - expected) / np.maximum(1, np.abs(expected))
         worst = max(worst, float(np.nan_to_num(error, nan=np.inf).max()))
     return "ok" if worst <= TOLERANCE else f"**wrong** ({worst:.2g})"

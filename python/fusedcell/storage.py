@@ -123,6 +123,8 @@ def from_tensors(
         if reverse:
             raise ValueError("reverse: expected False, as a cell has no direction, got True")
     else:
+        if "initial_c" in arrays and "initial_h" not in arrays:
+            raise ValueError("'initial_c' is not there without 'initial_h'")
         initial_state = [arrays.pop(name) for name in _INITIAL_STATE if name in arrays]
         cells = cells_by_layer(arrays, "", allowed)
     if dtype == "int8" and not all("weight_ih_scale" in cell for cell in cells.values()):
