@@ -157,3 +157,27 @@ def test_a_scale_of_zero_is_zeros() -> None:
         layer = fc.from_onnx(model, dtype=dtype)
         assert not layer._stack.arrays()[0]["weight_ih"].any()
         assert all(np.isfinite(part).all() for part in flat(case.run(layer)))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize("per_row", [False, True])
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("attributes", [{}, {"clip": 0.5}, {"input_forget": 1}])
+def test_the_named_mode_is_onnx_runtimes_arithmetic(
+    dtype: Any, per_row: bool, directions: int, attributes: dict[str, Any]
+) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    model, _, case = quantised(dtype, per_row, directions=directions)
+    model.graph.node[0].attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    theirs = session.run(None, {name: case.arrays[name] for name in ("X", "initial_h", "initial_c")})
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    inputs = {name: case.arrays[name] for name in ("X", "initial_h", "initial_c")} | tensors
+    direction = "bidirectional" if directions == 2 else "reverse"
+    mode = reference.ort_dynamic_quantize_lstm(**inputs, direction=direction, **attributes)
+    floats = case.run(fc.from_onnx(model, clip_before_h=False))
+    for ours, exact, expected in zip(mode, floats, theirs, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
+        assert np.abs(exact - expected).max() > 1e-4
