@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+import bit_model
 from bit_model import (
     F32,
     LOG2_E,
@@ -21,6 +22,7 @@ from bit_model import (
     tanh_parts,
 )
 from fusedcell.cell_options import Activation, CellOptions
+from models import GeneralKind, Kind
 
 LOG1P_COEFFICIENTS = [
     F32(float.fromhex(c)) for c in ("0x1.1eca06p-2", "0x1.1ec042p-2", "0x1.99d1ccp-2", "0x1.555502p-1", "0x1p+1")
@@ -71,6 +73,19 @@ def activate(activation: Activation, x: np.ndarray) -> np.ndarray:
         "Softsign": lambda: softsign(x),
         "Softplus": lambda: softplus(x),
     }[activation.name]()
+
+
+def run_kind(
+    kind: Kind,
+    mapping: Mapping[str, np.ndarray],
+    x: np.ndarray,
+    dtype: str = "float32",
+    input_scale: float | None = None,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """`run`, or that of bit_model.py for a kind as usual."""
+    if isinstance(kind, GeneralKind):
+        return run(kind.kernel_kind, kind.cell_options, mapping, x, dtype, input_scale)
+    return bit_model.run(kind.name, mapping, x, dtype, input_scale)
 
 
 def run(

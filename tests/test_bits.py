@@ -11,7 +11,7 @@ import pytest
 
 import bit_model
 import general_bit_model
-from models import EVERY_NAME, KIND, SIZE_PAIRS, GeneralKind, uniform
+from models import EVERY_NAME, KIND, SIZE_PAIRS, uniform
 
 GOLDEN = Path(__file__).with_name("golden.json")
 STEPS = 6
@@ -32,10 +32,7 @@ def digest(y: np.ndarray, c: np.ndarray | None) -> str:
 
 
 def modelled(name: str, input_size: int, hidden_size: int, dtype: str) -> tuple[np.ndarray, np.ndarray | None]:
-    kind, arguments = KIND[name], case(name, input_size, hidden_size)
-    if isinstance(kind, GeneralKind):
-        return general_bit_model.run(kind.kernel_kind, kind.cell_options, *arguments, dtype)
-    return bit_model.run(name, *arguments, dtype)
+    return general_bit_model.run_kind(KIND[name], *case(name, input_size, hidden_size), dtype)
 
 
 def every_digest() -> dict[str, str]:

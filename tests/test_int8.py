@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import bit_model
 import fusedcell as fc
+import general_bit_model
 from models import EVERY_KIND, KIND, SIZE_PAIRS, Kind, flat, random_state, uniform
 
 pytestmark = pytest.mark.core
@@ -170,7 +170,7 @@ def test_fixed_input_scales_give_the_bits_of_the_definition(kind: Kind, isa: str
     mapping = kind.weights(19, 17)
     x = loud_and_quiet(6, 2, 19)[:, 0]
     layer = kind.make(mapping, isa=isa).astype("int8", input_scales=[0.011])
-    same((layer(x)[0],), (bit_model.run(kind.name, mapping, x, "int8", 0.011)[0],))
+    same((layer(x)[0],), (general_bit_model.run_kind(kind, mapping, x, "int8", 0.011)[0],))
 
 
 def test_inputs_saturate_at_127_fixed_scales(isa: str) -> None:

@@ -1,0 +1,116 @@
+"""Options, peepholes and the reverse direction come back from files and pickles, and bad ones are refused."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusedcell as fc
+from fusedcell import storage
+from fusedcell.cell_options import Activation, CellOptions
+from models import KIND, KINDS, uniform
+from test_storage import every_dtype, int8_file, layer_of, same, tiny_file
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    pytest.importorskip("safetensors", minversion="0.8")
+    return tmp_path / "layer.safetensors"
+
+
+@every_dtype
+def test_options_peepholes_and_the_reverse_direction_travel(dtype: str, path: Path) -> None:
+    kind = KIND["lstm_coupled"]
+    layer = kind.make(kind.weights(9, 17, layers=2), dtype=dtype, reverse=True)
+    fc.save(layer, path)
+    x = uniform(33, 6, 2, 9)
+    for clone in (fc.load(path), pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer)):
+        same(clone(x), layer(x))
+        assert (clone.reverse, clone.cell_options, repr(clone)) == (True, layer.cell_options, repr(layer))
+    again = path.with_name("again.safetensors")
+    fc.save(fc.load(path), again)
+    assert again.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.core
+def test_each_direction_keeps_its_own_options() -> None:
+    options = (CellOptions(clip=0.1), CellOptions((Activation("Elu", 0.3), Activation("HardSigmoid", 0.2, 0.7))))
+    arrays = [{"weight_ih": uniform(i, 9, 2), "weight_hh": uniform(i + 1, 9, 3)} for i in (1, 5)]
+    layer = fc.GRU._from_cells("gru_reset_before", arrays, num_directions=2, options=options)
+    loaded = pickle.loads(pickle.dumps(layer))
+    assert loaded.cell_options == layer.cell_options == options
+    same(loaded(uniform(9, 4, 2)), layer(uniform(9, 4, 2)))
+
+
+def test_layers_as_usual_are_stored_in_the_first_version_of_the_format() -> None:
+    for kind in KINDS:
+        description, _ = storage.to_tensors(layer_of(kind, "float32"))
+        assert description["format_version"] == 1
+    kind = KIND["gru_before_clipped"]
+    description, _ = storage.to_tensors(layer_of(kind, "float32"))
+    assert description["format_version"] == 2
+
+
+USUAL = {"activations": None, "clip": None, "clip_before_h": True, "input_forget": False}
+ELU = {"name": "Elu", "alpha": 0.5, "beta": 0.0}
+
+
+def test_a_file_with_options_made_by_hand_loads(path: Path) -> None:
+    path.write_bytes(tiny_file(format_version=2, reverse=True, options=[USUAL | {"activations": [ELU], "clip": 5}]))
+    layer = fc.load(path)
+    assert layer.cell_options == (CellOptions((Activation("Elu", 0.5),), clip=5.0),)
+    # Backwards: 2 * 2 = 4, then 2 * 1 + 3 * 4, clipped to 5.
+    assert layer(np.array([[1], [2]], np.float32))[0].tolist() == [[5], [4]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"reverse": "yes"}, ValueError, "reverse: expected a bool, got 'yes'"),
+        ({"reverse": True, "class": "RNNCell"}, fc.UnsupportedError, "'weight_hh_l0' is not an array of a cell"),
+        ({"options": {}}, ValueError, "options: expected a list, got dict"),
+        ({"options": None}, ValueError, "options: expected a list, got NoneType"),
+        ({"options": [{}]}, ValueError, "options: expected an object with activations, clip, clip_before_h, input_fo"),
+        ({"options": [3]}, ValueError, "options: expected an object with activations"),
+        ({"options": [USUAL | {"more": 1}]}, ValueError, "options: expected an object with activations"),
+        ({"options": [USUAL] * 2}, ValueError, "options: expected one per layer and direction, 1, got 2"),
+        ({"options": [USUAL | {"activations": "Elu"}]}, ValueError, "options: expected activations as a list"),
+        ({"options": [USUAL | {"activations": ["Elu"]}]}, ValueError, "activations: expected an object with alpha, b"),
+        ({"options": [USUAL | {"activations": [ELU] * 2}]}, ValueError, r"activations_l0: expected 1 \(f\)"),
+        ({"options": [USUAL | {"activations": [ELU | {"name": "X"}]}]}, fc.UnsupportedError, "'X' is not supported"),
+        ({"options": [USUAL | {"activations": [ELU | {"name": ["X"]}]}]}, fc.UnsupportedError, "is not supported"),
+        ({"options": [USUAL | {"activations": [ELU | {"alpha": 1e999}]}]}, ValueError, "alpha of Elu: expected a fini"),
+        ({"options": [USUAL | {"activations": [ELU | {"alpha": "1"}]}]}, ValueError, "alpha of Elu: expected a number"),
+        ({"options": [USUAL | {"clip": 10**400}]}, ValueError, "clip_l0: expected a finite float32|Exceeds the limit"),
+        ({"options": [USUAL | {"clip": float("nan")}]}, ValueError, "clip_l0: expected a finite float32, got nan"),
+        ({"options": [USUAL | {"clip": -1}]}, ValueError, r"clip_l0: expected a number from 2\^-126 on"),
+        ({"options": [USUAL | {"clip_before_h": 0}]}, ValueError, "clip_before_h_l0: expected a bool, got int"),
+        ({"options": [USUAL | {"input_forget": True}]}, ValueError, "input_forget_l0: expected False, as only the LST"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    changes: dict[str, Any], error: type[Exception], message: str, path: Path
+) -> None:
+    path.write_bytes(tiny_file(**{"format_version": 2, **changes}))
+    with pytest.raises(error, match=f"{path}: .*({message})"):
+        fc.load(path)
+
+
+def test_peepholes_belong_to_the_second_version_and_to_an_lstm(path: Path) -> None:
+    arrays = {"weight_peephole": np.ones(3, np.float32)}
+    path.write_bytes(int8_file(**arrays))
+    with pytest.raises(fc.UnsupportedError, match="'weight_peephole' is not an array of a cell"):
+        fc.load(path)
+    path.write_bytes(int8_file(**arrays).replace(b'\\"format_version\\": 1', b'\\"format_version\\": 2'))
+    with pytest.raises(ValueError, match="weight_peephole: only the LSTM has peepholes"):
+        fc.load(path)
+    path.write_bytes(
+        int8_file(weight_peephole=np.ones(3, np.int8)).replace(b'\\"format_version\\": 1', b'\\"format_version\\": 2')
+    )
+    with pytest.raises(ValueError, match="weight_peephole: expected dtype float32, got int8"):
+        fc.load(path)
