@@ -9,8 +9,8 @@ SOURCES := $(shell find csrc cmake python -type f -not -path '*/__pycache__/*') 
 # The newest build folder of `pip install`: its object files are what test_symbols.py looks into.
 OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 
-.PHONY: bench bench-cpp bench-peers bench-rtneural bench-suite count count-update test test-cpp test-peers test-exhaustive test-sanitize \
-	test-tsan test-aarch64 lint format examples clean
+.PHONY: bench bench-cpp bench-peers bench-rtneural bench-suite compliance count count-update examples format lint test \
+	test-aarch64 test-cpp test-exhaustive test-peers test-sanitize test-tsan clean
 
 bench: $(VENV)/.installed
 	$(BIN)/fusedcell bench
@@ -42,7 +42,7 @@ test: $(VENV)/.installed $(VENV)/.group-test test-cpp
 # The tests that hold us against other frameworks; `make test` skips what is not installed.
 test-peers: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
 	$(BIN)/python -m pytest tests/test_reference_torch.py tests/test_reference_onnx.py tests/test_bench_peers.py tests/test_layers.py \
-	  tests/test_torch_*.py
+	  $(wildcard tests/test_onnx_*.py tests/test_torch_*.py)
 
 test-exhaustive: $(VENV)/.installed $(VENV)/.group-test
 	$(BIN)/python -m pytest -m exhaustive
@@ -73,6 +73,10 @@ format: $(VENV)/.group-lint
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format --quiet .
 	git ls-files bench csrc tests/cpp tools | grep -E '\.(c|cc|h)$$' | xargs $(BIN)/clang-format -i
+
+# docs/compliance.md: which attributes of the ONNX operators each runtime honours.
+compliance: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
+	PYTHONPATH=tests $(BIN)/python tools/compliance.py
 
 examples: $(VENV)/.installed $(VENV)/.examples
 	$(BIN)/python examples/silero_vad.py

@@ -324,8 +324,8 @@ void set_state(Stream& stream, const py::object& value) {
     if (c) std::memmove(stream.state().c(), c->data(), Stream::floats(c->shape()) * sizeof(float));
 }
 
-std::unique_ptr<Stream> make_stream(std::shared_ptr<Stack> stack, std::ptrdiff_t batch_size,
-                                    std::ptrdiff_t num_threads) {
+std::unique_ptr<Stream> make_stream(std::shared_ptr<Stack> stack, std::ptrdiff_t batch_size, std::ptrdiff_t num_threads,
+                                    py::handle h_0, py::handle c_0) {
     const int threads = checked_num_threads(num_threads);
     if (batch_size < 1) {
         throw py::value_error("batch_size: expected at least 1, got " + std::to_string(batch_size));
@@ -338,7 +338,14 @@ std::unique_ptr<Stream> make_stream(std::shared_ptr<Stack> stack, std::ptrdiff_t
     if (stack->geometry().num_directions != 1 || stack->geometry().reverse) {
         throw py::value_error("stack: expected one direction that runs forwards");
     }
-    return std::make_unique<Stream>(std::move(stack), batch_size, threads);
+    auto stream = std::make_unique<Stream>(std::move(stack), batch_size, threads);
+    if (!h_0.is_none()) {
+        const FloatArray h = checked_state(*stream, h_0, "h_0", stream->h_shape());
+        std::optional<FloatArray> c;
+        if (stream->state().c() != nullptr) c = checked_state(*stream, c_0, "c_0", stream->c_shape());
+        stream->state().start_from(h.data(), c ? c->data() : nullptr);
+    }
+    return stream;
 }
 
 }    // namespace
@@ -347,7 +354,9 @@ void bind_stream(py::module_& module) {
     py::class_<Stream> stream(module, "Stream", py::is_final(),
                               "The state of one sequence, or of a batch of them, on a layer's shared weights.\n\n"
                               "Made by `layer.stream(batch_size)`. Shapes of a stream of one row have no batch axis.");
-    stream.def(py::init(&make_stream), py::arg("stack"), py::arg("batch_size") = 1, py::arg("num_threads") = 1)
+    stream
+        .def(py::init(&make_stream), py::arg("stack"), py::arg("batch_size") = 1, py::arg("num_threads") = 1,
+             py::arg("h_0") = py::none(), py::arg("c_0") = py::none())
         .def("process", &process, py::arg("block"),
              "Many time steps: (T, input_size) or (T, batch_size, input_size) in, h of every step out, with the same\n"
              "bits as calling `step` T times.")
@@ -357,7 +366,8 @@ void bind_stream(py::module_& module) {
             "fills the same x again and again, in about half the time of the call. x and out are as for `step`, but x\n"
             "is never converted.")
         .def("reset", &reset, py::arg("rows") = py::none(),
-             "Sets the state to zero: of every row, or of the given row numbers, or where a boolean mask is true.")
+             "Sets the state to what it started from: of every row, or of the given row numbers, or where a boolean "
+             "mask is true.")
         .def(
             "copy",
             [](Stream& self) {

@@ -15,7 +15,13 @@ StreamState::StreamState(std::shared_ptr<const Stack> stack, std::ptrdiff_t batc
 }
 
 StreamState::StreamState(const StreamState& other)
-    : stack_(other.stack_), batch_(other.batch_), num_threads_(other.num_threads_), h_(other.h_), c_(other.c_) {
+    : stack_(other.stack_),
+      batch_(other.batch_),
+      num_threads_(other.num_threads_),
+      h_(other.h_),
+      c_(other.c_),
+      initial_h_(other.initial_h_),
+      initial_c_(other.initial_c_) {
     stack_->reserve(1, batch_, workspace_);
 }
 
@@ -35,13 +41,27 @@ void StreamState::process(const float* x, float* y, std::ptrdiff_t steps) {
                 workspace_, num_threads_);
 }
 
+void StreamState::start_from(const float* h, const float* c) {
+    initial_h_.assign(h, h + h_.size());
+    if (!c_.empty()) initial_c_.assign(c, c + c_.size());
+    h_ = initial_h_;
+    c_ = initial_c_;
+}
+
 void StreamState::reset_row(std::ptrdiff_t row) {
     const Geometry& geometry = stack_->geometry();
-    for (std::ptrdiff_t layer = 0; layer < geometry.num_layers; ++layer) {
-        const std::ptrdiff_t index = layer * batch_ + row;
-        std::fill_n(h_.begin() + index * geometry.output_size(), geometry.output_size(), 0.0F);
-        if (!c_.empty()) std::fill_n(c_.begin() + index * geometry.hidden_size, geometry.hidden_size, 0.0F);
-    }
+    const auto reset = [&](std::vector<float>& state, const std::vector<float>& initial, std::ptrdiff_t size) {
+        for (std::ptrdiff_t layer = 0; layer < geometry.num_layers; ++layer) {
+            const std::ptrdiff_t start = (layer * batch_ + row) * size;
+            if (initial.empty()) {
+                std::fill_n(state.begin() + start, size, 0.0F);
+            } else {
+                std::copy_n(initial.begin() + start, size, state.begin() + start);
+            }
+        }
+    };
+    reset(h_, initial_h_, geometry.output_size());
+    if (!c_.empty()) reset(c_, initial_c_, geometry.hidden_size);
 }
 
 }    // namespace fusedcell

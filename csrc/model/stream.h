@@ -21,7 +21,10 @@ public:
     void step(const float* x, float* y);
     /// T steps: x (T, B, I), y (T, B, P); the same bits as T calls of step.
     void process(const float* x, float* y, std::ptrdiff_t steps);
-    /// Sets the state of one batch row to zero.
+    /// Makes h (L, B, P) and c (L, B, H) the state to start from, now and after a reset. c is null without a cell
+    /// state.
+    void start_from(const float* h, const float* c);
+    /// Sets the state of one batch row to what it starts from.
     void reset_row(std::ptrdiff_t row);
 
     const Stack& stack() const { return *stack_; }
@@ -35,6 +38,8 @@ private:
     int num_threads_;
     std::vector<float> h_;
     std::vector<float> c_;
+    std::vector<float> initial_h_;    // empty: zeros
+    std::vector<float> initial_c_;
     Workspace workspace_;
 };
 

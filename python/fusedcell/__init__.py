@@ -12,6 +12,8 @@ from __future__ import annotations
 from . import quantization, reference
 from ._core import Stream, __version__
 from .cells import GRUCell, LSTMCell, RNNCell
+from .convert.onnx_read import from_onnx
+from .convert.onnx_write import to_onnx
 from .convert.torch_modules import from_torch
 from .errors import UnsupportedError
 from .layers import GRU, LSTM, RNN
@@ -28,6 +30,7 @@ __all__ = [
     "Stream",
     "UnsupportedError",
     "__version__",
+    "from_onnx",
     "from_torch",
     "isas",
     "load",
@@ -36,4 +39,5 @@ __all__ = [
     "runtime_info",
     "save",
     "show_runtime",
+    "to_onnx",
 ]

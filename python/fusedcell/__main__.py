@@ -1,4 +1,4 @@
-"""Command line: ``fusedcell info`` and ``fusedcell bench``, also as ``python -m fusedcell``."""
+"""Command line: ``fusedcell info``, ``inspect``, ``convert`` and ``bench``, also as ``python -m fusedcell``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from . import _core
 from .bench import command as bench
 from .bench.options import add_arguments, complete
+from .convert import command as convert
 from .runtime import runtime_info, show_runtime
 
 
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:  # the environment asks for a tier that there is not
         return _refused(error)
     try:
-        status = _info(as_json=options.json) if options.command == "info" else bench.run(options, arguments)
+        status = _run(options, arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read has had enough. What is still in the buffer must not be flushed at exit either.
@@ -42,6 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+def _run(options: argparse.Namespace, arguments: list[str]) -> int:
+    if options.command == "info":
+        return _info(as_json=options.json)
+    if options.command == "bench":
+        return bench.run(options, arguments)
+    return convert.run(options)
+
+
 def _refused(error: Exception) -> int:
     print(f"fusedcell: {error}", file=sys.stderr)
     return 2
@@ -49,11 +58,13 @@ def _refused(error: Exception) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="fusedcell", description="Recurrent networks on a CPU: what this machine runs, and how fast."
+        prog="fusedcell",
+        description="Recurrent networks on a CPU: what this machine runs, how fast, and from which files.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     info = commands.add_parser("info", help="version, build, CPU, caches and tiers")
     info.add_argument("--json", action="store_true", help="as JSON")
+    convert.add_parsers(commands)
     text = "time single steps, sequences, batches and threads, beside NumPy and other libraries"
     add_arguments(commands.add_parser("bench", help=text))
     return parser

@@ -88,7 +88,9 @@ class Stack(metaclass=_Pybind11Type):
 
 @final
 class Stream(metaclass=_Pybind11Type):
-    def __init__(self, stack: Stack, batch_size: int = 1, num_threads: int = 1) -> None: ...
+    def __init__(
+        self, stack: Stack, batch_size: int = 1, num_threads: int = 1, h_0: Any = None, c_0: Any = None
+    ) -> None: ...
     def step(self, /, x: Any, out: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]: ...
     def bind(
         self, x: npt.NDArray[np.float32], out: npt.NDArray[np.float32]

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, overload
 
+import numpy as np
+
 from ._base import ARRAY_NAMES, FloatArray, Recurrent, check_dtype, check_nonlinearity, make_stack
 from ._core import Stack, Stream
 from ._options import nonlinearity_of
@@ -61,6 +63,7 @@ class Layer(Recurrent):
     """
 
     _arrays: ClassVar[tuple[str, ...]] = ARRAY_NAMES[:4]
+    _initial_state: tuple[FloatArray, ...] | None = None
 
     def __init__(self, stack: Stack, *, batch_first: bool) -> None:
         super().__init__(stack)
@@ -86,8 +89,60 @@ class Layer(Recurrent):
         """Whether x and y are (B, T, ...) rather than (T, B, ...)."""
         return self._batch_first
 
+    @property
+    def initial_state(self) -> FloatArray | tuple[FloatArray, FloatArray] | None:
+        """What calls without a state, and streams, start from: h, or (h, c) for an LSTM; None is zeros.
+
+        The arrays are read-only, (num_layers * D, 1, size) for a batch of any size or (num_layers * D, B, size) for B.
+        """
+        state = self._initial_state
+        return state if state is None or len(state) == 2 else state[0]
+
+    def with_initial_state(self, h: Array, c: Array | None = None) -> Self:
+        """A new layer on the same weights that starts from h, or h and c for an LSTM, where it is given no state.
+
+        Shapes are those of :attr:`initial_state`. Raises TypeError or ValueError for arrays that are not so.
+        """
+        has_c = self._stack.kind == "lstm"
+        if has_c != (c is not None):
+            raise TypeError(f"c: expected {'an array' if has_c else 'None'}, got {type(c).__name__}")
+        states = self.num_layers * self._stack.num_directions
+        given = {"h": (h, self.proj_size or self.hidden_size), "c": (c, self.hidden_size)}
+        arrays: list[FloatArray] = []
+        for name, (value, size) in given.items():
+            if value is None:
+                continue
+            source = np.asarray(value)
+            if source.dtype.kind != "f":
+                raise TypeError(f"{name}: expected an array of floats, got dtype {source.dtype}")
+            array = np.array(source, np.float32, order="C")
+            rows = arrays[0].shape[1] if arrays else array.shape[1] if array.ndim == 3 else 1
+            if array.shape != (states, rows, size) or rows < 1:
+                raise ValueError(f"{name}: expected shape {(states, rows or 'batch', size)}, got {array.shape}")
+            array.setflags(write=False)
+            arrays.append(array)
+        other = self._with_stack(self._stack)
+        other._initial_state = tuple(arrays)
+        return other
+
+    def _start(self, batch: int) -> tuple[FloatArray, ...]:
+        """The initial state for so many rows; ValueError if it is one for another number."""
+        assert self._initial_state is not None
+        rows = self._initial_state[0].shape[1]
+        if rows not in (1, batch):
+            raise ValueError(f"state: the layer's initial state is for a batch of {rows}, not {batch}; give one")
+        return tuple(np.repeat(part, batch, axis=1) if rows == 1 else part for part in self._initial_state)
+
+    def _start_of(self, x: Array) -> tuple[Any, Any]:
+        """The h and c, or None, that a call starts from which is given no state, in the shape that x asks for."""
+        shape = np.shape(x)
+        if self._initial_state is None or len(shape) not in (2, 3):
+            return None, None
+        state = self._start(1 if len(shape) == 2 else shape[0 if self._batch_first else 1])
+        return state[0], state[1] if len(state) == 2 else None
+
     def stream(self, batch_size: int = 1, *, num_threads: int = 1) -> Stream:
-        """A new stream at state zero on this layer's weights; any number can share them.
+        """A new stream at :attr:`initial_state` on this layer's weights; any number can share them.
 
         `num_threads` is as in a call of the layer.
 
@@ -98,7 +153,9 @@ class Layer(Recurrent):
             raise UnsupportedError(
                 f"stream: a {which} layer needs the whole sequence, so it has no streams; call the layer instead"
             )
-        return Stream(self._stack, batch_size, num_threads)
+        if self._initial_state is None:
+            return Stream(self._stack, batch_size, num_threads)
+        return Stream(self._stack, batch_size, num_threads, *self._start(batch_size))
 
     def _options(self) -> list[str]:
         layers = [f"num_layers={self.num_layers}"] if self.num_layers > 1 else []
@@ -259,9 +316,9 @@ class LSTM(Layer):
     ) -> tuple[FloatArray, _StateOfLSTM] | tuple[FloatArray, _StateOfLSTM, Trace]:
         """Runs whole sequences: returns ``y, (h_n, c_n)``, and a :class:`Trace` where cells or gates are asked for.
 
-        `state` is (h_0, c_0), zeros if None. The other arguments are in :class:`Layer`'s description.
+        `state` is (h_0, c_0), :attr:`initial_state` if None. The other arguments are in :class:`Layer`'s description.
         """
-        h_0, c_0 = unpack_state(state)
+        h_0, c_0 = self._start_of(x) if state is None else unpack_state(state)
         y, h_n, c_n, cells, gates = self._stack.run(
             x, h_0, c_0, lengths, mask, self._batch_first, num_threads, return_cells, return_gates
         )
@@ -328,10 +385,11 @@ class GRU(Layer):
     ) -> tuple[FloatArray, FloatArray] | tuple[FloatArray, FloatArray, Trace]:
         """Runs whole sequences: returns ``y, h_n``, and a :class:`Trace` where gates are asked for.
 
-        `state` is h_0, zeros if None. The other arguments are in :class:`Layer`'s description.
+        `state` is h_0, :attr:`initial_state` if None. The other arguments are in :class:`Layer`'s description.
         """
+        h_0 = self._start_of(x)[0] if state is None else state
         y, h_n, _, _, gates = self._stack.run(
-            x, state, None, lengths, mask, self._batch_first, num_threads, False, return_gates
+            x, h_0, None, lengths, mask, self._batch_first, num_threads, False, return_gates
         )
         if return_gates:
             return y, h_n, Trace(None, gates)
@@ -372,7 +430,8 @@ class RNN(Layer):
     ) -> tuple[FloatArray, FloatArray]:
         """Runs whole sequences: returns ``y, h_n``.
 
-        `state` is h_0, zeros if None. The other arguments are in :class:`Layer`'s description.
+        `state` is h_0, :attr:`initial_state` if None. The other arguments are in :class:`Layer`'s description.
         """
-        y, h_n, *_ = self._stack.run(x, state, None, lengths, mask, self._batch_first, num_threads)
+        h_0 = self._start_of(x)[0] if state is None else state
+        y, h_n, *_ = self._stack.run(x, h_0, None, lengths, mask, self._batch_first, num_threads)
         return y, h_n

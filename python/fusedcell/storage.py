@@ -37,6 +37,7 @@ _KINDS = {
     "GRU": ("gru_reset_after", "gru_reset_before"),
 }
 _WEIGHTS = tuple(name for name in ARRAY_NAMES if name.startswith("weight") and name != "weight_peephole")
+_INITIAL_STATE = ("initial_h", "initial_c")
 _SCALES = tuple(f"{name}_scale" for name in _WEIGHTS)
 
 # How a weight type is stored: its name in safetensors files, and the NumPy type that holds its bits, as NumPy has no
@@ -68,6 +69,8 @@ def to_tensors(layer: Recurrent) -> tuple[dict[str, Any], Tensors]:
         suffix = next(suffixes) if isinstance(layer, Layer) else ""
         for name, array in cell.items():
             tensors[name + suffix] = _narrowed(array, stack.dtype) if name in _WEIGHTS else array
+    if isinstance(layer, Layer) and layer._initial_state is not None:
+        tensors.update(zip(_INITIAL_STATE, layer._initial_state, strict=False))
     if stack.input_scales:
         tensors["input_scales"] = np.array(stack.input_scales, np.float32)
     return description, tensors
@@ -120,6 +123,9 @@ def from_tensors(
         if reverse:
             raise ValueError("reverse: expected False, as a cell has no direction, got True")
     else:
+        if "initial_c" in arrays and "initial_h" not in arrays:
+            raise ValueError("'initial_c' is not there without 'initial_h'")
+        initial_state = [arrays.pop(name) for name in _INITIAL_STATE if name in arrays]
         cells = cells_by_layer(arrays, "", allowed)
     if dtype == "int8" and not all("weight_ih_scale" in cell for cell in cells.values()):
         raise ValueError("weight_ih_scale: missing; int8 weights need their scales")
@@ -130,6 +136,7 @@ def from_tensors(
     layer = cls._of(stack)
     if isinstance(layer, Layer):
         layer._batch_first = batch_first
+        return layer.with_initial_state(*initial_state) if initial_state else layer
     return layer
 
 

@@ -1,1 +1,1 @@
-"""Models of other frameworks come in here, exactly or not at all."""
+"""Layers from and to other projects' files. Each format's package is an optional extra, imported where it is used."""

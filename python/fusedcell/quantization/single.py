@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 
 from .._base import FloatArray, make_stack
+from ..errors import UnsupportedError
 from ..layers import Layer
 
 
 def check_layer(name: str, value: Any) -> None:
-    """Raises TypeError for what is not a layer."""
+    """Raises TypeError for what is not a layer, UnsupportedError for one that starts from a state of its own."""
     if not isinstance(value, Layer):
         raise TypeError(f"{name}: expected a layer (LSTM, GRU or RNN), got {type(value).__name__}")
+    if value.initial_state is not None:
+        raise UnsupportedError(f"{name}: a layer with an initial_state is not supported; supported: zeros, None")
 
 
 def single_layers(layer: Layer) -> list[tuple[Layer, ...]]:

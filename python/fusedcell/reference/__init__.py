@@ -11,6 +11,7 @@ from .cells import LSTMGates, LSTMStep, gru_step, lstm_step, rnn_step
 from .int8 import Int8Matrix, int8_linear, quantise_input, quantise_weights
 from .layers import gru, lstm, rnn
 from .onnx import onnx_gru, onnx_lstm, onnx_rnn
+from .onnxruntime import ort_dynamic_quantize_lstm
 from .weights import Weights, from_state_dict
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "onnx_gru",
     "onnx_lstm",
     "onnx_rnn",
+    "ort_dynamic_quantize_lstm",
     "quantise_input",
     "quantise_weights",
     "rnn",

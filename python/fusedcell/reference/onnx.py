@@ -41,7 +41,7 @@ from .weights import Weights
 # Where PyTorch's blocks, i f g o, r z n and, of the peepholes, i f o, are among ONNX's.
 _RNN_BLOCKS = (0,)
 _GRU_BLOCKS = (1, 0, 2)
-_LSTM_BLOCKS = (0, 2, 3, 1)
+LSTM_BLOCKS = (0, 2, 3, 1)
 _PEEPHOLE_BLOCKS = (0, 2, 1)
 
 _DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
@@ -72,10 +72,10 @@ def onnx_rnn(
         (h,) = state
         return (rnn_step(x, h, *arrays, nonlinearity=functions[0], clip=clip),)
 
-    count = _direction_count(direction)
-    functions = _functions(activations, ("Tanh",), count, activation_alpha, activation_beta)
-    weights = _weights(_RNN_BLOCKS, count, hidden_size, W, R, B, None)
-    Y, (Y_h,) = _run(step, weights, functions, X, sequence_lens, {"initial_h": initial_h}, direction, layout)
+    count = direction_count(direction)
+    functions = functions_of(activations, ("Tanh",), count, activation_alpha, activation_beta)
+    weights = weights_of(_RNN_BLOCKS, count, hidden_size, W, R, B, None)
+    Y, (Y_h,) = run(step, weights, functions, X, sequence_lens, {"initial_h": initial_h}, direction, layout)
     return Y, Y_h
 
 
@@ -107,10 +107,10 @@ def onnx_gru(
         (h,) = state
         return (gru_step(x, h, *arrays, reset_after=reset_after, clip=clip, activations=functions),)
 
-    count = _direction_count(direction)
-    functions = _functions(activations, ("Sigmoid", "Tanh"), count, activation_alpha, activation_beta)
-    weights = _weights(_GRU_BLOCKS, count, hidden_size, W, R, B, None)
-    Y, (Y_h,) = _run(step, weights, functions, X, sequence_lens, {"initial_h": initial_h}, direction, layout)
+    count = direction_count(direction)
+    functions = functions_of(activations, ("Sigmoid", "Tanh"), count, activation_alpha, activation_beta)
+    weights = weights_of(_GRU_BLOCKS, count, hidden_size, W, R, B, None)
+    Y, (Y_h,) = run(step, weights, functions, X, sequence_lens, {"initial_h": initial_h}, direction, layout)
     return Y, Y_h
 
 
@@ -156,21 +156,22 @@ def onnx_lstm(
             activations=functions,
         )[:2]
 
-    count = _direction_count(direction)
-    functions = _functions(activations, ("Sigmoid", "Tanh", "Tanh"), count, activation_alpha, activation_beta)
-    weights = _weights(_LSTM_BLOCKS, count, hidden_size, W, R, B, P)
+    count = direction_count(direction)
+    functions = functions_of(activations, ("Sigmoid", "Tanh", "Tanh"), count, activation_alpha, activation_beta)
+    weights = weights_of(LSTM_BLOCKS, count, hidden_size, W, R, B, P)
     initial = {"initial_h": initial_h, "initial_c": initial_c}
-    Y, (Y_h, Y_c) = _run(step, weights, functions, X, sequence_lens, initial, direction, layout)
+    Y, (Y_h, Y_c) = run(step, weights, functions, X, sequence_lens, initial, direction, layout)
     return Y, Y_h, Y_c
 
 
-def _direction_count(direction: str) -> int:
+def direction_count(direction: str) -> int:
+    """Returns 1 or 2; raises ValueError for another direction than the three."""
     if direction not in _DIRECTIONS:
         raise ValueError(f"direction: expected one of {', '.join(_DIRECTIONS)}, got {direction!r}")
     return len(_DIRECTIONS[direction])
 
 
-def _functions(
+def functions_of(
     names: Sequence[str] | None,
     default: tuple[str, ...],
     directions: int,
@@ -194,7 +195,7 @@ def _functions(
     return [functions[i : i + len(default)] for i in range(0, total, len(default))]
 
 
-def _weights(
+def weights_of(
     blocks: tuple[int, ...],
     directions: int,
     hidden_size: int | None,
@@ -238,7 +239,7 @@ def _reordered(array: Array, blocks: tuple[int, ...]) -> Array:
     return np.concatenate([parts[block] for block in blocks])
 
 
-def _run(
+def run(
     step: _Step,
     weights: list[Weights],
     functions: list[list[Activation]],

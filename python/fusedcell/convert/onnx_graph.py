@@ -1,0 +1,208 @@
+"""Where the recurrent nodes of an ONNX model are, and what their inputs' names mean there.
+
+Names follow ONNX's scopes: a subgraph (a branch of If, the body of Loop or Scan) sees the names of the graphs around
+it; a function sees its own inputs and attributes only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from ..errors import UnsupportedError
+from .onnx_file import OnnxFile
+
+Node: TypeAlias = Any  # onnx.NodeProto
+Attribute: TypeAlias = Any  # onnx.AttributeProto
+Graph: TypeAlias = Any  # onnx.GraphProto or onnx.FunctionProto
+
+# Far beyond real models: what a file may make us walk through, as functions can call functions twice over.
+_MAX_DEPTH = 50
+_MAX_NODES = 200_000
+_MAX_LABEL = 200
+
+_FAMILIES = ("RNN", "GRU", "LSTM")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value comes from: an initialiser, or an output of a node, or neither, as `description` says."""
+
+    scope: Scope
+    name: str
+    tensor: Any = None
+    node: Node = None
+    description: str = ""
+
+
+@dataclass(eq=False)
+class Scope:
+    """The names of one graph, subgraph or call of a function."""
+
+    path: str
+    opsets: Mapping[str, int]
+    parent: Scope | None = None
+    inputs: set[str] = field(default_factory=set)
+    initialisers: dict[str, Any] = field(default_factory=dict)
+    sparse: set[str] = field(default_factory=set)
+    producers: dict[str, Node] = field(default_factory=dict)
+    bound: dict[str, tuple[Scope, str]] = field(default_factory=dict)
+    types: dict[str, Any] = field(default_factory=dict)
+    attributes: dict[str, Attribute] | None = None
+
+    def add(self, kind: dict[str, Any], name: str, value: Any) -> None:
+        """Defines a name of this graph; ValueError if it has one of that name."""
+        if name in self.initialisers or name in self.producers:
+            raise ValueError(f"{self.path or 'graph'}: {name!r} is defined twice")
+        kind[name] = value
+
+    def find(self, name: str) -> Origin:
+        """What a name that is not empty means here."""
+        scope: Scope | None = self
+        for _ in range(_MAX_DEPTH * _MAX_DEPTH):
+            if scope is None:
+                return Origin(self, name, description=f"{name!r}, which the model does not define")
+            if name in scope.bound:
+                scope, name = scope.bound[name]
+                if not name:
+                    return Origin(scope, name, description="an absent input of a function")
+            elif name in scope.initialisers:
+                return Origin(scope, name, tensor=scope.initialisers[name])
+            elif name in scope.sparse:
+                return Origin(scope, name, description=f"the sparse initializer {name!r}")
+            elif name in scope.producers:
+                return Origin(scope, name, node=scope.producers[name])
+            elif name in scope.inputs:
+                return Origin(scope, name, description=f"{name!r}, an input of {scope.path or 'the graph'}")
+            else:
+                scope = scope.parent
+        raise ValueError(f"{self.path}: functions are nested more than {_MAX_DEPTH} deep")
+
+    def is_absent(self, name: str) -> bool:
+        """Whether an optional input of this name is left out, here or by who calls the function."""
+        return not name or not self.find(name).name
+
+    def static_size(self, name: str, axis: int) -> int | None:
+        """The size that the model declares for one axis of three; None where it declares none."""
+        origin = self.find(name) if name else None
+        declared = None if origin is None else origin.scope.types.get(origin.name)
+        if declared is None or len(declared.tensor_type.shape.dim) != 3:
+            return None
+        size = declared.tensor_type.shape.dim[axis]
+        return int(size.dim_value) if size.HasField("dim_value") else None
+
+    def attributes_of(self, node: Node) -> dict[str, Attribute]:
+        """A node's attributes by name; those that refer to an attribute of the function, as the call has it."""
+        found: dict[str, Attribute] = {}
+        for attribute in node.attribute:
+            if attribute.name in found:
+                raise ValueError(f"{self.describe(node)}: attribute {attribute.name} is given twice")
+            value = attribute
+            if attribute.ref_attr_name:
+                value = self._function_attributes().get(attribute.ref_attr_name)
+            if value is not None:
+                found[attribute.name] = value
+        return found
+
+    def _function_attributes(self) -> dict[str, Attribute]:
+        scope: Scope | None = self
+        while scope is not None and scope.attributes is None:
+            scope = scope.parent
+        return {} if scope is None or scope.attributes is None else scope.attributes
+
+    def describe(self, node: Node) -> str:
+        """What errors call a node."""
+        return f"{node.op_type} node {_label(self.path, node)!r}"
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """A recurrent node where it stands. A function's node occurs once for each call."""
+
+    node: Node
+    scope: Scope
+    address: str
+
+    @property
+    def description(self) -> str:
+        """What errors call it."""
+        return f"{self.node.op_type} node {self.address!r}"
+
+
+def _label(path: str, node: Node) -> str:
+    name = node.name or next((output for output in node.output if output), node.op_type)
+    return f"{path}/{name[:_MAX_LABEL]}" if path else str(name[:_MAX_LABEL])
+
+
+def opset_domain(domain: str) -> str:
+    """The default domain has two names."""
+    return "" if domain == "ai.onnx" else domain
+
+
+class _Walk:
+    def __init__(self, file: OnnxFile) -> None:
+        model = file.model
+        self.functions: dict[tuple[str, str, str], Any] = {}
+        for function in model.functions:
+            key = (opset_domain(function.domain), function.name, getattr(function, "overload", ""))
+            if key in self.functions:
+                raise ValueError(f"{file.name}: function {function.name!r} is defined twice")
+            self.functions[key] = function
+        self.visited = 0
+
+    def graph(self, graph: Graph, scope: Scope, depth: int) -> Iterator[Occurrence]:
+        if depth > _MAX_DEPTH:
+            raise UnsupportedError(f"{scope.path[:200]}: graphs are nested more than {_MAX_DEPTH} deep")
+        for node in graph.node:
+            for output in node.output:
+                if output:
+                    scope.add(scope.producers, output, node)
+        for node in graph.node:
+            self.visited += 1
+            if self.visited > _MAX_NODES:
+                raise UnsupportedError(f"the model has more than {_MAX_NODES} nodes; that is the limit")
+            function = self.functions.get((opset_domain(node.domain), node.op_type, getattr(node, "overload", "")))
+            if function is not None:
+                yield from self.graph(function, self._call(function, node, scope), depth + 1)
+                continue
+            if any(family in node.op_type.upper() for family in _FAMILIES):
+                yield Occurrence(node, scope, _label(scope.path, node))
+            for attribute in node.attribute:
+                graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
+                for subgraph in graphs:
+                    path = f"{_label(scope.path, node)}.{attribute.name}"
+                    yield from self.graph(subgraph, _scope_of(subgraph, path, scope.opsets, scope), depth + 1)
+
+    @staticmethod
+    def _call(function: Any, node: Node, caller: Scope) -> Scope:
+        scope = Scope(_label(caller.path, node), _opsets(function))
+        scope.types = {value.name: value.type for value in getattr(function, "value_info", ())}
+        given = list(node.input)
+        for index, name in enumerate(function.input):
+            scope.bound[name] = (caller, given[index] if index < len(given) else "")
+        scope.attributes = {attribute.name: attribute for attribute in function.attribute_proto}
+        scope.attributes.update(caller.attributes_of(node))
+        return scope
+
+
+def _opsets(model: Any) -> dict[str, int]:
+    return {opset_domain(entry.domain): entry.version for entry in model.opset_import}
+
+
+def _scope_of(graph: Graph, path: str, opsets: Mapping[str, int], parent: Scope | None) -> Scope:
+    scope = Scope(path, opsets, parent, inputs={value.name for value in graph.input})
+    for tensor in graph.initializer:
+        scope.add(scope.initialisers, tensor.name, tensor)
+    scope.types = {value.name: value.type for value in (*graph.value_info, *graph.input)}
+    scope.sparse = {tensor.values.name for tensor in graph.sparse_initializer}
+    return scope
+
+
+def recurrent_nodes(file: OnnxFile) -> list[Occurrence]:
+    """Every node whose operator is called RNN, GRU or LSTM or something with that, in the order of the file.
+
+    Raises ValueError for a graph that defines a name twice, UnsupportedError for one beyond the limits above.
+    """
+    model = file.model
+    return list(_Walk(file).graph(model.graph, _scope_of(model.graph, "", _opsets(model), None), 0))

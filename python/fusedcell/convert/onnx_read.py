@@ -1,0 +1,99 @@
+"""Layers from ONNX models."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from .onnx_attributes import opset_of
+from .onnx_constants import Constants
+from .onnx_file import OnnxFile
+from .onnx_graph import Occurrence, recurrent_nodes
+from .onnx_node import NodeReading, read_node
+from .spec import build
+
+if TYPE_CHECKING:
+    from ..layers import GRU, LSTM, RNN
+
+    OnnxSource: TypeAlias = str | os.PathLike[str] | bytes | Any  # or an onnx.ModelProto
+
+
+def from_onnx(
+    model: OnnxSource,
+    node: str | int | None = None,
+    *,
+    dtype: str = "float32",
+    isa: str | None = None,
+    clip_before_h: bool = True,
+) -> RNN | GRU | LSTM:
+    """Makes a layer of a recurrent node of an ONNX model: exactly what the node does, or an error.
+
+    `model` is a path, the bytes of a file, or an ``onnx.ModelProto``. Nodes are RNN, GRU and LSTM of operator sets 7
+    and later and ``com.microsoft.DynamicQuantizeLSTM``, in the graph, its subgraphs and its functions. A model with
+    several needs `node`: a node's name, its address as errors and ``fusedcell inspect`` list it, or its index there.
+
+    The layer is called as any other: x (T, B, I), or (B, T, I) where the node has layout=1, and y (T, B, D * H).
+    Constant initial states of the file are its :attr:`initial_state`; those that the model computes, and lengths, are
+    the call's `state` and `lengths`. Of length 0 the final state is the initial one, where ONNX Runtime has zeros.
+    `clip_before_h=False` leaves the LSTM's cell state unclipped where it enters h(), as ONNX Runtime does and the
+    operator's text does not. Weights of the quantised LSTM become floats, (q - zero_point) * scale, and then `dtype`;
+    activations are not quantised as ONNX Runtime does.
+
+    Raises UnsupportedError naming the attribute, input or operator that cannot be honoured, ValueError for a broken
+    file, shapes that do not fit or a node that is not there, and ImportError without the package onnx
+    (``pip install fusedcell[onnx]``).
+    """
+    file = OnnxFile(model)
+    occurrence = choose(recurrent_nodes(file), node, file.name)
+    reading = read_node(occurrence, Constants(file), clip_before_h=clip_before_h)
+    return build(reading.spec, dtype=dtype, isa=isa)  # type: ignore[return-value]
+
+
+def choose(found: list[Occurrence], node: str | int | None, where: str) -> Occurrence:
+    """The one node, or the named one; ValueError that lists what there is."""
+    listing = ", ".join(f"{index}: {occurrence.description}" for index, occurrence in enumerate(found[:50]))
+    if not found:
+        raise ValueError(f"{where}: there is no recurrent node (RNN, GRU, LSTM)")
+    if node is None:
+        if len(found) > 1:
+            raise ValueError(f"{where}: there are {len(found)} recurrent nodes; choose with node=: {listing}")
+        return found[0]
+    if isinstance(node, bool) or not isinstance(node, (str, int)):
+        raise TypeError(f"node: expected a name, an index or None, got {type(node).__name__}")
+    if isinstance(node, int):
+        if not 0 <= node < len(found):
+            raise ValueError(f"node: expected an index from 0 to {len(found) - 1}, got {node}; there are: {listing}")
+        return found[node]
+    named = [occurrence for occurrence in found if node in (occurrence.node.name, occurrence.address)]
+    exact = [occurrence for occurrence in named if occurrence.address == node]
+    if len(exact or named) != 1:
+        count = len(exact or named) or "no"
+        raise ValueError(f"node: {count} recurrent nodes are called {node!r}; there are: {listing}")
+    return (exact or named)[0]
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """One recurrent node: what it is, and either what it becomes or why it cannot be loaded."""
+
+    occurrence: Occurrence
+    opset: int | None
+    reading: NodeReading | None
+    refusal: str
+
+
+def report(model: Any, *, dtype: str = "float32") -> list[NodeReport]:
+    """Every recurrent node of a model, each read as :func:`from_onnx` reads it. Errors as there, but of nodes."""
+    file = OnnxFile(model)
+    constants = Constants(file)
+    reports = []
+    for occurrence in recurrent_nodes(file):
+        reading, refusal = None, ""
+        try:
+            reading = read_node(occurrence, constants)
+            build(reading.spec, dtype=dtype, isa=None)
+        except ValueError as error:
+            refusal = str(error)
+        reports.append(NodeReport(occurrence, opset_of(occurrence), reading, refusal))
+    return reports

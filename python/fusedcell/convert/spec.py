@@ -1,0 +1,62 @@
+"""What a conversion finds, in PyTorch's layout, before it is packed into a layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .._base import FloatArray
+from ..cell_options import CellOptions
+from ..layers import GRU, LSTM, RNN, Layer
+
+Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
+
+_CLASSES: dict[str, type[Layer]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
+
+
+@dataclass(frozen=True)
+class RecurrentSpec:
+    """One layer of one or two directions.
+
+    - kind: "rnn_tanh", "lstm", "gru_reset_after" or "gru_reset_before"
+    - cells: for each direction weight_ih (G*H, I), weight_hh (G*H, H), bias_ih and bias_hh (G*H,), and perhaps
+      weight_peephole (3*H,), blocks r z n, i f g o and, of the peepholes, i f o
+    - options: one for each direction
+    - int8_cells: where a file holds such, the same with integers from -127 to 127 for weights, and with their
+      weight_ih_scale and weight_hh_scale (G*H,)
+    - reverse: a single direction that runs from the last step to the first
+    - initial_state: h, or h and c, (D, 1 or B, H): what a call without a state starts from
+    """
+
+    kind: str
+    cells: tuple[Arrays, ...]
+    options: tuple[CellOptions, ...]
+    int8_cells: tuple[Arrays, ...] | None = None
+    reverse: bool = False
+    batch_first: bool = False
+    initial_state: tuple[FloatArray, ...] | None = None
+
+
+def build(spec: RecurrentSpec, *, dtype: str, isa: str | None) -> Layer:
+    """Packs the layer. Raises UnsupportedError for another dtype, ValueError for what does not fit."""
+    cells = spec.int8_cells if dtype == "int8" and spec.int8_cells is not None else spec.cells
+    layer = _CLASSES[spec.kind.partition("_")[0]]._from_cells(
+        spec.kind,
+        cells,
+        num_directions=len(spec.cells),
+        dtype=dtype,
+        isa=isa,
+        batch_first=spec.batch_first,
+        options=spec.options,
+        reverse=spec.reverse,
+    )
+    return layer if spec.initial_state is None else layer.with_initial_state(*spec.initial_state)
+
+
+def reordered(array: FloatArray, blocks: tuple[int, ...]) -> FloatArray:
+    """The rows' blocks in another order: which of the array's comes first, second, ..."""
+    parts = np.split(array, len(blocks))
+    return np.concatenate([parts[block] for block in blocks])
