@@ -31,6 +31,14 @@ def repeated(state: Any, batch: int) -> Any:
     return rows if isinstance(state, tuple) else rows[0]
 
 
+def test_a_ragged_input_is_refused_as_without_an_initial_state() -> None:
+    kind = KIND["lstm"]
+    mapping = kind.weights(3, 5)
+    layer = kind.make(mapping).with_initial_state(*random_state(kind, mapping, 1))
+    with pytest.raises(TypeError, match="x: expected an array of floats"):
+        layer([[0.0], [1.0, 2.0]])
+
+
 @pytest.mark.core
 @every_kind
 @pytest.mark.parametrize("directions", [1, 2])

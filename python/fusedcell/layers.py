@@ -135,8 +135,13 @@ class Layer(Recurrent):
 
     def _start_of(self, x: Array) -> tuple[Any, Any]:
         """The h and c, or None, that a call starts from which is given no state, in the shape that x asks for."""
-        shape = np.shape(x)
-        if self._initial_state is None or len(shape) not in (2, 3):
+        if self._initial_state is None:
+            return None, None
+        try:
+            shape = np.shape(x)
+        except ValueError:  # a ragged list, of which the call itself says what is wrong
+            shape = ()
+        if len(shape) not in (2, 3):
             return None, None
         state = self._start(1 if len(shape) == 2 else shape[0 if self._batch_first else 1])
         return state[0], state[1] if len(state) == 2 else None
