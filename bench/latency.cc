@@ -139,7 +139,14 @@ public:
           x_(random_.floats(kDistinctInputs * x_size())),
           y_(static_cast<std::size_t>(steps_ * options.batch * hidden)) {}
 
-    void call() { stream_.process(x_.data() + calls_++ % kDistinctInputs * x_size(), y_.data(), steps_); }
+    void call() {
+        const float* x = x_.data() + calls_++ % kDistinctInputs * x_size();
+        if (steps_ == 1) {
+            stream_.step(x, y_.data());
+        } else {
+            stream_.process(x, y_.data(), steps_);
+        }
+    }
 
 private:
     std::ptrdiff_t x_size() const { return steps_ * stream_.batch() * geometry_.input_size; }

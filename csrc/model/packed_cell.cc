@@ -11,10 +11,6 @@ namespace {
 // enough that they are still in cache when the recurrence reads them.
 constexpr std::ptrdiff_t kProjectionRows = 128;
 
-// Bytes of weights that even a small second-level cache keeps from step to step, so that the way through them is all
-// one.
-constexpr std::size_t kFitsNearCaches = std::size_t{1} << 18;
-
 // Quantised inputs live in an array of floats, for their alignment.
 constexpr std::ptrdiff_t kQuantisedUnit = sizeof(float);
 
@@ -28,6 +24,12 @@ BlockRange blocks_of(const PackedMatrix& matrix, const CellWorker& worker) {
 // Vectors of the projection that a block of R uses.
 std::ptrdiff_t vectors_of_block(const PanelShape& shape) {
     return std::ptrdiff_t{shape.panels_per_block} * shape.gates;
+}
+
+// Whether two arrays share no float.
+bool are_apart(const float* a, std::ptrdiff_t a_size, const float* b, std::ptrdiff_t b_size) {
+    const auto address = [](const float* p) { return reinterpret_cast<std::uintptr_t>(p); };
+    return address(a + a_size) <= address(b) || address(b + b_size) <= address(a);
 }
 
 template <class T>
@@ -127,13 +129,10 @@ InputScale PackedCell::state_scale() const {
 }
 
 bool PackedCell::can_walk_both(const CellRun& run, const TeamPart& part) const {
-    if (run.steps != 1 || run.batch == 0 || kind_ == CellKind::kGruResetBefore) return false;
-    if (memory_.size() < kFitsNearCaches) return false;
-    // y may be x, of which W needs all before R gives the first of y.
-    const auto address = [](const float* p) { return reinterpret_cast<std::uintptr_t>(p); };
+    if (run.steps != 1 || run.batch == 0 || !wants_to_walk_both()) return false;
     const std::ptrdiff_t last = run.batch - 1;
-    if (address(run.x.row(0, 0)) < address(run.y.row(0, last) + geometry_.output_size()) &&
-        address(run.y.row(0, 0)) < address(run.x.row(0, last) + input_size_)) {
+    if (!are_apart(run.x.row(0, 0), last * run.x.row_stride + input_size_, run.y.row(0, 0),
+                   last * run.y.row_stride + geometry_.output_size())) {
         return false;
     }
     // Threads may not wait for one another in between, so each one's blocks of W must be those that it needs.
@@ -198,6 +197,27 @@ void PackedCell::run(const CellRun& run, const CellWorker& worker) const {
         for (std::ptrdiff_t t = length_of(run, b); t < run.steps; ++t) std::memset(run.y.row(t, b), 0, output_bytes);
     }
     worker.part.wait();
+}
+
+void PackedCell::step(const CellStep& step, SharedSpace& shared, ThreadSpace& own) const {
+    LinearRow& input = own.linear_rows.front();
+    input.input = step.x;
+    input.y = shared.projections.data();
+    CellRow& row = own.cell_rows.front();
+    row.input = step.h;
+    row.projection = shared.projections.data();
+    row.h = step.h;
+    row.h_next = step.y;
+    row.c = step.c;
+    row.trace = nullptr;
+    set_inputs(&input, 1, input_size_, input_scale_, own.quantised_x.data(), own);
+    set_inputs(&row, 1, geometry_.hidden_size, state_scale(), own.quantised_h.data(), own);
+    if (wants_to_walk_both() && are_apart(step.x, input_size_, step.y, geometry_.hidden_size)) {
+        walk_both(1, {shared, own, {}});
+    } else {
+        kernels_->linear.run(input_, &input, 1, {0, input_.blocks, own.backward});
+        recurrent_kernel().run(recurrent_, &row, 1, {0, recurrent_.blocks, own.backward});
+    }
 }
 
 std::ptrdiff_t PackedCell::gather_inputs(const CellRun& run, const Chunk& chunk, const CellWorker& worker) const {

@@ -57,6 +57,14 @@ struct CellRun {
     bool reverse;                     // from each row's last step to its first; y stays aligned with x
 };
 
+// One step of one row, sizes as above. h is not changed.
+struct CellStep {
+    const float* x;
+    const float* h;
+    float* y;    // the new h
+    float* c;    // updated in place; null without a cell state
+};
+
 struct UnpackedMatrix {
     std::vector<float> values;
     std::vector<float> scales;    // empty where the values are not quantised
@@ -85,6 +93,11 @@ public:
     /// y past a row's length is zero, and h_n and c are what they were after its last step. Every thread of a team
     /// calls it and finds all of that done when it returns. The worker's memory has been reserved.
     void run(const CellRun& run, const CellWorker& worker) const;
+
+    /// The same for one step of one row on one thread, without the bookkeeping that takes as long as a small step
+    /// itself. Only where can_step(): cells of one pass over R.
+    void step(const CellStep& step, SharedSpace& shared, ThreadSpace& own) const;
+    bool can_step() const { return passes() == 1; }
 
     /// Steps of a batch whose input projections a long run computes at a time.
     static std::ptrdiff_t projection_steps(std::ptrdiff_t batch);
@@ -135,6 +148,8 @@ private:
     /// W and R of a single step, block by block of R with the blocks of W that it needs, so that the next step, which
     /// comes back the other way, finds the last of both in cache.
     bool can_walk_both(const CellRun& run, const TeamPart& part) const;
+    /// Whether that pays, if x and y allow it: W needs all of x before R gives the first of y.
+    bool wants_to_walk_both() const { return memory_.size() >= kFitsNearCaches && kind_ != CellKind::kGruResetBefore; }
     void walk_both(std::ptrdiff_t num_rows, const CellWorker& worker) const;
     /// For int8 weights, replaces the rows' float inputs by quantised ones.
     template <class Row>
@@ -154,6 +169,10 @@ private:
     PanelShape shape_of(const MatrixKernel<Row>& kernel) const {
         return {type_, *table_, kernel};
     }
+
+    // Bytes of weights that even a small second-level cache keeps from step to step, so that the way through them is
+    // all one.
+    static constexpr std::size_t kFitsNearCaches = std::size_t{1} << 18;
 
     const KernelTable* table_;
     const WeightKernels* kernels_;

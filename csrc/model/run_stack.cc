@@ -13,6 +13,7 @@
 #include <array>
 #include <atomic>
 #include <cmath>
+#include <cstring>
 
 #include "cpu/available.h"
 #include "kernels/simd/float_mode.h"
@@ -151,6 +152,28 @@ void Stack::run(const StackRun& run, Workspace& workspace, const ThreadPlan& pla
         in_pieces(run) ? run_pieces(run, worker) : run_layers(run, worker);
     }
     if (run.steps % 2 != 0) workspace.backward = !workspace.backward;
+}
+
+void Stack::step(const float* x, float* y, float* h, float* c, Workspace& workspace) const {
+    const std::ptrdiff_t output_size = geometry_.output_size();
+    const std::ptrdiff_t hidden_size = geometry_.hidden_size;
+    if (!cells_can_step_) {
+        run({1, 1, {x, 0, geometry_.input_size}, {y, 0, output_size}, h, h, c, nullptr}, workspace);
+        return;
+    }
+    const ScopedFloatMode mode;
+    const std::ptrdiff_t last = geometry_.num_layers - 1;
+    ThreadSpace& own = workspace.own.front();
+    own.backward = workspace.backward;
+    for (std::ptrdiff_t layer = 0; layer <= last; ++layer) {
+        float* out = layer == last ? y : workspace.between_layers[layer % 2].data();
+        cells_[static_cast<std::size_t>(layer)].step({x, h, out, c}, workspace.shared.front(), own);
+        std::memcpy(h, out, static_cast<std::size_t>(output_size) * sizeof(float));
+        x = out;
+        h += output_size;
+        if (c != nullptr) c += hidden_size;
+    }
+    workspace.backward = !workspace.backward;
 }
 
 bool Stack::run_team(const StackRun& run, const ThreadPlan& plan, Workspace& workspace) const {

@@ -30,6 +30,7 @@ Stack::Stack(const Geometry& geometry, const std::vector<CellWeights>& weights, 
         const float input_scale = input_scales_.empty() ? 0.0F : input_scales_[static_cast<std::size_t>(layer)];
         cells_.emplace_back(geometry, geometry.layer_input_size(layer), weights[i], type, input_scale, kernels);
         step_operations_ += cells_.back().step_operations();
+        cells_can_step_ = cells_can_step_ && cells_.back().can_step();
         passes_ = std::max(passes_, cells_.back().passes());
     }
 }

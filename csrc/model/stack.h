@@ -69,6 +69,10 @@ public:
     /// `num_threads` threads, as many as pay and as there are CPUs; the bits do not depend on it.
     void run(const StackRun& run, Workspace& workspace, int num_threads = 1) const;
 
+    /// The same for one step of one row on one thread: x (I,), y (P,), and the states (L, P) and (L, H), updated in
+    /// place. The stack has one direction. Room for it has been made.
+    void step(const float* x, float* y, float* h, float* c, Workspace& workspace) const;
+
     /// The same, shared out as the caller says: groups of at most kMostGroups, directions or a wavefront only where
     /// there are two directions, or one that runs forwards. If another run has the workers, this one goes on alone.
     void run(const StackRun& run, Workspace& workspace, const ThreadPlan& plan) const;
@@ -116,6 +120,7 @@ private:
     std::vector<float> input_scales_;
     std::vector<PackedCell> cells_;
     double step_operations_ = 0;
+    bool cells_can_step_ = true;
     int passes_ = 0;    // of a step of any layer
 };
 

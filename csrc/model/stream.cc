@@ -25,7 +25,13 @@ StreamState::StreamState(const StreamState& other)
     stack_->reserve(1, batch_, workspace_);
 }
 
-void StreamState::step(const float* x, float* y) { process(x, y, 1); }
+void StreamState::step(const float* x, float* y) {
+    if (batch_ == 1 && num_threads_ == 1) {
+        stack_->step(x, y, h(), c(), workspace_);
+    } else {
+        process(x, y, 1);
+    }
+}
 
 void StreamState::process(const float* x, float* y, std::ptrdiff_t steps) {
     const Geometry& geometry = stack_->geometry();

@@ -31,7 +31,7 @@ def run_layer(
     num_threads: int,
 ) -> list[Tensor]:
     """y, h_n and, for an LSTM, c_n: on the memory of the arrays that the layer returns."""
-    arrays = stack.run(_array(x), _array(h_0), _array(c_0), _array(lengths), batch_first, num_threads)
+    arrays = stack.run(_array(x), _array(h_0), _array(c_0), _array(lengths), None, batch_first, num_threads)
     return [torch.from_numpy(array) for array in arrays if array is not None]
 
 
