@@ -136,12 +136,25 @@ void Stack::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, const ThreadPlan
     }
 }
 
+bool Stack::is_small(std::ptrdiff_t steps, std::ptrdiff_t batch) const {
+    return step_operations_ * static_cast<double>(steps) * static_cast<double>(batch) < kFewestOperations;
+}
+
 void Stack::run(const StackRun& run, Workspace& workspace, int num_threads) const {
-    const double operations = step_operations_ * static_cast<double>(run.steps) * static_cast<double>(run.batch);
-    if (num_threads == 1 || operations < kFewestOperations) return this->run(run, workspace, ThreadPlan{});
-    const bool recently = std::chrono::steady_clock::now() - workspace.last_call < kRecently;
-    this->run(run, workspace, plan(run, num_threads, recently));
+    if (num_threads == 1 || is_small(run.steps, run.batch)) return this->run(run, workspace, ThreadPlan{});
+    const auto start = std::chrono::steady_clock::now();
+    const ThreadPlan plan = this->plan(run, num_threads, start - workspace.last_call < kRecently);
+    if (plan.threads == 1) {
+        this->run(run, workspace, plan);
+        workspace.last_call = std::chrono::steady_clock::now();
+        return;
+    }
+    ThreadTrial& trial = workspace.trials.of({this, run.steps, run.batch});
+    const bool one_thread = trial.wants_one_thread();
+    this->run(run, workspace, one_thread ? ThreadPlan{} : plan);
     workspace.last_call = std::chrono::steady_clock::now();
+    const auto time = workspace.last_call - start;
+    one_thread ? trial.one_thread_took(time) : trial.threads_took(time);
 }
 
 void Stack::run(const StackRun& run, Workspace& workspace, const ThreadPlan& plan) const {

@@ -1,13 +1,13 @@
 // Stacked and bidirectional layers: immutable weights, shared by any number of runs and streams.
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
 #include "model/geometry.h"
 #include "model/packed_cell.h"
+#include "model/thread_trials.h"
 
 namespace fusedcell {
 
@@ -34,6 +34,7 @@ struct Workspace {
     std::vector<float> between_layers[2];    // of the steps in hand
     bool backward = false;
     std::chrono::steady_clock::time_point last_call{};    // that was for more than one thread
+    ThreadTrials trials;
 
     /// Bytes of what grows with the steps of a run, which is nearly all.
     std::size_t nbytes() const {
@@ -68,6 +69,9 @@ public:
     /// Runs in the kernels' floating-point mode and gives the caller's back. y must not overlap x. Uses up to
     /// `num_threads` threads, as many as pay and as there are CPUs; the bits do not depend on it.
     void run(const StackRun& run, Workspace& workspace, int num_threads = 1) const;
+
+    /// Whether a run is too small for threads ever to pay.
+    bool is_small(std::ptrdiff_t steps, std::ptrdiff_t batch) const;
 
     /// The same for one step of one row on one thread: x (I,), y (P,), and the states (L, P) and (L, H), updated in
     /// place. The stack has one direction. Room for it has been made.

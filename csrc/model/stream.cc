@@ -26,7 +26,7 @@ StreamState::StreamState(const StreamState& other)
 }
 
 void StreamState::step(const float* x, float* y) {
-    if (batch_ == 1 && num_threads_ == 1) {
+    if (batch_ == 1 && (num_threads_ == 1 || stack_->is_small(1, 1))) {
         stack_->step(x, y, h(), c(), workspace_);
     } else {
         process(x, y, 1);

@@ -141,6 +141,35 @@ void a_team_runs_every_member_once() {
     Team::run(1, outer);
 }
 
+// How many of the next `calls` runs take threads, where these take `threads` and one thread takes 10.
+int threaded_runs(ThreadTrial& trial, int calls, int threads) {
+    int count = 0;
+    for (int i = 0; i < calls; ++i) {
+        if (trial.wants_one_thread()) {
+            trial.one_thread_took(ThreadTrial::Duration{10});
+        } else {
+            trial.threads_took(ThreadTrial::Duration{threads});
+            ++count;
+        }
+    }
+    return count;
+}
+
+void threads_that_take_longer_stay_away() {
+    ThreadTrial trial;
+    expect(threaded_runs(trial, 1, 6) == 1, "the only run of a shape takes threads");
+    expect(threaded_runs(trial, 640, 6) == 630, "while threads pay, one run in 64 takes one thread");
+    expect(threaded_runs(trial, 10000, 30) < 100, "threads that take longer hardly run");
+    expect(threaded_runs(trial, 10000, 6) > 7000, "and come back when they pay again");
+
+    ThreadTrials trials;
+    const int stacks[9] = {};
+    trials.of({&stacks[0], 1, 1}).one_thread_took(ThreadTrial::Duration{1});
+    expect(&trials.of({&stacks[0], 1, 1}) == &trials.of({&stacks[0], 1, 1}), "a shape keeps its trial");
+    expect(&trials.of({&stacks[0], 2, 1}) != &trials.of({&stacks[0], 1, 1}), "another number of steps is another");
+    for (const int& stack : stacks) expect(trials.of({&stack, 1, 1}).shape() == RunShape{&stack, 1, 1}, "a new shape");
+}
+
 }    // namespace
 }    // namespace fusedcell
 
@@ -151,6 +180,7 @@ int main() {
     }
     fusedcell::callers_at_the_same_time_get_their_own_results();
     fusedcell::a_team_runs_every_member_once();
+    fusedcell::threads_that_take_longer_stay_away();
     std::printf("%d runs, %d failures\n", fusedcell::runs.load(), fusedcell::failures);
     return fusedcell::failures == 0 ? 0 : 1;
 }
