@@ -9,8 +9,8 @@ SOURCES := $(shell find csrc cmake python -type f -not -path '*/__pycache__/*') 
 # The newest build folder of `pip install`: its object files are what test_symbols.py looks into.
 OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 
-.PHONY: bench bench-cpp bench-peers bench-rtneural bench-suite compliance count count-update examples format lint test \
-	test-aarch64 test-cpp test-exhaustive test-peers test-sanitize test-tsan clean
+.PHONY: bench bench-cpp bench-peers bench-rtneural bench-suite compliance count count-update examples examples-ocr format \
+	lint test test-aarch64 test-cpp test-exhaustive test-peers test-sanitize test-tsan clean
 
 bench: $(VENV)/.installed
 	$(BIN)/fusedcell bench
@@ -81,6 +81,11 @@ compliance: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
 examples: $(VENV)/.installed $(VENV)/.examples
 	$(BIN)/python examples/silero_vad.py
 
+# Readers of text, apart because ddddocr is 76 MB and Tesseract comes from the system's packages.
+examples-ocr: $(VENV)/.installed $(VENV)/.examples-ocr
+	$(BIN)/python examples/ddddocr_captcha.py
+	$(BIN)/python examples/tesseract_line.py
+
 clean:
 	rm -rf build dist $(VENV) .aarch64
 
@@ -102,4 +107,10 @@ $(VENV)/.group-%: $(VENV)/.created pyproject.toml
 $(VENV)/.examples: $(VENV)/.created examples/requirements.txt
 	$(PIP) install -r examples/requirements.txt
 	$(PIP) install --no-deps silero-vad==6.2.3
+	touch $@
+
+# ddddocr itself would bring OpenCV; the example reads the trained networks from its files.
+$(VENV)/.examples-ocr: $(VENV)/.created examples/requirements-ocr.txt examples/requirements.txt
+	$(PIP) install -r examples/requirements-ocr.txt
+	$(PIP) install --no-deps ddddocr==1.6.1
 	touch $@
