@@ -37,11 +37,13 @@ struct GruResetAfter {
         const float* projection = row.projection + panel * kGates * kLanes;
         const F32 r = Add(Load(projection), acc[0]);
         const F32 z = Add(Load(projection + kLanes), acc[1]);
-        if (row.trace != nullptr) TraceGatesOfGru(row, panel, units, r, z);
         const F32 n = Add(Load(projection + 2 * kLanes), Div(acc[2], SigmoidDenominator(r)));
-        if (row.trace != nullptr) TraceCandidate(row, panel, units, n);
         const F32 h = LoadUnits(row.h + panel * kLanes, units);
         StoreUnits(row.h_next + panel * kLanes, UpdateState(ExpNegative(z), n, h), units);
+        if (row.trace != nullptr) {
+            TraceGatesOfGru(row, panel, units, r, z);
+            TraceCandidate(row, panel, units, n);
+        }
     }
 };
 
@@ -57,9 +59,9 @@ struct GruResetBeforeGates {
         const F32 r = Add(Load(projection), acc[0]);
         const F32 z = Add(Load(projection + kLanes), acc[1]);
         const F32 h = LoadUnits(row.h + panel * kLanes, units);
-        if (row.trace != nullptr) TraceGatesOfGru(row, panel, units, r, z);
         Store(row.update + panel * kLanes, ExpNegative(z));
         Store(row.reset_h + panel * kLanes, Div(h, SigmoidDenominator(r)));
+        if (row.trace != nullptr) TraceGatesOfGru(row, panel, units, r, z);
     }
 };
 
@@ -72,8 +74,8 @@ struct GruResetBeforeCandidate {
         const F32 n = Add(Load(row.projection + (panel * 3 + 2) * kLanes), acc[0]);
         const F32 h = LoadUnits(row.h + panel * kLanes, units);
         const F32 exp_negative_z = Load(row.update + panel * kLanes);
-        if (row.trace != nullptr) TraceCandidate(row, panel, units, n);
         StoreUnits(row.h_next + panel * kLanes, UpdateState(exp_negative_z, n, h), units);
+        if (row.trace != nullptr) TraceCandidate(row, panel, units, n);
     }
 };
 

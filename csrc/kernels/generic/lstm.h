@@ -10,11 +10,12 @@
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
-/// Gates of one panel. Out of line, because hardly any run wants them.
-FUSEDCELL_NOINLINE void TraceGatesOfLstm(const CellRow& row, ptrdiff_t panel, ptrdiff_t units, F32 i, F32 f, F32 g,
-                                         F32 o) {
+/// Of one panel. Out of line, because hardly any run wants it.
+FUSEDCELL_NOINLINE void TraceLstm(const CellRow& row, ptrdiff_t panel, ptrdiff_t units, F32 i, F32 f, F32 g, F32 o,
+                                  F32 c_next) {
     const F32 gates[] = {Sigmoid(i), Sigmoid(f), Tanh(g), Sigmoid(o)};
     Trace(*row.trace, panel * kLanes, units, 0, gates, 4);
+    if (row.trace->c != nullptr) StoreUnits(row.trace->c + panel * kLanes, c_next, units);
 }
 
 struct Lstm {
@@ -28,7 +29,6 @@ struct Lstm {
         const F32 f = Add(Load(projection + kLanes), acc[1]);
         const F32 g = Add(Load(projection + 2 * kLanes), acc[2]);
         const F32 o = Add(Load(projection + 3 * kLanes), acc[3]);
-        if (row.trace != nullptr) TraceGatesOfLstm(row, panel, units, i, f, g, o);
 
         const F32 c = LoadUnits(row.c + panel * kLanes, units);
         const F32 forget = SigmoidDenominator(f);
@@ -37,11 +37,11 @@ struct Lstm {
         const F32 numerator = MulAdd(c, input, Mul(candidate.numerator, forget));
         const F32 c_next = Div(numerator, Mul(forget, input));
         StoreUnits(row.c + panel * kLanes, c_next, units);
-        if (row.trace != nullptr && row.trace->c != nullptr) StoreUnits(row.trace->c + panel * kLanes, c_next, units);
 
         const TanhQuotient cell = TanhParts(c_next);
         const F32 h_next = Div(cell.numerator, Mul(SigmoidDenominator(o), cell.denominator));
         StoreUnits(row.h_next + panel * kLanes, h_next, units);
+        if (row.trace != nullptr) TraceLstm(row, panel, units, i, f, g, o, c_next);
     }
 };
 
