@@ -42,7 +42,7 @@ test: $(VENV)/.installed $(VENV)/.group-test test-cpp
 # The tests that hold us against other frameworks; `make test` skips what is not installed.
 test-peers: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
 	$(BIN)/python -m pytest tests/test_reference_torch.py tests/test_reference_onnx.py tests/test_bench_peers.py tests/test_layers.py \
-	  $(wildcard tests/test_onnx_*.py tests/test_torch_*.py)
+	  $(wildcard tests/test_keras_*.py tests/test_onnx_*.py tests/test_torch_*.py)
 
 test-exhaustive: $(VENV)/.installed $(VENV)/.group-test
 	$(BIN)/python -m pytest -m exhaustive

@@ -12,6 +12,7 @@ from __future__ import annotations
 from . import quantization, reference
 from ._core import Stream, __version__
 from .cells import GRUCell, LSTMCell, RNNCell
+from .convert.keras_layers import from_keras
 from .convert.onnx_read import from_onnx
 from .convert.onnx_write import to_onnx
 from .convert.torch_modules import from_torch
@@ -30,6 +31,7 @@ __all__ = [
     "Stream",
     "UnsupportedError",
     "__version__",
+    "from_keras",
     "from_onnx",
     "from_torch",
     "isas",

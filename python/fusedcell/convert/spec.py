@@ -19,14 +19,15 @@ _CLASSES: dict[str, type[Layer]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
 
 @dataclass(frozen=True)
 class RecurrentSpec:
-    """One layer of one or two directions.
+    """One layer of one or two directions, or several stacked.
 
     - kind: "rnn_tanh", "lstm", "gru_reset_after" or "gru_reset_before"
-    - cells: for each direction weight_ih (G*H, I), weight_hh (G*H, H), bias_ih and bias_hh (G*H,), and perhaps
-      weight_peephole (3*H,), blocks r z n, i f g o and, of the peepholes, i f o
-    - options: one for each direction
+    - cells: for each layer and direction weight_ih (G*H, I), weight_hh (G*H, H), bias_ih and bias_hh (G*H,), and
+      perhaps weight_peephole (3*H,), blocks r z n, i f g o and, of the peepholes, i f o
+    - options: one for each of the cells
     - int8_cells: where a file holds such, the same with integers from -127 to 127 for weights, and with their
       weight_ih_scale and weight_hh_scale (G*H,)
+    - num_layers: how many are stacked
     - reverse: a single direction that runs from the last step to the first
     - initial_state: h, or h and c, (D, 1 or B, H): what a call without a state starts from
     """
@@ -35,6 +36,7 @@ class RecurrentSpec:
     cells: tuple[Arrays, ...]
     options: tuple[CellOptions, ...]
     int8_cells: tuple[Arrays, ...] | None = None
+    num_layers: int = 1
     reverse: bool = False
     batch_first: bool = False
     initial_state: tuple[FloatArray, ...] | None = None
@@ -46,7 +48,7 @@ def build(spec: RecurrentSpec, *, dtype: str, isa: str | None) -> Layer:
     layer = _CLASSES[spec.kind.partition("_")[0]]._from_cells(
         spec.kind,
         cells,
-        num_directions=len(spec.cells),
+        num_directions=len(spec.cells) // spec.num_layers,
         dtype=dtype,
         isa=isa,
         batch_first=spec.batch_first,

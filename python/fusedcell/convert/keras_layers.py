@@ -1,0 +1,143 @@
+"""Layers from Keras: layer objects, and files that Keras wrote."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
+
+import numpy as np
+
+from ..errors import UnsupportedError
+from .keras_config import RECURRENT, LayerConfig, read_layer
+from .keras_weights import KerasArrays, Shape, fits, specification
+from .onnx_file import to_float32
+from .spec import RecurrentSpec, build
+
+if TYPE_CHECKING:
+    from ..keras import KerasLayer
+    from ..layers import GRU, LSTM, RNN
+
+    KerasSource: TypeAlias = str | os.PathLike[str] | Any  # or a Keras layer
+
+
+@overload
+def from_keras(
+    layer: KerasSource,
+    name: str | None = None,
+    *,
+    dtype: str = "float32",
+    isa: str | None = None,
+    keras_output: Literal[False] = False,
+) -> RNN | GRU | LSTM: ...
+@overload
+def from_keras(
+    layer: KerasSource,
+    name: str | None = None,
+    *,
+    dtype: str = "float32",
+    isa: str | None = None,
+    keras_output: Literal[True],
+) -> KerasLayer: ...
+def from_keras(
+    layer: KerasSource,
+    name: str | None = None,
+    *,
+    dtype: str = "float32",
+    isa: str | None = None,
+    keras_output: bool = False,
+) -> RNN | GRU | LSTM | KerasLayer:
+    """Makes a layer of a recurrent layer of Keras, or of a file that Keras 2 or 3 wrote: exactly that, or an error.
+
+    `layer` is a Keras 3 object, SimpleRNN, LSTM, GRU, RNN of their cells or of StackedRNNCells of one kind and size, or
+    Bidirectional of one of these; or the path of a whole model, ``.keras`` or ``.h5``, where CuDNNLSTM and CuDNNGRU of
+    Keras 2 may be too. Of several recurrent layers in a file `name` chooses one, by its name, behind those of models it
+    is inside of, as in "encoder/lstm". Nothing in a file is run, and Keras is not needed to read one.
+
+    The layer has batch_first=True and returns y for each step and the state, whatever return_sequences and
+    return_state say. go_backwards becomes reverse=True, with y aligned with x, where Keras returns it in the order of
+    its run. At masked steps y repeats the state. With `keras_output` a :class:`fusedcell.keras.KerasLayer` is returned,
+    which has that layer and returns what Keras does; a Bidirectional layer that does not concatenate needs it.
+
+    Raises UnsupportedError naming the option that cannot be honoured, ValueError for a damaged file, shapes that do not
+    fit, or a name that is not there, and ImportError without h5py for a file (``pip install fusedcell[keras]``).
+    """
+    if isinstance(layer, (str, os.PathLike)):
+        from .keras_files import read_keras_file
+
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name: expected a string or None, got {type(name).__name__}")
+        config, spec = read_keras_file(layer, name)
+    else:
+        if name is not None:
+            raise TypeError("name: is for files; a Keras layer is one already")
+        config, spec = _read_object(layer)
+    if not keras_output and config.output.merge_mode not in ("", "concat"):
+        raise UnsupportedError(
+            f"{config.where}: merge_mode={config.output.merge_mode!r} is not supported by a layer, whose directions "
+            "are concatenated; supported: 'concat', or any with keras_output=True"
+        )
+    built: Any = build(spec, dtype=dtype, isa=isa)
+    if not keras_output:
+        return built  # type: ignore[no-any-return]
+    from ..keras import KerasLayer
+
+    return KerasLayer(built, config.output)
+
+
+def _read_object(layer: Any) -> tuple[LayerConfig, RecurrentSpec]:
+    class_name = _class_of_keras(layer)
+    if class_name not in RECURRENT:
+        raise UnsupportedError(
+            f"layer: {type(layer).__module__}.{type(layer).__qualname__} is not supported; supported: the path of a "
+            f"file, or a layer of Keras 3: {', '.join(RECURRENT)}"
+        )
+    if not layer.built:
+        raise ValueError(f"layer: {class_name} layer {layer.name!r} has no weights yet; build it or call it once")
+    config = read_layer({"class_name": class_name, "config": layer.get_config()}, 3)
+    cells = []
+    for direction in (layer.forward_layer, layer.backward_layer) if config.output.bidirectional else (layer,):
+        cell = direction.cell
+        cells.append(list(cell.cells) if config.output.stacked else [cell])
+    for direction in cells:
+        for cell in direction:
+            _check_functions(cell, config.where)
+
+    def read(direction: int, index: int, shapes: Mapping[str, Shape]) -> KerasArrays:
+        arrays = {}
+        for role, shape in shapes.items():
+            array = _values(getattr(cells[direction][index], role))
+            if not fits(array.shape, shape):
+                raise ValueError(f"{config.where}: {role}: expected shape {shape}, got {array.shape}")
+            arrays[role] = to_float32(array, f"{config.where}: {role}")
+        return arrays
+
+    return config, specification(config, read)
+
+
+def _class_of_keras(item: Any) -> str:
+    """The class's name if it is one of Keras 3's own, and else nothing. Keras is not imported: who has it has."""
+    keras: Any = sys.modules.get("keras")
+    own = type(item).__module__.startswith("keras.src.layers.")
+    if keras is None or not own or not str(getattr(keras, "__version__", "")).startswith("3."):
+        return ""
+    return type(item).__name__
+
+
+def _check_functions(cell: Any, where: str) -> None:
+    """A configuration has an activation's name alone, which a function of the user's may have too."""
+    for name in ("activation", "recurrent_activation"):
+        function = getattr(cell, name, None)
+        if function is not None and not str(getattr(function, "__module__", "")).startswith("keras.src.activations."):
+            raise UnsupportedError(
+                f"{where}: {name}={function!r} is not supported; supported: functions of keras.activations"
+            )
+
+
+def _values(variable: Any) -> Any:
+    value = variable.value
+    if hasattr(value, "detach"):  # a tensor of PyTorch's, which may need a gradient or be on another device
+        value = value.detach().cpu()
+        return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+    return np.asarray(value)

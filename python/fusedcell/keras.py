@@ -1,0 +1,149 @@
+"""Layers that return what Keras's layers return."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from ._base import FloatArray
+
+if TYPE_CHECKING:
+    from .cells import Array
+    from .convert.keras_config import OutputRule
+    from .layers import GRU, LSTM, RNN
+
+__all__ = ["KerasLayer"]
+
+KerasResult: TypeAlias = FloatArray | tuple[FloatArray | list[FloatArray], ...]
+
+
+class KerasLayer:
+    """A layer that is called, and answers, as the Keras layer it was made of; ``from_keras(..., keras_output=True)``.
+
+    - layer: the plain layer, which holds the weights
+    - output: return_sequences, return_state, go_backwards, stateful, zero_output_for_mask, merge_mode and `stacked`,
+      as the Keras layer has them
+    """
+
+    def __init__(self, layer: RNN | GRU | LSTM, output: OutputRule) -> None:
+        self.layer = layer
+        self.output = output
+        self._state: tuple[FloatArray, ...] | None = None
+
+    def __repr__(self) -> str:
+        given = [f"{name}={value!r}" for name, value in vars(self.output).items() if value not in (False, "")]
+        return f"KerasLayer({', '.join([repr(self.layer), *given])})"
+
+    def __call__(
+        self, x: Array, mask: Array | None = None, initial_state: Any = None, *, num_threads: int = 1
+    ) -> KerasResult:
+        """Runs x (B, T, I), T at least 1, and returns the output, or a tuple of it and the states with return_state.
+
+        The output is (B, T, H), in the order of the run with go_backwards, or that of the last step, (B, H), without
+        return_sequences. A Bidirectional layer merges those of both directions: 2 * H for "concat", H for "sum", "mul"
+        and "ave", and for None both, as the first two items of the tuple.
+
+        `mask` is bools (B, T) in any pattern. At a step where it is False the state is held, and the output is zero
+        with zero_output_for_mask, and else that of the step before, zero at the first.
+
+        `initial_state` is h (B, H), or a list: [h], an LSTM's [h, c], of StackedRNNCells one such for each cell, of a
+        Bidirectional layer those of the forward direction and then of the backward one. Without it the state is zeros,
+        or, of a stateful layer, that after the last call; :meth:`reset_state` makes it zeros. States return likewise.
+
+        Raises TypeError or ValueError naming the argument for what does not fit.
+        """
+        try:
+            x = np.asarray(x)
+        except ValueError as error:
+            raise ValueError(f"x: expected an array of floats: {error}") from error
+        if x.ndim != 3 or x.shape[1] < 1:
+            raise ValueError(f"x: expected shape (batch, time, features) with a step at least, got {x.shape}")
+        state = self._given(initial_state, len(x)) if initial_state is not None else self._remembered(len(x))
+        run: Any = self.layer
+        has_c = len(self._parts) == 2
+        y, final = run(
+            x,
+            None if state is None else state if has_c else state[0],
+            mask=mask,
+            num_threads=num_threads,
+        )
+        finals: tuple[FloatArray, ...] = final if has_c else (final,)
+        if self.output.stateful:
+            self._state = finals
+        directions = np.split(y, 1 + self.output.bidirectional, axis=-1)
+        outputs = [self._output(part, mask, backwards=self._backwards(i)) for i, part in enumerate(directions)]
+        merged = self._merged(outputs)
+        if self.output.return_state:
+            return (*merged, *self._states(finals))
+        return merged if len(merged) > 1 else merged[0]
+
+    def reset_state(self) -> None:
+        """Forgets the state of a stateful layer."""
+        self._state = None
+
+    @property
+    def _parts(self) -> str:
+        from .layers import LSTM
+
+        return "hc" if isinstance(self.layer, LSTM) else "h"
+
+    def _backwards(self, direction: int) -> bool:
+        return direction == 1 or self.layer.reverse
+
+    def _output(self, y: FloatArray, mask: Array | None, *, backwards: bool) -> FloatArray:
+        """One direction's output: y is aligned with x, and at masked steps repeats the state."""
+        if mask is not None:
+            shown = np.asarray(mask)
+            if not self.output.zero_output_for_mask:
+                order = slice(None, None, -1 if backwards else 1)
+                shown = np.logical_or.accumulate(shown[:, order], axis=1)[:, order]
+            y = np.where(shown[..., None], y, np.float32(0))
+        if not self.output.return_sequences:
+            return y[:, 0 if backwards else -1]
+        return y[:, ::-1] if backwards and not self.output.bidirectional else y
+
+    def _merged(self, outputs: list[FloatArray]) -> tuple[FloatArray, ...]:
+        if len(outputs) == 1:
+            return (outputs[0],)
+        forward, backward = outputs
+        if self.output.merge_mode is None:
+            return forward, backward
+        if self.output.merge_mode == "concat":
+            return (np.concatenate(outputs, axis=-1),)
+        if self.output.merge_mode == "mul":
+            return (forward * backward,)
+        total: FloatArray = forward + backward
+        return (total if self.output.merge_mode == "sum" else np.float32(0.5) * total,)
+
+    def _states(self, finals: Sequence[FloatArray]) -> list[Any]:
+        """The final states in the arrangement of Keras, cell by cell or direction by direction."""
+        each = [list(parts) for parts in zip(*finals, strict=True)]
+        return each if self.output.stacked else list(chain.from_iterable(each))
+
+    def _remembered(self, batch: int) -> tuple[FloatArray, ...] | None:
+        if self._state is not None and self._state[0].shape[1] != batch:
+            raise ValueError(
+                f"x: expected the batch of the remembered state, {self._state[0].shape[1]} rows, got {batch}; "
+                "call reset_state() first"
+            )
+        return self._state
+
+    def _given(self, value: Any, batch: int) -> tuple[FloatArray, ...]:
+        """An initial state in the arrangement of Keras as that of the layer: h, or h and c, (cells, B, H)."""
+        parts = len(self._parts)
+        count = parts * self.layer.num_layers * (1 + self.layer.bidirectional)
+        arrays = [np.asarray(array) for array in _leaves(value)]
+        shape = (batch, self.layer.hidden_size)
+        if len(arrays) != count or any(array.shape != shape for array in arrays):
+            raise ValueError(
+                f"initial_state: expected {count} arrays of shape {shape}, got {[array.shape for array in arrays]}"
+            )
+        return tuple(np.stack(arrays[i::parts]) for i in range(parts))
+
+
+def _leaves(value: Any) -> list[Any]:
+    """The arrays of nested lists and tuples, in order."""
+    return list(chain.from_iterable(map(_leaves, value))) if isinstance(value, (list, tuple)) else [value]
