@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fusedcell as fc
+from keras_models import flat
+from models import uniform
+
 os.environ.setdefault("KERAS_BACKEND", "torch")
 torch: Any = pytest.importorskip("torch")
 pytest.importorskip("h5py")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     keras: Any = pytest.importorskip("keras", minversion="3.0")
-
-import fusedcell as fc
-from keras_models import flat
-from models import uniform
 
 layers = keras.layers
 pytestmark = [
@@ -253,7 +253,7 @@ class TestRefusals:
         self.refused(layers.Dense(4), "Dense is not supported; supported: the path of a file, or a layer of Keras 3")
 
     def test_layers_without_weights(self) -> None:
-        with pytest.raises(ValueError, match="LSTM layer '.*' has no weights yet; build it or call it once"):
+        with pytest.raises(ValueError, match=r"LSTM layer '.*' has no weights yet; build it or call it once"):
             fc.from_keras(layers.LSTM(4))
 
     def test_a_name_for_what_is_one_layer(self) -> None:
