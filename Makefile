@@ -80,6 +80,7 @@ compliance: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
 
 examples: $(VENV)/.installed $(VENV)/.examples
 	$(BIN)/python examples/silero_vad.py
+	$(BIN)/python examples/textgenrnn_text.py
 
 # Readers of text, apart because ddddocr is 76 MB and Tesseract comes from the system's packages.
 examples-ocr: $(VENV)/.installed $(VENV)/.examples-ocr
