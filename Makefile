@@ -9,7 +9,7 @@ SOURCES := $(shell find csrc cmake python -type f -not -path '*/__pycache__/*') 
 # The newest build folder of `pip install`: its object files are what test_symbols.py looks into.
 OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 
-.PHONY: bench bench-cpp bench-peers bench-rtneural bench-suite compliance count count-update examples examples-ocr format \
+.PHONY: bench bench-cpp bench-peers bench-rtneural bench-suite compliance count count-update examples examples-ocr examples-torch format \
 	lint test test-aarch64 test-cpp test-exhaustive test-peers test-sanitize test-tsan clean
 
 bench: $(VENV)/.installed
@@ -86,6 +86,11 @@ examples: $(VENV)/.installed $(VENV)/.examples
 examples-ocr: $(VENV)/.installed $(VENV)/.examples-ocr
 	$(BIN)/python examples/ddddocr_captcha.py
 	$(BIN)/python examples/tesseract_line.py
+
+# Resemblyzer's dependencies are for reading audio and finding speech, which the example does otherwise.
+examples-torch: $(VENV)/.installed $(VENV)/.group-peers
+	$(PIP) install --no-deps resemblyzer==0.1.4
+	$(BIN)/python examples/speaker_embedding.py
 
 clean:
 	rm -rf build dist $(VENV) .aarch64
