@@ -12,10 +12,8 @@
 namespace fusedcell {
 namespace {
 
-// More steps than a stack takes at a time, and rows that end before, within and after the first piece.
-constexpr std::ptrdiff_t kSteps = 100;
-constexpr std::ptrdiff_t kBatch = 4;
-constexpr std::int64_t kLengths[kBatch] = {100, 0, 90, 20};
+constexpr std::ptrdiff_t kMostSteps = 100;
+constexpr std::ptrdiff_t kBatch = 3;
 
 int failures = 0;
 std::atomic<int> runs{0};
@@ -31,25 +29,31 @@ struct Result {
     }
 };
 
+// Small layers run for more steps than a stack takes at a time, which is 86 for this batch; an emulated CPU would need
+// minutes for large ones.
+std::ptrdiff_t steps_of(const Geometry& geometry) { return geometry.hidden_size < 10 ? kMostSteps : 37; }
+
 // Two runs in one workspace: the second starts with the state, and the memory, that the first left.
 Result run(const Stack& stack, const std::vector<float>& x, bool with_lengths, const ThreadPlan& plan) {
     const Geometry& geometry = stack.geometry();
+    const std::ptrdiff_t steps = steps_of(geometry);
+    const std::int64_t lengths[kBatch] = {steps, 0, steps * 9 / 10};
     const std::ptrdiff_t outputs = geometry.num_directions * geometry.output_size();
     const auto states = static_cast<std::size_t>(geometry.num_layers * geometry.num_directions * kBatch);
     Result result;
-    result.y.resize(static_cast<std::size_t>(kSteps * kBatch * outputs));
+    result.y.resize(static_cast<std::size_t>(steps * kBatch * outputs));
     result.h.resize(states * static_cast<std::size_t>(geometry.output_size()));
     result.c.resize(states * static_cast<std::size_t>(geometry.hidden_size));
     Workspace workspace;
     for (int i = 0; i < 2; ++i) {
-        stack.run({kSteps,
+        stack.run({steps,
                    kBatch,
                    {x.data(), kBatch * geometry.input_size, geometry.input_size},
                    {result.y.data(), kBatch * outputs, outputs},
                    result.h.data(),
                    result.h.data(),
                    geometry.has_cell_state() ? result.c.data() : nullptr,
-                   with_lengths ? kLengths : nullptr},
+                   with_lengths ? lengths : nullptr},
                   workspace, plan);
         ++runs;
     }
@@ -92,7 +96,7 @@ void every_plan_gives_the_bits_of_one_thread(WeightType type, bool general) {
     for (const Geometry& geometry : geometries()) {
         const auto stack = test::random_stack(geometry, *available_tiers().front(), type, general);
         test::Random random;
-        const std::vector<float> x = random.floats(kSteps * kBatch * geometry.input_size);
+        const std::vector<float> x = random.floats(kMostSteps * kBatch * geometry.input_size);
         for (const bool with_lengths : {false, true}) {
             const Result expected = run(*stack, x, with_lengths, ThreadPlan{});
             for (const ThreadPlan& plan : plans(geometry)) {
@@ -110,7 +114,7 @@ void callers_at_the_same_time_get_their_own_results() {
     const Geometry geometry{CellKind::kLstm, 9, 64, 0, 2, 1};
     const auto stack = test::random_stack(geometry, *available_tiers().front());
     test::Random random;
-    const std::vector<float> x = random.floats(kSteps * kBatch * geometry.input_size);
+    const std::vector<float> x = random.floats(kMostSteps * kBatch * geometry.input_size);
     const Result expected = run(*stack, x, false, ThreadPlan{});
     std::atomic<int> wrong{0};
     std::vector<std::thread> callers;
@@ -174,10 +178,9 @@ void threads_that_take_longer_stay_away() {
 }    // namespace fusedcell
 
 int main() {
-    for (const bool general : {false, true}) {
-        fusedcell::every_plan_gives_the_bits_of_one_thread(fusedcell::WeightType::float32, general);
-        fusedcell::every_plan_gives_the_bits_of_one_thread(fusedcell::WeightType::int8, general);
-    }
+    fusedcell::every_plan_gives_the_bits_of_one_thread(fusedcell::WeightType::float32, false);
+    fusedcell::every_plan_gives_the_bits_of_one_thread(fusedcell::WeightType::int8, false);
+    fusedcell::every_plan_gives_the_bits_of_one_thread(fusedcell::WeightType::float32, true);
     fusedcell::callers_at_the_same_time_get_their_own_results();
     fusedcell::a_team_runs_every_member_once();
     fusedcell::threads_that_take_longer_stay_away();
