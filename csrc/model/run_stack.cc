@@ -144,12 +144,13 @@ void Stack::run(const StackRun& run, Workspace& workspace, int num_threads) cons
     if (num_threads == 1 || is_small(run.steps, run.batch)) return this->run(run, workspace, ThreadPlan{});
     const auto start = std::chrono::steady_clock::now();
     const ThreadPlan plan = this->plan(run, num_threads, start - workspace.last_call < kRecently);
+    ThreadTrial& trial = workspace.trials.of({this, run.steps, run.batch});
     if (plan.threads == 1) {
         this->run(run, workspace, plan);
         workspace.last_call = std::chrono::steady_clock::now();
+        trial.one_thread_ran();
         return;
     }
-    ThreadTrial& trial = workspace.trials.of({this, run.steps, run.batch});
     const bool one_thread = trial.wants_one_thread();
     this->run(run, workspace, one_thread ? ThreadPlan{} : plan);
     workspace.last_call = std::chrono::steady_clock::now();

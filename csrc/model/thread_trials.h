@@ -37,13 +37,18 @@ public:
     bool wants_one_thread() {
         if (pause_ > 0) {
             --pause_;
-            settling_ = true;
             return true;
         }
         return runs_++ % kRunsPerTiming == 1;
     }
 
-    void one_thread_took(Duration time) { alone_ = time; }
+    /// A run took one thread, whoever wanted that; meanwhile the others may have gone to sleep.
+    void one_thread_ran() { settling_ = true; }
+
+    void one_thread_took(Duration time) {
+        alone_ = time;
+        one_thread_ran();
+    }
 
     void threads_took(Duration time) {
         const bool settling = std::exchange(settling_, false);
