@@ -143,7 +143,7 @@ void PackedCell::walk_both(std::ptrdiff_t num_rows, const CellWorker& worker) co
     const MatrixKernel<LinearRow>& linear = kernels_->linear;
     const bool backward = worker.own.backward;
     const BlockRange blocks = blocks_of(recurrent_, worker);
-    // Those vectors are the panels of W.
+    // They are the panels of W.
     const std::ptrdiff_t vectors = vectors_of_block(recurrent_shape());
     const auto input_blocks_before = [&](std::ptrdiff_t block, std::ptrdiff_t rounding) {
         if (vectors == linear.panels_per_block) return block;    // one for one; the division is for the GRU

@@ -12,8 +12,8 @@ from typing import IO, Any
 
 from .._base import FloatArray
 from ..errors import UnsupportedError
+from .floats import to_float32
 from .keras_weights import Shape, fits
-from .onnx_file import to_float32
 
 
 def import_h5py() -> Any:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, overload
 
 import numpy as np
 
 from ..errors import UnsupportedError
+from .floats import to_float32
 from .keras_config import RECURRENT, LayerConfig, read_layer
 from .keras_weights import KerasArrays, Shape, fits, specification
-from .onnx_file import to_float32
 from .spec import RecurrentSpec, build
 
 if TYPE_CHECKING:
@@ -78,9 +78,9 @@ def from_keras(
             f"{config.where}: merge_mode={config.output.merge_mode!r} is not supported by a layer, whose directions "
             "are concatenated; supported: 'concat', or any with keras_output=True"
         )
-    built: Any = build(spec, dtype=dtype, isa=isa)
+    built = cast("RNN | GRU | LSTM", build(spec, dtype=dtype, isa=isa))
     if not keras_output:
-        return built  # type: ignore[no-any-return]
+        return built
     from ..keras import KerasLayer
 
     return KerasLayer(built, config.output)

@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from .._base import FloatArray
 from ..errors import UnsupportedError
+from .floats import to_float32
 from .onnx_attributes import NodeAttributes, Operator, operator_of, read_attributes
 from .onnx_constants import Constant, Constants, NotConstantError
-from .onnx_file import Values, to_float32
+from .onnx_file import Values
 from .onnx_graph import Occurrence
 from .onnx_quantized import QuantisedMatrix, quantised_matrix
 from .spec import Arrays, RecurrentSpec, reordered

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from .onnx_attributes import opset_of
 from .onnx_constants import Constants
@@ -47,7 +47,7 @@ def from_onnx(
     file = OnnxFile(model)
     occurrence = choose(recurrent_nodes(file), node, file.name)
     reading = read_node(occurrence, Constants(file), clip_before_h=clip_before_h)
-    return build(reading.spec, dtype=dtype, isa=isa)  # type: ignore[return-value]
+    return cast("RNN | GRU | LSTM", build(reading.spec, dtype=dtype, isa=isa))
 
 
 def choose(found: list[Occurrence], node: str | int | None, where: str) -> Occurrence:

@@ -6,8 +6,10 @@ to run. Needs PyTorch (``pip install fusedcell[torch]``).
 
 from __future__ import annotations
 
+from importlib import import_module
+
 try:
-    import torch as _torch  # noqa: F401
+    import_module("torch")  # only to say what is missing
 except ImportError as error:
     raise ImportError("fusedcell.torch needs PyTorch: pip install fusedcell[torch]") from error
 

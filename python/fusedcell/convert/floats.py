@@ -1,0 +1,23 @@
+"""Weights of any width as those that are packed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UnsupportedError
+
+
+def to_float32(values: npt.NDArray[Any], label: str) -> npt.NDArray[np.float32]:
+    """Floats of any width as float32, rounded to nearest where they are wider; ValueError where one is too large."""
+    # bfloat16 is a type of ml_dtypes, which NumPy counts as "void"; integers are not weights unless they have scales.
+    if values.dtype.kind not in "fV":
+        raise UnsupportedError(f"{label}: element type {values.dtype} is not supported; supported: floats")
+    with np.errstate(over="ignore", invalid="ignore"):  # infinities and NaN are values that a file may hold
+        floats = np.ascontiguousarray(values, dtype=np.float32)
+        too_large = np.isinf(floats) & np.isfinite(values.astype(np.float64))
+    if too_large.any():
+        raise ValueError(f"{label}: a value is beyond float32")
+    return floats
