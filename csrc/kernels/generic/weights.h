@@ -79,6 +79,10 @@ struct Float16Loads {
     static FUSEDCELL_INLINE F32 LoadWide(const Element* p) { return LoadFloat16(p); }
 };
 
+// In k: far enough for the third-level cache, near enough for the lines to be still there. The last ones of a matrix
+// are beyond its end, which a prefetch may be.
+constexpr ptrdiff_t kPrefetchDistance = 8;
+
 template <class Loads>
 struct FloatWeights {
     using Element = typename Loads::Element;
@@ -100,6 +104,7 @@ struct FloatWeights {
             FUSEDCELL_UNROLL
             for (int r = 0; r < kRows; ++r) sums[r][v] = initial;
         }
+        constexpr bool kPrefetch = kRows >= kPrefetchRows && sizeof(Element) == sizeof(float);
         const Element* weights = block.weights;
         for (ptrdiff_t k = 0; k < depth; ++k) {
             F32 xk[kRows];
@@ -107,6 +112,7 @@ struct FloatWeights {
             for (int r = 0; r < kRows; ++r) xk[r] = Broadcast(x[r][k]);
             FUSEDCELL_UNROLL
             for (int v = 0; v < kVectors; ++v) {
+                if constexpr (kPrefetch) FUSEDCELL_PREFETCH(weights + v * kLanes + kPrefetchDistance * block.stride);
                 const F32 w = Loads::LoadWide(weights + v * kLanes);
                 FUSEDCELL_UNROLL
                 for (int r = 0; r < kRows; ++r) sums[r][v] = MulAdd(w, xk[r], sums[r][v]);

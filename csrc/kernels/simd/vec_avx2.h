@@ -21,6 +21,7 @@ constexpr int kLanes = 8;
 // Several rows: kTileRows x 4 accumulators, kTileRows broadcasts and a weight vector fill the register file.
 constexpr int kChains = 8;
 constexpr int kTileRows = 3;
+constexpr int kPrefetchRows = kTileRows + 1;    // never
 
 FUSEDCELL_INLINE F32 Zero() { return _mm256_setzero_ps(); }
 FUSEDCELL_INLINE F32 Broadcast(float a) { return _mm256_set1_ps(a); }

@@ -21,6 +21,9 @@ constexpr int kLanes = 16;
 // Several rows: kTileRows x 4 accumulators, kTileRows broadcasts and a weight vector fill the register file.
 constexpr int kChains = 8;
 constexpr int kTileRows = 6;
+// From so many rows on a tile multiplies at about the rate at which the outer caches can give it floats, and the CPU's
+// own prefetching does not keep up beside that.
+constexpr int kPrefetchRows = 4;
 
 FUSEDCELL_INLINE F32 Zero() { return _mm512_setzero_ps(); }
 FUSEDCELL_INLINE F32 Broadcast(float a) { return _mm512_set1_ps(a); }

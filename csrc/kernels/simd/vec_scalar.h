@@ -17,6 +17,7 @@ constexpr int kLanes = 1;
 // Several rows: kTileRows x 4 accumulators, kTileRows broadcasts and a weight vector fill the register file.
 constexpr int kChains = 4;
 constexpr int kTileRows = 2;
+constexpr int kPrefetchRows = kTileRows + 1;    // never
 
 FUSEDCELL_INLINE F32 Zero() { return 0.0F; }
 FUSEDCELL_INLINE F32 Broadcast(float a) { return a; }
