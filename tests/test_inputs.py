@@ -307,3 +307,16 @@ def test_cells_refuse(x: Any, state: Any, error: type[Exception], message: str) 
 def test_a_stream_that_was_never_initialised_is_refused() -> None:
     with pytest.raises(TypeError):
         fc.Stream.__new__(fc.Stream).step(X)
+
+
+def test_an_argument_that_runs_another_step_while_it_is_read_does_not_change_this_one() -> None:
+    cell = LSTM.make_cell(MAPPING)
+    x, h, c = uniform(1, cell.input_size), uniform(2, cell.hidden_size), uniform(3, cell.hidden_size)
+
+    class Steps:
+        def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+            cell(-x, (-h, -c))
+            return c
+
+    for got, expected in zip(cell(x, (h, Steps())), cell(x, (h, c)), strict=True):
+        np.testing.assert_array_equal(got, expected)

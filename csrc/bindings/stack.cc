@@ -5,9 +5,11 @@
 
 #include <cstring>
 #include <memory>
+#include <optional>
 
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
+#include "bindings/fast_method.h"
 #include "bindings/weights.h"
 
 namespace fusedcell::bindings {
@@ -21,6 +23,7 @@ public:
     ~ThreadWorkspace() {
         constexpr std::size_t kKept = std::size_t{1} << 22;
         if (get().nbytes() > kKept) get() = {};
+        if (state().size() * sizeof(float) > kKept) state() = {};
     }
     ThreadWorkspace(const ThreadWorkspace&) = delete;
     ThreadWorkspace& operator=(const ThreadWorkspace&) = delete;
@@ -28,6 +31,11 @@ public:
     static Workspace& get() {
         thread_local Workspace workspace;
         return workspace;
+    }
+    /// h of a step, which the run updates in place.
+    static std::vector<float>& state() {
+        thread_local std::vector<float> h;
+        return h;
     }
 };
 
@@ -127,48 +135,102 @@ py::tuple run(const Stack& stack, py::handle x_value, py::handle h_value, py::ha
     return py::make_tuple(y, h, c, cells, gates);
 }
 
+// A state that a step starts from, of the shape of x but for its last dimension, `size`; null for zeros.
+std::optional<FloatArray> step_state(PyObject* value, const char* name, const FloatArray& x, std::ptrdiff_t size) {
+    if (value == Py_None) return std::nullopt;
+    FloatArray state(value, name);
+    const int last = x.ndim() - 1;
+    if (state.ndim() != x.ndim() || state.dim(last) != size || (last == 1 && state.dim(0) != x.dim(0))) {
+        throw_shape_error(name, to_text(last == 1 ? Shape{x.dim(0), size} : Shape{size}), to_text(state.shape()));
+    }
+    return state;
+}
+
+void copy_state(const std::optional<FloatArray>& state, std::ptrdiff_t size, float* destination) {
+    const std::size_t bytes = static_cast<std::size_t>(size) * sizeof(float);
+    if (state) {
+        std::memcpy(destination, state->data(), bytes);
+    } else {
+        std::memset(destination, 0, bytes);
+    }
+}
+
+py::object new_step_array(const FloatArray& x, std::ptrdiff_t size) {
+    npy_intp dims[2] = {x.dim(0), size};
+    if (x.ndim() == 1) dims[0] = size;
+    PyObject* array = PyArray_SimpleNew(x.ndim(), dims, NPY_FLOAT32);
+    if (array == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(array);
+}
+
 // One step of a cell: x (I,) or (B, I), states to match. Returns new states.
-py::tuple step(const Stack& stack, py::handle x_value, py::handle h_value, py::handle c_value) {
+PyObject* step(const Stack& stack, PyObject* x_value, PyObject* h_value, PyObject* c_value) {
     const Geometry& geometry = stack.geometry();
     const FloatArray x(x_value, "x");
     if ((x.ndim() != 1 && x.ndim() != 2) || x.dim(x.ndim() - 1) != geometry.input_size) {
         const std::string size = std::to_string(geometry.input_size);
         throw_shape_error("x", "(" + size + ",) or (batch, " + size + ")", to_text(x.shape()));
     }
-    const bool batched = x.ndim() == 2;
-    const std::ptrdiff_t batch = batched ? x.dim(0) : 1;
-    const auto state_shape = [&](std::ptrdiff_t size) { return batched ? Shape{batch, size} : Shape{size}; };
+    const std::ptrdiff_t batch = x.ndim() == 2 ? x.dim(0) : 1;
     const std::ptrdiff_t outputs = geometry.output_size();
-    const py::object h_0 = initial_state(h_value, "h", state_shape(outputs), state_shape(outputs));
+    const std::optional<FloatArray> given_h = step_state(h_value, "h", x, outputs);
     py::object c = py::none();
     if (geometry.has_cell_state()) {
-        c = initial_state(c_value, "c", state_shape(geometry.hidden_size), state_shape(geometry.hidden_size));
+        const std::optional<FloatArray> given_c = step_state(c_value, "c", x, geometry.hidden_size);
+        c = new_step_array(x, geometry.hidden_size);
+        copy_state(given_c, batch * geometry.hidden_size, data_of(c));
     }
-    const py::object h = new_array(state_shape(outputs));
+    const py::object h = new_step_array(x, outputs);
+    // Reading an argument may run any code, other steps on this thread too, so their memory is taken after that.
+    ThreadWorkspace workspace;
+    std::vector<float>& h_0 = workspace.state();
+    h_0.resize(static_cast<std::size_t>(batch * outputs));
+    copy_state(given_h, batch * outputs, h_0.data());
     const StackRun call{1,
                         batch,
                         {x.data(), 0, geometry.input_size},
                         {data_of(h), 0, outputs},
-                        data_of(h_0),
-                        data_of(h_0),
+                        h_0.data(),
+                        h_0.data(),
                         geometry.has_cell_state() ? data_of(c) : nullptr,
                         nullptr};
-    ThreadWorkspace workspace;
-    stack.run(call, workspace.get());
-    return py::make_tuple(h, c);
+    if (stack.step_operations() * static_cast<double>(batch) >= kOperationsToReleaseGil) {
+        const py::gil_scoped_release release;
+        stack.run(call, workspace.get());
+    } else {
+        stack.run(call, workspace.get());
+    }
+    PyObject* states = PyTuple_Pack(2, h.ptr(), c.ptr());
+    if (states == nullptr) throw py::error_already_set();
+    return states;
 }
+
+PyObject* step_fastcall(PyObject* self, PyObject* const* args, Py_ssize_t count) {
+    try {
+        if (count < 1 || count > 3) {
+            throw py::type_error("step(x, h=None, c=None): expected 1 to 3 arguments, got " + std::to_string(count));
+        }
+        return step(instance_of<Stack>(self), args[0], count > 1 ? args[1] : Py_None, count > 2 ? args[2] : Py_None);
+    } catch (...) {
+        return set_python_error();
+    }
+}
+
+PyMethodDef step_definition = {
+    "step", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&step_fastcall)), METH_FASTCALL,
+    "step($self, x, h=None, c=None, /)\n--\n\nOne step of a cell: h and c after it, None where there is no c."};
 
 }    // namespace
 
 void bind_stack(py::module_& module) {
-    py::class_<Stack, std::shared_ptr<Stack>>(module, "Stack", py::is_final())
+    py::class_<Stack, std::shared_ptr<Stack>> stack(module, "Stack", py::is_final());
+    stack
         .def(py::init(&make_stack), py::arg("kind"), py::arg("cells"), py::arg("suffixes"),
              py::arg("num_directions") = 1, py::arg("dtype") = "float32", py::arg("isa") = "",
              py::arg("input_scales") = py::tuple(), py::arg("options") = py::tuple(), py::arg("reverse") = false)
         .def("run", &run, py::arg("x"), py::arg("h_0") = py::none(), py::arg("c_0") = py::none(),
              py::arg("lengths") = py::none(), py::arg("mask") = py::none(), py::arg("batch_first") = false,
              py::arg("num_threads") = 1, py::arg("return_cells") = false, py::arg("return_gates") = false)
-        .def("step", &step, py::arg("x"), py::arg("h") = py::none(), py::arg("c") = py::none())
         .def_property_readonly("input_size", [](const Stack& s) { return s.geometry().input_size; })
         .def_property_readonly("hidden_size", [](const Stack& s) { return s.geometry().hidden_size; })
         .def_property_readonly("proj_size", [](const Stack& s) { return s.geometry().proj_size; })
@@ -191,6 +253,7 @@ void bind_stack(py::module_& module) {
         .def_property_readonly("dtype", [](const Stack& s) { return weight_type_name(s.type()); })
         .def_property_readonly("nbytes", &Stack::nbytes)
         .def_property_readonly("isa", [](const Stack& s) { return std::string(s.kernels().isa); });
+    add_method(stack, step_definition);
 }
 
 }    // namespace fusedcell::bindings

@@ -1,5 +1,4 @@
-// Stream: the state of sequences in hand. `step` is the hot call of the whole library, so it bypasses pybind11's
-// argument conversion: it is a METH_FASTCALL descriptor on the pybind11 class.
+// Stream: the state of sequences in hand. `step` is the hot call of the whole library.
 #include "model/stream.h"
 
 #include <pybind11/stl.h>
@@ -11,6 +10,7 @@
 
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
+#include "bindings/fast_method.h"
 
 namespace fusedcell::bindings {
 namespace {
@@ -123,30 +123,6 @@ py::object step(Stream& stream, PyObject* x, PyObject* out) {
     return y;
 }
 
-// The C++ object of an instance. The class is final and has no base, so pybind11 keeps it in the first slot.
-Stream* stream_of(PyObject* self) {
-    auto* instance = reinterpret_cast<py::detail::instance*>(self);
-    auto* stream = static_cast<Stream*>(instance->simple_value_holder[0]);
-    if (!instance->simple_layout || stream == nullptr) throw py::type_error("stream: it was never initialised");
-    return stream;
-}
-
-// What pybind11 does for functions that it calls: the exception in hand becomes Python's. Returns null.
-PyObject* set_python_error() {
-    try {
-        throw;
-    } catch (py::error_already_set& error) {
-        error.restore();
-    } catch (const py::builtin_exception& error) {
-        error.set_error();
-    } catch (const std::bad_alloc&) {
-        PyErr_NoMemory();
-    } catch (const std::exception& error) {
-        PyErr_SetString(PyExc_RuntimeError, error.what());
-    }
-    return nullptr;
-}
-
 [[noreturn]] void throw_argument_error(const std::string& what) { throw py::type_error("step(x, out=None): " + what); }
 
 PyObject* step_fastcall(PyObject* self, PyObject* const* args, Py_ssize_t num_positional, PyObject* keywords) {
@@ -169,7 +145,7 @@ PyObject* step_fastcall(PyObject* self, PyObject* const* args, Py_ssize_t num_po
             values[index] = args[num_positional + i];
         }
         if (values[0] == nullptr) throw_argument_error("x is missing");
-        return step(*stream_of(self), values[0], values[1] == Py_None ? nullptr : values[1]).release().ptr();
+        return step(instance_of<Stream>(self), values[0], values[1] == Py_None ? nullptr : values[1]).release().ptr();
     } catch (...) {
         return set_python_error();
     }
@@ -380,9 +356,7 @@ void bind_stream(py::module_& module) {
         .def_property_readonly("batch_size", &Stream::batch)
         .def_property_readonly("input_size", [](const Stream& s) { return s.geometry().input_size; })
         .def_property_readonly("output_size", [](const Stream& s) { return s.geometry().output_size(); });
-    PyObject* descriptor = PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(stream.ptr()), &step_definition);
-    if (descriptor == nullptr) throw py::error_already_set();
-    stream.attr("step") = py::reinterpret_steal<py::object>(descriptor);
+    add_method(stream, step_definition);
 }
 
 }    // namespace fusedcell::bindings
