@@ -143,6 +143,8 @@ def test_it_cannot_be_written_to_and_is_a_copy() -> None:
     ("state", "error", "message"),
     [
         ((np.ones((1, 1, 17)),), TypeError, "c: expected an array, got NoneType"),
+        ((None, np.ones((1, 1, 17))), TypeError, "h: expected an array of floats, got dtype object"),
+        (([[1.0], [2.0, 3.0]], np.ones((1, 1, 17))), TypeError, "h: expected an array of floats, got list"),
         ((np.ones((1, 1, 17)), np.ones((1, 1, 16))), ValueError, r"c: expected shape \(1, 1, 17\), got \(1, 1, 16\)"),
         ((np.ones((1, 2, 17)), np.ones((1, 1, 17))), ValueError, r"c: expected shape \(1, 2, 17\), got \(1, 1, 17\)"),
         ((np.ones((2, 1, 17)), np.ones((2, 1, 17))), ValueError, r"h: expected shape \(1, 1, 17\), got \(2, 1, 17\)"),

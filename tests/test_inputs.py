@@ -53,6 +53,25 @@ def test_views_and_other_float_types_give_the_same_bits(kind: Kind, view: str, i
     np.testing.assert_array_equal(np.array([stream.step(viewed(step)) for step in x]), expected[0])
 
 
+@pytest.mark.parametrize("value", [1e39, -1e300])
+def test_weights_and_states_that_float32_does_not_hold_are_refused(value: float) -> None:
+    wide = {name: array.astype(np.float64) for name, array in MAPPING.items()}
+    wide["weight_hh_l0"][3, 2] = value
+    with pytest.raises(ValueError, match="weight_hh_l0: a value is beyond float32"):
+        LSTM.make(wide)
+    state = np.full((1, 1, 9), value)
+    with pytest.raises(ValueError, match="c: a value is beyond float32"):
+        LSTM.make(MAPPING).with_initial_state(np.zeros((1, 1, 9)), state)
+
+
+@pytest.mark.filterwarnings("error")
+def test_infinities_of_wide_floats_stay_infinities() -> None:
+    wide = {name: array.astype(np.float64) for name, array in MAPPING.items()}
+    wide["bias_ih_l0"][:] = np.inf
+    _, (_, c) = LSTM.make(wide)(X[None])
+    np.testing.assert_array_equal(c, np.ones((1, 9)))
+
+
 def test_half_precision_is_widened_exactly() -> None:
     x = uniform(3, 4, 6).astype(np.float16)
     layer = LSTM.make(MAPPING)
@@ -259,6 +278,12 @@ def test_a_gru_refuses_a_projection() -> None:
     kind = KIND["gru_reset_after"]
     with pytest.raises(fc.UnsupportedError, match="weight_hr_l0"):
         kind.make(kind.weights(6, 9) | {"weight_hr_l0": np.zeros((4, 9), np.float32)})
+
+
+def test_a_layer_without_the_second_direction_of_the_first_is_refused() -> None:
+    mapping = LSTM.weights(6, 9, layers=2, directions=2)
+    with pytest.raises(ValueError, match="mapping: bias_hh_l1_reverse is missing"):
+        LSTM.make({name: array for name, array in mapping.items() if not name.endswith("l1_reverse")})
 
 
 def test_layers_that_differ_in_their_biases_are_refused() -> None:

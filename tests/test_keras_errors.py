@@ -252,6 +252,23 @@ class TestHostileFiles:
                 with pytest.raises(ValueError, match=message):
                     fc.from_keras(path)
 
+    def test_directions_in_the_other_order(self, tmp_path: Path) -> None:
+        """As Keras 2 writes a Bidirectional layer whose forward layer alone is frozen."""
+        path = write_case(tmp_path / "m.h5", KerasCase([KerasCell("LSTM", 4)], version=2, merge_mode="concat"))
+        with h5py.File(path, "a") as file:
+            layer = file["model_weights/recurrent"]
+            cells = ("backward_lstm/lstm_cell_2", "forward_lstm/lstm_cell_1")
+            for index, cell in enumerate(cells):
+                layer.move(f"recurrent/cell_{index}", f"recurrent/{cell}")
+            roles = ("kernel", "recurrent_kernel", "bias")
+            names = [f"recurrent/{cell}/{role}:0" for cell in cells for role in roles]
+            layer.attrs["weight_names"] = [*names[3:], *names[:3]]
+            file.flush()
+            fc.from_keras(path)
+            layer.attrs["weight_names"] = names
+        with pytest.raises(fc.UnsupportedError, match=r"'recurrent/backward_lstm/.*' comes first, so .* not in order"):
+            fc.from_keras(path)
+
     @pytest.mark.parametrize("config", ["[]", "{", "[" * 100_000, '{"class_name": 3}', '{"class_name": "Sequential"}'])
     def test_configurations_that_are_none(self, tmp_path: Path, config: str) -> None:
         path = write_case(tmp_path / "m.h5", LSTM)

@@ -66,7 +66,6 @@ def keras_layers(draw: st.DrawFn) -> Any:
         options["go_backwards"] = draw(st.booleans())
     if not options.get("go_backwards") and not bidirectional:  # whose masks Keras cannot unroll
         options["unroll"] = draw(st.booleans())
-    # Keras drops it from the options of SimpleRNN, LSTM and GRU, but honours it in the layer.
     zero = draw(st.booleans()) and not bidirectional and not options.get("unroll")
     if form == "layer":
         layer = getattr(layers, class_name)(4, **cell_options(), **options, zero_output_for_mask=zero)
@@ -150,6 +149,49 @@ def test_a_stateful_layer() -> None:
     assert_close(ours(x), answer(layer, x))
 
 
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("name", ["SimpleRNN", "LSTM", "stacked"])
+def test_a_stateful_layer_goes_on_from_where_it_is(name: str, bidirectional: bool) -> None:
+    if name == "stacked":
+        cells = [layers.LSTMCell(4) for _ in range(1 if bidirectional else 2)]
+        layer = layers.RNN(layers.StackedRNNCells(cells), stateful=True)
+    else:
+        layer = getattr(layers, name)(4, stateful=True)
+    if bidirectional:
+        layer = layers.Bidirectional(layer)
+    layer.build((3, 6, 3))
+    for seed in (1, 2):
+        answer(layer, uniform(seed, 3, 6, 3))
+    ours = fc.from_keras(layer, keras_output=True)
+    for seed in (3, 4):
+        x = uniform(seed, 3, 6, 3)
+        assert_close(ours(x), answer(layer, x))
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("frozen", [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("form", ["bidirectional", "stacked"])
+def test_files_of_partly_frozen_layers(tmp_path: Path, form: str, frozen: tuple[bool, bool], suffix: str) -> None:
+    """An .h5 file has the weights that are trained first, whichever cell they are of."""
+    if form == "stacked":
+        layer = filled(layers.RNN([layers.GRUCell(3), layers.GRUCell(3)]), 3, 2)
+        parts = layer.cell.cells
+    else:
+        layer = filled(layers.Bidirectional(layers.GRU(3)), 3, 2)
+        parts = [layer.forward_layer, layer.backward_layer]
+    for part, is_frozen in zip(parts, frozen, strict=True):
+        part.trainable = not is_frozen
+    path = tmp_path / f"model{suffix}"
+    inputs = keras.Input((6, 3))
+    keras.Model(inputs, layer(inputs)).save(path)
+    if frozen == (True, False) and suffix == ".h5":
+        with pytest.raises(fc.UnsupportedError, match=r"not in order, .* supported: the same model saved as \.keras"):
+            fc.from_keras(path)
+    else:
+        x = uniform(1, 3, 6, 3)
+        assert_close(fc.from_keras(path, keras_output=True)(x), answer(layer, x))
+
+
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_layers_of_a_model_by_name(tmp_path: Path, suffix: str) -> None:
     shared = layers.LSTM(4, return_sequences=True, name="shared")
@@ -208,6 +250,19 @@ class TestRefusals:
             pass
 
         self.refused(layers.RNN(LSTMCell(4)), "cell: 'LSTMCell' is not supported; supported: SimpleRNNCell, LSTMCell")
+
+    def test_a_layer_that_was_given_a_cell_or_a_call_of_the_users_own(self) -> None:
+        class OwnCell(layers.SimpleRNNCell):
+            def call(self, *args: Any, **kwargs: Any) -> Any:
+                h, state = super().call(*args, **kwargs)
+                return 2 * h, state
+
+        layer = layers.SimpleRNN(4)
+        layer.cell = OwnCell(4)
+        self.refused(layer, r"SimpleRNN layer .*OwnCell is not Keras's own")
+        layer = layers.Bidirectional(layers.LSTM(4))
+        layer.backward_layer.cell.call = lambda *args, **kwargs: None
+        self.refused(layer, "Bidirectional layer .*: LSTMCell is not Keras's own, or its call is not")
 
     def test_functions_of_the_users_own_that_are_called_as_keras_ones(self) -> None:
         def tanh(x: Any) -> Any:

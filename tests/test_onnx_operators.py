@@ -125,6 +125,7 @@ def test_a_cast_to_bfloat16_rounds_to_nearest_even() -> None:
         ("Unsqueeze", [X], {}, "axes: missing"),
         ("Unsqueeze", [X, ints(9)], {}, "out of bounds"),
         ("Reshape", [X, ints(5, -1)], {}, "cannot reshape"),
+        ("Reshape", [X, ints(-2, 4)], {}, r"shape: expected sizes from -1 on, got \[-2, 4\]"),
         ("Reshape", [X, ints(1, 1, 1, 0)], {}, "index out of range"),
         ("Reshape", [X, np.float32([24])], {}, r"shape: expected at most 64 integers, got float32 \(1,\)"),
         ("Reshape", [X, np.ones(65, np.int64)], {}, r"shape: expected at most 64 integers, got int64 \(65,\)"),

@@ -146,6 +146,13 @@ class TestInitialState:
         case = NodeCase(op, arrays | zeros, constants=frozenset({"W", "R", "B", "P", "initial_h", "initial_c"}))
         assert fc.from_onnx(case.model()).initial_state is None
 
+    @pytest.mark.parametrize("value", [0.0, 0.5])
+    def test_states_of_different_batches_are_refused(self, value: float) -> None:
+        case = NodeCase("LSTM", arrays_for("LSTM"), constants=frozenset({"W", "R", "B", "P", "initial_h", "initial_c"}))
+        case.arrays["initial_c"] = np.full((1, 3, 5), value, np.float32)  # type: ignore[index]
+        with pytest.raises(ValueError, match=r"initial_h and initial_c: expected one batch, got \[2, 3\] rows"):
+            fc.from_onnx(case.model())
+
     @pytest.mark.parametrize("layout", [0, 1])
     @pytest.mark.parametrize("repeat", ["Expand", "Tile"])
     def test_a_learned_row_that_is_repeated_over_the_batch(self, layout: int, repeat: str) -> None:
@@ -201,6 +208,34 @@ class TestInitialState:
         layer = fc.from_onnx(model_of(nodes, case, initializers=initializers))
         assert (layer.initial_state is None) == (value == 0)
         assert_close(case.run(layer), case.expected(), 2e-6)
+
+    @pytest.mark.parametrize("value", [0.0, 0.25])
+    @pytest.mark.parametrize("filled", [np.zeros(()), np.zeros((1, 2, 5))], ids=["a scalar", "the batch of the export"])
+    def test_one_value_that_is_expanded_and_sliced(self, filled: np.ndarray, value: float) -> None:
+        """As PyTorch's two exporters write the same."""
+        case = NodeCase("RNN", arrays_for("RNN"), constants=frozenset({"W", "R", "B", "initial_h"}))
+        case = dataclasses.replace(case, arrays=case.arrays | {"initial_h": np.full((1, 2, 5), value, np.float32)})
+        nodes = [
+            helper.make_node("Shape", ["X"], ["batch"], start=1, end=2),
+            helper.make_node("Concat", ["one", "batch", "units"], ["sizes"], axis=0),
+            helper.make_node("Expand", ["filled", "sizes"], ["expanded"]),
+            helper.make_node("Slice", ["expanded", "zero", "one", "zero"], ["initial_h"]),
+            case.node(),
+        ]
+        integers = {"one": [1], "units": [5], "zero": [0]}
+        initializers = [case.tensor(role) for role in ("W", "R", "B")]
+        initializers += [helper.make_tensor(name, TensorProto.INT64, [1], item) for name, item in integers.items()]
+        initializers.append(numpy_helper.from_array((filled + value).astype(np.float32), "filled"))
+        layer = fc.from_onnx(model_of(nodes, case, initializers=initializers))
+        assert (layer.initial_state is None) == (value == 0)
+        assert_close(case.run(layer), case.expected(), 2e-6)
+
+    @pytest.mark.parametrize("value", [0.0, 0.25])
+    def test_one_value_in_a_shape_that_does_not_fit_is_refused(self, value: float) -> None:
+        case = NodeCase("RNN", arrays_for("RNN"), constants=frozenset({"W", "R", "B", "initial_h"}))
+        case.arrays["initial_h"] = np.full((2, 2, 5), value, np.float32)  # type: ignore[index]
+        with pytest.raises(ValueError, match=r"initial_h: expected shape \(1, 1, 5\) with the batch for 1, got shape"):
+            fc.from_onnx(case.model())
 
     def test_one_that_cannot_be_seen_through_is_refused(self) -> None:
         case = NodeCase("RNN", arrays_for("RNN"), constants=frozenset({"W", "R", "B", "initial_h"}))

@@ -245,6 +245,9 @@ class TestSubgraphs:
         body.input.append(helper.make_tensor_value_info("W", TensorProto.FLOAT, None))
         with pytest.raises(fc.UnsupportedError, match=r"input W is 'W', an input of loop\.body"):
             fc.from_onnx(model)
+        body.initializer.append(tensor("W", case.arrays["W"]))  # the default of an input that every pass is given
+        with pytest.raises(fc.UnsupportedError, match=r"input W is 'W', an input of loop\.body"):
+            fc.from_onnx(model)
 
 
 class TestFunctions:
@@ -281,6 +284,19 @@ class TestFunctions:
         model.graph.node[0].attribute[0].i = 6
         with pytest.raises(ValueError, match="'first/recurrent': hidden_size=6, but R is for 5 units"):
             fc.from_onnx(model, "first/recurrent")
+
+    def test_one_that_replaces_a_standard_operator_is_not_taken_for_that(self) -> None:
+        case = case_of("RNN")
+        double = helper.make_function(
+            "", "Identity", ["x"], ["y"], [helper.make_node("Add", ["x", "x"], ["y"])], [helper.make_opsetid("", 14)]
+        )
+        initializers = [tensor("w", case.arrays["W"]), case.tensor("R"), case.tensor("B")]
+        nodes = [helper.make_node("Identity", ["w"], ["W"]), case.node()]
+        model = model_of(nodes, case, initializers=initializers)
+        same_as_plain(model, case)
+        model.functions.append(double)
+        with pytest.raises(fc.UnsupportedError, match="input W: it comes from Identity node 'W'"):
+            fc.from_onnx(model)
 
 
 class TestExternalData:

@@ -114,3 +114,10 @@ def test_peepholes_belong_to_the_second_version_and_to_an_lstm(path: Path) -> No
     )
     with pytest.raises(ValueError, match="weight_peephole: expected dtype float32, got int8"):
         fc.load(path)
+
+
+def test_a_file_of_ours_is_no_state_dictionary(path: Path) -> None:
+    kind = KIND["gru_reset_before"]
+    fc.save(kind.make(kind.weights(6, 9)), path)
+    with pytest.raises(fc.UnsupportedError, match=r"fusedcell\.save wrote it, .*; read it with fusedcell\.load"):
+        fc.GRU.from_state_dict(path)

@@ -190,6 +190,12 @@ class OwnForward(nn.LSTM):
         return 2 * y, state
 
 
+class OwnFlatWeights(nn.GRU):
+    def _init_flat_weights(self) -> None:
+        super()._init_flat_weights()
+        self._flat_weights = [2 * weight for weight in self._flat_weights]
+
+
 class OwnLSTM(nn.Module):
     def forward(self, x: Any) -> Any:
         return x
@@ -210,6 +216,26 @@ def with_hook() -> Any:
     return module
 
 
+def accelerated_with_own_forward() -> Any:
+    ft: Any = pytest.importorskip("fusedcell.torch")
+    module = make("GRU", 3, 4)
+    ft.accelerate(module)
+    module.forward = lambda x: x
+    return module
+
+
+def with_hook_on_a_part_of_a_weight() -> Any:
+    module = make("GRU", 3, 4)
+    apply_old_weight_norm(module)
+    return prune.random_unstructured(module, "weight_hh_l0_g", 3)
+
+
+def with_own_flat_weights() -> Any:
+    module = make("GRU", 3, 4)
+    module._flat_weights[0] = torch.zeros(12, 3)
+    return module
+
+
 def with_pre_hook() -> Any:
     module = make("GRU", 3, 4)
     module.register_forward_pre_hook(lambda *args: None)
@@ -226,6 +252,9 @@ def with_pre_hook() -> Any:
         (lambda: nn.Sequential(nn.LSTM(2, 3)), r"Sequential is not supported"),
         (lambda: OwnForward(3, 4).eval(), r"OwnForward replaces torch\.nn\.LSTM\.forward"),
         (with_own_forward_on_the_instance, r"LSTM replaces torch\.nn\.LSTM\.forward"),
+        (accelerated_with_own_forward, r"FusedGRU replaces torch\.nn\.GRU\.forward"),
+        (lambda: OwnFlatWeights(3, 4).eval(), r"OwnFlatWeights replaces torch\.nn\.GRU\._init_flat_weights"),
+        (with_own_flat_weights, r"_flat_weights: weight_ih_l0 in it is not the module's"),
         (OwnLSTM, r"OwnLSTM is not supported"),
         (lambda: np.zeros(3), r"module: ndarray is not a module of PyTorch; supported: torch\.nn\.RNN, LSTM"),
         (
@@ -234,6 +263,7 @@ def with_pre_hook() -> Any:
         ),
         (with_hook, "a forward hook, .* can change what it computes"),
         (with_pre_hook, "a forward hook, .* can change what it computes"),
+        (with_hook_on_a_part_of_a_weight, "a forward hook, .*RandomUnstructured.* can change what it computes"),
         (lambda: torch.jit.script(OwnLSTM()), "TorchScript of LSTM is not supported"),
         (lambda: torch.jit.script(nn.Linear(2, 3)), "TorchScript of Linear is not supported"),
     ],
@@ -258,6 +288,13 @@ def test_a_module_whose_sizes_are_not_its_weights_is_refused() -> None:
     module.hidden_size = 5
     with pytest.raises(ValueError, match="hidden_size=5 does not fit its weights, which have 4"):
         fc.from_torch(module)
+
+
+def saved_and_loaded(scripted: Any) -> Any:
+    file = io.BytesIO()
+    torch.jit.save(scripted, file)
+    file.seek(0)
+    return torch.jit.load(file)
 
 
 class Scripted(nn.Module):
@@ -287,12 +324,38 @@ def test_torchscript_of_them_comes_in_too(name: str, options: dict[str, Any], sa
     module = make(name, 5, 6, **options)
     scripted = torch.jit.script(Scripted(module).eval())
     if saved:
-        file = io.BytesIO()
-        torch.jit.save(scripted, file)
-        file.seek(0)
-        scripted = torch.jit.load(file)
+        scripted = saved_and_loaded(scripted)
     x = torch.randn(4, 5) if name in CELLS else torch.randn(3, 4, 5)
     assert_close(*run_both(module, fc.from_torch(scripted.inner), x, None))
+
+
+def double_output(self: Any, input: tuple[torch.Tensor, torch.Tensor | None], output: torch.Tensor) -> torch.Tensor:
+    return 2 * output
+
+
+def double_input(
+    self: Any, input: tuple[torch.Tensor, torch.Tensor | None]
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    return 2 * input[0], input[1]
+
+
+class ScriptedCell(Scripted):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x, None)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize("hook", [double_output, double_input])
+def test_torchscript_with_hooks_is_refused(hook: Any, saved: bool) -> None:
+    cell = make("GRUCell", 5, 6)
+    register = cell.register_forward_hook if hook is double_output else cell.register_forward_pre_hook
+    register(hook)
+    scripted = torch.jit.script(ScriptedCell(cell).eval())
+    if saved:
+        scripted = saved_and_loaded(scripted)
+    with pytest.raises(fc.UnsupportedError, match=r"a forward hook, .* can change what it computes"):
+        fc.from_torch(scripted.inner)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")

@@ -82,6 +82,11 @@ def test_other_dtypes_and_devices_are_refused_at_the_call(name: str) -> None:
         pytest.raises(TypeError, match=r"input: expected .*, got bfloat16 on cpu"),
     ):
         module(torch.nn.functional.linear(x, torch.eye(5)))
+    with (
+        torch.autocast("cpu", torch.bfloat16),
+        pytest.raises(RuntimeError, match=r"computes in float32, and torch\.autocast asks for less"),
+    ):
+        module(x)
     module.half()
     with pytest.raises(TypeError, match=r"weight_ih\w*: expected a float32 tensor on the CPU, got float16 on cpu"):
         module(x)
@@ -174,6 +179,15 @@ def test_what_cannot_be_swapped_is_left_alone_and_said() -> None:
     assert {entry.name: entry.reason for entry in again}["good"] == "is accelerated already"
     again.undo()
     assert isinstance(model["good"], modules.FusedGRU)
+
+
+def test_tensors_without_memory_of_their_own_are_a_reason() -> None:
+    with torch.inference_mode(False), torch._subclasses.fake_tensor.FakeTensorMode():
+        module = nn.LSTM(3, 4).eval()
+    (entry,) = ft.accelerate(module)
+    assert "is not supported for tensor subclasses" in entry.reason
+    with pytest.raises(TypeError, match="weight_ih_l0: expected a tensor with values, got FakeTensor"):
+        fc.from_torch(module)
 
 
 def test_weights_that_a_type_cannot_hold_are_a_reason() -> None:

@@ -259,6 +259,24 @@ def test_a_parametrisation_may_be_removed_meanwhile() -> None:
     assert_close(module(x), expected)
 
 
+@pytest.mark.parametrize("before", [(), ("weight_ih_l0",)])
+def test_a_parametrisation_may_be_registered_meanwhile(before: tuple[str, ...]) -> None:
+    module = module_of("GRU", 5, 6)
+    x = torch.randn(4, 3, 5)
+    with torch.inference_mode(False), torch.no_grad():
+        for name in before:
+            nn.utils.parametrizations.weight_norm(module, name)
+        report = ft.accelerate(module)
+        norm_new(module)
+        module.parametrizations.weight_hh_l0.original0.mul_(3)
+        actual = module(x)
+        report.undo()
+        assert_close(actual, module(x))
+        plain = module_of("GRU", 5, 6)
+        plain.load_state_dict({name: getattr(module, name) for name in plain.state_dict()})
+        assert_close(actual, plain(x))
+
+
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda model: _saved_and_loaded(model)])
 def test_copies_are_accelerated_and_have_weights_of_their_own(copied: Any, tagger: Any) -> None:
     ft.accelerate(tagger, "int8")

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from . import _core, _options
 from .cell_options import CellOptions
+from .convert.floats import to_float32
 from .errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -60,9 +61,18 @@ def make_stack(
     """
     if isa is not None and not isinstance(isa, str):
         raise TypeError(f"isa: expected a string or None, got {type(isa).__name__}")
-    arrays = [dict(cell) for cell in cells]
+    arrays = [
+        {name: _narrowed(value, name + suffix) for name, value in cell.items()}
+        for cell, suffix in zip(cells, suffixes, strict=True)
+    ]
     kind, checked = _options.to_kernels(kind, options, suffixes)
     return _core.Stack(kind, arrays, list(suffixes), num_directions, dtype, isa or "", input_scales, checked, reverse)
+
+
+def _narrowed(value: Any, name: str) -> Any:
+    """Wide floats as float32, of which NumPy's own conversion makes infinities; anything else as it is."""
+    is_wide = isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.itemsize > 4
+    return to_float32(value, name) if is_wide else value
 
 
 class Recurrent:

@@ -26,12 +26,13 @@ class KerasLayer:
     - layer: the plain layer, which holds the weights
     - output: return_sequences, return_state, go_backwards, stateful, zero_output_for_mask, merge_mode and `stacked`,
       as the Keras layer has them
+    - state: what a stateful layer goes on from, as a call's `initial_state`; None is zeros
     """
 
-    def __init__(self, layer: RNN | GRU | LSTM, output: OutputRule) -> None:
+    def __init__(self, layer: RNN | GRU | LSTM, output: OutputRule, state: Any = None) -> None:
         self.layer = layer
         self.output = output
-        self._state: tuple[FloatArray, ...] | None = None
+        self._state = None if state is None else self._given(state, len(leaves(state)[0]))
 
     def __repr__(self) -> str:
         given = [f"{name}={value!r}" for name, value in vars(self.output).items() if value not in (False, "")]
@@ -135,7 +136,7 @@ class KerasLayer:
         """An initial state in the arrangement of Keras as that of the layer: h, or h and c, (cells, B, H)."""
         parts = len(self._parts)
         count = parts * self.layer.num_layers * (1 + self.layer.bidirectional)
-        arrays = [np.asarray(array) for array in _leaves(value)]
+        arrays = [np.asarray(array) for array in leaves(value)]
         shape = (batch, self.layer.hidden_size)
         if len(arrays) != count or any(array.shape != shape for array in arrays):
             raise ValueError(
@@ -144,6 +145,6 @@ class KerasLayer:
         return tuple(np.stack(arrays[i::parts]) for i in range(parts))
 
 
-def _leaves(value: Any) -> list[Any]:
+def leaves(value: Any) -> list[Any]:
     """The arrays of nested lists and tuples, in order."""
-    return list(chain.from_iterable(map(_leaves, value))) if isinstance(value, (list, tuple)) else [value]
+    return list(chain.from_iterable(map(leaves, value))) if isinstance(value, (list, tuple)) else [value]

@@ -20,6 +20,7 @@ from ._core import Stack, Stream
 from ._options import nonlinearity_of
 from .cell_options import CellOptions
 from .cells import Array, unpack_state
+from .convert.floats import to_float32
 from .convert.torch_tensors import to_array
 from .errors import UnsupportedError
 
@@ -107,15 +108,16 @@ class Layer(Recurrent):
         if has_c != (c is not None):
             raise TypeError(f"c: expected {'an array' if has_c else 'None'}, got {type(c).__name__}")
         states = self.num_layers * self._stack.num_directions
-        given = {"h": (h, self.proj_size or self.hidden_size), "c": (c, self.hidden_size)}
+        given = {"h": (h, self.proj_size or self.hidden_size)} | ({"c": (c, self.hidden_size)} if has_c else {})
         arrays: list[FloatArray] = []
         for name, (value, size) in given.items():
-            if value is None:
-                continue
-            source = np.asarray(value)
+            try:
+                source = np.asarray(value)
+            except ValueError as error:  # a ragged list
+                raise TypeError(f"{name}: expected an array of floats, got {type(value).__name__}") from error
             if source.dtype.kind != "f":
                 raise TypeError(f"{name}: expected an array of floats, got dtype {source.dtype}")
-            array = np.array(source, np.float32, order="C")
+            array = to_float32(source, name).copy()
             rows = arrays[0].shape[1] if arrays else array.shape[1] if array.ndim == 3 else 1
             if array.shape != (states, rows, size) or rows < 1:
                 raise ValueError(f"{name}: expected shape {(states, rows or 'batch', size)}, got {array.shape}")
@@ -216,10 +218,11 @@ def cells_by_layer(mapping: Mapping[str, Any], prefix: str, allowed: tuple[str, 
     or that only some layers have.
     """
     found = _arrays_by_suffix(mapping, prefix, allowed)
-    suffixes = layer_suffixes(1 + any("_reverse" in suffix for suffix in found))
+    directions = 1 + any("_reverse" in suffix for suffix in found)
+    suffixes = layer_suffixes(directions)
     cells: dict[str, dict[str, Any]] = {}
     first = set(found.get("_l0", ()))
-    while len(cells) < len(found):
+    while len(cells) < len(found) or len(cells) % directions:
         suffix = next(suffixes)
         missing = sorted((first | {"weight_ih", "weight_hh"}) - set(found.get(suffix, ())))
         if missing:

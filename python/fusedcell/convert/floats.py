@@ -16,8 +16,7 @@ def to_float32(values: npt.NDArray[Any], label: str) -> npt.NDArray[np.float32]:
     if values.dtype.kind not in "fV":
         raise UnsupportedError(f"{label}: element type {values.dtype} is not supported; supported: floats")
     with np.errstate(over="ignore", invalid="ignore"):  # infinities and NaN are values that a file may hold
-        floats = np.ascontiguousarray(values, dtype=np.float32)
-        too_large = np.isinf(floats) & np.isfinite(values.astype(np.float64))
-    if too_large.any():
-        raise ValueError(f"{label}: a value is beyond float32")
+        floats = np.asarray(values, np.float32, order="C")
+        if values.itemsize > floats.itemsize and (np.isinf(floats) & np.isfinite(values)).any():
+            raise ValueError(f"{label}: a value is beyond float32")
     return floats

@@ -112,6 +112,7 @@ def _read_legacy(file: IO[bytes], label: str, name: str | None) -> tuple[LayerCo
                 f"{label}: {found.name!r} is in a model inside the model, whose weights an .h5 file does not tell "
                 "apart by layer; supported: layers of the outermost model, or the same model saved as .keras"
             )
+        _check_order(found, config.where)
         layer = root.group("model_weights").group(found.group)
         names = iter(layer.texts("weight_names"))
 
@@ -122,6 +123,8 @@ def _read_legacy(file: IO[bytes], label: str, name: str | None) -> tuple[LayerCo
                 match = _WEIGHT.fullmatch(name.rpartition("/")[2])
                 if match is None or match[1] != role:
                     raise ValueError(f"{label}: {config.where}: expected its {role}, found {name[:100]!r}")
+                if config.output.bidirectional and _is_of_direction(1 - direction, name, found.name):
+                    raise _unordered(config.where, f"{name[:100]!r} comes first")
                 arrays[role] = layer.array(name, shape)
             return arrays
 
@@ -129,6 +132,28 @@ def _read_legacy(file: IO[bytes], label: str, name: str | None) -> tuple[LayerCo
         for left in names:
             raise ValueError(f"{label}: {config.where}: weights beside its own: {left[:100]!r}")
         return config, spec
+
+
+def _check_order(found: Found, where: str) -> None:
+    """Refuses stacked cells whose weights are not in the order of the cells: trained ones come first in the file."""
+    if _is_stacked(found.item, 0):
+        trained = [cell["config"].get("trainable", True) for cell in _cell_item(found.item, 0)["config"]["cells"]]
+        if not all(trained[: trained.count(True)]):
+            raise _unordered(where, f"the cells' trainable is {trained}")
+
+
+def _is_of_direction(direction: int, weight: str, layer: str) -> bool:
+    """Whether the path of a weight says so. The forward layer's come second where it alone is not trained."""
+    scopes = weight.split("/")[:-1]
+    inside = scopes[scopes.index(layer) + 1 :] if layer in scopes else scopes
+    return any(scope.startswith(("forward_", "backward_")[direction]) for scope in inside)
+
+
+def _unordered(where: str, what: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"{where}: {what}, so its weights are not in order, as an .h5 file has those that are not trained last; "
+        "supported: the same model saved as .keras, or with all of the layer trainable or not"
+    )
 
 
 def _config(found: Found, version: int, label: str) -> LayerConfig:

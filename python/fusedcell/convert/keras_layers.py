@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, overload
 
 import numpy as np
@@ -69,10 +70,11 @@ def from_keras(
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name: expected a string or None, got {type(name).__name__}")
         config, spec = read_keras_file(layer, name)
+        states = None  # which files do not hold
     else:
         if name is not None:
             raise TypeError("name: is for files; a Keras layer is one already")
-        config, spec = _read_object(layer)
+        config, spec, states = _read_object(layer)
     if not keras_output and config.output.merge_mode not in ("", "concat"):
         raise UnsupportedError(
             f"{config.where}: merge_mode={config.output.merge_mode!r} is not supported by a layer, whose directions "
@@ -81,12 +83,14 @@ def from_keras(
     built = cast("RNN | GRU | LSTM", build(spec, dtype=dtype, isa=isa))
     if not keras_output:
         return built
-    from ..keras import KerasLayer
+    from ..keras import KerasLayer, leaves
 
-    return KerasLayer(built, config.output)
+    state = None if states is None else [_values(variable) for variable in leaves(states)]
+    return KerasLayer(built, config.output, state)
 
 
-def _read_object(layer: Any) -> tuple[LayerConfig, RecurrentSpec]:
+def _read_object(layer: Any) -> tuple[LayerConfig, RecurrentSpec, Any]:
+    """What it computes, and the variables that hold a stateful layer's states, nested, in Keras's order."""
     class_name = _class_of_keras(layer)
     if class_name not in RECURRENT:
         raise UnsupportedError(
@@ -96,13 +100,12 @@ def _read_object(layer: Any) -> tuple[LayerConfig, RecurrentSpec]:
     if not layer.built:
         raise ValueError(f"layer: {class_name} layer {layer.name!r} has no weights yet; build it or call it once")
     config = read_layer({"class_name": class_name, "config": layer.get_config()}, 3)
-    cells = []
-    for direction in (layer.forward_layer, layer.backward_layer) if config.output.bidirectional else (layer,):
-        cell = direction.cell
-        cells.append(list(cell.cells) if config.output.stacked else [cell])
-    for direction in cells:
-        for cell in direction:
-            _check_functions(cell, config.where)
+    directions = (layer.forward_layer, layer.backward_layer) if config.output.bidirectional else (layer,)
+    cells = [list(each.cell.cells) if config.output.stacked else [each.cell] for each in directions]
+    for item in (layer, *directions, *chain.from_iterable(cells)):
+        _check_own(item, config.where)
+    for cell in chain.from_iterable(cells):
+        _check_functions(cell, config.where)
 
     def read(direction: int, index: int, shapes: Mapping[str, Shape]) -> KerasArrays:
         arrays = {}
@@ -113,7 +116,17 @@ def _read_object(layer: Any) -> tuple[LayerConfig, RecurrentSpec]:
             arrays[role] = to_float32(array, f"{config.where}: {role}")
         return arrays
 
-    return config, specification(config, read)
+    states = [each.states for each in directions] if config.output.stateful else None
+    return config, specification(config, read), states
+
+
+def _check_own(item: Any, where: str) -> None:
+    """A layer or cell can be given another cell, or a call of its own, of which a configuration says nothing."""
+    if not _class_of_keras(item) or "call" in vars(item):
+        raise UnsupportedError(
+            f"{where}: {type(item).__qualname__} is not Keras's own, or its call is not; supported: layers and cells "
+            "as Keras has them"
+        )
 
 
 def _class_of_keras(item: Any) -> str:

@@ -54,6 +54,8 @@ class Constants:
         self._file = file
         self._known: dict[tuple[Scope, str], Constant] = {}
         self._left = _MAX_MADE
+        # A model's own function takes the place of a standard operator of its name.
+        self._replaced = {item.name for item in file.model.functions if opset_domain(item.domain) == ""}
 
     def read(self, scope: Scope, name: str) -> Constant:
         """The constant of this name.
@@ -68,19 +70,22 @@ class Constants:
         cast = False
         for _ in range(_MAX_CHAIN):
             origin = scope.find(name)
-            if origin.node is None or opset_domain(origin.node.domain) != "":
-                return None
-            if origin.node.op_type == "ConstantOfShape":
+            op_type = self._standard_operator(origin.node)
+            if op_type in _REARRANGING and origin.node.input:
+                cast = cast or op_type == "Cast"
+                scope, name = origin.scope, origin.node.input[0]
+                continue
+            if op_type == "ConstantOfShape":
                 attribute = origin.scope.attributes_of(origin.node).get("value")
                 values = np.zeros(1) if attribute is None else self._file.array(attribute.t)
-                if values.size != 1:
-                    return None
-                value = float(values.reshape(-1)[0])
-                return value if value == 0 or not cast else None
-            if origin.node.op_type not in _REARRANGING or not origin.node.input:
+            elif op_type == "Constant" or origin.tensor is not None:
+                values = self._read(scope, name, 0).values
+            else:
                 return None
-            cast = cast or origin.node.op_type == "Cast"
-            scope, name = origin.scope, origin.node.input[0]
+            numbers = np.unique(values)
+            if len(numbers) != 1 or (cast and numbers[0] != 0):
+                return None
+            return float(numbers[0])
         return None
 
     def rows(self, scope: Scope, name: str, shape: Sequence[int]) -> Values | None:
@@ -91,11 +96,10 @@ class Constants:
         repeated = False
         for _ in range(_MAX_CHAIN):
             origin = scope.find(name)
-            if origin.node is None or opset_domain(origin.node.domain) != "":
+            op_type = self._standard_operator(origin.node)
+            if op_type not in ("Identity", "Expand", "Tile") or not origin.node.input:
                 break
-            if origin.node.op_type not in ("Identity", "Expand", "Tile") or not origin.node.input:
-                break
-            repeated = repeated or origin.node.op_type != "Identity"
+            repeated = repeated or op_type != "Identity"
             scope, name = origin.scope, origin.node.input[0]
         if not repeated:
             return None
@@ -120,6 +124,12 @@ class Constants:
                 return True
         return False
 
+    def _standard_operator(self, node: Node) -> str:
+        """The node's operator if it is one of the default domain; else, and for no node, nothing."""
+        if node is None or opset_domain(node.domain) != "" or node.op_type in self._replaced:
+            return ""
+        return str(node.op_type)
+
     def _read(self, scope: Scope, name: str, depth: int) -> Constant:
         if depth > _MAX_CHAIN:
             raise UnsupportedError(f"{name!r} is more than {_MAX_CHAIN} operators away from a constant, or a cycle")
@@ -138,7 +148,7 @@ class Constants:
             if origin.name in origin.scope.inputs:
                 raise NotConstantError(origin.description)
             raise UnsupportedError(f"it is {origin.description}")
-        if opset_domain(origin.node.domain) == "" and origin.node.op_type == "Constant":
+        if self._standard_operator(origin.node) == "Constant":
             return self._constant_node(origin)
         return self._apply(origin, depth)
 
@@ -169,7 +179,7 @@ class Constants:
 
     def _apply(self, origin: Origin, depth: int) -> Constant:
         node, scope = origin.node, origin.scope
-        if opset_domain(node.domain) != "" or node.op_type not in OPERATORS:
+        if self._standard_operator(node) not in OPERATORS:
             if self.depends_on_data(scope, origin.name):
                 raise NotConstantError(f"computed by {scope.describe(node)}")
             raise UnsupportedError(

@@ -193,7 +193,9 @@ def _opsets(model: Any) -> dict[str, int]:
 def _scope_of(graph: Graph, path: str, opsets: Mapping[str, int], parent: Scope | None) -> Scope:
     scope = Scope(path, opsets, parent, inputs={value.name for value in graph.input})
     for tensor in graph.initializer:
-        scope.add(scope.initialisers, tensor.name, tensor)
+        # An initialiser is the default of an input, and those of a loop's body are always given.
+        if parent is None or tensor.name not in scope.inputs:
+            scope.add(scope.initialisers, tensor.name, tensor)
     scope.types = {value.name: value.type for value in (*graph.value_info, *graph.input)}
     scope.sparse = {tensor.values.name for tensor in graph.sparse_initializer}
     return scope

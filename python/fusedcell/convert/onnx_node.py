@@ -179,6 +179,9 @@ class _NodeReader:
         given = [state for state in states if state is not None and state.any()]
         if not given:
             return None
+        batches = {state.shape[1] for state in states if state is not None}
+        if len(batches - {1}) > 1:
+            raise ValueError(f"{self._where}: initial_h and initial_c: expected one batch, got {sorted(batches)} rows")
         batch = max(state.shape[1] for state in given)
         shape = (self._attributes.num_directions, batch, units)
         zeros = np.zeros(shape, np.float32)
@@ -192,18 +195,16 @@ class _NodeReader:
         directions, batch_axis = self._attributes.num_directions, 0 if self._attributes.layout else 1
         row = (1, directions, units) if batch_axis == 0 else (directions, 1, units)
         label = f"{self._where}: {role}"
-        uniform = self._constants.uniform_value(self._scope, name)
-        if uniform is not None:
-            return np.full((directions, 1, units), uniform, np.float32)
-        repeated = self._constants.rows(self._scope, name, row)
-        if repeated is not None:
-            values = repeated
-        else:
+        values = self._constants.rows(self._scope, name, row)
+        if values is None:
             try:
                 values = self._constants.read(self._scope, name).values
             except (NotConstantError, UnsupportedError) as error:
-                self._check_computed(role, name, error)
-                return None
+                uniform = self._constants.uniform_value(self._scope, name)
+                if uniform is None:
+                    self._check_computed(role, name, error)
+                    return None
+                values = np.full(row, uniform)
             expected = (row[0] if batch_axis else -1, -1 if batch_axis else row[1], units)
             if values.ndim != 3 or any(size not in (-1, got) for size, got in zip(expected, values.shape, strict=True)):
                 raise self._misfit(role, f"shape {row} with the batch for 1", values.shape)

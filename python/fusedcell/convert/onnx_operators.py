@@ -114,6 +114,8 @@ def _reshape(inputs: Inputs, attributes: AttributeReader) -> Any:
     sizes = _integers(inputs[1], "shape")
     if not attributes.integer("allowzero"):
         sizes = [source.shape[axis] if size == 0 else size for axis, size in enumerate(sizes)]
+    if min(sizes, default=0) < -1:  # which NumPy takes for -1
+        raise ValueError(f"shape: expected sizes from -1 on, got {sizes}")
     return source.reshape(sizes)
 
 

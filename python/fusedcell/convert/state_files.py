@@ -50,6 +50,11 @@ def _read_safetensors(path: Path, prefix: str) -> dict[str, Any]:
             raise ValueError(f"{path}: not a safetensors file: {error}") from error
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
+        if "fusedcell" in (header.get("__metadata__") or {}):
+            raise UnsupportedError(
+                f"{path}: fusedcell.save wrote it, and options of the layer are not among its names; read it with "
+                "fusedcell.load"
+            )
         arrays = {}
         for name, entry in header.items():
             if name != "__metadata__" and name.startswith(prefix):

@@ -24,7 +24,10 @@ CLASS_NAMES = (*_LAYERS, *_CELLS)
 SUPPORTED = f"torch.nn.{', '.join(CLASS_NAMES)}, also as TorchScript"
 
 # A class or an instance that replaces one of these computes something else.
-_DECIDES_THE_RESULT = ("forward", "__call__", "_call_impl", "permute_hidden", "_update_flat_weights")
+_DECIDES_THE_RESULT = (
+    *("forward", "__call__", "_call_impl", "permute_hidden"),
+    *("_update_flat_weights", "_init_flat_weights", "_weights_have_changed"),
+)
 _SCRIPTED = re.compile(r"__torch__\.torch\.nn\.modules\.rnn\.(?:___torch_mangle_[0-9]+\.)?([A-Za-z]+)")
 _MISSING = object()
 
@@ -121,21 +124,42 @@ def _class_name(module: Any) -> str:
         return _scripted_class_name(module)
     accelerated = getattr(type(module), "fusedcell_replaces", None)
     if accelerated is not None:
+        _check_own(module, accelerated.__name__, type(module))
         return str(accelerated.__name__)
     for name in CLASS_NAMES:
         base = getattr(torch.nn, name)
         if isinstance(module, base):
-            for attribute in _DECIDES_THE_RESULT:
-                replaced = getattr(type(module), attribute, None) is not getattr(base, attribute, None)
-                if replaced or attribute in vars(module):
-                    raise UnsupportedError(
-                        f"module: {type(module).__qualname__} replaces torch.nn.{name}.{attribute}, so it computes "
-                        f"something else; supported: {SUPPORTED}"
-                    )
+            _check_own(module, name, base)
+            if name in _LAYERS:
+                _check_flat_weights(module)
             return name
     raise UnsupportedError(
         f"module: {type(module).__module__}.{type(module).__qualname__} is not supported; supported: {SUPPORTED}"
     )
+
+
+def _check_own(module: Any, name: str, base: type) -> None:
+    for attribute in _DECIDES_THE_RESULT:
+        replaced = getattr(type(module), attribute, None) is not getattr(base, attribute, None)
+        if replaced or attribute in vars(module):
+            raise UnsupportedError(
+                f"module: {type(module).__qualname__} replaces torch.nn.{name}.{attribute}, so it computes "
+                f"something else; supported: {SUPPORTED}"
+            )
+
+
+def _check_flat_weights(module: Any) -> None:
+    """A layer runs on a list of its weights, which follows them unless somebody has written to it."""
+    # Where a weight is computed or was replaced, the list is made again at each call or the next. To ask for a computed
+    # one can change it.
+    if hasattr(module, "parametrizations") or module._weights_have_changed():
+        return
+    for name, weight in zip(module._flat_weights_names, module._flat_weights, strict=False):
+        if weight is not getattr(module, name, None):
+            raise UnsupportedError(
+                f"module: _flat_weights: {name} in it is not the module's, so it computes something else; supported: "
+                f"{SUPPORTED}"
+            )
 
 
 def _scripted_class_name(module: Any) -> str:
@@ -155,8 +179,9 @@ def _scripted_class_name(module: Any) -> str:
 def _computed_weights(module: Any, form: Form) -> dict[str, Any]:
     torch: Any = sys.modules["torch"]
     with torch.no_grad():
-        hooked = {} if isinstance(module, torch.jit.ScriptModule) else _weights_of_hooks(module)
-        return {name: hooked[name] if name in hooked else _computed_weight(module, name) for name in form.names()}
+        names = form.names()
+        hooked = _weights_of_hooks(module, names)
+        return {name: hooked[name] if name in hooked else _computed_weight(module, name) for name in names}
 
 
 def _computed_weight(module: Any, name: str) -> Any:
@@ -167,19 +192,23 @@ def _computed_weight(module: Any, name: str) -> Any:
     return copy.deepcopy(parametrizations[name]).eval()()
 
 
-def _weights_of_hooks(module: Any) -> dict[str, Any]:
+def _weights_of_hooks(module: Any, names: list[str]) -> dict[str, Any]:
     """What the pre-forward hooks of weight_norm, spectral_norm and pruning would set; any other hook is refused."""
     others = [*module._forward_hooks.values()]
     weights = {}
     prune: Any = sys.modules.get("torch.nn.utils.prune")  # which torch does not import by itself
     for hook in module._forward_pre_hooks.values():
-        name = f"{type(hook).__module__}.{type(hook).__name__}"
-        if prune is not None and isinstance(hook, prune.BasePruningMethod):
-            weights[hook._tensor_name] = hook.apply_mask(module)
-        elif name == "torch.nn.utils.weight_norm.WeightNorm":
-            weights[hook.name] = hook.compute_weight(module)
-        elif name == "torch.nn.utils.spectral_norm.SpectralNorm":
-            weights[hook.name] = hook.compute_weight(module, do_power_iteration=False)
+        kind = f"{type(hook).__module__}.{type(hook).__name__}"
+        is_pruning = prune is not None and isinstance(hook, prune.BasePruningMethod)
+        name = hook._tensor_name if is_pruning else getattr(hook, "name", "")
+        if name not in names:  # or a part of a weight that another hook computes
+            others.append(hook)
+        elif is_pruning:
+            weights[name] = hook.apply_mask(module)
+        elif kind == "torch.nn.utils.weight_norm.WeightNorm":
+            weights[name] = hook.compute_weight(module)
+        elif kind == "torch.nn.utils.spectral_norm.SpectralNorm":
+            weights[name] = hook.compute_weight(module, do_power_iteration=False)
         else:
             others.append(hook)
     if others:

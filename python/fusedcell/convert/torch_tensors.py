@@ -31,4 +31,7 @@ def to_array(value: Any, name: str) -> Any:
     if value.device.type == "meta":
         raise TypeError(f"{name}: expected a tensor with values, got one on the device meta")
     array = value.float() if dtype in _WIDER else value
-    return array.numpy(force=True)
+    try:
+        return array.numpy(force=True)
+    except RuntimeError as error:  # as of some subclasses of Tensor
+        raise TypeError(f"{name}: expected a tensor with values, got {type(value).__name__}: {error}") from error

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
@@ -52,7 +50,7 @@ def accelerate(model: nn.Module, dtype: str = "float32", *, isa: str | None = No
         reason = ""
         try:
             swaps.append(_prepare(module, storage, num_threads))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:  # the last of tensors without memory of their own
             reason = str(error).removeprefix("module: ")
         entries.append(Entry(names[0], _class_name(module), not reason, reason, tuple(names[1:])))
     report = Report(model, entries, swaps)
@@ -82,33 +80,20 @@ def _prepare(module: nn.Module, storage: Storage, num_threads: int) -> Swap:
     form = form_of(module)
     if isinstance(module, torch.jit.ScriptModule):
         raise ValueError("is TorchScript, whose code is fixed; fusedcell.from_torch makes a layer of it")
-    fused = _fused_class(module, FUSED[getattr(nn, form.class_name)])
+    original = parametrize.type_before_parametrizations(module)
+    fused = FUSED[getattr(nn, form.class_name)]
+    _check_adds_nothing(original, fused.fusedcell_replaces)
     names = tuple(form.names())
     weights = [getattr(module, name) for name in names]
     if all(name in module._parameters for name in names) and packs.are_versioned(weights):
         packs.packed(form, weights, storage)
     else:
         packs.pack(form, weights, storage)
-    return Swap(module, type(module), fused, Settings(form, names, storage, num_threads))
+    return Swap(module, original, fused, Settings(form, names, storage, num_threads))
 
 
-def _fused_class(module: nn.Module, fused: type[Fused]) -> type[Fused]:
-    cls = type(module)
-    if cls is fused.fusedcell_replaces:
-        return fused
-    if parametrize.is_parametrized(module):
-        # A class of this module alone, which has its computed weights as properties.
-        inner = _fused_subclass_check(cls.__bases__[0], fused)
-        namespace = {name: value for name, value in vars(cls).items() if name not in ("__dict__", "__weakref__")}
-        return type(f"Parametrized{inner.__name__}", (inner,), namespace)
-    return _fused_subclass_check(cls, fused)
-
-
-def _fused_subclass_check(cls: type[Any], fused: type[Fused]) -> type[Fused]:
-    for ancestor in cls.__mro__[: cls.__mro__.index(fused.fusedcell_replaces)]:
+def _check_adds_nothing(cls: type[nn.Module], base: type[nn.Module]) -> None:
+    for ancestor in cls.__mro__[: cls.__mro__.index(base)]:
         for name in vars(ancestor):
             if name not in _ADD_NOTHING:
-                raise ValueError(
-                    f"its class {ancestor.__qualname__} adds {name!r} to torch.nn.{fused.fusedcell_replaces.__name__}"
-                )
-    return fused
+                raise ValueError(f"its class {ancestor.__qualname__} adds {name!r} to torch.nn.{base.__name__}")

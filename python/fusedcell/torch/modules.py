@@ -73,6 +73,11 @@ class Fused(nn.Module):
                 f"{type(self).__name__} runs inference only, and is in training mode: call model.eval(), or "
                 "report.undo() to train"
             )
+        if torch.is_autocast_enabled("cpu"):
+            raise RuntimeError(
+                f"{type(self).__name__} computes in float32, and torch.autocast asks for less: call the model outside "
+                "of it, or report.undo()"
+            )
         needed = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (*tensors, *weights))
         if needed or _has_tangent([*tensors, *weights]):
             raise RuntimeError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from ..bench.text import aligned
 from .benchmark import Benchmark, compare
@@ -14,6 +15,8 @@ from .modules import Fused, Last, Settings, forget
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+_OF_EACH_CLASS = ("__dict__", "__weakref__")
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Swap:
-    """A module, its class before and after, and how it computes after."""
+    """A module, its class before and after, without parametrisations, and how it computes after."""
 
     module: nn.Module
     original: type[nn.Module]
@@ -46,18 +49,18 @@ class Swap:
 
     def undo(self) -> None:
         """Makes the module what it was, unless something else has made it another thing since."""
-        current = type(self.module)
         if not isinstance(self.module, Fused):
             return
-        if current is self.fused:
-            _set_class(self.module, self.original)
-        else:  # its parametrisation was removed meanwhile
-            _set_class(self.module, current.fusedcell_replaces)
+        _set_class(self.module, self.original)
         for name in ("fusedcell_settings", "fusedcell_last"):
             self.module.__dict__.pop(name)
 
 
 def _set_class(module: nn.Module, cls: type[nn.Module]) -> None:
+    if parametrize.is_parametrized(module):
+        # By a class of the module alone, which has the weights that are computed now as properties.
+        namespace = {name: value for name, value in vars(type(module)).items() if name not in _OF_EACH_CLASS}
+        cls = type(f"Parametrized{cls.__name__}", (cls,), namespace)
     # Past nn.Module.__setattr__, which would look for a parameter of that name.
     object.__setattr__(module, "__class__", cls)
 
