@@ -10,7 +10,7 @@ SOURCES := $(shell find csrc cmake python -type f -not -path '*/__pycache__/*') 
 OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 
 .PHONY: bench bench-cpp bench-peers bench-rtneural bench-suite compliance count count-update examples examples-ocr examples-torch format \
-	lint test test-aarch64 test-cpp test-exhaustive test-peers test-sanitize test-tsan clean
+	lint test test-aarch64 test-cpp test-exhaustive test-peers test-sanitize test-thorough test-tsan clean
 
 bench: $(VENV)/.installed
 	$(BIN)/fusedcell bench
@@ -43,6 +43,10 @@ test: $(VENV)/.installed $(VENV)/.group-test test-cpp
 test-peers: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
 	$(BIN)/python -m pytest tests/test_reference_torch.py tests/test_reference_onnx.py tests/test_bench_peers.py tests/test_layers.py \
 	  $(wildcard tests/test_keras_*.py tests/test_onnx_*.py tests/test_torch_*.py)
+
+# Thousands of drawn cases for each test that draws them, against the reference and the frameworks, others on each run.
+test-thorough: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=thorough --hypothesis-show-statistics
 
 test-exhaustive: $(VENV)/.installed $(VENV)/.group-test
 	$(BIN)/python -m pytest -m exhaustive

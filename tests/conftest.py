@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 import fusedcell as fc
 
 # The same examples on every run and every machine, and no time limit: emulated CPUs run these tests too.
-settings.register_profile("fusedcell", derandomize=True, deadline=None, database=None)
+settings.register_profile(
+    "fusedcell", derandomize=True, deadline=None, database=None, phases=set(Phase) - {Phase.target}
+)
+# `make test-thorough`: many more, and others on each run, with a line to paste for one that fails.
+settings.register_profile("thorough", max_examples=2000, deadline=None, database=None, print_blob=True)
 settings.load_profile("fusedcell")
 
 

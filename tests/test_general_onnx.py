@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fusedcell as fc
+from drawn import examples, note_difference
 from fusedcell import reference
 from fusedcell.cell_options import Activation, CellOptions
 from fusedcell.reference import ACTIVATIONS
@@ -100,7 +101,7 @@ def layer_of(case: dict[str, Any]) -> Any:
     return LAYERS[op]._from_cells(kind, cells, num_directions=count, options=options, reverse=reverse)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(case=cases())
 def test_any_attributes_agree_with_the_definition(case: dict[str, Any]) -> None:
     tensors, attributes, functions = case["tensors"], dict(case["attributes"]), case["functions"]
@@ -115,6 +116,8 @@ def test_any_attributes_agree_with_the_definition(case: dict[str, Any]) -> None:
     y, end = layer(tensors["X"], state, lengths=case["lengths"])
     steps, count, batch, units = Y.shape
     expected_y = Y.transpose(0, 2, 1, 3).reshape(steps, batch, count * units)
-    for a, e in zip([y, *(end if isinstance(end, tuple) else [end])], [expected_y, *expected], strict=True):
+    actual, expected = [y, *(end if isinstance(end, tuple) else [end])], [expected_y, *expected]
+    note_difference(actual, expected)
+    for a, e in zip(actual, expected, strict=True):
         # Unbounded functions make states of any size, whose errors are relative.
         np.testing.assert_allclose(a, e, rtol=0, atol=2e-6 * max(1.0, float(np.abs(e).max())))

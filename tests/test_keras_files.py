@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fusedcell as fc
+from drawn import examples, note_difference
 from keras_models import FUNCTIONS, KerasCase, KerasCell, flat, sequential, write_case, write_h5, write_keras
 from models import uniform
 
@@ -57,7 +58,7 @@ def assert_close(actual: Any, expected: list[np.ndarray], tolerance: float = 1e-
         np.testing.assert_allclose(a, e, rtol=0, atol=tolerance)
 
 
-@settings(max_examples=250)
+@settings(max_examples=examples(80))
 @given(case=cases(), masked=st.booleans(), given_state=st.booleans())
 def test_drawn_layers_of_files_answer_as_keras_does(
     tmp_path_factory: pytest.TempPathFactory, case: KerasCase, masked: bool, given_state: bool
@@ -71,7 +72,9 @@ def test_drawn_layers_of_files_answer_as_keras_does(
     if given_state:
         count = case.state_count * (1 + case.bidirectional)
         state = [uniform(case.seed + 60 + i, 3, 4) for i in range(count)]
-    assert_close(layer(x, mask, state), case.expected(x, mask, state))
+    actual, expected = layer(x, mask, state), case.expected(x, mask, state)
+    note_difference(flat(actual), expected)
+    assert_close(actual, expected)
 
 
 def lstm(**options: Any) -> KerasCase:

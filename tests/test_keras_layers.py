@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fusedcell as fc
+from drawn import examples, note_difference
 from keras_models import flat
 from models import uniform
 
@@ -103,16 +104,17 @@ def assert_close(actual: Any, expected: list[np.ndarray]) -> None:
         np.testing.assert_allclose(a, e, rtol=0, atol=1e-5)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(layer=keras_layers(), masked=st.booleans(), seed=st.integers(1, 99))
 def test_drawn_layers_answer_as_keras_does(layer: Any, masked: bool, seed: int) -> None:
     x = uniform(seed, 3, 6, 3)
     mask = uniform(seed + 1, 3, 6) > -0.2 if masked else None
-    ours = fc.from_keras(layer, keras_output=True)
-    assert_close(ours(x, mask), answer(layer, x, mask))
+    actual, expected = fc.from_keras(layer, keras_output=True)(x, mask), answer(layer, x, mask)
+    note_difference(flat(actual), expected)
+    assert_close(actual, expected)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(layer=keras_layers(), seed=st.integers(1, 99), suffix=st.sampled_from([".keras", ".h5"]))
 def test_drawn_layers_of_files_that_keras_wrote(
     tmp_path_factory: pytest.TempPathFactory, layer: Any, seed: int, suffix: str
@@ -121,7 +123,9 @@ def test_drawn_layers_of_files_that_keras_wrote(
     inputs = keras.Input((6, 3))
     keras.Model(inputs, layer(inputs)).save(path)
     x = uniform(seed, 3, 6, 3)
-    assert_close(fc.from_keras(path, keras_output=True)(x), answer(layer, x))
+    actual, expected = fc.from_keras(path, keras_output=True)(x), answer(layer, x)
+    note_difference(flat(actual), expected)
+    assert_close(actual, expected)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])

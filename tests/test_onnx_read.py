@@ -17,6 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import fusedcell as fc
+from drawn import examples, note_difference
 from onnx_models import GATES, NEWEST, NodeCase, arrays_for, cases, model_of
 
 
@@ -32,20 +33,24 @@ def op(request: pytest.FixtureRequest) -> str:
 
 
 @given(cases())
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 def test_any_node_gives_the_specifications_answer(case: NodeCase) -> None:
-    assert_close(case.run(fc.from_onnx(case.model())), case.expected(), 2e-6)
+    actual, expected = case.run(fc.from_onnx(case.model())), case.expected()
+    note_difference(actual, expected)
+    assert_close(actual, expected, 2e-6)
 
 
 @given(cases(for_ort=True))
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_any_node_gives_onnx_runtimes_answer_where_that_follows_the_text(case: NodeCase) -> None:
     ort = pytest.importorskip("onnxruntime")
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(case.model().SerializeToString(), options, providers=["CPUExecutionProvider"])
     theirs = session.run(None, {role: a for role, a in case.arrays.items() if role not in case.constants})
-    assert_close(case.run(fc.from_onnx(case.model(), clip_before_h=False)), theirs, 1e-5)
+    ours = case.run(fc.from_onnx(case.model(), clip_before_h=False))
+    note_difference(ours, theirs)
+    assert_close(ours, theirs, 1e-5)
 
 
 def test_clip_before_h_is_the_text_and_false_is_onnx_runtime() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drawn import examples, note_difference
 from models import EVERY_KIND, Kind, flat, random_state, uniform
 
 pytestmark = pytest.mark.core
@@ -43,19 +44,20 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(case=cases())
 def test_any_layer_agrees_with_the_reference(case: dict[str, Any]) -> None:
     kind, options = case["kind"], {"batch_first": case["batch_first"]}
     x = case["x"].swapaxes(0, 1) if case["batch_first"] else case["x"]
     actual = kind.make(case["mapping"], **options)(x, case["state"], lengths=case["lengths"])
     expected = kind.expected(x, case["mapping"], case["state"], lengths=case["lengths"], **options)
+    note_difference(flat(actual), flat(expected))
     for a, e in zip(flat(actual), flat(expected), strict=True):
         assert a.shape == e.shape
         np.testing.assert_allclose(a, e, rtol=0, atol=2e-6)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(kind=kinds, hidden_size=sizes, cuts=st.lists(st.integers(0, 30), max_size=6), batch=st.integers(1, 8))
 def test_any_cutting_of_a_sequence_gives_the_same_bits(
     kind: Kind, hidden_size: int, cuts: list[int], batch: int
@@ -68,7 +70,7 @@ def test_any_cutting_of_a_sequence_gives_the_same_bits(
     np.testing.assert_array_equal(np.concatenate(parts), layer(x)[0])
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(kind=kinds, values=st.lists(any_float32, min_size=12, max_size=12))
 def test_any_value_keeps_bounded_states_bounded_and_rows_apart(kind: Kind, values: list[float]) -> None:
     layer = kind.make(kind.weights(4, 17))

@@ -11,13 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fusedcell as fc
-from torch_models import CELLS, LAYERS, NO_ONEDNN, assert_close, assert_same_bits, make, states
+from drawn import note_difference
+from torch_models import CELLS, LAYERS, NO_ONEDNN, assert_close, assert_same_bits, flat, make, states
 
 torch: Any = pytest.importorskip("torch")
 prune: Any = pytest.importorskip("torch.nn.utils.prune")
 
 nn = torch.nn
 every_class = pytest.mark.parametrize("name", LAYERS + CELLS)
+
+
+def assert_both_close(module: Any, layer: Any, x: Any, state: Any) -> None:
+    ours, theirs = run_both(module, layer, x, state)
+    note_difference([np.asarray(part) for part in flat(ours)], [part.numpy() for part in flat(theirs)])
+    assert_close(ours, theirs)
 
 
 def run_both(module: Any, layer: Any, x: Any, state: Any) -> tuple[Any, Any]:
@@ -68,7 +75,7 @@ def test_layers_of_any_options_compute_what_pytorch_does(
     )
     x = torch.randn(*shape, input_size)
     batch = shape[:0] if len(shape) == 1 else shape[:1] if options["batch_first"] else shape[1:]
-    assert_close(*run_both(module, layer, x, states(module, *batch) if with_state else None))
+    assert_both_close(module, layer, x, states(module, *batch) if with_state else None)
 
 
 @given(
@@ -94,7 +101,7 @@ def test_cells_of_any_options_compute_what_pytorch_does(
     more = {"nonlinearity": nonlinearity} if name == "RNNCell" else {}
     module = make(name, input_size, hidden_size, bias, seed=seed, **more)
     x = torch.randn(*batch, input_size)
-    assert_close(*run_both(module, fc.from_torch(module), x, states(module, *batch) if with_state else None))
+    assert_both_close(module, fc.from_torch(module), x, states(module, *batch) if with_state else None)
 
 
 @every_class

@@ -6,7 +6,6 @@ keras/src/legacy/saving/legacy_h5_format.py (``.h5``, of Keras 2 and 3) of Keras
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -14,16 +13,17 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ..errors import UnsupportedError
 from .keras_config import LayerConfig, is_recurrent, read_layer
-from .keras_hdf5 import Hdf5, import_h5py, open_hdf5
+from .keras_hdf5 import Hdf5, check_h5py, open_hdf5
 from .keras_weights import KerasArrays, Shape, specification
 from .spec import RecurrentSpec
 
 _LARGEST_JSON = 1 << 26  # bytes; a configuration has a few hundred a layer
 _DEEPEST = 50
+_WEIGHTS = "model.weights.h5"
 _MODELS = ("Sequential", "Functional", "Model")
 _WEIGHT = re.compile(r"(kernel|recurrent_kernel|bias)(?:_[0-9]+)?(?::[0-9]+)?")
 
@@ -41,22 +41,19 @@ def read_keras_file(path: str | os.PathLike[str], name: str | None) -> tuple[Lay
     """The one recurrent layer of a file, or the one called `name`.
 
     Raises UnsupportedError for what cannot be honoured, ValueError for a damaged file or a name that is not there,
-    what opening a file raises, and ImportError without h5py.
+    what opening a file raises, ImportError without h5py, and RuntimeError where no process can be started to read in.
     """
-    import_h5py()
+    check_h5py()
     source = Path(os.fsdecode(path))
     label = os.fspath(source)
     with source.open("rb") as file:
-        start = file.read(4)
-        file.seek(0)
-        if start == b"PK\x03\x04":
-            return _read_zip(file, label, name)
-        return _read_legacy(file, label, name)
+        is_zip = file.read(4) == b"PK\x03\x04"
+    return (_read_zip if is_zip else _read_legacy)(source, label, name)
 
 
-def _read_zip(file: IO[bytes], label: str, name: str | None) -> tuple[LayerConfig, RecurrentSpec]:
+def _read_zip(path: Path, label: str, name: str | None) -> tuple[LayerConfig, RecurrentSpec]:
     try:
-        with zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(path) as archive:
             version = _major(_json(_member(archive, "metadata.json", label), label).get("keras_version"), label)
             if version != 3:
                 raise UnsupportedError(
@@ -66,10 +63,10 @@ def _read_zip(file: IO[bytes], label: str, name: str | None) -> tuple[LayerConfi
             model = _json(_member(archive, "config.json", label), label)
             found = _choose(model, name, label, nested_groups=True)
             config = _config(found, version, label)
-            weights = _member(archive, "model.weights.h5", label)
+            _check_member(archive, _WEIGHTS, label)
     except (zipfile.BadZipFile, NotImplementedError, OverflowError, EOFError, RuntimeError) as error:
         raise ValueError(f"{label}: not a .keras file, or damaged: {error}") from error
-    with open_hdf5(io.BytesIO(weights), f"{label}: model.weights.h5") as root:
+    with open_hdf5(path, f"{label}: {_WEIGHTS}", _WEIGHTS) as root:
 
         def read(direction: int, index: int, shapes: Mapping[str, Shape]) -> KerasArrays:
             layer = _named(root, found.group, found.name.rpartition("/")[2])
@@ -95,8 +92,8 @@ def _named(root: Hdf5, path: str, name: str) -> Hdf5:
     return group
 
 
-def _read_legacy(file: IO[bytes], label: str, name: str | None) -> tuple[LayerConfig, RecurrentSpec]:
-    with open_hdf5(file, label) as root:
+def _read_legacy(path: Path, label: str, name: str | None) -> tuple[LayerConfig, RecurrentSpec]:
+    with open_hdf5(path, label) as root:
         text = root.text("model_config")
         if text is None:
             raise UnsupportedError(
@@ -238,6 +235,13 @@ def _snake_case(name: str) -> str:
 
 
 def _member(archive: zipfile.ZipFile, name: str, label: str) -> bytes:
+    info = _check_member(archive, name, label)
+    if info.file_size > _LARGEST_JSON:
+        raise UnsupportedError(f"{label}: {name} has {info.file_size} bytes; supported: up to {_LARGEST_JSON}")
+    return archive.read(info)
+
+
+def _check_member(archive: zipfile.ZipFile, name: str, label: str) -> zipfile.ZipInfo:
     try:
         info = archive.getinfo(name)
     except KeyError as error:
@@ -245,9 +249,7 @@ def _member(archive: zipfile.ZipFile, name: str, label: str) -> bytes:
     # Of what is stored as it is there cannot be more than the file holds.
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
         raise UnsupportedError(f"{label}: {name} in it is compressed, which Keras does not do")
-    if name.endswith(".json") and info.file_size > _LARGEST_JSON:
-        raise UnsupportedError(f"{label}: {name} has {info.file_size} bytes; supported: up to {_LARGEST_JSON}")
-    return archive.read(info)
+    return info
 
 
 def _json(data: bytes | str, label: str) -> dict[str, Any]:

@@ -62,7 +62,8 @@ def from_keras(
     which has that layer and returns what Keras does; a Bidirectional layer that does not concatenate needs it.
 
     Raises UnsupportedError naming the option that cannot be honoured, ValueError for a damaged file, shapes that do not
-    fit, or a name that is not there, and ImportError without h5py for a file (``pip install fusedcell[keras]``).
+    fit, or a name that is not there, ImportError without h5py for a file (``pip install fusedcell[keras]``), and
+    RuntimeError where the process that a file is read in cannot be started.
     """
     if isinstance(layer, (str, os.PathLike)):
         from .keras_files import read_keras_file
