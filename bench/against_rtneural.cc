@@ -71,7 +71,7 @@ public:
         : size_(geometry.hidden_size),
           stream_(std::make_shared<const Stack>(geometry, std::vector{weights.view()}, type, select_tier({})), 1) {}
 
-    void reset() { stream_.reset_row(0); }
+    void reset() { stream_.states().reset_row(0); }
     void run(const float* x, float* y, std::ptrdiff_t steps) {
         for (std::ptrdiff_t step = 0; step < steps; ++step) stream_.step(x + step * size_, y + step * size_);
     }

@@ -66,6 +66,19 @@ def test_peers_take_batches(peer: Peer, cell: str, steps: int) -> None:
         assert wrong_answer(make(), case.expected_sequences, TOLERANCES[peer.dtype]) is None, form
 
 
+@pytest.mark.parametrize("cell", GATES)
+def test_peers_step_many_streams(peer: Peer, cell: str) -> None:
+    case = Case(cell, 17, 7, batch=3)
+    if not peer.gathers:
+        with pytest.raises(NotImplementedError, match=peer.name):
+            peer.many_forms(case)
+        return
+    if not peer.takes(case):
+        pytest.skip(f"{peer.name} has no {cell}")
+    for form, make in peer.many_forms(case).items():
+        assert wrong_answer(make(), case.expected_steps, TOLERANCES[peer.dtype]) is None, form
+
+
 def test_peers_say_their_version(peer: Peer) -> None:
     assert peer.version[0].isdigit()
 

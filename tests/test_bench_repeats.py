@@ -18,6 +18,7 @@ from bench_results import exactly, made_up
 from fusedcell.__main__ import main
 from fusedcell.bench import command, repeats
 from fusedcell.bench.limits import PhaseLimit
+from fusedcell.bench.many import ManyStreams
 from fusedcell.bench.progress import Part
 from fusedcell.bench.run import Result
 from fusedcell.bench.tails import Distribution, Tail
@@ -187,3 +188,26 @@ def test_tails_and_threads_are_merged_too(monkeypatch: pytest.MonkeyPatch) -> No
     assert threads.times == {1: Summary(4.0, 6.0, 6.0, 6.0, 27), 2: Summary(2.0, 3.0, 3.0, 3.0, 27)}
     assert threads.gains[2] == Summary(4.0, 6.0, 6.0, 6.0, 27)
     assert threads.medians == {1: [4.0, 8.0, 6.0], 2: [2.0, 4.0, 3.0]}
+
+
+def test_many_streams_are_merged_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def streams(us: float) -> ManyStreams:
+        return ManyStreams(
+            dtype="int8",
+            cell="gru",
+            size=8,
+            batch=3,
+            tier="avx2",
+            times={"step_many": exactly(us), "torch": exactly(2 * us)},
+            ratios={"torch": exactly(us)},
+            rounds={"step_many": [us]},
+            medians={"step_many": [us]},
+            forms={"torch": "nn.GRU"},
+            failures={"step": "failed: no"} if us == 6 else {},
+        )
+
+    (found,) = merged(monkeypatch, [Findings(many=[streams(us)]) for us in (4.0, 8.0, 6.0)]).many
+    assert found.times == {"step_many": Summary(4.0, 6.0, 6.0, 6.0, 27), "torch": Summary(8.0, 12.0, 12.0, 12.0, 27)}
+    assert found.ratios == {"torch": Summary(4.0, 6.0, 6.0, 6.0, 27)}
+    assert (found.rounds, found.medians) == ({"step_many": [4.0, 8.0, 6.0]}, {"step_many": [4.0, 8.0, 6.0]})
+    assert (found.forms, found.failures) == ({"torch": "nn.GRU"}, {"step": "failed: no"})

@@ -128,6 +128,25 @@ def test_a_wrong_answer_with_more_threads_makes_the_command_fail(
     assert "3 threads, lstm 16, step: wrong answer: off by" in capsys.readouterr().out
 
 
+def test_many(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    document = measured(["many", *TINY, "--streams", "3,2", "--no-peers"], tmp_path / "results.json")
+    assert f"One step of each of many streams, float32, {BEST}: us for all of them" in capsys.readouterr().out
+    assert [streams["batch"] for streams in document["many"]] == [3, 2]
+    for streams in document["many"]:
+        assert list(streams["times"]) == ["step", "step_many", "pool"]
+        assert list(streams["ratios"]) == ["step", "pool"]
+        assert (streams["failures"], streams["best_other"]) == ({}, None)
+
+
+def test_a_wrong_answer_of_many_streams_makes_the_command_fail(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fc.LSTM, "step_many", lambda self, streams, X, out: np.full_like(out, 9))
+    assert main(["bench", "many", *TINY, "--streams", "3", "--no-peers"]) == 1
+    out = capsys.readouterr().out
+    assert "step_many, lstm 16, batch 3, streams: wrong answer: off by" in out
+
+
 def test_layers_are_asked_for_threads_only_where_there_are_more_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, dict[str, int]]] = []
     stream = fc.LSTM.stream
@@ -205,6 +224,9 @@ def test_the_bar_goes_on_from_repeat_to_repeat(monkeypatch: pytest.MonkeyPatch) 
         (["--steps-sequence", "5", "sequence"], "--steps-sequence: bench sequence does not have it"),
         (["--quick", "compare", __file__, __file__], "--quick: bench compare does not have it"),
         (["batch", "--batches", "1,0"], "'0' is not a whole number from 1 to 1024"),
+        (["many", "--streams", "1"], "'1' is not a whole number from 2 to 1024"),
+        (["many", "--plot", "figure.png"], "--plot: bench many does not have it"),
+        (["many", "--steps", "5"], "--steps"),
         (["threads", "--threads", "two"], "'two' is not a whole number from 1 to 1024"),
         (["step", "--sizes", "0"], "'0' is not a whole number from 1 to 8192"),
         (["step", "--plot", "figure.pdf"], "'figure.pdf' ends neither in .png nor in .svg"),

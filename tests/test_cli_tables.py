@@ -10,6 +10,7 @@ from bench_results import exactly, made_up, made_up_int8
 from fusedcell.bench import ratios, study_tables, table
 from fusedcell.bench.environment import header
 from fusedcell.bench.limits import MultiplyRate, PhaseLimit, ReadLimit, level_bytes, limits_text, rates_text
+from fusedcell.bench.many import ManyStreams
 from fusedcell.bench.run import Kind
 from fusedcell.bench.tails import Distribution, Tail
 from fusedcell.bench.threads import Scaling
@@ -204,6 +205,33 @@ def test_threads_table() -> None:
         "gru   512   300  failed  -",
     ]
     assert study_tables.threads_table([both], "step") == ""
+
+
+def test_many_table() -> None:
+    found = ManyStreams(
+        dtype="float32",
+        cell="lstm",
+        size=256,
+        batch=64,
+        tier="avx2",
+        times={"step": exactly(1200.0), "step_many": exactly(300.0), "pool": exactly(290.0), "torch": exactly(660.0)},
+        ratios={"step": Summary(3.5, 3.9, 4.0, 4.1, 9), "pool": exactly(0.97), "torch": exactly(2.2)},
+        rounds={},
+        medians={},
+        forms={},
+        failures={"onnxruntime": "wrong answer: off by 1"},
+    )
+    alone = replace(found, size=64, times={"step_many": exactly(20.0)}, ratios={}, failures={"step": "failed: no"})
+    assert study_tables.many_table([found, alone], ["torch", "onnxruntime"]).splitlines() == [
+        "One step of each of many streams, float32, avx2: us for all of them, median of rounds.",
+        "step: one after the other. The others stack the streams' states, run a batch, and split them again.",
+        "cell    H  streams    step  step_many  pool  torch   onnxruntime  step / step_many (p10..p90)  "
+        "best other / step_many (p10..p90)",
+        "lstm  256       64    1200        300   290    660  wrong answer  4.00 (3.90..4.10)            "
+        "2.20 (2.20..2.20) torch",
+        "lstm   64       64  failed       20.0     -      -             -  -                            -",
+    ]
+    assert study_tables.many_table([], []) == ""
 
 
 def test_read_limits() -> None:

@@ -10,34 +10,11 @@
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
 #include "bindings/fast_method.h"
+#include "bindings/thread_workspace.h"
 #include "bindings/weights.h"
 
 namespace fusedcell::bindings {
 namespace {
-
-// The memory in which this thread's calls work, one after another, so that few of them allocate. What a large call
-// needed is given back.
-class ThreadWorkspace {
-public:
-    ThreadWorkspace() = default;
-    ~ThreadWorkspace() {
-        constexpr std::size_t kKept = std::size_t{1} << 22;
-        if (get().nbytes() > kKept) get() = {};
-        if (state().size() * sizeof(float) > kKept) state() = {};
-    }
-    ThreadWorkspace(const ThreadWorkspace&) = delete;
-    ThreadWorkspace& operator=(const ThreadWorkspace&) = delete;
-
-    static Workspace& get() {
-        thread_local Workspace workspace;
-        return workspace;
-    }
-    /// h of a step, which the run updates in place.
-    static std::vector<float>& state() {
-        thread_local std::vector<float> h;
-        return h;
-    }
-};
 
 // Copies a given state into a new array of shape `shape`, or makes zeros. `also` is another accepted shape.
 py::object initial_state(py::handle value, const char* name, const Shape& shape, const Shape& also) {
@@ -116,9 +93,7 @@ py::tuple run(const Stack& stack, py::handle x_value, py::handle h_value, py::ha
                         batch,
                         view(x.data(), inputs),
                         view(data_of(y), outputs),
-                        data_of(h),
-                        data_of(h),
-                        geometry.has_cell_state() ? data_of(c) : nullptr,
+                        {data_of(h), data_of(h), geometry.has_cell_state() ? data_of(c) : nullptr},
                         lengths_value.is_none() ? nullptr : lengths.data(),
                         view(static_cast<const bool*>(mask.get()), 1),
                         {return_cells ? data_of(cells) : nullptr, return_gates ? data_of(gates) : nullptr,
@@ -190,9 +165,7 @@ PyObject* step(const Stack& stack, PyObject* x_value, PyObject* h_value, PyObjec
                         batch,
                         {x.data(), 0, geometry.input_size},
                         {data_of(h), 0, outputs},
-                        h_0.data(),
-                        h_0.data(),
-                        geometry.has_cell_state() ? data_of(c) : nullptr,
+                        {h_0.data(), h_0.data(), geometry.has_cell_state() ? data_of(c) : nullptr},
                         nullptr};
     if (stack.step_operations() * static_cast<double>(batch) >= kOperationsToReleaseGil) {
         const py::gil_scoped_release release;
@@ -249,6 +222,7 @@ void bind_stack(py::module_& module) {
         .def_property_readonly("options", &options_of)
         .def_property_readonly("has_peepholes", [](const Stack& s) { return s.options(0).peephole != nullptr; })
         .def_property_readonly("reverse", [](const Stack& s) { return s.geometry().reverse; })
+        .def_property_readonly("has_streams", [](const Stack& s) { return s.geometry().has_streams(); })
         .def_property_readonly("input_scales", &Stack::input_scales)
         .def_property_readonly("dtype", [](const Stack& s) { return weight_type_name(s.type()); })
         .def_property_readonly("nbytes", &Stack::nbytes)

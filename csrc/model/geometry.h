@@ -41,6 +41,8 @@ struct Geometry {
         const std::ptrdiff_t later = num_layers > 1 ? num_directions * output_size() : 0;
         return (input_size > later ? input_size : later) + hidden_size;
     }
+    /// Whether steps can be taken one by one.
+    bool has_streams() const { return num_directions == 1 && !reverse; }
     bool has_cell_state() const { return kind == CellKind::kLstm; }
 };
 
@@ -72,6 +74,45 @@ struct SequenceView {
 
     T* row(std::ptrdiff_t step, std::ptrdiff_t batch_row) const {
         return data + step * step_stride + batch_row * row_stride;
+    }
+};
+
+// Where the state of one row lies: h (P,) and c (H,) of the first layer; the next layer's are `layer_rows` rows on.
+struct RowState {
+    float* h;
+    float* c;    // null without a cell state
+    std::ptrdiff_t layer_rows;
+};
+
+// The states of a run's rows, layer-major, then direction; with of_cell(), of one layer and direction. They lie beside
+// each other, or each where its stream keeps it.
+struct StateView {
+    const float* h_0;                  // (L * D, B, P)
+    float* h_n;                        // (L * D, B, P); may be h_0
+    float* c;                          // (L * D, B, H), updated in place; null without a cell state
+    const RowState* rows = nullptr;    // (B,): in place of all these, of one direction; updated in place
+    std::ptrdiff_t layer = 0;          // of `rows`
+
+    StateView of_cell(std::ptrdiff_t index, std::ptrdiff_t batch, std::ptrdiff_t h_size, std::ptrdiff_t c_size) const {
+        if (rows != nullptr) return {nullptr, nullptr, nullptr, rows, index};
+        return {h_0 + index * batch * h_size, h_n + index * batch * h_size,
+                c == nullptr ? nullptr : c + index * batch * c_size};
+    }
+    const float* first_h(std::ptrdiff_t row, std::ptrdiff_t size) const {
+        return rows == nullptr ? h_0 + row * size : scattered_h(row, size);
+    }
+    float* last_h(std::ptrdiff_t row, std::ptrdiff_t size) const {
+        return rows == nullptr ? h_n + row * size : scattered_h(row, size);
+    }
+    /// Null without a cell state.
+    float* c_of(std::ptrdiff_t row, std::ptrdiff_t size) const {
+        if (rows == nullptr) return c == nullptr ? nullptr : c + row * size;
+        return rows[row].c == nullptr ? nullptr : rows[row].c + layer * rows[row].layer_rows * size;
+    }
+
+private:
+    float* scattered_h(std::ptrdiff_t row, std::ptrdiff_t size) const {
+        return rows[row].h + layer * rows[row].layer_rows * size;
     }
 };
 

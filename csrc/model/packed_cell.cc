@@ -165,7 +165,7 @@ void PackedCell::walk_both(std::ptrdiff_t num_rows, const CellWorker& worker) co
 void PackedCell::run(const CellRun& run, const CellWorker& worker) const {
     ThreadSpace& own = worker.own;
     const std::ptrdiff_t output_size = geometry_.output_size();
-    for (std::ptrdiff_t b = 0; b < run.batch; ++b) own.previous_h[b] = run.h_0 + b * output_size;
+    for (std::ptrdiff_t b = 0; b < run.batch; ++b) own.previous_h[b] = run.states.first_h(b, output_size);
     if (run.trace) grow(own.traces, run.batch);
 
     const bool both = can_walk_both(run, worker.part);
@@ -192,7 +192,7 @@ void PackedCell::run(const CellRun& run, const CellWorker& worker) const {
 
     const std::size_t output_bytes = static_cast<std::size_t>(output_size) * sizeof(float);
     for (std::ptrdiff_t b = worker.part.index; b < run.batch; b += worker.part.count) {
-        float* h_n = run.h_n + b * output_size;
+        float* h_n = run.states.last_h(b, output_size);
         if (own.previous_h[b] != h_n) std::memcpy(h_n, own.previous_h[b], output_bytes);
         for (std::ptrdiff_t t = length_of(run, b); t < run.steps; ++t) std::memset(run.y.row(t, b), 0, output_bytes);
     }
@@ -253,7 +253,7 @@ std::ptrdiff_t PackedCell::gather_step(const CellRun& run, const Chunk& chunk, s
         cell.h = worker.own.previous_h[b];
         cell.input = cell.h;
         cell.h_next = y;
-        if (run.c != nullptr) cell.c = run.c + b * geometry_.hidden_size;
+        cell.c = run.states.c_of(b, geometry_.hidden_size);
         if (kind_ == CellKind::kGruResetBefore) {
             cell.update = worker.shared.cell.data() + b * 2 * padded_hidden_;
             cell.reset_h = cell.update + padded_hidden_;
@@ -281,7 +281,7 @@ StepTrace PackedCell::trace_of(const CellRun& run, std::ptrdiff_t time, std::ptr
 void PackedCell::hold(const CellRun& run, std::ptrdiff_t time, std::ptrdiff_t row, const float* h) const {
     std::copy_n(h, geometry_.output_size(), run.y.row(time, row));
     float* c = trace_of(run, time, row).c;
-    if (c != nullptr) std::copy_n(run.c + row * geometry_.hidden_size, geometry_.hidden_size, c);
+    if (c != nullptr) std::copy_n(run.states.c_of(row, geometry_.hidden_size), geometry_.hidden_size, c);
 }
 
 void PackedCell::gather_recurrent(int gates, std::ptrdiff_t num_rows, const CellWorker& worker) const {

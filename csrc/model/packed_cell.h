@@ -13,12 +13,20 @@
 
 namespace fusedcell {
 
+/// Bytes of the memory that vectors hold.
+template <class... T>
+std::size_t bytes_of(const std::vector<T>&... vectors) {
+    return ((vectors.capacity() * sizeof(T)) + ...);
+}
+
 // Memory that a run needs and that does not outlive it. It only grows, so a run that fits what an earlier one needed
 // allocates nothing. The threads of a run share one of these ...
 struct SharedSpace {
     std::vector<float> projections;    // input projections of the steps in hand
     std::vector<float> cell;           // per batch row: update and reset_h, or the hidden state before its projection
     std::vector<float> sums;           // per batch row: recurrent parts, for the gate kernels of cells with options
+
+    std::size_t nbytes() const { return bytes_of(projections, cell, sums); }
 };
 
 // ... and have each one of their own, on cache lines of its own.
@@ -33,6 +41,11 @@ struct alignas(64) ThreadSpace {
     std::vector<StepTrace> traces;
     std::vector<std::int64_t> lengths;    // of a part of the run
     bool backward = false;                // the way through the packed weights; it alternates from step to step
+
+    std::size_t nbytes() const {
+        return bytes_of(quantised_x, quantised_h, quantise_rows, linear_rows, cell_rows, recurrent_rows, previous_h,
+                        traces, lengths);
+    }
 };
 
 // A thread's part in a run, and what memory it works in.
@@ -48,9 +61,7 @@ struct CellRun {
     std::ptrdiff_t batch;
     SequenceView<const float> x;      // (T, B, I)
     SequenceView<float> y;            // (T, B, P)
-    const float* h_0;                 // (B, P)
-    float* h_n;                       // (B, P); may be h_0
-    float* c;                         // (B, H), updated in place; null without a cell state
+    StateView states;                 // of this layer and direction
     const std::int64_t* lengths;      // (B,) in [0, T], or null: every row has T steps
     SequenceView<const bool> mask;    // (T, B): where false, the state is held and y repeats it; null data: all true
     TraceView trace;                  // zero from the start; c is held like the state, and gates are zero, where masked
@@ -90,7 +101,7 @@ public:
     PackedCell(const Geometry& geometry, std::ptrdiff_t input_size, const CellWeights& weights, WeightType type,
                float input_scale, const KernelTable& table);
 
-    /// y past a row's length is zero, and h_n and c are what they were after its last step. Every thread of a team
+    /// y past a row's length is zero, and the states are what they were after its last step. Every thread of a team
     /// calls it and finds all of that done when it returns. The worker's memory has been reserved.
     void run(const CellRun& run, const CellWorker& worker) const;
 

@@ -115,8 +115,9 @@ ThreadPlan Stack::plan(const StackRun& run, int num_threads, bool called_recentl
     return steps * best_time * kMargin + start < steps * one ? best : ThreadPlan{};
 }
 
-void Stack::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, Workspace& workspace) const {
-    reserve(steps, batch, {}, workspace);
+void Stack::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, Workspace& workspace, int num_threads) const {
+    const bool alone = num_threads == 1 || is_small(steps, batch);
+    reserve(steps, batch, ThreadPlan{alone ? 1 : std::min(num_threads, available_cpus())}, workspace);
 }
 
 void Stack::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, const ThreadPlan& plan, Workspace& workspace) const {
@@ -172,7 +173,7 @@ void Stack::step(const float* x, float* y, float* h, float* c, Workspace& worksp
     const std::ptrdiff_t output_size = geometry_.output_size();
     const std::ptrdiff_t hidden_size = geometry_.hidden_size;
     if (!cells_can_step_) {
-        run({1, 1, {x, 0, geometry_.input_size}, {y, 0, output_size}, h, h, c, nullptr}, workspace);
+        run({1, 1, {x, 0, geometry_.input_size}, {y, 0, output_size}, {h, h, c}, nullptr}, workspace);
         return;
     }
     const ScopedFloatMode mode;
@@ -188,6 +189,24 @@ void Stack::step(const float* x, float* y, float* h, float* c, Workspace& worksp
         if (c != nullptr) c += hidden_size;
     }
     workspace.backward = !workspace.backward;
+}
+
+void Stack::step_rows(const float* x, float* y, const RowState* rows, std::ptrdiff_t num_rows, Workspace& workspace,
+                      int num_threads) const {
+    const std::ptrdiff_t parts = (num_rows + kMostRows - 1) / kMostRows;
+    if (parts == 0) return;
+    reserve(1, (num_rows + parts - 1) / parts, workspace, num_threads);
+    for (std::ptrdiff_t i = 0; i < parts; ++i) {
+        const std::ptrdiff_t first = num_rows * i / parts;
+        const std::ptrdiff_t count = num_rows * (i + 1) / parts - first;
+        run({1,
+             count,
+             {x + first * geometry_.input_size, 0, geometry_.input_size},
+             {y + first * geometry_.output_size(), 0, geometry_.output_size()},
+             {nullptr, nullptr, nullptr, rows + first},
+             nullptr},
+            workspace, num_threads);
+    }
 }
 
 bool Stack::run_team(const StackRun& run, const ThreadPlan& plan, Workspace& workspace) const {
@@ -220,7 +239,7 @@ std::ptrdiff_t Stack::piece_steps(std::ptrdiff_t steps, std::ptrdiff_t batch) co
 StackRun Stack::part_of(const StackRun& run, std::ptrdiff_t first, std::ptrdiff_t steps, const Worker& worker) const {
     StackRun part = run;
     part.steps = std::min(steps, run.steps - first);
-    if (first > 0) part.h_0 = run.h_n;
+    if (first > 0) part.states.h_0 = run.states.h_n;
     if (run.lengths != nullptr) {
         std::int64_t* lengths = worker.workspace.own[static_cast<std::size_t>(worker.thread())].lengths.data();
         for (std::ptrdiff_t b = 0; b < run.batch; ++b) {
@@ -286,15 +305,13 @@ void Stack::run_cell(const StackRun& run, std::ptrdiff_t layer, std::ptrdiff_t d
     y.data += first_step * y.step_stride + direction * output_size;
 
     const std::ptrdiff_t index = layer * geometry_.num_directions + direction;
-    const std::ptrdiff_t h_offset = index * run.batch * output_size;
-    float* c = run.c == nullptr ? nullptr : run.c + index * run.batch * geometry_.hidden_size;
     SequenceView<const bool> mask = run.mask;
     if (mask.data != nullptr) mask.data = mask.row(first_step, 0);
     ThreadSpace& own = workspace.own[static_cast<std::size_t>(worker.thread())];
     own.backward = workspace.backward;
     cells_[static_cast<std::size_t>(index)].run(
-        {run.steps, run.batch, x, y, run.h_0 + h_offset, run.h_n + h_offset, c, run.lengths, mask,
-         trace_after(run.trace, index * run.trace_rows + first_step * run.trace.step_stride),
+        {run.steps, run.batch, x, y, run.states.of_cell(index, run.batch, output_size, geometry_.hidden_size),
+         run.lengths, mask, trace_after(run.trace, index * run.trace_rows + first_step * run.trace.step_stride),
          direction == 1 || geometry_.reverse},
         {workspace.shared[static_cast<std::size_t>(worker.group)], own, worker.part});
 }

@@ -15,11 +15,9 @@ namespace fusedcell {
 struct StackRun {
     std::ptrdiff_t steps;
     std::ptrdiff_t batch;
-    SequenceView<const float> x;        // (T, B, I)
-    SequenceView<float> y;              // (T, B, D * P)
-    const float* h_0;                   // (L * D, B, P)
-    float* h_n;                         // (L * D, B, P); may be h_0
-    float* c;                           // (L * D, B, H), updated in place; null without a cell state
+    SequenceView<const float> x;    // (T, B, I)
+    SequenceView<float> y;          // (T, B, D * P)
+    StateView states;
     const std::int64_t* lengths;        // (B,) in [0, T], or null
     SequenceView<const bool> mask{};    // (T, B), of every layer and direction; null data: all true
     TraceView trace{};                  // of the first layer and direction, zero from the start
@@ -36,12 +34,11 @@ struct Workspace {
     std::chrono::steady_clock::time_point last_call{};    // that was for more than one thread
     ThreadTrials trials;
 
-    /// Bytes of what grows with the steps of a run, which is nearly all.
     std::size_t nbytes() const {
-        std::size_t floats = between_layers[0].size() + between_layers[1].size();
-        for (const SharedSpace& space : shared) floats += space.projections.size() + space.cell.size();
-        for (const ThreadSpace& space : own) floats += space.quantised_x.size();
-        return floats * sizeof(float);
+        std::size_t total = bytes_of(between_layers[0], between_layers[1]);
+        for (const SharedSpace& space : shared) total += sizeof space + space.nbytes();
+        for (const ThreadSpace& space : own) total += sizeof space + space.nbytes();
+        return total;
     }
 };
 
@@ -77,13 +74,20 @@ public:
     /// place. The stack has one direction. Room for it has been made.
     void step(const float* x, float* y, float* h, float* c, Workspace& workspace) const;
 
+    /// One step of rows whose states lie anywhere: x (N, I), y (N, P). The stack has one direction that runs forwards.
+    /// Takes the rows in parts of at most kMostRows, so that its memory has a bound and stays in cache, and reads the
+    /// weights once for each part. If there is no memory, it throws before any state has changed.
+    void step_rows(const float* x, float* y, const RowState* rows, std::ptrdiff_t num_rows, Workspace& workspace,
+                   int num_threads = 1) const;
+    static constexpr std::ptrdiff_t kMostRows = 128;
+
     /// The same, shared out as the caller says: groups of at most kMostGroups, directions or a wavefront only where
     /// there are two directions, or one that runs forwards. If another run has the workers, this one goes on alone.
     void run(const StackRun& run, Workspace& workspace, const ThreadPlan& plan) const;
     static constexpr int kMostGroups = 8;
 
-    /// Makes room for runs of up to `steps` steps on one thread, so that they will not allocate.
-    void reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, Workspace& workspace) const;
+    /// Makes room for runs of up to `steps` steps whose threads share one direction, so that they will not allocate.
+    void reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, Workspace& workspace, int num_threads = 1) const;
 
     const Geometry& geometry() const { return geometry_; }
     /// Layer-major, then direction.

@@ -3,9 +3,9 @@
 
 #include <cstddef>
 #include <memory>
-#include <vector>
 
 #include "model/stack.h"
+#include "model/states.h"
 
 namespace fusedcell {
 
@@ -21,25 +21,15 @@ public:
     void step(const float* x, float* y);
     /// T steps: x (T, B, I), y (T, B, P); the same bits as T calls of step.
     void process(const float* x, float* y, std::ptrdiff_t steps);
-    /// Makes h (L, B, P) and c (L, B, H) the state to start from, now and after a reset. c is null without a cell
-    /// state.
-    void start_from(const float* h, const float* c);
-    /// Sets the state of one batch row to what it starts from.
-    void reset_row(std::ptrdiff_t row);
 
     const Stack& stack() const { return *stack_; }
-    std::ptrdiff_t batch() const { return batch_; }
-    float* h() { return h_.data(); }                           // (L, B, P)
-    float* c() { return c_.empty() ? nullptr : c_.data(); }    // (L, B, H)
+    std::ptrdiff_t batch() const { return states_.batch(); }
+    States& states() { return states_; }
 
 private:
     std::shared_ptr<const Stack> stack_;
-    std::ptrdiff_t batch_;
     int num_threads_;
-    std::vector<float> h_;
-    std::vector<float> c_;
-    std::vector<float> initial_h_;    // empty: zeros
-    std::vector<float> initial_c_;
+    States states_;
     Workspace workspace_;
 };
 

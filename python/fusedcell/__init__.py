@@ -20,6 +20,7 @@ from .errors import UnsupportedError
 from .layers import GRU, LSTM, RNN
 from .runtime import isas, runtime_info, show_runtime
 from .storage import load, save
+from .stream_pool import StreamPool
 
 __all__ = [
     "GRU",
@@ -29,6 +30,7 @@ __all__ = [
     "LSTMCell",
     "RNNCell",
     "Stream",
+    "StreamPool",
     "UnsupportedError",
     "__version__",
     "from_keras",

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, overload
 
 import numpy as np
 
 from ._base import ARRAY_NAMES, FloatArray, Recurrent, check_dtype, check_nonlinearity, make_stack
-from ._core import Stack, Stream
+from ._core import Stack, Stream, step_many
 from ._options import nonlinearity_of
+from ._stream_bytes import from_bytes
 from .cell_options import CellOptions
 from .cells import Array, unpack_state
 from .convert.floats import to_float32
@@ -155,14 +156,48 @@ class Layer(Recurrent):
 
         Raises UnsupportedError for a bidirectional or reverse layer, whose output needs the end of the sequence.
         """
-        if self.bidirectional or self.reverse:
+        return Stream(self._stack, batch_size, num_threads, *self._stream_start(batch_size))
+
+    def _stream_start(self, batch: int) -> tuple[FloatArray, ...]:
+        """What streams of so many rows start from: empty, h, or h and c. Errors as for :meth:`stream`."""
+        self._check_has_streams()
+        return () if self._initial_state is None else self._start(batch)
+
+    def _check_has_streams(self) -> None:
+        if not self._stack.has_streams:
             which = "bidirectional" if self.bidirectional else "reverse"
             raise UnsupportedError(
                 f"stream: a {which} layer needs the whole sequence, so it has no streams; call the layer instead"
             )
-        if self._initial_state is None:
-            return Stream(self._stack, batch_size, num_threads)
-        return Stream(self._stack, batch_size, num_threads, *self._start(batch_size))
+
+    def step_many(
+        self, streams: Iterable[Stream], X: Array, out: FloatArray | None = None, *, num_threads: int = 1
+    ) -> FloatArray:
+        """One time step of many streams of this layer, wherever they are, in one call that reads the weights once.
+
+        X is (N, input_size), where N counts the rows of all streams, in the order of `streams`. Returns h,
+        (N, output_size), in `out` if that is given: a C-contiguous float32 array of that shape, away from the states.
+        Every stream has the bits, in h and in its state, of a step of its own. `num_threads` is as in a call of the
+        layer.
+
+        Raises TypeError or ValueError for what is no stream of this layer or comes twice, or for X or out that are not
+        as described, RuntimeError if another thread is using one of the streams; all of them are then as they were.
+        UnsupportedError as for :meth:`stream`.
+        """
+        self._check_has_streams()
+        return step_many(self._stack, streams, X, out, num_threads)
+
+    def stream_from_bytes(self, data: bytes, *, num_threads: int = 1) -> Stream:
+        """The stream whose ``to_bytes`` gave `data`: its state, batch size, and what it resets to.
+
+        `num_threads` is as in a call of the layer. The layer need not be the one that the stream was of, nor run on the
+        same instruction-set tier or machine, but must have the same weights, in the same dtype.
+
+        Raises TypeError for what is not bytes, ValueError for a state of other weights, of another version of the
+        format, or that was cut or altered, UnsupportedError as for :meth:`stream`.
+        """
+        self._check_has_streams()
+        return from_bytes(self._stack, data, num_threads)
 
     def _options(self) -> list[str]:
         layers = [f"num_layers={self.num_layers}"] if self.num_layers > 1 else []

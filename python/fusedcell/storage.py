@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _options
-from ._base import ARRAY_NAMES, Recurrent, check_dtype, make_stack
+from ._base import ARRAY_NAMES, MATRIX_NAMES, Recurrent, check_dtype, make_stack
 from .cell_options import CellOptions
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .errors import UnsupportedError
@@ -36,9 +36,8 @@ _KINDS = {
     "LSTM": ("lstm",),
     "GRU": ("gru_reset_after", "gru_reset_before"),
 }
-_WEIGHTS = tuple(name for name in ARRAY_NAMES if name.startswith("weight") and name != "weight_peephole")
 _INITIAL_STATE = ("initial_h", "initial_c")
-_SCALES = tuple(f"{name}_scale" for name in _WEIGHTS)
+_SCALES = tuple(f"{name}_scale" for name in MATRIX_NAMES)
 
 # How a weight type is stored: its name in safetensors files, and the NumPy type that holds its bits, as NumPy has no
 # bfloat16.
@@ -68,7 +67,7 @@ def to_tensors(layer: Recurrent) -> tuple[dict[str, Any], Tensors]:
     for cell in stack.arrays():
         suffix = next(suffixes) if isinstance(layer, Layer) else ""
         for name, array in cell.items():
-            tensors[name + suffix] = _narrowed(array, stack.dtype) if name in _WEIGHTS else array
+            tensors[name + suffix] = narrowed(array, stack.dtype) if name in MATRIX_NAMES else array
     if isinstance(layer, Layer) and layer._initial_state is not None:
         tensors.update(zip(_INITIAL_STATE, layer._initial_state, strict=False))
     if stack.input_scales:
@@ -104,7 +103,7 @@ def from_tensors(
     _, stored = _STORED[dtype]
     arrays: dict[str, npt.NDArray[Any]] = {}
     for name, tensor in tensors.items():
-        expected = np.dtype(stored if name.startswith(_WEIGHTS) and not name.startswith(_SCALES) else np.float32)
+        expected = np.dtype(stored if name.startswith(MATRIX_NAMES) and not name.startswith(_SCALES) else np.float32)
         if tensor.dtype != expected:
             raise ValueError(f"{name}: expected dtype {expected}, got {tensor.dtype}")
         arrays[name] = _widened(tensor, dtype) if expected != np.float32 else tensor
@@ -221,7 +220,7 @@ def _as_array(name: str, entry: Mapping[str, Any]) -> npt.NDArray[Any]:
     raise ValueError(f"{name}: dtype {entry['dtype']} is not one of a layer's")
 
 
-def _narrowed(array: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[Any]:
+def narrowed(array: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[Any]:
     """Floats that are values of `dtype` already, as that type's bits."""
     if dtype == "bfloat16":
         return (array.view(np.uint32) >> 16).astype(np.uint16)

@@ -1,10 +1,13 @@
-// A step of a stream allocates nothing, from its very first call.
+// A step allocates nothing: of a stream or a pool from its very first call, of scattered rows in memory that fits.
 #include <cstdlib>
+#include <memory>
 #include <new>
+#include <vector>
 
 #include "check.h"
 #include "cpu/dispatch.h"
 #include "model/stream.h"
+#include "model/stream_pool.h"
 #include "testing/random_stack.h"
 
 namespace {
@@ -49,6 +52,54 @@ void check_steps(const Geometry& geometry, WeightType type, const KernelTable& t
     CHECK(allocations == after_copy);
 }
 
+// Selections of any number of rows, after one of the most.
+void check_scattered(const Geometry& geometry, WeightType type, const KernelTable& tier, bool general) {
+    constexpr std::ptrdiff_t kRows = Stack::kMostRows + 10;
+    Random random;
+    const auto stack = random_stack(geometry, tier, type, general);
+    std::vector<std::unique_ptr<StreamState>> streams;
+    std::vector<RowState> rows;
+    for (std::ptrdiff_t i = 0; i < kRows; ++i) {
+        streams.push_back(std::make_unique<StreamState>(stack, 1));
+        rows.push_back(streams.back()->states().row(0));
+    }
+    const std::vector<float> x = random.floats(kRows * geometry.input_size);
+    std::vector<float> y(static_cast<std::size_t>(kRows * geometry.output_size()));
+    Workspace workspace;
+    stack->reserve(1, Stack::kMostRows, workspace);
+    const long before = allocations;
+    for (const std::ptrdiff_t count : {kRows, std::ptrdiff_t{1}, std::ptrdiff_t{7}, Stack::kMostRows, kRows}) {
+        stack->step_rows(x.data(), y.data(), rows.data() + (kRows - count), count, workspace);
+    }
+    CHECK(allocations == before);
+}
+
+// Nothing is allocated once the pool is there, and all that it holds is counted.
+void check_pool(const Geometry& geometry, WeightType type, const KernelTable& tier, bool general) {
+    constexpr std::ptrdiff_t kCapacity = Stack::kMostRows + 10;
+    Random random;
+    const auto stack = random_stack(geometry, tier, type, general);
+    const std::vector<float> x = random.floats(kCapacity * geometry.input_size);
+    std::vector<float> y(static_cast<std::size_t>(kCapacity * geometry.output_size()));
+    std::vector<std::ptrdiff_t> slots;
+    slots.reserve(kCapacity);
+    StreamPool pool(stack, kCapacity);
+    const std::size_t nbytes = pool.nbytes();
+    const long before = allocations;
+    for (int round = 0; round < 3; ++round) {
+        while (!pool.is_full()) slots.push_back(pool.join());
+        pool.step(slots, x.data(), y.data());
+        while (slots.size() > static_cast<std::size_t>(round)) {
+            pool.states().reset_row(slots.back());
+            pool.leave(slots.back());
+            slots.pop_back();
+        }
+        pool.step(slots, x.data(), y.data());
+    }
+    CHECK(allocations == before);
+    CHECK(pool.nbytes() == nbytes);
+}
+
 }    // namespace
 }    // namespace fusedcell::test
 
@@ -60,7 +111,10 @@ int main() {
             for (const WeightType type : kWeightTypes) {
                 for (const bool general : {false, true}) {
                     check_steps({kind, 6, 17, 0, 3, 1}, type, *tier, 1, general);
-                    check_steps({kind, 6, 17, kind == CellKind::kLstm ? 7 : 0, 3, 1}, type, *tier, 5, general);
+                    const Geometry geometry{kind, 6, 17, kind == CellKind::kLstm ? 7 : 0, 3, 1};
+                    check_steps(geometry, type, *tier, 5, general);
+                    check_scattered(geometry, type, *tier, general);
+                    check_pool(geometry, type, *tier, general);
                 }
             }
         }

@@ -34,9 +34,7 @@ Outputs run(const Geometry& geometry, const KernelTable& kernels, std::ptrdiff_t
                 batch,
                 {x.data(), batch * inputs, inputs},
                 {outputs.y.data(), batch * width, width},
-                outputs.h.data(),
-                outputs.h.data(),
-                geometry.has_cell_state() ? outputs.c.data() : nullptr,
+                {outputs.h.data(), outputs.h.data(), geometry.has_cell_state() ? outputs.c.data() : nullptr},
                 nullptr},
                workspace);
     return outputs;

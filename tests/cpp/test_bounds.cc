@@ -3,10 +3,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
+#include <memory>
+#include <vector>
 
 #include "check.h"
 #include "cpu/dispatch.h"
+#include "model/stream.h"
 #include "testing/random_stack.h"
 
 namespace fusedcell::test {
@@ -52,12 +56,39 @@ void run_guarded(const Geometry& geometry, WeightType type, const KernelTable& k
                 batch,
                 {x.data(), batch * geometry.input_size, geometry.input_size},
                 {y.data(), batch * width, width},
-                h.data(),
-                h.data(),
-                geometry.has_cell_state() ? c.data() : nullptr,
+                {h.data(), h.data(), geometry.has_cell_state() ? c.data() : nullptr},
                 nullptr},
                workspace);
     for (std::ptrdiff_t i = 0; i < kSteps * batch * width; ++i) CHECK(y.data()[i] == y.data()[i]);
+}
+
+// Rows whose states lie each in memory of its own, beside the same rows in one block.
+void step_scattered(const Geometry& geometry, WeightType type, const KernelTable& kernels, std::ptrdiff_t num_rows,
+                    bool at_end, bool general) {
+    const auto stack = random_stack(geometry, kernels, type, general);
+    const std::ptrdiff_t outputs = geometry.output_size();
+    const std::ptrdiff_t h_floats = geometry.num_layers * outputs;
+    const std::ptrdiff_t c_floats = geometry.has_cell_state() ? geometry.num_layers * geometry.hidden_size : 0;
+    GuardedFloats x(num_rows * geometry.input_size, at_end);
+    GuardedFloats y(num_rows * outputs, at_end);
+    Random random;
+    std::generate_n(x.data(), num_rows * geometry.input_size, [&] { return random(); });
+    StreamState together(stack, num_rows);
+    std::vector<std::unique_ptr<GuardedFloats>> states;
+    std::vector<RowState> rows;
+    for (std::ptrdiff_t row = 0; row < num_rows; ++row) {
+        states.push_back(std::make_unique<GuardedFloats>(h_floats, at_end));
+        float* h = states.back()->data();
+        if (c_floats > 0) states.push_back(std::make_unique<GuardedFloats>(c_floats, at_end));
+        rows.push_back({h, c_floats > 0 ? states.back()->data() : nullptr, 1});
+    }
+    Workspace workspace;
+    std::vector<float> expected(static_cast<std::size_t>(num_rows * outputs));
+    for (int step = 0; step < 2; ++step) {
+        stack->step_rows(x.data(), y.data(), rows.data(), num_rows, workspace);
+        together.step(x.data(), expected.data());
+        CHECK(std::memcmp(y.data(), expected.data(), expected.size() * sizeof(float)) == 0);
+    }
 }
 
 }    // namespace
@@ -79,6 +110,10 @@ int main() {
                                 if (kind == CellKind::kLstm && hidden > 1) {
                                     run_guarded({kind, 5, hidden, hidden - 1, 2, 1}, type, *tier, batch, at_end,
                                                 general);
+                                    ++runs;
+                                }
+                                if (hidden == 5 || hidden == 33) {
+                                    step_scattered({kind, 5, hidden, 0, 2, 1}, type, *tier, batch, at_end, general);
                                     ++runs;
                                 }
                             }

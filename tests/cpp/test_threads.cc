@@ -50,9 +50,7 @@ Result run(const Stack& stack, const std::vector<float>& x, bool with_lengths, c
                    kBatch,
                    {x.data(), kBatch * geometry.input_size, geometry.input_size},
                    {result.y.data(), kBatch * outputs, outputs},
-                   result.h.data(),
-                   result.h.data(),
-                   geometry.has_cell_state() ? result.c.data() : nullptr,
+                   {result.h.data(), result.h.data(), geometry.has_cell_state() ? result.c.data() : nullptr},
                    with_lengths ? lengths : nullptr},
                   workspace, plan);
         ++runs;

@@ -73,5 +73,6 @@ def _tables(findings: Findings, tiers: Sequence[Tier], theirs: list[str]) -> lis
         of_sequences = study_tables.batch_table if batches else table.sequence_table
         texts.append(of_sequences(sequences, [ours[0], *in_float32], theirs))
     texts += [study_tables.threads_table(findings.scalings, kind) for kind in KINDS]
+    texts.append(study_tables.many_table(findings.many, theirs))
     texts += [table.spread(findings.results), table.failures(findings.failures)]
     return [text for text in texts if text]

@@ -26,6 +26,7 @@ def write(path: Path, environment: Mapping[str, Any], findings: Findings) -> Non
         ],
         "tails": [asdict(tail) for tail in findings.tails],
         "threads": [_rounded(asdict(scaling)) for scaling in findings.scalings],
+        "many": [_rounded(asdict(streams)) | {"best_other": streams.best_other} for streams in findings.many],
     }
     text = json.dumps(document, indent=1)
     # Numbers in a row stay on one line.

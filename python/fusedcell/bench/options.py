@@ -21,6 +21,7 @@ SUBCOMMANDS = {
     "sequence": "whole sequences beside other libraries",
     "batch": "sequences in batches, beside the other libraries that take batches",
     "threads": "our single steps and sequences with more threads",
+    "many": "one step of many scattered streams: one by one, in one call, and as other libraries must do it",
     "compare": "two files of --json: are the times of the second others than those of the first?",
 }
 
@@ -31,6 +32,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "sequence": {"cells": _CELLS, "sizes": _SIZES, "steps": _STEPS},
     "batch": {"cells": ["lstm", "gru"], "sizes": [64, 256, 512], "steps": _STEPS, "batches": [1, 2, 4, 8, 32]},
     "threads": {"cells": ["lstm", "gru"], "sizes": [256, 512, 1024], "steps": _STEPS, "threads": None},
+    "many": {"cells": ["lstm", "gru"], "sizes": [64, 128, 256], "steps": _STEPS, "streams": [64]},
 }
 _COMMON: dict[str, Any] = {
     "cells": None,
@@ -62,13 +64,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             _add_compare(command)
             continue
         _add_common(command, _DEFAULTS[name])
-        if name != "step":
+        if name not in ("step", "many"):
             _add(command, "--steps", values.steps, "T", f"steps of the sequences; default {_STEPS}")
         if name == "step":
             text = f"warm steps of the tails; default {FULL_TAIL.warm}, or as many as {FULL_TAIL.seconds:g} s allow"
             _add(command, "--steps-tail", values.tail_steps, "N", text)
         if name == "batch":
             _add(command, "--batches", values.batches, "B", f"default {_listed(_DEFAULTS[name]['batches'])}")
+        if name == "many":
+            _add(command, "--streams", values.streams, "N", f"default {_listed(_DEFAULTS[name]['streams'])}")
         if name == "threads":
             _add(command, "--threads", values.threads, "N", "separated by commas; default 1, 2, ... to all CPUs")
 
@@ -81,6 +85,8 @@ def complete(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
         parser.error(f"argument --steps-sequence: bench {study} does not have it")
     if study == "compare" and asked:
         parser.error(f"argument --{min(asked).replace('_', '-')}: bench compare does not have it")
+    if study == "many" and "plot" in asked:
+        parser.error("argument --plot: bench many does not have it")
     if not study:
         options.steps = vars(options).pop("steps_sequence", _STEPS)
     defaults = {} if study == "compare" else _COMMON | _DEFAULTS[study]

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .limits import least
+from .many import ManyStreams
 from .progress import Part, Progress
 from .run import Result
 from .subjects import others, our_tiers
@@ -47,6 +48,7 @@ def measure_repeats(options: argparse.Namespace, findings: Findings) -> None:
     findings.results.extend(_merged_result(same) for same in zip(*(part.results for part in parts), strict=True))
     findings.tails.extend(_merged_tail(same) for same in zip(*(part.tails for part in parts), strict=True))
     findings.scalings.extend(_merged_scaling(same) for same in zip(*(part.scalings for part in parts), strict=True))
+    findings.many.extend(_merged_many(same) for same in zip(*(part.many for part in parts), strict=True))
 
 
 def _in_process_of_its_own(options: argparse.Namespace, part: Part) -> Findings:
@@ -98,6 +100,18 @@ def _merged_scaling(same: Sequence[Scaling]) -> Scaling:
         rounds=_concatenated([scaling.rounds for scaling in same]),
         medians=_concatenated([scaling.medians for scaling in same]),
         failures=_union([scaling.failures for scaling in same]),
+    )
+
+
+def _merged_many(same: Sequence[ManyStreams]) -> ManyStreams:
+    return replace(
+        same[0],
+        times=_by_key([streams.times for streams in same]),
+        ratios=_by_key([streams.ratios for streams in same]),
+        rounds=_concatenated([streams.rounds for streams in same]),
+        medians=_concatenated([streams.medians for streams in same]),
+        forms=_union([streams.forms for streams in same]),
+        failures=_union([streams.failures for streams in same]),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from .limits import size_text
+from .many import ALONE, MANY, POOL, ManyStreams
 from .run import Kind, Result
 from .table import SEQUENCE_LIMIT, limit_text, time_text, with_ratios
 from .tails import Distribution, Tail, evicting_bytes
@@ -99,3 +100,31 @@ def _time(scaling: Scaling, count: int) -> str:
     if count in scaling.times:
         return three_digits(scaling.times[count].p50)
     return _failed(scaling).get(count, "-").partition(":")[0]
+
+
+def many_table(found: Sequence[ManyStreams], others: Sequence[str]) -> str:
+    """A row for each case: what one step of all streams takes; empty without such cases."""
+    if not found:
+        return ""
+    names = [ALONE, MANY, POOL, *others]
+    single, best = f"{ALONE} / {MANY} (p10..p90)", f"best other / {MANY} (p10..p90)"
+    rows = []
+    for streams in found:
+        times = [_time_or_failure(streams, name) for name in names]
+        other = streams.best_other
+        ratios = [
+            format_ratio(streams.ratios[ALONE]) if ALONE in streams.ratios else "-",
+            "-" if other is None else f"{format_ratio(streams.ratios[other])} {other}",
+        ]
+        rows.append([streams.cell, str(streams.size), str(streams.batch), *times, *ratios])
+    title = (
+        f"One step of each of many streams, {found[0].dtype}, {found[0].tier}: us for all of them, median of rounds.\n"
+        f"{ALONE}: one after the other. The others stack the streams' states, run a batch, and split them again."
+    )
+    return f"{title}\n{aligned(['cell', 'H', 'streams', *names, single, best], rows, {'cell', single, best})}"
+
+
+def _time_or_failure(streams: ManyStreams, name: str) -> str:
+    if name in streams.times:
+        return three_digits(streams.times[name].p50)
+    return streams.failures.get(name, "-").partition(":")[0]

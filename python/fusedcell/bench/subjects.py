@@ -19,6 +19,9 @@ def others(options: argparse.Namespace) -> tuple[list[Peer], dict[str, str]]:
     if options.study == "threads":
         return [], {}
     peers, absent = ([], {}) if options.no_peers else load_peers(options.dtype)
+    if options.study == "many":
+        without = {other.name: "is not made to take states of many streams" for other in peers if not other.gathers}
+        return [other for other in peers if other.gathers], absent | without
     found: list[Peer] = [NumPy(), *peers]
     if options.study != "batch":
         return found, absent

@@ -45,6 +45,11 @@ def batches(text: str) -> list[int]:
     return _integers(text, LARGEST_BATCH)
 
 
+def streams(text: str) -> list[int]:
+    """Numbers of streams that step together."""
+    return list(dict.fromkeys(_integer(part, 2, LARGEST_BATCH) for part in text.split(",")))
+
+
 def threads(text: str) -> list[int]:
     """Numbers of threads."""
     return _integers(text, MOST_THREADS)

@@ -11,6 +11,7 @@ from itertools import product
 
 from .cases import Case
 from .limits import MultiplyRate, ReadLimit
+from .many import ManyStreams, measure_many
 from .peers import Peer
 from .progress import ONLY, Part, Progress
 from .run import KINDS, Kind, Result, measure_case
@@ -29,14 +30,16 @@ class Findings:
     results: list[Result] = field(default_factory=list)
     tails: list[Tail] = field(default_factory=list)
     scalings: list[Scaling] = field(default_factory=list)
+    many: list[ManyStreams] = field(default_factory=list)
 
     @property
     def failures(self) -> list[tuple[str, str, str]]:
         """Every variant without a time, the case, and why."""
-        named: list[tuple[dict[str, str], Result | Tail | Scaling, str]] = [
+        named: list[tuple[dict[str, str], Result | Tail | Scaling | ManyStreams, str]] = [
             *((result.failures, result, result.kind) for result in self.results),
             *((tail.failures, tail, "tails") for tail in self.tails),
             *((scaling.failures, scaling, scaling.kind) for scaling in self.scalings),
+            *((streams.failures, streams, "streams") for streams in self.many),
         ]
         return [
             (name, f"{_shape(found.cell, found.size, getattr(found, 'batch', 1))}, {what}", failure)
@@ -53,7 +56,7 @@ def measure_all(
     part: Part = ONLY,
 ) -> None:
     """Adds to `findings` what the options ask for, in this process; `part` tells which of how many this is."""
-    shapes = list(product(options.cells, options.sizes, getattr(options, "batches", [1])))
+    shapes = list(product(options.cells, options.sizes, _batches(options)))
     work = _pieces(options, tiers, others, findings)
     progress = Progress(len(shapes) * len(work), part)
     with ExitStack() as stack:
@@ -66,6 +69,12 @@ def measure_all(
             for name, measure in work.items():
                 progress.show(f"{_shape(cell, size, batch)}, {name}")
                 measure(case)
+
+
+def _batches(options: argparse.Namespace) -> list[int]:
+    if options.study == "many":
+        return list(options.streams)
+    return list(getattr(options, "batches", [1]))
 
 
 def _shape(cell: str, size: int, batch: int) -> str:
@@ -91,6 +100,11 @@ def _pieces(
         by_threads = tiers_by_threads(tiers[0].isa, tiers[0].dtype, options.threads)
         findings.scalings.append(measure_threads(case, kind, by_threads, effort))
 
+    def many(case: Case) -> None:
+        findings.many.append(measure_many(case, tiers[0], others, effort))
+
+    if options.study == "many":
+        return {"streams": many}
     if options.study == "threads":
         return {f"{kind}, threads": partial(threads, kind) for kind in KINDS}
     if options.study == "step":

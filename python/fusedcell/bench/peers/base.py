@@ -23,7 +23,8 @@ Forms = Mapping[str, Callable[[], Runner]]
 class Peer(abc.ABC):
     """A library's adapter. Every runner starts from state zero and keeps its state to itself.
 
-    `batches` says that its sequences may be those of a batch; its single steps are of one sequence.
+    `batches` says that its sequences may be those of a batch; its single steps are of one sequence. `gathers` says that
+    it has forms for a step of many streams.
     """
 
     name: ClassVar[str]
@@ -31,6 +32,7 @@ class Peer(abc.ABC):
     tolerance: ClassVar[Tolerance] = PEER_FLOAT32
     cells: ClassVar[frozenset[str]] = frozenset(GATES)
     batches: ClassVar[bool] = False
+    gathers: ClassVar[bool] = False
     version: str
 
     def context(self) -> AbstractContextManager[object]:
@@ -48,6 +50,10 @@ class Peer(abc.ABC):
         It is (T, H), or (T, B, H) for a batch.
         """
 
+    def many_forms(self, case: Case) -> Forms:
+        """One time step of each of the batch's streams a call, whose states are arrays of their own; h, (1, B, H)."""
+        raise NotImplementedError(f"{self.name} has none")
+
     def takes(self, case: Case) -> bool:
         """Whether it has such a cell, and batches if the case is one."""
         return case.cell in self.cells and (case.batch == 1 or self.batches)
@@ -59,6 +65,10 @@ class Peer(abc.ABC):
     def make_sequence(self, case: Case) -> Runner:
         """The fastest of `sequence_forms`."""
         return fastest(self.sequence_forms(case))
+
+    def make_many(self, case: Case) -> Runner:
+        """The fastest of `many_forms`."""
+        return fastest(self.many_forms(case))
 
 
 def fastest(forms: Forms) -> Runner:

@@ -21,6 +21,7 @@ class OnnxRuntime(Peer):
 
     name = "onnxruntime"
     batches = True
+    gathers = True
 
     def __init__(self) -> None:
         self._ort: Any = importlib.import_module("onnxruntime")
@@ -34,6 +35,13 @@ class OnnxRuntime(Peer):
         """A model for so many steps."""
         # Twice, as bound memory alternates two buffers of states.
         return self._forms(case, [case.inputs, case.inputs])
+
+    def many_forms(self, case: Case) -> Forms:
+        """A model for one step of a batch, on states that are stacked before and split after."""
+        return {
+            f"run{suffix}": partial(_many, self._session(model), case)
+            for suffix, model in self._models(case, 1).items()
+        }
 
     def _forms(self, case: Case, blocks: list[FloatArray]) -> Forms:
         forms: dict[str, Callable[[], Runner]] = {}
@@ -95,6 +103,22 @@ def _plain(session: Any, case: Case, blocks: list[FloatArray]) -> Runner:
         return y
 
     return Runner(run, [(_with_batch(block, case),) for block in blocks], lambda y: _without_unit_axes(y, case))
+
+
+def _many(session: Any, case: Case) -> Runner:
+    names = ["h", "c"] if case.cell == "lstm" else ["h"]
+    zeros = np.zeros((1, 1, case.size), np.float32)
+    states = {name: [zeros] * case.batch for name in names}
+    outputs = ["Y", *(f"{name}_n" for name in names)]
+
+    def run(x: FloatArray) -> Any:
+        feed = {name: np.concatenate(parts, axis=1) for name, parts in states.items()}
+        y, *after = session.run(outputs, feed | {"X": x})
+        for name, state in zip(names, after, strict=True):
+            states[name] = [state[:, i : i + 1] for i in range(case.batch)]
+        return y
+
+    return Runner(run, [(block[None],) for block in case.rows], lambda y: y.reshape(1, case.batch, case.size).copy())
 
 
 def _zeros(case: Case) -> FloatArray:

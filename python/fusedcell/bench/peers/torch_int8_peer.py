@@ -32,6 +32,11 @@ class TorchInt8(Torch):
         """The layer, or the cell in a loop."""
         return super().sequence_forms(case) if case.cell != "rnn" else {"nn.RNNCell, loop": partial(self._loop, case)}
 
+    def many_forms(self, case: Case) -> Forms:
+        """The layer with T = 1, or the cell, on states that are stacked before and split after."""
+        forms = super().many_forms(case)
+        return forms if case.cell != "rnn" else {"nn.RNNCell": forms["nn.RNNCell"]}
+
     def _module(self, case: Case, suffix: str) -> Any:
         module = super()._module(case, suffix)
         quantisation = self._torch.ao.quantization

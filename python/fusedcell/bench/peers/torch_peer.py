@@ -22,6 +22,7 @@ class Torch(Peer):
     name = "torch"
     cells = frozenset(_CLASSES)
     batches = True
+    gathers = True
     _batch: ClassVar[tuple[int, ...]] = ()
 
     def __init__(self) -> None:
@@ -43,6 +44,11 @@ class Torch(Peer):
     def sequence_forms(self, case: Case) -> Forms:
         """The layer."""
         return {f"nn.{_CLASSES[case.cell]}": partial(self._layer, case, [case.inputs])}
+
+    def many_forms(self, case: Case) -> Forms:
+        """The layer with T = 1, or the cell, on states that are stacked before and split after."""
+        name = _CLASSES[case.cell]
+        return {f"nn.{name}": partial(self._many, case, ""), f"nn.{name}Cell": partial(self._many, case, "Cell")}
 
     @contextmanager
     def _one_thread_without_gradients(self) -> Iterator[None]:
@@ -83,6 +89,23 @@ class Torch(Peer):
             return state[0] if lstm else state
 
         return Runner(step, [(self._tensor(row),) for row in case.rows], partial(_to_numpy, shape=(case.size,)))
+
+    def _many(self, case: Case, suffix: str) -> Runner:
+        torch, lstm = self._torch, case.cell == "lstm"
+        module = self._module(case, suffix)
+        axis = 0 if suffix else 1
+        shape = (1, case.size) if suffix else (1, 1, case.size)
+        states = [[torch.zeros(shape) for _ in range(case.batch)] for _ in range(2 if lstm else 1)]
+
+        def step(x: Any) -> Any:
+            stacked = [torch.cat(parts, axis) for parts in states]
+            found = module(x, tuple(stacked) if lstm else stacked[0])
+            after = found if suffix else found[1]
+            states[:] = [state.split(1, axis) for state in (after if lstm else (after,))]
+            return (after[0] if lstm else after) if suffix else found[0]
+
+        blocks = [torch.from_numpy(block if suffix else block[None]) for block in case.rows]
+        return Runner(step, [(block,) for block in blocks], partial(_to_numpy, shape=(1, case.batch, case.size)))
 
     def _tensor(self, array: FloatArray) -> Any:
         batch = () if array.ndim == 3 else self._batch

@@ -1,0 +1,126 @@
+// Stream, and what its methods and calls of many streams share.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+#include "bindings/arrays.h"
+#include "model/stream.h"
+
+namespace fusedcell::bindings {
+
+// Taken by one call at a time. A second thread that comes while a call runs gets an error, not a mixed state.
+class Turn {
+public:
+    bool take() { return !taken_.exchange(true, std::memory_order_acquire); }
+    void give_back() { taken_.store(false, std::memory_order_release); }
+
+    // Holds it for one call.
+    class Held {
+    public:
+        /// RuntimeError that says `error` if another call holds it.
+        Held(Turn& turn, const char* error) : turn_(turn) {
+            if (!turn_.take()) throw std::runtime_error(error);
+        }
+        ~Held() { turn_.give_back(); }
+        Held(const Held&) = delete;
+        Held& operator=(const Held&) = delete;
+
+    private:
+        Turn& turn_;
+    };
+
+private:
+    std::atomic<bool> taken_{false};
+};
+
+// Of x and y: (features,), or (rows, features) where there is a batch axis.
+struct RowsShape {
+    bool batched;
+    std::ptrdiff_t rows;
+    std::ptrdiff_t features;
+
+    std::size_t floats() const { return static_cast<std::size_t>(rows * features); }
+    Shape dims() const { return batched ? Shape{rows, features} : Shape{features}; }
+    bool is_of(PyArrayObject* array) const {
+        const npy_intp* dims = PyArray_DIMS(array);
+        if (!batched) return PyArray_NDIM(array) == 1 && dims[0] == features;
+        return PyArray_NDIM(array) == 2 && dims[0] == rows && dims[1] == features;
+    }
+};
+
+class Stream {
+public:
+    /// `owner` is the stack's Python object.
+    Stream(py::object owner, std::shared_ptr<const Stack> stack, std::ptrdiff_t batch, int num_threads)
+        : owner_(std::move(owner)),
+          state_(std::move(stack), batch, num_threads),
+          step_operations_(state_.stack().step_operations() * static_cast<double>(batch)) {}
+    Stream(const Stream& other)
+        : owner_(other.owner_), state_(other.state_), step_operations_(other.step_operations_) {}
+    Stream& operator=(const Stream&) = delete;
+
+    StreamState& state() { return state_; }
+    States& states() { return state_.states(); }
+    const Stack& stack() const { return state_.stack(); }
+    const py::object& owner() const { return owner_; }
+    const Geometry& geometry() const { return stack().geometry(); }
+    std::ptrdiff_t batch() const { return state_.batch(); }
+    Turn& turn() { return turn_; }
+
+    /// Multiply-adds of so many steps.
+    double operations(std::ptrdiff_t steps) const { return step_operations_ * static_cast<double>(steps); }
+
+    /// A batch of one is unbatched: its shapes have no batch axis.
+    RowsShape x_shape() const { return {batch() > 1, batch(), geometry().input_size}; }
+    RowsShape y_shape() const { return {batch() > 1, batch(), geometry().output_size()}; }
+
+    // Holds the stream for one call.
+    struct InUse : Turn::Held {
+        static constexpr const char* kError =
+            "stream: another thread is using it; give each thread a stream of its own";
+        explicit InUse(Stream& stream) : Held(stream.turn(), kError) {}
+    };
+
+private:
+    py::object owner_;
+    StreamState state_;
+    double step_operations_;
+    Turn turn_;
+};
+
+/// Shapes of h and c.
+Shape h_shape(const Geometry& geometry, std::ptrdiff_t batch);
+Shape c_shape(const Geometry& geometry, std::ptrdiff_t batch);
+
+bool overlaps(PyArrayObject* array, States& states);
+
+/// The memory of an `out` argument, which is written in place and so must be exactly right: float32, writeable,
+/// aligned, C-contiguous, of this shape. TypeError or ValueError.
+float* checked_out(PyObject* out, const RowsShape& shape);
+/// ValueError if what is written to `out` would change one of these states.
+void check_apart(PyArrayObject* out, States& states);
+
+/// Row numbers from `first` to `batch` - 1, or one number, or a boolean mask over the batch. Negative numbers count
+/// from the end. IndexError, TypeError or ValueError that name the argument.
+void read_rows(py::handle value, const char* name, std::ptrdiff_t first, std::ptrdiff_t batch,
+               std::vector<std::ptrdiff_t>& rows);
+
+/// A writeable view of `owner`'s own memory, which it keeps alive. Strides are in floats; empty: contiguous.
+py::object view_of(const py::object& owner, float* data, const Shape& shape, const Shape& strides = {});
+
+/// `shape` (L, B, size), or (L, size) for a batch of one row; ValueError otherwise.
+FloatArray checked_state(py::handle value, const char* name, const Shape& shape);
+
+/// Reads h_0, and c_0 of an LSTM, as what the states start from; None: zeros.
+void start_from(const Geometry& geometry, States& states, py::handle h_0, py::handle c_0);
+
+/// A number of rows that memory could hold, of a stack that has streams. ValueError that names the argument.
+void check_batch(const Stack& stack, std::ptrdiff_t value, const char* name);
+
+/// Adds the methods that read and change states.
+void bind_states(py::class_<Stream>& stream);
+
+}    // namespace fusedcell::bindings

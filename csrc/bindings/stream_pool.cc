@@ -1,0 +1,155 @@
+// StreamPool: argument checks, and one call at a time.
+#include "model/stream_pool.h"
+
+#include <optional>
+
+#include "bindings/bindings.h"
+#include "bindings/stream.h"
+
+namespace fusedcell::bindings {
+namespace {
+
+class Pool {
+public:
+    Pool(std::shared_ptr<const Stack> stack, std::ptrdiff_t capacity, int num_threads)
+        : pool_(std::move(stack), capacity, num_threads), chosen_(static_cast<std::size_t>(capacity)) {
+        slots_.reserve(chosen_.size());
+    }
+
+    StreamPool& pool() { return pool_; }
+    const StreamPool& pool() const { return pool_; }
+    const Geometry& geometry() const { return pool_.stack().geometry(); }
+    std::size_t nbytes() const { return pool_.nbytes() + sizeof *this + bytes_of(slots_) + chosen_.capacity() / 8; }
+
+    /// The slots of a call, all joined and different. Only while the pool is in use.
+    const std::vector<std::ptrdiff_t>& read_slots(py::handle value) {
+        read_rows(value, "slots", 0, pool_.capacity(), slots_);
+        std::optional<std::ptrdiff_t> again;
+        for (const std::ptrdiff_t slot : slots_) {
+            if (chosen_[index(slot)]) again = slot;
+            chosen_[index(slot)] = true;
+        }
+        for (const std::ptrdiff_t slot : slots_) chosen_[index(slot)] = false;
+        if (again) {
+            throw py::value_error("slots: expected each slot once, got " + std::to_string(*again) + " more than once");
+        }
+        for (const std::ptrdiff_t slot : slots_) check_joined(slot, "slots");
+        return slots_;
+    }
+    std::ptrdiff_t checked_slot(std::ptrdiff_t slot) const {
+        if (slot < 0 || slot >= pool_.capacity()) {
+            throw py::index_error("slot: expected a number from 0 to " + std::to_string(pool_.capacity() - 1) +
+                                  ", got " + std::to_string(slot));
+        }
+        check_joined(slot, "slot");
+        return slot;
+    }
+
+    // Holds the pool for one call.
+    struct InUse : Turn::Held {
+        explicit InUse(Pool& pool) : Held(pool.turn_, "pool: another thread is using it; take turns") {}
+    };
+
+private:
+    static std::size_t index(std::ptrdiff_t slot) { return static_cast<std::size_t>(slot); }
+    void check_joined(std::ptrdiff_t slot, const char* name) const {
+        if (pool_.is_joined(slot)) return;
+        throw py::value_error(std::string(name) + ": expected slots that have joined, got " + std::to_string(slot) +
+                              ", which has not");
+    }
+
+    StreamPool pool_;
+    std::vector<std::ptrdiff_t> slots_;
+    std::vector<bool> chosen_;
+    Turn turn_;
+};
+
+std::unique_ptr<Pool> make_pool(std::shared_ptr<Stack> stack, std::ptrdiff_t capacity, std::ptrdiff_t num_threads,
+                                py::handle h_0, py::handle c_0) {
+    const int threads = checked_num_threads(num_threads);
+    check_batch(*stack, capacity, "capacity");
+    auto pool = std::make_unique<Pool>(std::move(stack), capacity, threads);
+    start_from(pool->geometry(), pool->pool().states(), h_0, c_0);
+    return pool;
+}
+
+std::ptrdiff_t join(Pool& pool) {
+    const Pool::InUse in_use(pool);
+    if (pool.pool().is_full()) {
+        throw std::runtime_error("pool: all of its " + std::to_string(pool.pool().capacity()) + " slots are taken");
+    }
+    return pool.pool().join();
+}
+
+void leave(Pool& pool, std::ptrdiff_t slot) {
+    const Pool::InUse in_use(pool);
+    pool.pool().leave(pool.checked_slot(slot));
+}
+
+void reset(Pool& pool, py::handle slots) {
+    const Pool::InUse in_use(pool);
+    for (const std::ptrdiff_t slot : pool.read_slots(slots)) pool.pool().states().reset_row(slot);
+}
+
+py::object step(Pool& pool, py::handle slot_values, py::handle x_value, const py::object& out) {
+    const Pool::InUse in_use(pool);
+    const std::vector<std::ptrdiff_t>& slots = pool.read_slots(slot_values);
+    const auto batch = static_cast<std::ptrdiff_t>(slots.size());
+    States& states = pool.pool().states();
+    FloatArray x(x_value, "X");
+    x.expect_shape({batch, pool.geometry().input_size});
+    const RowsShape y_shape{true, batch, pool.geometry().output_size()};
+    py::object y = out.is_none() ? new_array(y_shape.dims()) : out;
+    float* y_data = checked_out(y.ptr(), y_shape);
+    check_apart(reinterpret_cast<PyArrayObject*>(y.ptr()), states);
+    if (overlaps(x.array(), states) || overlaps(x.array(), y_data, y_shape.floats())) x.detach();
+    const double operations = pool.pool().stack().step_operations() * static_cast<double>(batch);
+    std::optional<py::gil_scoped_release> release;
+    if (operations >= kOperationsToReleaseGil) release.emplace();
+    pool.pool().step(slots, x.data(), y_data);
+    return y;
+}
+
+py::object state(const py::object& self, std::ptrdiff_t slot) {
+    auto& pool = self.cast<Pool&>();
+    const Pool::InUse in_use(pool);
+    const Geometry& geometry = pool.geometry();
+    const RowState row = pool.pool().states().row(pool.checked_slot(slot));
+    const auto view = [&](float* data, std::ptrdiff_t size) {
+        return view_of(self, data, {geometry.num_layers, size}, {row.layer_rows * size, 1});
+    };
+    py::object h = view(row.h, geometry.output_size());
+    if (row.c == nullptr) return h;
+    return py::make_tuple(h, view(row.c, geometry.hidden_size));
+}
+
+}    // namespace
+
+void bind_stream_pool(py::module_& module) {
+    py::class_<Pool>(module, "StreamPool")
+        .def(py::init(&make_pool), py::arg("stack"), py::arg("capacity"), py::arg("num_threads") = 1,
+             py::arg("h_0") = py::none(), py::arg("c_0") = py::none())
+        .def("join", &join,
+             "Takes a free slot, whose state is that of a new stream, and returns its number. Raises RuntimeError if\n"
+             "there is none.")
+        .def("leave", &leave, py::arg("slot"), "Frees a slot for another to join.")
+        .def("reset", &reset, py::arg("slots"),
+             "Sets the state of joined slots to that of a new stream. `slots` are numbers, or one number.")
+        .def("step", &step, py::arg("slots"), py::arg("X"), py::arg("out") = py::none(),
+             "One time step of the given slots, in any order: X is (N, input_size), one row a slot. Returns h,\n"
+             "(N, output_size), in `out` if that is given: a C-contiguous float32 array of that shape, away from the\n"
+             "states. The bits are those of each stream alone.\n\n"
+             "Raises IndexError for a number that is no slot, TypeError or ValueError for a slot that has not joined\n"
+             "or comes twice, or for X or out that are not as described, RuntimeError if another thread is using the\n"
+             "pool; all states are then as they were.")
+        .def("state", &state, py::arg("slot"),
+             "h, or (h, c) for an LSTM, of a joined slot: writeable views, (num_layers, size), good until it leaves.")
+        .def("__len__", [](const Pool& pool) { return pool.pool().joined(); })
+        .def_property_readonly("capacity", [](const Pool& pool) { return pool.pool().capacity(); })
+        .def_property_readonly("input_size", [](const Pool& pool) { return pool.geometry().input_size; })
+        .def_property_readonly("output_size", [](const Pool& pool) { return pool.geometry().output_size(); })
+        .def_property_readonly("nbytes", &Pool::nbytes,
+                               "Bytes of the states and of all that a step needs, the same from the start to the end.");
+}
+
+}    // namespace fusedcell::bindings

@@ -1,0 +1,282 @@
+// States of streams: reading, setting, resetting and judging them, and the argument checks of all calls of streams.
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <optional>
+
+#include "bindings/stream.h"
+
+namespace fusedcell::bindings {
+namespace {
+
+// Appends the numbers of a list or tuple of plain ints, or of an array of NumPy's own ints, and says whether it is one.
+bool read_plain_rows(py::handle value, std::vector<std::ptrdiff_t>& rows) {
+    PyObject* object = value.ptr();
+    if (PyArray_Check(object)) {
+        auto* array = reinterpret_cast<PyArrayObject*>(object);
+        if (PyArray_TYPE(array) != NPY_INTP || PyArray_NDIM(array) != 1 || !PyArray_ISCARRAY_RO(array)) return false;
+        const auto* data = static_cast<const npy_intp*>(PyArray_DATA(array));
+        rows.assign(data, data + PyArray_DIM(array, 0));
+        return true;
+    }
+    if (!PyList_CheckExact(object) && !PyTuple_CheckExact(object)) return false;
+    const auto items = py::reinterpret_steal<py::tuple>(PySequence_Tuple(object));
+    if (!items) throw py::error_already_set();
+    for (const py::handle item : items) {
+        if (!PyLong_CheckExact(item.ptr())) return false;
+        const Py_ssize_t row = PyLong_AsSsize_t(item.ptr());
+        if (row == -1 && PyErr_Occurred() != nullptr) {
+            PyErr_Clear();
+            return false;
+        }
+        rows.push_back(row);
+    }
+    return true;
+}
+
+[[noreturn]] void throw_row_error(const char* name, std::ptrdiff_t batch, const std::string& got) {
+    throw py::index_error(std::string(name) + ": expected numbers from 0 to " + std::to_string(batch - 1) + ", got " +
+                          got);
+}
+
+// The same of anything that NumPy takes for numbers or a mask.
+void read_any_rows(py::handle value, const char* name, std::ptrdiff_t batch, std::vector<std::ptrdiff_t>& rows) {
+    const py::module_ numpy = py::module_::import("numpy");
+    py::object indices = numpy.attr("asarray")(value);
+    auto* array = reinterpret_cast<PyArrayObject*>(indices.ptr());
+    if (PyArray_ISBOOL(array)) {
+        if (PyArray_NDIM(array) != 1 || PyArray_DIM(array, 0) != batch) {
+            throw_shape_error(name, to_text({batch}) + " for a mask",
+                              to_text({PyArray_DIMS(array), PyArray_DIMS(array) + PyArray_NDIM(array)}));
+        }
+        indices = numpy.attr("flatnonzero")(indices);
+    } else if (!PyArray_ISINTEGER(array) && PyArray_SIZE(array) != 0) {
+        throw py::type_error(std::string(name) + ": expected row numbers or a boolean mask, got dtype " +
+                             py::str(indices.attr("dtype")).cast<std::string>());
+    }
+    for (const py::handle item : numpy.attr("ravel")(indices).attr("tolist")()) {
+        const Py_ssize_t row = PyLong_AsSsize_t(item.ptr());
+        if (row == -1 && PyErr_Occurred() != nullptr) {
+            PyErr_Clear();
+            throw_row_error(name, batch, py::str(item).cast<std::string>());
+        }
+        rows.push_back(row);
+    }
+}
+
+// Every row is checked before the first is changed.
+std::vector<std::ptrdiff_t> rows_of(Stream& stream, py::handle value) {
+    std::vector<std::ptrdiff_t> rows;
+    if (value.is_none()) {
+        rows.resize(static_cast<std::size_t>(stream.batch()));
+        std::iota(rows.begin(), rows.end(), 0);
+    } else {
+        read_rows(value, "rows", -stream.batch(), stream.batch(), rows);
+    }
+    return rows;
+}
+
+void reset(Stream& stream, py::handle rows) {
+    const std::vector<std::ptrdiff_t> selected = rows_of(stream, rows);
+    const Stream::InUse in_use(stream);
+    for (const std::ptrdiff_t row : selected) stream.states().reset_row(row);
+}
+
+void decay(Stream& stream, double factor, py::handle rows) {
+    if (!(factor >= 0 && factor <= 1)) {
+        throw py::value_error("factor: expected a number from 0 to 1, got " +
+                              py::repr(py::float_(factor)).cast<std::string>());
+    }
+    std::vector<std::ptrdiff_t> selected = rows_of(stream, rows);
+    std::sort(selected.begin(), selected.end());
+    selected.erase(std::unique(selected.begin(), selected.end()), selected.end());
+    const Stream::InUse in_use(stream);
+    for (const std::ptrdiff_t row : selected) stream.states().decay_row(row, factor);
+}
+
+py::object norm(Stream& stream) {
+    const npy_intp batch = stream.batch();
+    PyObject* array = PyArray_SimpleNew(1, &batch, NPY_FLOAT64);
+    if (array == nullptr) throw py::error_already_set();
+    py::object norms = py::reinterpret_steal<py::object>(array);
+    auto* data = static_cast<double*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(array)));
+    const Stream::InUse in_use(stream);
+    for (npy_intp row = 0; row < batch; ++row) data[row] = stream.states().norm(row);
+    return batch == 1 ? py::float_(data[0]) : norms;
+}
+
+py::object is_finite(Stream& stream) {
+    const npy_intp batch = stream.batch();
+    PyObject* array = PyArray_SimpleNew(1, &batch, NPY_BOOL);
+    if (array == nullptr) throw py::error_already_set();
+    py::object finite = py::reinterpret_steal<py::object>(array);
+    auto* data = static_cast<npy_bool*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(array)));
+    const Stream::InUse in_use(stream);
+    for (npy_intp row = 0; row < batch; ++row) data[row] = stream.states().is_finite(row) ? 1 : 0;
+    return batch == 1 ? py::bool_(data[0] != 0) : finite;
+}
+
+py::object get_state(const py::object& self) {
+    auto& stream = self.cast<Stream&>();
+    py::object h = view_of(self, stream.states().h(), h_shape(stream.geometry(), stream.batch()));
+    if (stream.states().c() == nullptr) return h;
+    return py::make_tuple(h, view_of(self, stream.states().c(), c_shape(stream.geometry(), stream.batch())));
+}
+
+void set_state(Stream& stream, const py::object& value) {
+    const bool has_c = stream.states().c() != nullptr;
+    if (has_c && !((py::isinstance<py::tuple>(value) || py::isinstance<py::list>(value)) && py::len(value) == 2)) {
+        throw py::type_error(std::string("state: expected a pair (h, c), got ") + Py_TYPE(value.ptr())->tp_name);
+    }
+    const FloatArray h = checked_state(has_c ? py::object(value[py::int_(0)]) : value, "state h",
+                                       h_shape(stream.geometry(), stream.batch()));
+    std::optional<FloatArray> c;
+    if (has_c) c = checked_state(value[py::int_(1)], "state c", c_shape(stream.geometry(), stream.batch()));
+    const Stream::InUse in_use(stream);
+    std::memmove(stream.states().h(), h.data(), stream.states().h_floats() * sizeof(float));
+    if (c) std::memmove(stream.states().c(), c->data(), stream.states().c_floats() * sizeof(float));
+}
+
+// h, c and what they start from, copied; None where there is none.
+py::tuple snapshot(Stream& stream) {
+    States& states = stream.states();
+    const auto room_for = [](const float* values, const Shape& shape) -> py::object {
+        return values == nullptr ? py::none() : new_array(shape);
+    };
+    const Shape h_dims = h_shape(stream.geometry(), stream.batch());
+    const Shape c_dims = c_shape(stream.geometry(), stream.batch());
+    const py::object h = room_for(states.h(), h_dims);
+    const py::object c = room_for(states.c(), c_dims);
+    const py::object initial_h = room_for(states.initial_h(), h_dims);
+    const py::object initial_c = room_for(states.initial_c(), c_dims);
+    const auto copy = [](const py::object& array, const float* values, std::size_t size) {
+        if (values != nullptr) std::memcpy(data_of(array), values, size * sizeof(float));
+    };
+    const Stream::InUse in_use(stream);
+    copy(h, states.h(), states.h_floats());
+    copy(c, states.c(), states.c_floats());
+    copy(initial_h, states.initial_h(), states.h_floats());
+    copy(initial_c, states.initial_c(), states.c_floats());
+    return py::make_tuple(h, c, initial_h, initial_c);
+}
+
+}    // namespace
+
+Shape h_shape(const Geometry& geometry, std::ptrdiff_t batch) {
+    return {geometry.num_layers, batch, geometry.output_size()};
+}
+
+Shape c_shape(const Geometry& geometry, std::ptrdiff_t batch) {
+    return {geometry.num_layers, batch, geometry.hidden_size};
+}
+
+bool overlaps(PyArrayObject* array, States& states) {
+    return overlaps(array, states.h(), states.h_floats()) ||
+           (states.c() != nullptr && overlaps(array, states.c(), states.c_floats()));
+}
+
+float* checked_out(PyObject* out, const RowsShape& shape) {
+    if (!PyArray_Check(out)) {
+        throw py::type_error(std::string("out: expected a float32 array, got ") + Py_TYPE(out)->tp_name);
+    }
+    auto* array = reinterpret_cast<PyArrayObject*>(out);
+    if (PyArray_TYPE(array) != NPY_FLOAT32) {
+        throw py::type_error("out: expected a float32 array, got dtype " +
+                             py::str(py::handle(out).attr("dtype")).cast<std::string>());
+    }
+    if (!PyArray_ISCARRAY(array)) {
+        throw py::value_error("out: expected a writeable, aligned, C-contiguous array in native byte order");
+    }
+    if (!shape.is_of(array)) FloatArray(out, "out").expect_shape(shape.dims());
+    return static_cast<float*>(PyArray_DATA(array));
+}
+
+void check_apart(PyArrayObject* out, States& states) {
+    if (overlaps(out, states)) throw py::value_error("out: expected memory of its own, got the stream's state");
+}
+
+void read_rows(py::handle value, const char* name, std::ptrdiff_t first, std::ptrdiff_t batch,
+               std::vector<std::ptrdiff_t>& rows) {
+    rows.clear();
+    if (!read_plain_rows(value, rows)) {
+        rows.clear();
+        read_any_rows(value, name, batch, rows);
+    }
+    for (std::ptrdiff_t& row : rows) {
+        if (row < first || row >= batch) throw_row_error(name, batch, std::to_string(row));
+        if (row < 0) row += batch;
+    }
+}
+
+py::object view_of(const py::object& owner, float* data, const Shape& shape, const Shape& strides) {
+    std::vector<npy_intp> dims(shape.begin(), shape.end());
+    std::vector<npy_intp> bytes;
+    for (const std::ptrdiff_t stride : strides) bytes.push_back(stride * static_cast<npy_intp>(sizeof(float)));
+    PyObject* view = PyArray_New(&PyArray_Type, static_cast<int>(dims.size()), dims.data(), NPY_FLOAT32,
+                                 bytes.empty() ? nullptr : bytes.data(), data, 0, NPY_ARRAY_WRITEABLE, nullptr);
+    if (view == nullptr) throw py::error_already_set();
+    py::object owned = py::reinterpret_steal<py::object>(view);
+    if (PyArray_SetBaseObject(reinterpret_cast<PyArrayObject*>(view), py::object(owner).release().ptr()) < 0) {
+        throw py::error_already_set();
+    }
+    return owned;
+}
+
+FloatArray checked_state(py::handle value, const char* name, const Shape& shape) {
+    FloatArray array(value, name);
+    const Shape unbatched{shape[0], shape[2]};
+    if (shape[1] != 1 || array.shape() != unbatched) array.expect_shape(shape);
+    return array;
+}
+
+void start_from(const Geometry& geometry, States& states, py::handle h_0, py::handle c_0) {
+    if (h_0.is_none()) return;
+    const FloatArray h = checked_state(h_0, "h_0", h_shape(geometry, states.batch()));
+    std::optional<FloatArray> c;
+    if (states.c() != nullptr) c = checked_state(c_0, "c_0", c_shape(geometry, states.batch()));
+    states.start_from(h.data(), c ? c->data() : nullptr);
+}
+
+void check_batch(const Stack& stack, std::ptrdiff_t value, const char* name) {
+    if (value < 1) throw py::value_error(std::string(name) + ": expected at least 1, got " + std::to_string(value));
+    // Far beyond any memory, and small enough that no size computed from it can overflow.
+    constexpr std::ptrdiff_t kMaxBatch = std::ptrdiff_t{1} << 31;
+    if (value > kMaxBatch) {
+        throw py::value_error(std::string(name) + ": expected at most 2**31, got " + std::to_string(value));
+    }
+    if (!stack.geometry().has_streams()) {
+        throw py::value_error("stack: expected one direction that runs forwards");
+    }
+}
+
+void bind_states(py::class_<Stream>& stream) {
+    stream
+        .def("reset", &reset, py::arg("rows") = py::none(),
+             "Sets the state to what it started from: of every row, or of the given row numbers, or where a boolean "
+             "mask is true.")
+        .def("decay", &decay, py::arg("factor"), py::arg("rows") = py::none(),
+             "Takes h and c towards what they started from, s_0: s becomes factor * s + (1 - factor) * s_0, computed\n"
+             "in float64 and rounded once. 1 changes nothing and 0 is a reset, but for values that are not finite,\n"
+             "which stay so. `rows` are as for `reset`; each counts once. Raises ValueError unless factor is from 0\n"
+             "to 1.")
+        .def("norm", &norm,
+             "The L2 norm of h and c of all layers together: a float, or (batch_size,) float64 for a stream of more\n"
+             "than one row.")
+        .def("is_finite", &is_finite,
+             "Whether all of h and c is finite: a bool, or (batch_size,) bools for a stream of more than one row.")
+        .def(
+            "to_bytes",
+            [](const py::object& self) {
+                return py::module_::import("fusedcell._stream_bytes").attr("to_bytes")(self);
+            },
+            "The state, and what it resets to, as bytes for `layer.stream_from_bytes`, also of another process or\n"
+            "machine. docs/file_format.md describes them.")
+        .def("_snapshot", &snapshot)
+        .def_property_readonly("_stack", &Stream::owner)
+        .def_property("state", &get_state, &set_state,
+                      "h, or (h, c) for an LSTM: writeable views, (num_layers, batch_size, size). Assigning copies.");
+}
+
+}    // namespace fusedcell::bindings

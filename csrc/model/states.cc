@@ -1,0 +1,63 @@
+#include "model/states.h"
+
+#include <cmath>
+
+namespace fusedcell {
+
+States::States(const Geometry& geometry, std::ptrdiff_t batch)
+    : layers_(geometry.num_layers),
+      batch_(batch),
+      h_{geometry.output_size(), {}, {}},
+      c_{geometry.has_cell_state() ? geometry.hidden_size : 0, {}, {}} {
+    for (Part* part : {&h_, &c_}) part->values.resize(static_cast<std::size_t>(layers_ * batch_ * part->size));
+}
+
+std::size_t States::nbytes() const {
+    return (h_.values.size() + c_.values.size() + h_.initial.size() + c_.initial.size()) * sizeof(float);
+}
+
+void States::start_from(const float* h, const float* c) {
+    h_.initial.assign(h, h + h_floats());
+    if (has_c()) c_.initial.assign(c, c + c_floats());
+    h_.values = h_.initial;
+    c_.values = c_.initial;
+}
+
+template <class Self, class Function>
+void States::for_each(Self& states, std::ptrdiff_t row, const Function& function) {
+    for (auto* part : {&states.h_, &states.c_}) {
+        for (std::ptrdiff_t layer = 0; layer < states.layers_; ++layer) {
+            const std::ptrdiff_t first = (layer * states.batch_ + row) * part->size;
+            for (std::ptrdiff_t i = first; i < first + part->size; ++i) function(*part, static_cast<std::size_t>(i));
+        }
+    }
+}
+
+void States::reset_row(std::ptrdiff_t row) {
+    for_each(*this, row,
+             [](Part& part, std::size_t i) { part.values[i] = part.initial.empty() ? 0 : part.initial[i]; });
+}
+
+void States::decay_row(std::ptrdiff_t row, double factor) {
+    for_each(*this, row, [factor](Part& part, std::size_t i) {
+        const double start = part.initial.empty() ? 0 : part.initial[i];
+        part.values[i] = static_cast<float>(factor * part.values[i] + (1 - factor) * start);
+    });
+}
+
+double States::norm(std::ptrdiff_t row) const {
+    double squares = 0;
+    for_each(*this, row, [&](const Part& part, std::size_t i) {
+        const double value = part.values[i];
+        squares += value * value;
+    });
+    return std::sqrt(squares);
+}
+
+bool States::is_finite(std::ptrdiff_t row) const {
+    bool finite = true;
+    for_each(*this, row, [&](const Part& part, std::size_t i) { finite = finite && std::isfinite(part.values[i]); });
+    return finite;
+}
+
+}    // namespace fusedcell

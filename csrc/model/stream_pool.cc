@@ -1,0 +1,42 @@
+#include "model/stream_pool.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace fusedcell {
+
+StreamPool::StreamPool(std::shared_ptr<const Stack> stack, std::ptrdiff_t capacity, int num_threads)
+    : stack_(std::move(stack)),
+      num_threads_(num_threads),
+      states_(stack_->geometry(), capacity),
+      joined_(static_cast<std::size_t>(capacity)) {
+    rows_.reserve(joined_.size());
+    for (std::ptrdiff_t slot = capacity - 1; slot >= 0; --slot) free_.push_back(slot);
+    stack_->reserve(1, std::min(capacity, Stack::kMostRows), workspace_, num_threads_);
+}
+
+std::ptrdiff_t StreamPool::join() {
+    const std::ptrdiff_t slot = free_.back();
+    free_.pop_back();
+    joined_[static_cast<std::size_t>(slot)] = true;
+    states_.reset_row(slot);
+    return slot;
+}
+
+void StreamPool::leave(std::ptrdiff_t slot) {
+    joined_[static_cast<std::size_t>(slot)] = false;
+    free_.push_back(slot);
+}
+
+void StreamPool::step(const std::vector<std::ptrdiff_t>& slots, const float* x, float* y) {
+    rows_.clear();
+    for (const std::ptrdiff_t slot : slots) rows_.push_back(states_.row(slot));
+    stack_->step_rows(x, y, rows_.data(), static_cast<std::ptrdiff_t>(rows_.size()), workspace_, num_threads_);
+}
+
+std::size_t StreamPool::nbytes() const {
+    return sizeof *this + states_.nbytes() + workspace_.nbytes() + joined_.capacity() / 8 +
+           free_.capacity() * sizeof(std::ptrdiff_t) + rows_.capacity() * sizeof(RowState);
+}
+
+}    // namespace fusedcell

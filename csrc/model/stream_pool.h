@@ -1,0 +1,48 @@
+// A fixed number of streams in memory that is all there from the start.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "model/stack.h"
+#include "model/states.h"
+
+namespace fusedcell {
+
+class StreamPool {
+public:
+    /// `capacity` free slots. The stack must have one direction that runs forwards. Steps use up to `num_threads`
+    /// threads, see Stack::run.
+    StreamPool(std::shared_ptr<const Stack> stack, std::ptrdiff_t capacity, int num_threads = 1);
+
+    const Stack& stack() const { return *stack_; }
+    /// Row s is slot s. They start, and join, at what start_from() says.
+    States& states() { return states_; }
+
+    std::ptrdiff_t capacity() const { return states_.batch(); }
+    std::ptrdiff_t joined() const { return capacity() - static_cast<std::ptrdiff_t>(free_.size()); }
+    bool is_full() const { return free_.empty(); }
+    bool is_joined(std::ptrdiff_t slot) const { return joined_[static_cast<std::size_t>(slot)]; }
+
+    /// A free slot, of which there must be one, with its state reset.
+    std::ptrdiff_t join();
+    /// Frees a slot that is joined.
+    void leave(std::ptrdiff_t slot);
+    /// One step of joined slots, all different: x (N, I), y (N, P).
+    void step(const std::vector<std::ptrdiff_t>& slots, const float* x, float* y);
+
+    /// Bytes of all that it will ever use.
+    std::size_t nbytes() const;
+
+private:
+    std::shared_ptr<const Stack> stack_;
+    int num_threads_;
+    States states_;
+    std::vector<bool> joined_;
+    std::vector<std::ptrdiff_t> free_;    // the next to join last
+    std::vector<RowState> rows_;
+    Workspace workspace_;
+};
+
+}    // namespace fusedcell

@@ -1,0 +1,142 @@
+"""The state of a stream as bytes that travel. docs/file_format.md describes them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from . import _options
+from ._base import MATRIX_NAMES, FloatArray
+from ._core import Stack, Stream
+
+_MAGIC = b"\x89fcs\r\n\x1a\n"  # as PNG's: what a transfer in text mode would change
+_VERSION = 1
+_INITIAL_STATE = 1  # flag: what the stream resets to follows its state
+_HEADER = struct.Struct("<8sHHIQQQ32s")
+_CHECKSUM_BYTES = 16
+
+_fingerprints: WeakKeyDictionary[Stack, bytes] = WeakKeyDictionary()
+
+
+class _Header(NamedTuple):
+    magic: bytes
+    version: int
+    flags: int
+    num_layers: int
+    batch_size: int
+    h_size: int
+    c_size: int  # 0 without a cell state
+    fingerprint: bytes
+
+    def shapes(self) -> list[tuple[int, int, int]]:
+        """Of the arrays that follow: h, perhaps c, and the same again of what the stream resets to."""
+        sizes = [size for size in (self.h_size, self.c_size) if size]
+        return [(self.num_layers, self.batch_size, size) for size in sizes] * (1 + (self.flags & _INITIAL_STATE))
+
+    def sizes(self) -> str:
+        return f"{self.num_layers} layers, h of {self.h_size}" + (f", c of {self.c_size}" if self.c_size else "")
+
+
+def fingerprint(stack: Stack) -> bytes:
+    """SHA-256 of all that decides a step's result but the instruction-set tier: the same on every machine."""
+    known = _fingerprints.get(stack)
+    if known is None:
+        known = _fingerprints[stack] = _fingerprint(stack)
+    return known
+
+
+def _fingerprint(stack: Stack) -> bytes:
+    from .storage import narrowed  # which imports the layers
+
+    tensors: list[tuple[str, Any]] = [("input_scales", np.array(stack.input_scales, "<f4"))]
+    for cell in stack.arrays():
+        for name, array in sorted(cell.items()):
+            tensors.append((name, narrowed(array, stack.dtype) if name in MATRIX_NAMES else array))
+    description = {
+        "kind": stack.kind,
+        "dtype": stack.dtype,
+        "num_directions": stack.num_directions,
+        "reverse": stack.reverse,
+        "options": _options.to_json(_options.of_stack(stack)),
+        "tensors": [[name, list(array.shape)] for name, array in tensors],
+    }
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True, separators=(",", ":")).encode())
+    for _, array in tensors:
+        digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    return digest.digest()
+
+
+def _header_of(stack: Stack, batch_size: int, flags: int) -> _Header:
+    c_size = stack.hidden_size if stack.kind == "lstm" else 0
+    h_size = stack.proj_size or stack.hidden_size
+    return _Header(_MAGIC, _VERSION, flags, stack.num_layers, batch_size, h_size, c_size, fingerprint(stack))
+
+
+def to_bytes(stream: Stream) -> bytes:
+    """What `from_bytes` makes an equal stream of."""
+    h, c, initial_h, initial_c = stream._snapshot()
+    header = _header_of(stream._stack, stream.batch_size, 0 if initial_h is None else _INITIAL_STATE)
+    arrays = [array.astype("<f4", copy=False) for array in (h, c, initial_h, initial_c) if array is not None]
+    content = _HEADER.pack(*header) + b"".join(array.tobytes() for array in arrays)
+    return content + _checksum(content)
+
+
+def from_bytes(stack: Stack, data: bytes, num_threads: int) -> Stream:
+    """The stream that `to_bytes` was given, on these weights; TypeError or ValueError that says what is wrong."""
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"data: expected bytes, got {type(data).__name__}")
+    content = bytes(data)
+    header = _checked_header(content, stack)
+    arrays: list[FloatArray] = []
+    start = _HEADER.size
+    for shape in header.shapes():
+        arrays.append(np.frombuffer(content, "<f4", math.prod(shape), start).reshape(shape).astype(np.float32))
+        start += arrays[-1].nbytes
+    parts = 2 if header.c_size else 1
+    stream = Stream(stack, header.batch_size, num_threads, *arrays[parts:])
+    stream.state = tuple(arrays[:parts]) if header.c_size else arrays[0]
+    return stream
+
+
+def _checked_header(data: bytes, stack: Stack) -> _Header:
+    """The header of a state of this stack's, of which nothing is missing or altered."""
+    if not data.startswith(_MAGIC):
+        raise ValueError(f"data: expected the state of a stream, which starts with {_MAGIC!r}, got {data[:8]!r}")
+    if len(data) < _HEADER.size + _CHECKSUM_BYTES:
+        raise ValueError(
+            f"data: cut or altered: expected at least {_HEADER.size + _CHECKSUM_BYTES} bytes, got {len(data)}"
+        )
+    header = _Header(*_HEADER.unpack_from(data))
+    if header.version != _VERSION:
+        raise ValueError(f"data: expected version {_VERSION} of the format, got {header.version}")
+    size = _HEADER.size + 4 * sum(math.prod(shape) for shape in header.shapes()) + _CHECKSUM_BYTES
+    if len(data) != size:
+        raise ValueError(f"data: cut or altered: expected {size} bytes by its header, got {len(data)}")
+    content, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
+    if _checksum(content) != checksum:
+        raise ValueError(
+            f"data: cut or altered: expected a checksum of {_checksum(content).hex()}, got {checksum.hex()}"
+        )
+    own = _header_of(stack, header.batch_size, header.flags & _INITIAL_STATE)
+    if header.fingerprint != own.fingerprint:
+        raise ValueError(
+            f"data: expected a state of this layer's weights, {_short(own.fingerprint)} ({own.sizes()}), got one of "
+            f"{_short(header.fingerprint)} ({header.sizes()})"
+        )
+    if header != own or header.batch_size < 1:
+        raise ValueError(f"data: expected a state of {own.sizes()} and at least 1 row, got {header}")
+    return header
+
+
+def _checksum(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_CHECKSUM_BYTES).digest()
+
+
+def _short(fingerprint: bytes) -> str:
+    return fingerprint.hex()[:16]

@@ -1,0 +1,25 @@
+"""A fixed number of streams whose memory is all there from the start."""
+
+from __future__ import annotations
+
+from . import _core
+from .layers import Layer
+
+
+class StreamPool(_core.StreamPool):
+    """Streams of a layer as slots of one block of memory, for servers: join, step those that have input, leave.
+
+    All memory is allocated when the pool is made and :attr:`nbytes` says how much; joining, leaving and resetting touch
+    the one slot alone. New slots start at the layer's ``initial_state``. One call at a time: a second thread gets a
+    RuntimeError. `num_threads` is as in a call of the layer.
+
+    Raises ValueError for a capacity below 1, UnsupportedError for a bidirectional or reverse layer.
+    """
+
+    def __init__(self, layer: Layer, capacity: int, *, num_threads: int = 1) -> None:
+        if not isinstance(layer, Layer):
+            raise TypeError(f"layer: expected an RNN, LSTM or GRU, got {type(layer).__name__}")
+        super().__init__(layer._stack, capacity, num_threads, *layer._stream_start(capacity))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} of {self.capacity} slots, {self.nbytes} bytes)"
