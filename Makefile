@@ -9,8 +9,9 @@ SOURCES := $(shell find csrc cmake python -type f -not -path '*/__pycache__/*') 
 # The newest build folder of `pip install`: its object files are what test_symbols.py looks into.
 OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 
-.PHONY: bench bench-cpp bench-peers bench-rtneural bench-suite compliance count count-update examples examples-ocr examples-torch format \
-	lint test test-aarch64 test-cpp test-exhaustive test-peers test-sanitize test-thorough test-tsan clean
+.PHONY: bench bench-cpp bench-peers bench-rtneural bench-suite compliance count count-update example-cpp examples examples-ocr \
+	examples-torch format fuzz-load lint test test-aarch64 test-cpp test-exhaustive test-peers test-realtime test-sanitize test-thorough \
+	test-tsan test-valgrind clean
 
 bench: $(VENV)/.installed
 	$(BIN)/fusedcell bench
@@ -37,7 +38,7 @@ bench-suite: $(VENV)/.installed $(VENV)/.group-bench
 	$(BIN)/python -m pytest bench --benchmark-columns=min,median,iqr,rounds --benchmark-sort=name $(ARGS)
 
 test: $(VENV)/.installed $(VENV)/.group-test test-cpp
-	$(BIN)/python -m pytest --objects=$(OBJECTS)
+	$(BIN)/python -m pytest --objects=$(OBJECTS) --cpp-tests=build/dev/tests/cpp
 
 # The tests that hold us against other frameworks; `make test` skips what is not installed.
 test-peers: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
@@ -60,6 +61,19 @@ test-sanitize: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp
 test-tsan: $(VENV)/.group-cpp
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/test_cpp.sh tsan
 
+# The public functions for real-time threads, under RealtimeSanitizer.
+test-realtime: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp .venv-clang/.installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" tools/test_realtime.sh
+
+# What can be run under Valgrind in a minute.
+test-valgrind: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp
+	PATH="$(CURDIR)/$(BIN):$$PATH" tools/test_valgrind.sh
+
+# The loader of files on what libFuzzer thinks of in SECONDS.
+SECONDS ?= 60
+fuzz-load: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp .venv-clang/.installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" tools/fuzz_load.sh $(SECONDS)
+
 test-aarch64:
 	tools/aarch64/setup.sh
 	tools/aarch64/build.sh
@@ -76,7 +90,7 @@ lint: $(VENV)/.installed $(VENV)/.group-lint
 format: $(VENV)/.group-lint
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format --quiet .
-	git ls-files bench csrc tests/cpp tools | grep -E '\.(c|cc|h)$$' | xargs $(BIN)/clang-format -i
+	git ls-files bench csrc examples include tests tools | grep -E '\.(c|cc|h)$$' | xargs $(BIN)/clang-format -i
 
 # docs/compliance.md: which attributes of the ONNX operators each runtime honours.
 compliance: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
@@ -85,6 +99,10 @@ compliance: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
 examples: $(VENV)/.installed $(VENV)/.examples
 	$(BIN)/python examples/silero_vad.py
 	$(BIN)/python examples/textgenrnn_text.py
+
+# The C++ library as its users have it: installed, found by CMake, held against Python.
+example-cpp: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp
+	PATH="$(CURDIR)/$(BIN):$$PATH" tools/example_cpp.sh
 
 # Readers of text, apart because ddddocr is 76 MB and Tesseract comes from the system's packages.
 examples-ocr: $(VENV)/.installed $(VENV)/.examples-ocr
@@ -97,12 +115,20 @@ examples-torch: $(VENV)/.installed $(VENV)/.group-peers
 	$(BIN)/python examples/speaker_embedding.py
 
 clean:
-	rm -rf build dist $(VENV) .aarch64
+	rm -rf build dist $(VENV) .venv-clang .aarch64
 
 $(VENV)/.created:
 	$(PYTHON) -c 'import venv, ensurepip' || { echo 'Python lacks venv (on Debian: apt-get install python3-venv)'; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --upgrade 'pip>=25.1'
+	touch $@
+
+# Clang is apart from the tools of lint, because its package brings a clang-format of its own.
+.venv-clang/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-clang
+	.venv-clang/bin/python -m pip --quiet --disable-pip-version-check install --upgrade 'pip>=25.1'
+	.venv-clang/bin/python -m pip --quiet --disable-pip-version-check install --group clang
+	.venv-clang/bin/python -c '' # at whose start the package makes the links that a wheel cannot have
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.created $(SOURCES)

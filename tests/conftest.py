@@ -23,6 +23,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--objects", type=Path, metavar="DIR", help="build folder whose per-tier object files are to be checked"
     )
     parser.addoption(
+        "--cpp-tests", type=Path, metavar="DIR", help="folder of the C++ tests' programs, for what is run through them"
+    )
+    parser.addoption(
         "--tiers",
         type=lambda names: names.split(","),
         default=fc.isas(),

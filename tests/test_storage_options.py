@@ -68,31 +68,32 @@ def test_a_file_with_options_made_by_hand_loads(path: Path) -> None:
     assert layer(np.array([[1], [2]], np.float32))[0].tolist() == [[5], [4]]
 
 
-@pytest.mark.parametrize(
-    ("changes", "error", "message"),
-    [
-        ({"reverse": "yes"}, ValueError, "reverse: expected a bool, got 'yes'"),
-        ({"reverse": True, "class": "RNNCell"}, fc.UnsupportedError, "'weight_hh_l0' is not an array of a cell"),
-        ({"options": {}}, ValueError, "options: expected a list, got dict"),
-        ({"options": None}, ValueError, "options: expected a list, got NoneType"),
-        ({"options": [{}]}, ValueError, "options: expected an object with activations, clip, clip_before_h, input_fo"),
-        ({"options": [3]}, ValueError, "options: expected an object with activations"),
-        ({"options": [USUAL | {"more": 1}]}, ValueError, "options: expected an object with activations"),
-        ({"options": [USUAL] * 2}, ValueError, "options: expected one per layer and direction, 1, got 2"),
-        ({"options": [USUAL | {"activations": "Elu"}]}, ValueError, "options: expected activations as a list"),
-        ({"options": [USUAL | {"activations": ["Elu"]}]}, ValueError, "activations: expected an object with alpha, b"),
-        ({"options": [USUAL | {"activations": [ELU] * 2}]}, ValueError, r"activations_l0: expected 1 \(f\)"),
-        ({"options": [USUAL | {"activations": [ELU | {"name": "X"}]}]}, fc.UnsupportedError, "'X' is not supported"),
-        ({"options": [USUAL | {"activations": [ELU | {"name": ["X"]}]}]}, fc.UnsupportedError, "is not supported"),
-        ({"options": [USUAL | {"activations": [ELU | {"alpha": 1e999}]}]}, ValueError, "alpha of Elu: expected a fini"),
-        ({"options": [USUAL | {"activations": [ELU | {"alpha": "1"}]}]}, ValueError, "alpha of Elu: expected a number"),
-        ({"options": [USUAL | {"clip": 10**400}]}, ValueError, "clip_l0: expected a finite float32|Exceeds the limit"),
-        ({"options": [USUAL | {"clip": float("nan")}]}, ValueError, "clip_l0: expected a finite float32, got nan"),
-        ({"options": [USUAL | {"clip": -1}]}, ValueError, r"clip_l0: expected a number from 2\^-126 on"),
-        ({"options": [USUAL | {"clip_before_h": 0}]}, ValueError, "clip_before_h_l0: expected a bool, got int"),
-        ({"options": [USUAL | {"input_forget": True}]}, ValueError, "input_forget_l0: expected False, as only the LST"),
-    ],
-)
+# Of the second version of the format: changes to a description, the exception, and what its message has.
+OPTION_MISFITS: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"reverse": "yes"}, ValueError, "reverse: expected a bool, got 'yes'"),
+    ({"reverse": True, "class": "RNNCell"}, fc.UnsupportedError, "'weight_hh_l0' is not an array of a cell"),
+    ({"options": {}}, ValueError, "options: expected a list, got dict"),
+    ({"options": None}, ValueError, "options: expected a list, got NoneType"),
+    ({"options": [{}]}, ValueError, "options: expected an object with activations, clip, clip_before_h, input_fo"),
+    ({"options": [3]}, ValueError, "options: expected an object with activations"),
+    ({"options": [USUAL | {"more": 1}]}, ValueError, "options: expected an object with activations"),
+    ({"options": [USUAL] * 2}, ValueError, "options: expected one per layer and direction, 1, got 2"),
+    ({"options": [USUAL | {"activations": "Elu"}]}, ValueError, "options: expected activations as a list"),
+    ({"options": [USUAL | {"activations": ["Elu"]}]}, ValueError, "activations: expected an object with alpha, b"),
+    ({"options": [USUAL | {"activations": [ELU] * 2}]}, ValueError, r"activations_l0: expected 1 \(f\)"),
+    ({"options": [USUAL | {"activations": [ELU | {"name": "X"}]}]}, fc.UnsupportedError, "'X' is not supported"),
+    ({"options": [USUAL | {"activations": [ELU | {"name": ["X"]}]}]}, fc.UnsupportedError, "is not supported"),
+    ({"options": [USUAL | {"activations": [ELU | {"alpha": 1e999}]}]}, ValueError, "alpha of Elu: expected a fini"),
+    ({"options": [USUAL | {"activations": [ELU | {"alpha": "1"}]}]}, ValueError, "alpha of Elu: expected a number"),
+    ({"options": [USUAL | {"clip": 10**400}]}, ValueError, "clip_l0: expected a finite float32|Exceeds the limit"),
+    ({"options": [USUAL | {"clip": float("nan")}]}, ValueError, "clip_l0: expected a finite float32, got nan"),
+    ({"options": [USUAL | {"clip": -1}]}, ValueError, r"clip_l0: expected a number from 2\^-126 on"),
+    ({"options": [USUAL | {"clip_before_h": 0}]}, ValueError, "clip_before_h_l0: expected a bool, got int"),
+    ({"options": [USUAL | {"input_forget": True}]}, ValueError, "input_forget_l0: expected False, as only the LST"),
+]
+
+
+@pytest.mark.parametrize(("changes", "error", "message"), OPTION_MISFITS)
 def test_options_that_do_not_fit_are_refused(
     changes: dict[str, Any], error: type[Exception], message: str, path: Path
 ) -> None:

@@ -7,7 +7,7 @@ ruff check --quiet .
 ruff format --quiet --check .
 mypy
 python -m mypy.stubtest fusedcell._core
-git ls-files | grep -E '^(bench|csrc|tests/cpp|tools)/.*\.(c|cc|h)$' | xargs clang-format --dry-run --Werror
+git ls-files | grep -E '^(bench|csrc|examples|include|tests|tools)/.*\.(c|cc|h)$' | xargs clang-format --dry-run --Werror
 codespell
 
 mkdir -p build

@@ -20,4 +20,4 @@ LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.s
 "$python" -c "
 import fusedcell._core as core
 assert core.__file__.startswith('$install'), core.__file__"
-"$python" -m pytest -m core -p no:cacheprovider
+"$python" -m pytest -m core -p no:cacheprovider --cpp-tests=build/sanitize/tests/cpp

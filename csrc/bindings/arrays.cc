@@ -26,17 +26,8 @@ std::string dtype_text(const py::object& array) { return py::str(array.attr("dty
 
 }    // namespace
 
-std::string to_text(const Shape& shape) {
-    std::string text = "(";
-    for (std::size_t i = 0; i < shape.size(); ++i) {
-        if (i > 0) text += ", ";
-        text += std::to_string(shape[i]);
-    }
-    return text + (shape.size() == 1 ? ",)" : ")");
-}
-
 void throw_shape_error(const std::string& name, const std::string& expected, const std::string& got) {
-    throw py::value_error(name + ": expected shape " + expected + ", got " + got);
+    throw py::value_error(shape_error(name, expected, got));
 }
 
 FloatArray::FloatArray(py::handle value, const std::string& name) : name_(name) {

@@ -19,13 +19,11 @@
 #endif
 #include <numpy/arrayobject.h>
 
+#include "model/shape.h"
+
 namespace fusedcell::bindings {
 
 namespace py = pybind11;
-
-using Shape = std::vector<std::ptrdiff_t>;
-
-std::string to_text(const Shape& shape);
 
 /// ValueError "name: expected shape (3, 4), got (3, 5)".
 [[noreturn]] void throw_shape_error(const std::string& name, const std::string& expected, const std::string& got);

@@ -5,27 +5,15 @@
 #include <cmath>
 
 #include "model/cell_options.h"
+#include "model/names.h"
 
 namespace fusedcell::bindings {
-namespace {
-
-constexpr const char* kNames[] = {
-#define FUSEDCELL_ACTIVATION(name) #name,
-#include "kernels/activations.inc"
-};
-
-}    // namespace
 
 Activation to_activation(const ActivationTuple& activation) {
     const auto& [name, alpha, beta] = activation;
-    int kind = 0;
-    for (const char* known : kNames) {
-        if (name == known) {
-            return {static_cast<ActivationKind>(kind), static_cast<float>(alpha), static_cast<float>(beta)};
-        }
-        ++kind;
-    }
-    throw pybind11::value_error("activations: there is no activation '" + name + "'");
+    const std::optional<ActivationKind> kind = activation_from_name(name);
+    if (!kind) throw pybind11::value_error("activations: there is no activation '" + name + "'");
+    return {*kind, static_cast<float>(alpha), static_cast<float>(beta)};
 }
 
 CellOptions to_options(CellKind kind, const OptionsTuple& options) {
@@ -50,7 +38,7 @@ std::vector<OptionsTuple> options_of(const Stack& stack) {
         std::vector<ActivationTuple> activations;
         for (int i = 0; i < activations_of(stack.geometry().kind); ++i) {
             const Activation& activation = options.activations[i];
-            activations.emplace_back(kNames[static_cast<int>(activation.kind)], activation.alpha, activation.beta);
+            activations.emplace_back(name_of(activation.kind), activation.alpha, activation.beta);
         }
         const std::optional<double> clip =
             std::isinf(options.clip) ? std::nullopt : std::optional<double>(options.clip);

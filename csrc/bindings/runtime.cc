@@ -126,7 +126,7 @@ double multiply_seconds(std::ptrdiff_t multiply_adds, int repeats, const std::st
     check_at_least("multiply_adds", 1, multiply_adds);
     check_at_least("repeats", 1, repeats);
     const KernelTable& table = select_tier(isa);
-    const MultiplyKernel kernel = kernels_for(table, weight_type_from_name(dtype)).multiply;
+    const MultiplyKernel kernel = kernels_for(table, checked_weight_type(dtype)).multiply;
     const std::ptrdiff_t rounds = 1 + (multiply_adds - 1) / kernel.multiply_adds;
     volatile float sink = kernel.run(1);
     const double seconds = least_seconds(repeats, [&] { sink = kernel.run(rounds); });

@@ -12,6 +12,8 @@
 #include "bindings/fast_method.h"
 #include "bindings/thread_workspace.h"
 #include "bindings/weights.h"
+#include "model/checked_stack.h"
+#include "model/names.h"
 
 namespace fusedcell::bindings {
 namespace {
@@ -212,19 +214,19 @@ void bind_stack(py::module_& module) {
         .def(
             "astype",
             [](const Stack& s, const std::string& dtype, const std::vector<double>& input_scales) {
-                const WeightType type = weight_type_from_name(dtype);
+                const WeightType type = checked_weight_type(dtype);
                 return std::make_shared<Stack>(
                     s.astype(type, checked_input_scales(input_scales, s.geometry().num_layers, type)));
             },
             py::arg("dtype"), py::arg("input_scales") = py::tuple())
         .def("arrays", &arrays_of)
-        .def_property_readonly("kind", [](const Stack& s) { return kind_name(s.geometry().kind); })
+        .def_property_readonly("kind", [](const Stack& s) { return std::string(name_of(s.geometry().kind)); })
         .def_property_readonly("options", &options_of)
         .def_property_readonly("has_peepholes", [](const Stack& s) { return s.options(0).peephole != nullptr; })
         .def_property_readonly("reverse", [](const Stack& s) { return s.geometry().reverse; })
         .def_property_readonly("has_streams", [](const Stack& s) { return s.geometry().has_streams(); })
         .def_property_readonly("input_scales", &Stack::input_scales)
-        .def_property_readonly("dtype", [](const Stack& s) { return weight_type_name(s.type()); })
+        .def_property_readonly("dtype", [](const Stack& s) { return std::string(name_of(s.type())); })
         .def_property_readonly("nbytes", &Stack::nbytes)
         .def_property_readonly("isa", [](const Stack& s) { return std::string(s.kernels().isa); });
     add_method(stack, step_definition);

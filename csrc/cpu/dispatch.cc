@@ -17,7 +17,7 @@ std::string available_names() {
     return names;
 }
 
-KernelTable with_int8(KernelTable table, const char* isa, const WeightKernels& int8_kernels) {
+[[maybe_unused]] KernelTable with_int8(KernelTable table, const char* isa, const WeightKernels& int8_kernels) {
     table.isa = isa;
     table.int8 = int8_kernels;
     return table;
@@ -58,6 +58,11 @@ std::vector<std::string> int8_tiers() {
 }
 
 const KernelTable& select_tier(const std::string& requested) {
+    if (available_tiers().empty()) {    // of a build without the scalar tier
+        std::string names;
+        for (const std::string& tier : compiled_tiers()) names += (names.empty() ? "" : ", ") + tier;
+        throw std::invalid_argument("isa: this CPU runs none of this build's tiers: " + names);
+    }
     std::string name = requested;
     const char* source = "isa";
     if (name.empty()) {

@@ -104,7 +104,7 @@ struct CellRow {
 };
 
 enum class ActivationKind {
-#define FUSEDCELL_ACTIVATION(name) k##name,
+#define FUSEDCELL_ACTIVATION(name, parameters) k##name,
 #include "kernels/activations.inc"
 };
 

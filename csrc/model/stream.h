@@ -19,6 +19,8 @@ public:
 
     /// One step: x (B, I), y (B, P). Allocates nothing. y may be x only if both have the same shape.
     void step(const float* x, float* y);
+    /// Makes room for `process` of up to so many steps, which then allocates nothing on one thread.
+    void reserve(std::ptrdiff_t steps) { stack_->reserve(steps, states_.batch(), workspace_); }
     /// T steps: x (T, B, I), y (T, B, P); the same bits as T calls of step.
     void process(const float* x, float* y, std::ptrdiff_t steps);
 

@@ -33,17 +33,6 @@ T read(const unsigned char* source) {
     return value;
 }
 
-float from_float16(std::uint16_t half) {
-    const std::uint32_t sign = (half & 0x8000U) << 16;
-    const std::uint32_t exponent = (half >> 10) & 0x1fU;
-    const std::uint32_t mantissa = half & 0x3ffU;
-    if (exponent == 0) {
-        const float magnitude = static_cast<float>(mantissa) * 0x1p-24F;
-        return sign != 0 ? -magnitude : magnitude;
-    }
-    return from_bits(sign | ((exponent == 0x1fU ? 0xffU : exponent + (127 - 15)) << 23) | (mantissa << 13));
-}
-
 // Adding half of the last kept place, less one unit when that place is even, rounds to nearest, ties to even.
 std::uint16_t to_bfloat16(float value) {
     const std::uint32_t bits = bits_of(value);
@@ -159,6 +148,19 @@ std::ptrdiff_t block_size(const PanelShape& shape, std::ptrdiff_t rows, std::ptr
 
 }    // namespace
 
+float from_bfloat16(std::uint16_t half) { return from_bits(std::uint32_t{half} << 16); }
+
+float from_float16(std::uint16_t half) {
+    const std::uint32_t sign = (half & 0x8000U) << 16;
+    const std::uint32_t exponent = (half >> 10) & 0x1fU;
+    const std::uint32_t mantissa = half & 0x3ffU;
+    if (exponent == 0) {
+        const float magnitude = static_cast<float>(mantissa) * 0x1p-24F;
+        return sign != 0 ? -magnitude : magnitude;
+    }
+    return from_bits(sign | ((exponent == 0x1fU ? 0xffU : exponent + (127 - 15)) << 23) | (mantissa << 13));
+}
+
 bool fits(WeightType type, float weight) {
     constexpr std::uint32_t kBfloat16RoundsToInfinity = 0x7f7f8000U;
     if (!std::isfinite(weight)) return type != WeightType::int8;
@@ -234,9 +236,7 @@ UnpackedRows unpack(const PanelShape& shape, const PackedMatrix& matrix) {
         for (std::ptrdiff_t k = 0; k < depth; ++k) {
             for (std::ptrdiff_t r = 0; r < count; ++r) {
                 switch (shape.type) {
-                    case WeightType::bfloat16:
-                        weights[r * depth + k] = from_bits(std::uint32_t{next(std::uint16_t{})} << 16);
-                        break;
+                    case WeightType::bfloat16: weights[r * depth + k] = from_bfloat16(next(std::uint16_t{})); break;
                     case WeightType::float16: weights[r * depth + k] = from_float16(next(std::uint16_t{})); break;
                     case WeightType::float32:
                     case WeightType::int8: weights[r * depth + k] = next(0.0F); break;

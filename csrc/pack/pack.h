@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "kernels/kernel_api.h"
@@ -76,6 +77,10 @@ struct UnpackedRows {
 };
 
 UnpackedRows unpack(const PanelShape& shape, const PackedMatrix& matrix);
+
+/// A half as it is stored, exactly.
+float from_bfloat16(std::uint16_t half);
+float from_float16(std::uint16_t half);
 
 /// Whether a weight can be stored: int8 needs finite ones, and a half must not turn a finite one into infinity.
 bool fits(WeightType type, float weight);

@@ -2,6 +2,8 @@
 
 What is stored is what the kernels see: the weights in their own type, int8 with its scales, and the biases as they
 are added. So a loaded layer gives the same bits. The instruction-set tier is a matter of the machine and not stored.
+
+The C++ library has the same rules in csrc/load; tests/test_cpp_library.py holds the two against each other.
 """
 
 from __future__ import annotations
@@ -200,7 +202,7 @@ def import_safetensors() -> Any:
 
 def _description(data: bytes) -> Mapping[str, Any]:
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    text = header.get("__metadata__", {}).get("fusedcell")
+    text = (header.get("__metadata__") or {}).get("fusedcell")
     if text is None:
         raise ValueError("not written by fusedcell.save: its header has no entry 'fusedcell'")
     try:

@@ -1,4 +1,5 @@
-// A step allocates nothing: of a stream or a pool from its very first call, of scattered rows in memory that fits.
+// A step of many streams allocates nothing: of a pool from its very first call, of scattered rows in memory that fits.
+// test_real_time.cc looks at streams by themselves.
 #include <cstdlib>
 #include <memory>
 #include <new>
@@ -34,23 +35,6 @@ void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std
 
 namespace fusedcell::test {
 namespace {
-
-void check_steps(const Geometry& geometry, WeightType type, const KernelTable& tier, std::ptrdiff_t batch,
-                 bool general) {
-    Random random;
-    const auto stack = random_stack(geometry, tier, type, general);
-    StreamState stream(stack, batch);
-    const std::vector<float> x = random.floats(batch * geometry.input_size);
-    std::vector<float> y(static_cast<std::size_t>(batch * geometry.output_size()));
-    const long before = allocations;
-    for (int step = 0; step < 100; ++step) stream.step(x.data(), y.data());
-    CHECK(allocations == before);
-    StreamState copy(stream);
-    CHECK(allocations > before);
-    const long after_copy = allocations;
-    copy.step(x.data(), y.data());
-    CHECK(allocations == after_copy);
-}
 
 // Selections of any number of rows, after one of the most.
 void check_scattered(const Geometry& geometry, WeightType type, const KernelTable& tier, bool general) {
@@ -110,9 +94,7 @@ int main() {
         for (const CellKind kind : kKinds) {
             for (const WeightType type : kWeightTypes) {
                 for (const bool general : {false, true}) {
-                    check_steps({kind, 6, 17, 0, 3, 1}, type, *tier, 1, general);
                     const Geometry geometry{kind, 6, 17, kind == CellKind::kLstm ? 7 : 0, 3, 1};
-                    check_steps(geometry, type, *tier, 5, general);
                     check_scattered(geometry, type, *tier, general);
                     check_pool(geometry, type, *tier, general);
                 }

@@ -1,0 +1,207 @@
+// The public classes: what include/fusedcell/fusedcell.h promises, on top of Stack and StreamState.
+#include "fusedcell/fusedcell.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+#include "cpu/dispatch.h"
+#include "load/load.h"
+#include "model/names.h"
+#include "model/stream.h"
+
+namespace fusedcell {
+
+struct Layer::Data {
+    LoadedLayer loaded;
+
+    const Stack& stack() const { return *loaded.stack; }
+    const Geometry& geometry() const { return loaded.stack->geometry(); }
+
+    // The initial state's h or c for so many rows, or zeros: (states, batch, size).
+    std::vector<float> start(const std::vector<float>& initial, std::ptrdiff_t batch, std::ptrdiff_t size) const {
+        const std::ptrdiff_t states = geometry().num_layers * geometry().num_directions;
+        std::vector<float> state(static_cast<std::size_t>(states * batch * size));
+        if (initial.empty()) return state;
+        const std::ptrdiff_t rows = loaded.initial_rows;
+        if (rows != 1 && rows != batch) {
+            throw std::invalid_argument("batch: the layer's initial state is for a batch of " + std::to_string(rows) +
+                                        ", not " + std::to_string(batch));
+        }
+        for (std::ptrdiff_t i = 0; i < states; ++i) {
+            for (std::ptrdiff_t b = 0; b < batch; ++b) {
+                const auto source = initial.begin() + (i * rows + (rows == 1 ? 0 : b)) * size;
+                std::copy_n(source, size, state.begin() + (i * batch + b) * size);
+            }
+        }
+        return state;
+    }
+};
+
+namespace {
+
+std::size_t size_of(std::ptrdiff_t value) { return static_cast<std::size_t>(value); }
+
+// A count of the caller's, small enough that no size computed from it can overflow, and far beyond any memory.
+std::ptrdiff_t checked_count(std::size_t count, const char* name) {
+    constexpr std::size_t kMost = std::size_t{1} << 31;
+    if (count < 1 || count > kMost) {
+        throw std::invalid_argument(std::string(name) + ": expected from 1 to 2^31, got " + std::to_string(count));
+    }
+    return static_cast<std::ptrdiff_t>(count);
+}
+
+std::vector<unsigned char> read_file(const std::string& path) {
+    const auto fail = [&](const char* what) { throw LoadError(path + ": " + what + ": " + std::strerror(errno)); };
+    struct Closer {
+        void operator()(std::FILE* file) const { std::fclose(file); }
+    };
+    const std::unique_ptr<std::FILE, Closer> file(std::fopen(path.c_str(), "rb"));
+    if (!file) fail("cannot be opened");
+    std::vector<unsigned char> bytes;
+    constexpr std::size_t kAtOnce = std::size_t{1} << 16;
+    std::size_t count = 0;
+    do {
+        bytes.resize(bytes.size() + kAtOnce);
+        count = std::fread(bytes.data() + bytes.size() - kAtOnce, 1, kAtOnce, file.get());
+        bytes.resize(bytes.size() - kAtOnce + count);
+    } while (count == kAtOnce);
+    if (std::ferror(file.get()) != 0) fail("cannot be read");
+    return bytes;
+}
+
+}    // namespace
+
+Layer::Layer(std::shared_ptr<const Data> data) noexcept : data_(std::move(data)) {}
+
+std::size_t Layer::input_size() const noexcept { return size_of(data_->geometry().input_size); }
+std::size_t Layer::hidden_size() const noexcept { return size_of(data_->geometry().hidden_size); }
+std::size_t Layer::output_size() const noexcept { return size_of(data_->geometry().output_size()); }
+std::size_t Layer::num_layers() const noexcept { return size_of(data_->geometry().num_layers); }
+std::size_t Layer::num_directions() const noexcept { return size_of(data_->geometry().num_directions); }
+bool Layer::reverse() const noexcept { return data_->geometry().reverse; }
+bool Layer::has_cell_state() const noexcept { return data_->geometry().has_cell_state(); }
+const char* Layer::dtype() const noexcept { return name_of(data_->stack().type()); }
+const char* Layer::isa() const noexcept { return data_->stack().kernels().isa; }
+std::size_t Layer::nbytes() const noexcept { return data_->stack().nbytes(); }
+
+void Layer::run(const float* x, float* y, std::size_t num_steps, std::size_t num_rows, float* h, float* c) const {
+    const Geometry& geometry = data_->geometry();
+    if (num_steps == 0) return;
+    const std::ptrdiff_t steps = checked_count(num_steps, "steps");
+    const std::ptrdiff_t batch = checked_count(num_rows, "batch");
+    const std::ptrdiff_t inputs = geometry.input_size;
+    const std::ptrdiff_t outputs = geometry.num_directions * geometry.output_size();
+    std::vector<float> own_h;
+    std::vector<float> own_c;
+    if (h == nullptr) {
+        own_h = data_->start(data_->loaded.initial_h, batch, geometry.output_size());
+        h = own_h.data();
+    }
+    if (c == nullptr && geometry.has_cell_state()) {
+        own_c = data_->start(data_->loaded.initial_c, batch, geometry.hidden_size);
+        c = own_c.data();
+    }
+    Workspace workspace;
+    data_->stack().run({steps, batch, {x, batch * inputs, inputs}, {y, batch * outputs, outputs}, {h, h, c}, nullptr},
+                       workspace);
+}
+
+Layer load(const void* data, std::size_t size, const std::string& isa) {
+    return Layer(std::make_shared<const Layer::Data>(
+        Layer::Data{load_layer(static_cast<const unsigned char*>(data), size, isa)}));
+}
+
+Layer load(const std::string& path, const std::string& isa) {
+    const std::vector<unsigned char> bytes = read_file(path);
+    try {
+        return load(bytes.data(), bytes.size(), isa);
+    } catch (const UnsupportedError& error) {
+        throw UnsupportedError(path + ": " + error.what());
+    } catch (const LoadError& error) {
+        throw LoadError(path + ": " + error.what());
+    }
+}
+
+struct Stream::Data {
+    Layer layer;
+    std::ptrdiff_t block;
+    StreamState state;
+
+    Data(const Layer& own_layer, std::ptrdiff_t batch, std::ptrdiff_t block_steps)
+        : layer(own_layer), block(block_steps), state(own_layer.data_->loaded.stack, batch) {
+        state.reserve(block);
+    }
+    Data(const Data& other) : layer(other.layer), block(other.block), state(other.state) { state.reserve(block); }
+    Data& operator=(const Data&) = delete;
+};
+
+Stream::Stream(const Layer& layer, std::size_t num_rows, std::size_t num_steps) {
+    const Layer::Data& data = *layer.data_;
+    const Geometry& geometry = data.geometry();
+    if (geometry.num_directions != 1 || geometry.reverse) {
+        throw std::invalid_argument(std::string("layer: a ") + (geometry.reverse ? "reverse" : "bidirectional") +
+                                    " layer needs the whole sequence, so it has no streams; call Layer::run instead");
+    }
+    const std::ptrdiff_t batch = checked_count(num_rows, "batch");
+    const std::ptrdiff_t block = checked_count(num_steps, "block");
+    data_ = std::make_unique<Data>(layer, batch, block);
+    if (data.loaded.initial_h.empty()) return;
+    const std::vector<float> h = data.start(data.loaded.initial_h, batch, geometry.output_size());
+    const std::vector<float> c = data.start(data.loaded.initial_c, batch, geometry.hidden_size);
+    data_->state.states().start_from(h.data(), geometry.has_cell_state() ? c.data() : nullptr);
+}
+
+Stream::Stream(const Stream& other) : data_(std::make_unique<Data>(*other.data_)) {}
+Stream::Stream(Stream&& other) noexcept = default;
+Stream& Stream::operator=(Stream other) noexcept {
+    data_ = std::move(other.data_);
+    return *this;
+}
+Stream::~Stream() = default;
+
+void Stream::step(const float* x, float* y) noexcept FUSEDCELL_NONBLOCKING { data_->state.step(x, y); }
+
+void Stream::process(const float* x, float* y, std::size_t steps) noexcept FUSEDCELL_NONBLOCKING {
+    StreamState& state = data_->state;
+    const Geometry& geometry = state.stack().geometry();
+    for (auto left = static_cast<std::ptrdiff_t>(steps); left > 0;) {
+        const std::ptrdiff_t count = std::min(left, data_->block);
+        if (count == 1) {
+            state.step(x, y);
+        } else {
+            state.process(x, y, count);
+        }
+        x += count * state.batch() * geometry.input_size;
+        y += count * state.batch() * geometry.output_size();
+        left -= count;
+    }
+}
+
+void Stream::reset() noexcept FUSEDCELL_NONBLOCKING {
+    for (std::ptrdiff_t row = 0; row < data_->state.batch(); ++row) data_->state.states().reset_row(row);
+}
+
+void Stream::reset(std::size_t row) noexcept FUSEDCELL_NONBLOCKING {
+    data_->state.states().reset_row(static_cast<std::ptrdiff_t>(row));
+}
+
+float* Stream::h() noexcept { return data_->state.states().h(); }
+float* Stream::c() noexcept { return data_->state.states().c(); }
+const float* Stream::h() const noexcept { return data_->state.states().h(); }
+const float* Stream::c() const noexcept { return data_->state.states().c(); }
+
+const Layer& Stream::layer() const noexcept { return data_->layer; }
+std::size_t Stream::batch() const noexcept { return size_of(data_->state.batch()); }
+
+std::vector<std::string> isas() {
+    std::vector<std::string> names;
+    for (const KernelTable* tier : available_tiers()) names.emplace_back(tier->isa);
+    return names;
+}
+
+const char* version() noexcept { return FUSEDCELL_VERSION; }
+
+}    // namespace fusedcell

@@ -1,0 +1,233 @@
+// The rules are those of python/fusedcell/storage.py and _options.py, and so are the texts of errors; tests/
+// test_cpp_library.py holds both against each other, on every rule and on mutants.
+#include "load/description.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "fusedcell/fusedcell.h"
+#include "model/cell_options.h"
+
+namespace fusedcell {
+namespace {
+
+using json::Kind;
+using json::Value;
+using Fields = std::map<std::string, Value, std::less<>>;
+
+constexpr std::size_t kMostFields = 16;    // more than any object has that is accepted
+constexpr double kSmallestNormal = 0x1p-126;
+constexpr double kLargestFloat = 0x1.fffffep127;
+
+[[noreturn]] void refuse(const std::string& message) { throw LoadError(message); }
+[[noreturn]] void refuse_unsupported(const std::string& message) { throw UnsupportedError(message); }
+
+Fields fields_of(const Value& object, const std::string& name) {
+    Fields fields;
+    for (Value::Members members = object.members(); std::optional<json::Member> member = members.next();) {
+        if (fields.size() == kMostFields)
+            refuse(name + ": expected at most " + std::to_string(kMostFields) + " members");
+        const auto [field, is_new] = fields.emplace(std::move(member->name), member->value);
+        if (!is_new) refuse(name + ": '" + field->first + "' comes twice");
+    }
+    return fields;
+}
+
+// Those of an object that must have exactly these names.
+Fields exact_fields(const Value& value, const std::vector<std::string>& expected, const std::string& name) {
+    std::string names;
+    for (const std::string& field : expected) names += (names.empty() ? "" : ", ") + field;
+    const auto fail = [&] { refuse(name + ": expected an object with " + names + ", got " + value.repr()); };
+    if (value.kind() != Kind::kObject) fail();
+    Fields fields = fields_of(value, name);
+    const auto is_there = [&](const std::string& field) { return fields.count(field) == 1; };
+    if (fields.size() != expected.size() || !std::all_of(expected.begin(), expected.end(), is_there)) fail();
+    return fields;
+}
+
+const Value* find(const Fields& fields, const char* name) {
+    const auto found = fields.find(name);
+    return found == fields.end() ? nullptr : &found->second;
+}
+
+std::string repr(const Value* value) { return value == nullptr ? "None" : value->repr(); }
+
+std::string string_or_repr(const Value* value) {
+    return value != nullptr && value->kind() == Kind::kString ? value->string() : repr(value);
+}
+
+bool bool_or_false(const Fields& fields, const char* name) {
+    const Value* value = find(fields, name);
+    if (value == nullptr) return false;
+    if (value->kind() != Kind::kBool) refuse(std::string(name) + ": expected a bool, got " + value->repr());
+    return value->is_true();
+}
+
+struct NamedClass {
+    const char* name;
+    const char* kinds[2];
+};
+constexpr NamedClass kClasses[] = {
+    {"RNN", {"rnn_tanh", "rnn_relu"}},
+    {"LSTM", {"lstm", "lstm"}},
+    {"GRU", {"gru_reset_after", "gru_reset_before"}},
+};
+
+// The kind, if that is one of the class, whose name may end in Cell.
+std::optional<CellKind> kind_of_class(std::string_view class_name, std::string_view kind) {
+    for (const NamedClass& entry : kClasses) {
+        if (class_name == entry.name && (kind == entry.kinds[0] || kind == entry.kinds[1])) return kind_from_name(kind);
+    }
+    return std::nullopt;
+}
+
+bool remove_suffix(std::string_view& text, std::string_view suffix) {
+    if (text.size() < suffix.size() || text.substr(text.size() - suffix.size()) != suffix) return false;
+    text.remove_suffix(suffix.size());
+    return true;
+}
+
+double checked_float32(const Value& value, const std::string& name) {
+    if (value.kind() != Kind::kNumber) refuse(name + ": expected a number, got " + value.repr());
+    const std::optional<double> number = value.number();
+    if (!number || std::fabs(*number) > kLargestFloat) {
+        refuse(name + ": expected a finite float32, got " + value.repr());
+    }
+    return *number;
+}
+
+bool checked_bool(const Value& value, const std::string& name) {
+    if (value.kind() != Kind::kBool) refuse(name + ": expected a bool, got " + value.repr());
+    return value.is_true();
+}
+
+Activation parse_activation(const Value& value, const std::string& suffix) {
+    const Fields fields = exact_fields(value, {"alpha", "beta", "name"}, "activations");
+    const Value& name_value = fields.at("name");
+    const std::string name = string_or_repr(&name_value);
+    const std::optional<ActivationKind> kind =
+        name_value.kind() == Kind::kString ? activation_from_name(name) : std::nullopt;
+    if (!kind) {
+        refuse_unsupported("activations" + suffix + ": " + name_value.repr() +
+                           " is not supported; supported: " + activation_names());
+    }
+    float values[2];
+    const char* const parameters[2] = {"alpha", "beta"};
+    for (int i = 0; i < 2; ++i) {
+        const Value& parameter = fields.at(parameters[i]);
+        std::string what = "activations" + suffix + ": " + parameters[i];
+        what += " of " + name;
+        const double number = checked_float32(parameter, what);
+        if (number != 0.0 && i >= parameters_of(*kind)) {
+            refuse(what + ": expected 0, as it takes none, got " + parameter.repr());
+        }
+        values[i] = static_cast<float>(number);
+    }
+    return {*kind, values[0], values[1]};
+}
+
+CellOptions parse_cell_options(const Value& value, CellKind kind, const std::string& suffix) {
+    const Fields fields = exact_fields(value, {"activations", "clip", "clip_before_h", "input_forget"}, "options");
+    CellOptions options = usual_options(kind);
+    const Value& activations = fields.at("activations");
+    if (activations.kind() != Kind::kNull) {
+        if (activations.kind() != Kind::kArray) {
+            refuse("options: expected activations as a list, got " + activations.repr());
+        }
+        std::vector<Activation> parsed;
+        const auto expected = static_cast<std::size_t>(activations_of(kind));
+        constexpr const char* kFunctions[] = {"", "f", "f, g", "f, g, h"};
+        const auto fail = [&] {
+            refuse("activations" + suffix + ": expected " + std::to_string(expected) + " (" + kFunctions[expected] +
+                   "), got " + activations.repr());
+        };
+        for (Value::Items items = activations.items(); const std::optional<Value> item = items.next();) {
+            if (parsed.size() == expected) fail();
+            parsed.push_back(parse_activation(*item, suffix));
+        }
+        if (parsed.size() != expected) fail();
+        std::copy(parsed.begin(), parsed.end(), options.activations);
+    }
+    const Value& clip = fields.at("clip");
+    if (clip.kind() != Kind::kNull) {
+        const double number = checked_float32(clip, "clip" + suffix);
+        if (number < kSmallestNormal) {
+            refuse("clip" + suffix + ": expected a number from 2^-126 on, or None, got " + clip.repr());
+        }
+        options.clip = static_cast<float>(number);
+    }
+    options.clip_before_h = checked_bool(fields.at("clip_before_h"), "clip_before_h" + suffix);
+    options.input_forget = checked_bool(fields.at("input_forget"), "input_forget" + suffix);
+    if (options.input_forget && kind != CellKind::kLstm) {
+        refuse("input_forget" + suffix + ": expected False, as only the LSTM has a forget gate, got True");
+    }
+    return options;
+}
+
+Value parse_json(std::string_view text) {
+    try {
+        return Value::parse(text);
+    } catch (const json::Error& error) {
+        refuse(std::string("the header's entry 'fusedcell' is not JSON: ") + error.what());
+    }
+}
+
+}    // namespace
+
+Description Description::parse(std::string_view text) {
+    const Value root = parse_json(text);
+    if (root.kind() != Kind::kObject) refuse("the header's entry 'fusedcell' is not an object");
+    const Fields fields = fields_of(root, "the header's entry 'fusedcell'");
+
+    const Value* version = find(fields, "format_version");
+    const bool is_first = version != nullptr && version->text() == "1";
+    if (!is_first && (version == nullptr || version->text() != "2")) {
+        refuse_unsupported("format_version=" + repr(version) + " is not supported; supported: 1, 2");
+    }
+    // The first version knows neither options nor the reverse direction.
+    std::vector<std::string_view> keys = {"format_version", "class", "kind", "dtype", "batch_first"};
+    if (!is_first) keys.insert(keys.end(), {"options", "reverse"});
+    for (const auto& [key, value] : fields) {
+        if (std::find(keys.begin(), keys.end(), key) == keys.end()) {
+            refuse_unsupported("'" + key + "' is not a key of format version " + std::string(version->text()));
+        }
+    }
+
+    const std::string class_name = string_or_repr(find(fields, "class"));
+    const std::string kind_name = string_or_repr(find(fields, "kind"));
+    std::string_view layer_class = class_name;
+    const bool is_cell = remove_suffix(layer_class, "Cell");
+    const std::optional<CellKind> kind = kind_of_class(layer_class, kind_name);
+    if (!kind) refuse_unsupported("class='" + class_name + "' of kind='" + kind_name + "' is not supported");
+
+    const std::string dtype = string_or_repr(find(fields, "dtype"));
+    const std::optional<WeightType> type = weight_type_from_name(dtype);
+    if (!type) refuse_unsupported("dtype='" + dtype + "' is not supported; supported: " + weight_type_names());
+
+    bool_or_false(fields, "batch_first");    // of Python's arrays; ours say what they are
+    const bool reverse = bool_or_false(fields, "reverse");
+    const Value* options = find(fields, "options");
+    if (options != nullptr && options->kind() != Kind::kArray) {
+        refuse("options: expected a list, got " + options->repr());
+    }
+    return {!is_first, is_cell, *kind, *type, reverse, options == nullptr ? Value::parse("[]") : *options};
+}
+
+std::vector<CellOptions> parse_options(const Value& list, CellKind kind, const std::vector<std::string>& suffixes) {
+    std::size_t count = 0;
+    for (Value::Items items = list.items(); items.next();) ++count;
+    if (count > 0 && count != suffixes.size()) {
+        refuse("options: expected one per layer and direction, " + std::to_string(suffixes.size()) + ", got " +
+               std::to_string(count));
+    }
+    std::vector<CellOptions> options;
+    for (Value::Items items = list.items(); const std::optional<Value> item = items.next();) {
+        options.push_back(parse_cell_options(*item, kind, suffixes[options.size()]));
+    }
+    return options;
+}
+
+}    // namespace fusedcell

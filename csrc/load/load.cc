@@ -1,0 +1,277 @@
+// Which tensors a layer has, by their names, as in python/fusedcell/storage.py and layers.py; their shapes and values
+// are for model/checked_stack.cc, which Python's arrays go through too.
+#include "load/load.h"
+
+#include <algorithm>
+#include <cfenv>
+#include <map>
+#include <optional>
+#include <set>
+#include <stdexcept>
+#include <utility>
+
+#include "cpu/dispatch.h"
+#include "fusedcell/fusedcell.h"
+#include "load/description.h"
+#include "load/safetensors.h"
+#include "model/checked_stack.h"
+
+namespace fusedcell {
+namespace {
+
+using TensorsByName = std::map<std::string, const Tensor*, std::less<>>;
+
+constexpr const char* kWeights[] = {"weight_ih", "weight_hh", "weight_hr"};
+constexpr const char* kScales[] = {"weight_ih_scale", "weight_hh_scale", "weight_hr_scale"};
+
+// Plug-ins are loaded by hosts that flush denormals to zero, and a file must not be judged by that.
+class DefaultFloatEnvironment {
+public:
+    DefaultFloatEnvironment() {
+        std::fegetenv(&saved_);
+        std::fesetenv(FE_DFL_ENV);
+    }
+    ~DefaultFloatEnvironment() { std::fesetenv(&saved_); }
+    DefaultFloatEnvironment(const DefaultFloatEnvironment&) = delete;
+    DefaultFloatEnvironment& operator=(const DefaultFloatEnvironment&) = delete;
+
+private:
+    std::fenv_t saved_{};
+};
+
+[[noreturn]] void refuse(const std::string& message) { throw LoadError(message); }
+
+bool starts_with(std::string_view text, std::string_view prefix) { return text.substr(0, prefix.size()) == prefix; }
+
+template <std::size_t Size>
+bool starts_with_any(std::string_view text, const char* const (&prefixes)[Size]) {
+    return std::any_of(std::begin(prefixes), std::end(prefixes), [&](const char* p) { return starts_with(text, p); });
+}
+
+StoredType stored_type_of(WeightType type) {
+    switch (type) {
+        case WeightType::bfloat16: return StoredType::kBf16;
+        case WeightType::float16: return StoredType::kF16;
+        case WeightType::int8: return StoredType::kI8;
+        case WeightType::float32: break;
+    }
+    return StoredType::kF32;
+}
+
+void check_types(const std::vector<Tensor>& tensors, WeightType type) {
+    for (const Tensor& tensor : tensors) {
+        const bool is_weight = starts_with_any(tensor.name, kWeights) && !starts_with_any(tensor.name, kScales);
+        const StoredType expected = is_weight ? stored_type_of(type) : StoredType::kF32;
+        if (tensor.type != expected) {
+            refuse(tensor.name + ": expected dtype " + name_of(expected) + ", got " + name_of(tensor.type));
+        }
+    }
+}
+
+std::vector<std::string> allowed_names(const Description& description) {
+    std::vector<std::string> names = {"weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"};
+    if (description.has_peepholes) names.emplace_back("weight_peephole");
+    if (description.type == WeightType::int8) names.insert(names.end(), std::begin(kScales), std::end(kScales));
+    return names;
+}
+
+std::string joined(const std::vector<std::string>& names) {
+    std::string text;
+    for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+    return text;
+}
+
+// Takes a tensor out of those that are left, null if it is not among them.
+const Tensor* take(TensorsByName& tensors, std::string_view name) {
+    const auto found = tensors.find(name);
+    if (found == tensors.end()) return nullptr;
+    const Tensor* tensor = found->second;
+    tensors.erase(found);
+    return tensor;
+}
+
+// The layer and direction at the end of a name, _l0, _l0_reverse, _l1, ..., and what is before it.
+struct SplitName {
+    std::string_view name;
+    std::string_view suffix;
+};
+
+std::optional<SplitName> split(std::string_view full) {
+    constexpr std::string_view kReverse = "_reverse";
+    std::string_view rest = full;
+    if (rest.size() > kReverse.size() && rest.substr(rest.size() - kReverse.size()) == kReverse) {
+        rest.remove_suffix(kReverse.size());
+    }
+    const std::size_t digits = rest.find_last_not_of("0123456789") + 1;
+    const std::string_view number = rest.substr(digits);
+    if (number.empty() || (number.size() > 1 && number[0] == '0')) return std::nullopt;
+    rest = rest.substr(0, digits);
+    constexpr std::string_view kLayer = "_l";
+    if (rest.size() <= kLayer.size() || rest.substr(rest.size() - kLayer.size()) != kLayer) return std::nullopt;
+    const std::string_view name = rest.substr(0, rest.size() - kLayer.size());
+    return SplitName{name, full.substr(name.size())};
+}
+
+struct LayerTensors {
+    std::vector<std::string> suffixes;
+    std::vector<TensorsByName> cells;
+    std::ptrdiff_t num_directions;
+};
+
+// The tensors of each layer and direction, in the order of packing: all that their names say there must be.
+LayerTensors tensors_by_layer(const TensorsByName& tensors, const std::vector<std::string>& allowed) {
+    std::map<std::string, TensorsByName, std::less<>> found;
+    bool two_directions = false;
+    for (const auto& [full, tensor] : tensors) {
+        const std::optional<SplitName> parts = split(full);
+        if (!parts || std::find(allowed.begin(), allowed.end(), parts->name) == allowed.end()) {
+            throw UnsupportedError("mapping: '" + full + "' is not an array of this layer; supported: " +
+                                   joined(allowed) + ", each followed by _l0, _l0_reverse, _l1, ...");
+        }
+        found[std::string(parts->suffix)].emplace(parts->name, tensor);
+        two_directions = two_directions || parts->suffix.find("_reverse") != std::string_view::npos;
+    }
+    if (found.empty()) refuse("mapping: no name starts with 'weight_ih_l0'");
+
+    std::set<std::string> first = {"weight_ih", "weight_hh"};
+    for (const auto& [name, tensor] : found["_l0"]) first.insert(name);
+    if (found["_l0"].empty()) found.erase("_l0");
+    LayerTensors layers{{}, {}, two_directions ? 2 : 1};
+    while (layers.cells.size() < found.size()) {
+        const std::size_t index = layers.cells.size();
+        const std::size_t layer = two_directions ? index / 2 : index;
+        std::string suffix = "_l" + std::to_string(layer) + (two_directions && index % 2 == 1 ? "_reverse" : "");
+        TensorsByName& cell = found[suffix];
+        for (const std::string& name : first) {
+            const std::string full = name + suffix;
+            if (cell.count(name) == 0) refuse("mapping: " + full + " is missing");
+        }
+        for (const auto& [name, tensor] : cell) {
+            const std::string full = name + suffix;
+            if (first.count(name) == 0) refuse("mapping: " + full + " has no counterpart in layer 0");
+        }
+        layers.suffixes.push_back(std::move(suffix));
+        layers.cells.push_back(std::move(cell));
+    }
+    return layers;
+}
+
+// The arrays of all cells, and the floats that they borrow.
+class Cells {
+public:
+    explicit Cells(const LayerTensors& layers) {
+        for (std::size_t i = 0; i < layers.cells.size(); ++i) add(layers.suffixes[i], layers.cells[i]);
+    }
+    std::vector<NamedCell>& named() { return named_; }
+
+private:
+    void add(const std::string& suffix, const TensorsByName& tensors) {
+        const auto array = [&](const std::string& name) -> std::optional<NamedArray> {
+            const auto found = tensors.find(name);
+            if (found == tensors.end()) return std::nullopt;
+            floats_.push_back(found->second->floats());
+            return NamedArray{name + suffix, floats_.back().data(), found->second->shape};
+        };
+        const auto matrix = [&](const std::string& name) -> std::optional<NamedMatrix> {
+            std::optional<NamedArray> values = array(name);
+            if (!values) return std::nullopt;
+            return NamedMatrix{*std::move(values), array(name + "_scale")};
+        };
+        const auto required = [&](const std::string& name) {
+            std::optional<NamedMatrix> found = matrix(name);
+            if (!found) refuse(name + suffix + ": expected an array of floats, got None");
+            return *std::move(found);
+        };
+        NamedCell cell{suffix,           required("weight_ih"), required("weight_hh"),    array("bias_ih"),
+                       array("bias_hh"), matrix("weight_hr"),   array("weight_peephole"), std::nullopt};
+        named_.push_back(std::move(cell));
+    }
+
+    std::vector<NamedCell> named_;
+    std::vector<std::vector<float>> floats_;
+};
+
+std::vector<double> input_scales_of(const Tensor* tensor) {
+    if (tensor == nullptr) return {};
+    if (tensor->shape.size() != 1) refuse(shape_error("input_scales", "(num_layers,)", to_text(tensor->shape)));
+    const std::vector<float> scales = tensor->floats();
+    return {scales.begin(), scales.end()};
+}
+
+void set_initial_state(const Tensor* h, const Tensor* c, LoadedLayer& layer) {
+    if (h == nullptr) return;
+    const Geometry& geometry = layer.stack->geometry();
+    if (geometry.has_cell_state() != (c != nullptr)) {
+        refuse(std::string("c: expected ") + (c == nullptr ? "an array, got None" : "None, got an array"));
+    }
+    const std::ptrdiff_t states = geometry.num_layers * geometry.num_directions;
+    const auto rows_of = [](const Tensor& tensor) { return tensor.shape.size() == 3 ? tensor.shape[1] : 1; };
+    const std::ptrdiff_t rows = rows_of(*h);
+    const auto check = [&](const Tensor& tensor, const char* name, std::ptrdiff_t size) {
+        if (tensor.shape == Shape{states, rows, size} && rows >= 1) return;
+        const std::string row_text = rows == 0 ? "'batch'" : std::to_string(rows);
+        const std::string expected = "(" + std::to_string(states) + ", " + row_text + ", " + std::to_string(size) + ")";
+        refuse(shape_error(name, expected, to_text(tensor.shape)));
+    };
+    check(*h, "h", geometry.output_size());
+    if (c != nullptr) check(*c, "c", geometry.hidden_size);
+    layer.initial_rows = rows;
+    layer.initial_h = h->floats();
+    if (c != nullptr) layer.initial_c = c->floats();
+}
+
+LoadedLayer load_checked(const unsigned char* data, std::size_t size, const std::string& isa) {
+    const TensorFile file = parse_safetensors(data, size);
+    if (!file.description) refuse("not written by fusedcell.save: its header has no entry 'fusedcell'");
+    const Description description = Description::parse(*file.description);
+    check_types(file.tensors, description.type);
+    TensorsByName tensors;
+    for (const Tensor& tensor : file.tensors) tensors.emplace(tensor.name, &tensor);
+
+    StackOptions options;
+    options.reverse = description.reverse;
+    options.input_scales = input_scales_of(take(tensors, "input_scales"));
+    const std::vector<std::string> allowed = allowed_names(description);
+    LayerTensors layers{{""}, {}, 1};
+    const Tensor* h = nullptr;
+    const Tensor* c = nullptr;
+    if (description.is_cell) {
+        for (const auto& [name, tensor] : tensors) {
+            if (std::find(allowed.begin(), allowed.end(), name) != allowed.end()) continue;
+            throw UnsupportedError("'" + name + "' is not an array of a cell; supported: " + joined(allowed));
+        }
+        layers.cells.push_back(std::move(tensors));
+        if (description.reverse) refuse("reverse: expected False, as a cell has no direction, got True");
+    } else {
+        h = take(tensors, "initial_h");
+        c = take(tensors, "initial_c");
+        if (c != nullptr && h == nullptr) refuse("'initial_c' is not there without 'initial_h'");
+        layers = tensors_by_layer(tensors, allowed);
+    }
+    options.num_directions = layers.num_directions;
+    for (const TensorsByName& cell : layers.cells) {
+        if (description.type != WeightType::int8 || cell.count("weight_ih_scale") == 1) continue;
+        refuse("weight_ih_scale: missing; int8 weights need their scales");
+    }
+    const std::vector<CellOptions> cell_options = parse_options(description.options, description.kind, layers.suffixes);
+
+    Cells cells(layers);
+    for (std::size_t i = 0; i < cell_options.size(); ++i) cells.named()[i].options = cell_options[i];
+    LoadedLayer layer;
+    layer.stack = make_checked_stack(description.kind, cells.named(), description.type, select_tier(isa), options);
+    set_initial_state(h, c, layer);
+    return layer;
+}
+
+}    // namespace
+
+LoadedLayer load_layer(const unsigned char* data, std::size_t size, const std::string& isa) {
+    const DefaultFloatEnvironment environment;
+    try {
+        return load_checked(data, size, isa);
+    } catch (const std::invalid_argument& error) {
+        throw LoadError(error.what());
+    }
+}
+
+}    // namespace fusedcell

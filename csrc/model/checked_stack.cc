@@ -1,0 +1,161 @@
+#include "model/checked_stack.h"
+
+#include <cmath>
+#include <stdexcept>
+
+#include "model/names.h"
+
+namespace fusedcell {
+namespace {
+
+[[noreturn]] void refuse(const std::string& message) { throw std::invalid_argument(message); }
+
+std::vector<const NamedMatrix*> matrices_of(const NamedCell& cell) {
+    std::vector<const NamedMatrix*> all{&cell.weight_ih, &cell.weight_hh};
+    if (cell.weight_hr) all.push_back(&*cell.weight_hr);
+    return all;
+}
+
+void check_values(const NamedMatrix& matrix, WeightType type) {
+    const NamedArray& array = matrix.values;
+    const std::ptrdiff_t depth = array.shape[1];
+    const auto refuse_value = [&](std::ptrdiff_t index, const std::string& expected) {
+        refuse(array.name + ": expected " + expected + ", got " + std::to_string(array.data[index]) + " at index (" +
+               std::to_string(index / depth) + ", " + std::to_string(index % depth) + ")");
+    };
+    for (std::ptrdiff_t i = 0; i < array.shape[0] * depth; ++i) {
+        const float value = array.data[i];
+        if (!matrix.scales) {
+            if (!fits(type, value)) refuse_value(i, std::string("weights that ") + name_of(type) + " can hold");
+        } else if (std::nearbyint(value) != value || std::fabs(value) > 127.0F) {
+            refuse_value(i, "whole numbers from -127 to 127");
+        } else if (matrix.scales->data[i / depth] == 0.0F && value != 0.0F) {
+            refuse_value(i, "zero, as the row's scale is zero");
+        }
+    }
+}
+
+void check_scales(const NamedMatrix& matrix, WeightType type) {
+    if (!matrix.scales) return;
+    const NamedArray& scales = *matrix.scales;
+    if (type != WeightType::int8) refuse(scales.name + ": only int8 weights have scales");
+    scales.expect_shape({matrix.values.shape[0]});
+    for (std::ptrdiff_t i = 0; i < scales.shape[0]; ++i) {
+        const float scale = scales.data[i];
+        // 2^-100 / 127, below which a row counts as zero, is a little more than 2^-107.
+        if (scale == 0.0F || (scale >= 0x1p-107F && std::isfinite(scale))) continue;
+        refuse(scales.name + ": expected 0 or a scale from 2^-107 on, got " + std::to_string(scale) + " at index " +
+               std::to_string(i));
+    }
+}
+
+void expect_matrix(const NamedArray& array, const std::string& expected) {
+    if (array.shape.size() != 2 || array.shape[0] < 1 || array.shape[1] < 1) {
+        refuse(shape_error(array.name, expected, to_text(array.shape)));
+    }
+}
+
+Geometry infer_geometry(CellKind kind, const NamedCell& first, std::ptrdiff_t layers, const StackOptions& options) {
+    const int gates = gates_of(kind);
+    const std::string rows = gates == 1 ? "hidden_size" : std::to_string(gates) + " * hidden_size";
+    const NamedArray& weight_ih = first.weight_ih.values;
+    expect_matrix(weight_ih, "(" + rows + ", input_size)");
+    if (weight_ih.shape[0] % gates != 0) {
+        refuse(shape_error(weight_ih.name, "(" + rows + ", input_size)", to_text(weight_ih.shape)));
+    }
+    Geometry geometry{kind,           weight_ih.shape[1], weight_ih.shape[0] / gates, 0, layers, options.num_directions,
+                      options.reverse};
+    if (first.weight_hr) {
+        if (kind != CellKind::kLstm) refuse(first.weight_hr->values.name + ": only the LSTM has a projection");
+        expect_matrix(first.weight_hr->values, "(proj_size, hidden_size)");
+        geometry.proj_size = first.weight_hr->values.shape[0];
+    }
+    if (first.weight_peephole && kind != CellKind::kLstm) {
+        refuse(first.weight_peephole->name + ": only the LSTM has peepholes");
+    }
+    return geometry;
+}
+
+void check_peephole(const Geometry& geometry, const NamedCell& cell, bool expected) {
+    if (cell.weight_peephole && !expected) {
+        refuse(cell.weight_peephole->name + ": unexpected, other layers have no peepholes");
+    }
+    if (!cell.weight_peephole && expected) {
+        refuse("weight_peephole" + cell.suffix + ": missing, but other layers have peepholes");
+    }
+    if (cell.weight_peephole) cell.weight_peephole->expect_shape({3 * geometry.hidden_size});
+}
+
+void check_shapes(const Geometry& geometry, std::ptrdiff_t input_size, const NamedCell& cell) {
+    const std::ptrdiff_t rows = gates_of(geometry.kind) * geometry.hidden_size;
+    cell.weight_ih.values.expect_shape({rows, input_size});
+    cell.weight_hh.values.expect_shape({rows, geometry.output_size()});
+    if (cell.bias_ih) cell.bias_ih->expect_shape({rows});
+    if (cell.bias_hh) cell.bias_hh->expect_shape({rows});
+    if (cell.weight_hr) {
+        cell.weight_hr->values.expect_shape({geometry.proj_size, geometry.hidden_size});
+    } else if (geometry.proj_size > 0) {
+        refuse("weight_hr" + cell.suffix + ": missing, but other layers have a projection");
+    }
+    if (cell.weight_hr && geometry.proj_size == 0) {
+        refuse(cell.weight_hr->values.name + ": unexpected, other layers have no projection");
+    }
+}
+
+}    // namespace
+
+void NamedArray::expect_shape(const Shape& expected) const {
+    if (shape != expected) refuse(shape_error(name, to_text(expected), to_text(shape)));
+}
+
+CellWeights NamedCell::view() const {
+    const auto data = [](const std::optional<NamedArray>& array) { return array ? array->data : nullptr; };
+    return {weight_ih.view(),
+            weight_hh.view(),
+            data(bias_ih),
+            data(bias_hh),
+            weight_hr ? weight_hr->view() : MatrixView{},
+            data(weight_peephole),
+            options};
+}
+
+std::vector<float> checked_input_scales(const std::vector<double>& scales, std::ptrdiff_t num_layers, WeightType type) {
+    if (scales.empty()) return {};
+    if (type != WeightType::int8) refuse(std::string("input_scales: only int8 has them, not ") + name_of(type));
+    if (scales.size() != static_cast<std::size_t>(num_layers)) {
+        refuse("input_scales: expected one a layer, " + std::to_string(num_layers) + ", got " +
+               std::to_string(scales.size()));
+    }
+    for (const double scale : scales) {
+        if (scale >= 0x1p-100 && scale <= 0x1p100) continue;
+        refuse("input_scales: expected scales from 2^-100 to 2^100, got " + std::to_string(scale));
+    }
+    return {scales.begin(), scales.end()};
+}
+
+std::shared_ptr<Stack> make_checked_stack(CellKind kind, const std::vector<NamedCell>& cells, WeightType type,
+                                          const KernelTable& kernels, const StackOptions& options) {
+    if (options.reverse && options.num_directions == 2) refuse("reverse: expected False with two directions");
+    const auto layers = static_cast<std::ptrdiff_t>(cells.size()) / options.num_directions;
+    const Geometry geometry = infer_geometry(kind, cells[0], layers, options);
+    std::vector<CellWeights> weights;
+    weights.reserve(cells.size());
+    for (std::size_t i = 0; i < cells.size(); ++i) {
+        const std::ptrdiff_t layer = static_cast<std::ptrdiff_t>(i) / options.num_directions;
+        const NamedCell& cell = cells[i];
+        check_shapes(geometry, geometry.layer_input_size(layer), cell);
+        check_peephole(geometry, cell, cells[0].weight_peephole.has_value());
+        for (const NamedMatrix* matrix : matrices_of(cell)) {
+            if (matrix->scales.has_value() != cell.weight_ih.scales.has_value()) {
+                refuse(matrix->values.name + ": expected all weights with scales, or none");
+            }
+            check_scales(*matrix, type);
+            check_values(*matrix, type);
+        }
+        weights.push_back(cell.view());
+    }
+    return std::make_shared<Stack>(geometry, weights, type, kernels,
+                                   checked_input_scales(options.input_scales, layers, type));
+}
+
+}    // namespace fusedcell

@@ -1,0 +1,58 @@
+// Arrays by name to a Stack, with every check of their shapes and values: what Python's arrays and tensors of files go
+// through alike. All errors are std::invalid_argument, and name the array, what was expected and what came.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/shape.h"
+#include "model/stack.h"
+
+namespace fusedcell {
+
+// Borrowed floats; `name` is for errors.
+struct NamedArray {
+    std::string name;
+    const float* data;
+    Shape shape;
+
+    void expect_shape(const Shape& expected) const;
+};
+
+// One weight, and its scales where it is quantised already: its values are then whole numbers.
+struct NamedMatrix {
+    NamedArray values;
+    std::optional<NamedArray> scales;
+
+    MatrixView view() const { return {values.data, scales ? scales->data : nullptr}; }
+};
+
+// Those of one layer and direction, as in CellWeights.
+struct NamedCell {
+    std::string suffix;    // of its names, also of those that are missing
+    NamedMatrix weight_ih, weight_hh;
+    std::optional<NamedArray> bias_ih, bias_hh;
+    std::optional<NamedMatrix> weight_hr;
+    std::optional<NamedArray> weight_peephole;
+    std::optional<CellOptions> options;
+
+    CellWeights view() const;
+};
+
+struct StackOptions {
+    std::ptrdiff_t num_directions = 1;
+    bool reverse = false;
+    std::vector<double> input_scales;    // see checked_input_scales
+};
+
+/// Sizes follow from the shapes. `cells` are layer-major, then direction, and not empty.
+std::shared_ptr<Stack> make_checked_stack(CellKind kind, const std::vector<NamedCell>& cells, WeightType type,
+                                          const KernelTable& kernels, const StackOptions& options);
+
+/// As Stack takes them: none, or one a layer that int8 can use.
+std::vector<float> checked_input_scales(const std::vector<double>& scales, std::ptrdiff_t num_layers, WeightType type);
+
+}    // namespace fusedcell

@@ -1,0 +1,28 @@
+// What kinds of cells, types of weights and activations are called, in files and in Python.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "kernels/kernel_api.h"
+#include "model/geometry.h"
+
+namespace fusedcell {
+
+const char* name_of(CellKind kind);
+const char* name_of(WeightType type);
+const char* name_of(ActivationKind kind);
+
+std::optional<CellKind> kind_from_name(std::string_view name);
+std::optional<WeightType> weight_type_from_name(std::string_view name);
+std::optional<ActivationKind> activation_from_name(std::string_view name);
+
+/// Every name, in the order of their list: "Relu, Tanh, ...".
+std::string weight_type_names();
+std::string activation_names();
+
+/// How many of alpha and beta an activation takes, in this order.
+int parameters_of(ActivationKind kind);
+
+}    // namespace fusedcell

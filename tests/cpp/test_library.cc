@@ -1,0 +1,208 @@
+// What include/fusedcell/fusedcell.h says, on layers small enough to work out by hand. That answers are Python's, and
+// that both refuse the same files, is tests/test_cpp_library.py's.
+#include "fusedcell/fusedcell.h"
+
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <utility>
+
+#include "check.h"
+
+namespace {
+
+using fusedcell::Layer;
+using fusedcell::Stream;
+
+struct NamedTensor {
+    std::string name;
+    std::string shape;
+    std::vector<float> values;
+};
+
+// A float32 layer's file as docs/file_format.md describes it.
+std::string file_of(const std::string& description, const std::vector<NamedTensor>& tensors) {
+    std::string header = R"({"__metadata__":{"fusedcell":")";
+    for (const char c : description) header += c == '"' ? "\\\"" : std::string(1, c);
+    header += "\"}";
+    std::string data;
+    for (const NamedTensor& tensor : tensors) {
+        const std::size_t begin = data.size();
+        data.append(reinterpret_cast<const char*>(tensor.values.data()), tensor.values.size() * sizeof(float));
+        header += ",\"" + tensor.name + R"(":{"dtype":"F32","shape":)" + tensor.shape + R"(,"data_offsets":[)" +
+                  std::to_string(begin) + "," + std::to_string(data.size()) + "]}";
+    }
+    header += "}";
+    std::string size(8, '\0');
+    for (std::size_t i = 0; i < 8; ++i) size[i] = static_cast<char>(std::uint64_t{header.size()} >> (8 * i) & 0xffU);
+    return size + header + data;
+}
+
+const std::string kRelu = R"({"format_version":1,"class":"RNN","kind":"rnn_relu","dtype":"float32"})";
+
+// h' = relu(2 x + 3 h)
+std::vector<NamedTensor> one_unit() { return {{"weight_ih_l0", "[1,1]", {2.0F}}, {"weight_hh_l0", "[1,1]", {3.0F}}}; }
+
+Layer load_one_unit(const std::string& isa = {}) {
+    const std::string file = file_of(kRelu, one_unit());
+    return fusedcell::load(file.data(), file.size(), isa);
+}
+
+// A relu layer whose initial state is `rows` rows from 1 on.
+Layer load_with_initial_state(std::size_t rows) {
+    std::vector<NamedTensor> tensors = one_unit();
+    tensors.push_back({"initial_h", "[1," + std::to_string(rows) + ",1]", {}});
+    for (std::size_t row = 0; row < rows; ++row) tensors.back().values.push_back(static_cast<float>(row + 1));
+    const std::string file = file_of(kRelu, tensors);
+    return fusedcell::load(file.data(), file.size());
+}
+
+template <class Error>
+void expect_error(const std::function<void()>& call, const std::string& text) {
+    try {
+        call();
+    } catch (const Error& error) {
+        if (std::strstr(error.what(), text.c_str()) == nullptr) {
+            std::fprintf(stderr, "expected '%s', got '%s'\n", text.c_str(), error.what());
+            std::exit(1);
+        }
+        return;
+    }
+    std::fprintf(stderr, "expected an error: '%s'\n", text.c_str());
+    std::exit(1);
+}
+
+void steps_are_those_worked_by_hand_on_every_tier() {
+    CHECK(!fusedcell::isas().empty() && fusedcell::isas().back() == "scalar");
+    for (const std::string& isa : fusedcell::isas()) {
+        const Layer layer = load_one_unit(isa);
+        CHECK(layer.isa() == isa);
+        Stream stream(layer);
+        const float x[3] = {1.0F, 1.0F, -20.0F};
+        float y[3] = {};
+        stream.step(x, y);
+        stream.process(x + 1, y + 1, 2);
+        CHECK(y[0] == 2.0F && y[1] == 8.0F && y[2] == 0.0F);
+        layer.run(x, y, 3);
+        CHECK(y[0] == 2.0F && y[1] == 8.0F && y[2] == 0.0F);
+    }
+}
+
+void a_layer_says_what_it_is() {
+    const Layer layer = load_one_unit("scalar");
+    CHECK(layer.input_size() == 1 && layer.hidden_size() == 1 && layer.output_size() == 1);
+    CHECK(layer.num_layers() == 1 && layer.num_directions() == 1);
+    CHECK(!layer.reverse() && !layer.has_cell_state());
+    CHECK(std::string(layer.dtype()) == "float32" && std::string(layer.isa()) == "scalar");
+    CHECK(layer.nbytes() > 0);
+    CHECK(std::string(fusedcell::version()).find('.') != std::string::npos);
+}
+
+void streams_share_weights_and_nothing_else() {
+    const float x = 1.0F;
+    float y = 0.0F;
+    auto stream = std::make_unique<Stream>(load_one_unit());
+    stream->step(&x, &y);
+    Stream copy(*stream);
+    stream.reset();
+    copy.step(&x, &y);
+    CHECK(y == 8.0F);
+    Stream moved(std::move(copy));
+    moved.step(&x, &y);
+    CHECK(y == 26.0F);
+    CHECK(moved.batch() == 1 && moved.layer().hidden_size() == 1);
+    moved = Stream(moved.layer(), 2);
+    CHECK(moved.batch() == 2 && moved.h()[0] == 0.0F);
+}
+
+void state_can_be_read_written_and_reset() {
+    Stream stream(load_one_unit(), 2);
+    CHECK(stream.c() == nullptr);
+    stream.h()[1] = 1.0F;
+    const float x[2] = {1.0F, 1.0F};
+    float y[2] = {};
+    stream.step(x, y);
+    CHECK(y[0] == 2.0F && y[1] == 5.0F);
+    CHECK(stream.h()[0] == 2.0F && std::as_const(stream).h()[1] == 5.0F);
+    stream.reset(1);
+    CHECK(stream.h()[0] == 2.0F && stream.h()[1] == 0.0F);
+    stream.reset();
+    CHECK(stream.h()[0] == 0.0F);
+}
+
+void calls_start_from_the_initial_state_of_the_file() {
+    const float x[2] = {};
+    float y[2] = {};
+    Stream one_row(load_with_initial_state(1), 2);
+    one_row.step(x, y);
+    CHECK(y[0] == 3.0F && y[1] == 3.0F);
+    one_row.reset();
+    CHECK(one_row.h()[0] == 1.0F && one_row.h()[1] == 1.0F);
+    const Layer two_rows = load_with_initial_state(2);
+    two_rows.run(x, y, 1, 2);
+    CHECK(y[0] == 3.0F && y[1] == 6.0F);
+    float h[3] = {1.0F, 2.0F, 3.0F};
+    const float x3[3] = {};
+    float y3[3] = {};
+    two_rows.run(x3, y3, 1, 3, h);
+    CHECK(y3[2] == 9.0F && h[2] == 9.0F);
+    expect_error<std::invalid_argument>([&] { Stream(two_rows, 3); }, "is for a batch of 2, not 3");
+    expect_error<std::invalid_argument>([&] { two_rows.run(x, y, 1, 1); }, "is for a batch of 2, not 1");
+}
+
+void layers_that_need_the_end_first_have_no_streams() {
+    const std::string description =
+        R"({"format_version":2,"class":"RNN","kind":"rnn_relu","dtype":"float32","reverse":true})";
+    const std::string file = file_of(description, one_unit());
+    const Layer layer = fusedcell::load(file.data(), file.size());
+    CHECK(layer.reverse());
+    expect_error<std::invalid_argument>([&] { Stream{layer}; }, "a reverse layer needs the whole sequence");
+    const float x[2] = {1.0F, 2.0F};
+    float y[2] = {};
+    layer.run(x, y, 2);
+    CHECK(y[0] == 14.0F && y[1] == 4.0F);
+}
+
+void bad_arguments_are_named() {
+    const std::string file = file_of(kRelu, one_unit());
+    const auto load = [&](const std::string& isa) { return fusedcell::load(file.data(), file.size(), isa); };
+    expect_error<fusedcell::LoadError>([&] { load("mmx"); }, "isa: there is no tier 'mmx'; this machine runs: ");
+    expect_error<fusedcell::LoadError>([] { fusedcell::load("/no/such/file"); }, "/no/such/file: cannot be opened: ");
+    expect_error<fusedcell::LoadError>([] { fusedcell::load("/"); }, "/: cannot be read: ");
+    expect_error<fusedcell::LoadError>([] { fusedcell::load(nullptr, 0); }, "not a safetensors file: expected 8 bytes");
+    expect_error<fusedcell::UnsupportedError>(
+        [] {
+            const std::string other = file_of(R"({"format_version":3})", {});
+            fusedcell::load(other.data(), other.size());
+        },
+        "format_version=3 is not supported; supported: 1, 2");
+    const Layer layer = load_one_unit();
+    expect_error<std::invalid_argument>([&] { Stream(layer, 0); }, "batch: expected from 1 to 2^31, got 0");
+    expect_error<std::invalid_argument>([&] { Stream(layer, std::size_t(-1)); }, "batch: expected from 1 to 2^31");
+    expect_error<std::invalid_argument>([&] { Stream(layer, 1, 0); }, "block: expected from 1 to 2^31, got 0");
+}
+
+void bytes_need_no_alignment_and_are_not_needed_after_loading() {
+    std::string file = "x" + file_of(kRelu, one_unit());
+    const Layer layer = fusedcell::load(file.data() + 1, file.size() - 1);
+    file.assign(file.size(), '\0');
+    const float x = 1.0F;
+    float y = 0.0F;
+    layer.run(&x, &y, 1);
+    CHECK(y == 2.0F);
+}
+
+}    // namespace
+
+int main() {
+    steps_are_those_worked_by_hand_on_every_tier();
+    a_layer_says_what_it_is();
+    streams_share_weights_and_nothing_else();
+    state_can_be_read_written_and_reset();
+    calls_start_from_the_initial_state_of_the_file();
+    layers_that_need_the_end_first_have_no_streams();
+    bad_arguments_are_named();
+    bytes_need_no_alignment_and_are_not_needed_after_loading();
+    return 0;
+}
