@@ -38,7 +38,7 @@ bench-suite: $(VENV)/.installed $(VENV)/.group-bench
 	$(BIN)/python -m pytest bench --benchmark-columns=min,median,iqr,rounds --benchmark-sort=name $(ARGS)
 
 test: $(VENV)/.installed $(VENV)/.group-test test-cpp
-	$(BIN)/python -m pytest --objects=$(OBJECTS) --cpp-tests=build/dev/tests/cpp
+	$(BIN)/python -m pytest -n 2 --objects=$(OBJECTS) --cpp-tests=build/dev/tests/cpp
 
 # The tests that hold us against other frameworks; `make test` skips what is not installed.
 test-peers: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers

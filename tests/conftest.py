@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME[,NAME...]",
         help="run what is tested on each tier on these only, and everything else as ever",
     )
+    parser.addoption(
+        "--pairs",
+        action="store_true",
+        help="of a test's combinations of parameters, run enough that every two values of two parameters meet",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -44,10 +50,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             return True
         return "isa" in item.fixturenames and item.callspec.params["isa"] not in tiers
 
-    left_out = [item for item in items if is_left_out(item)]
+    left_out = {item for item in items if is_left_out(item)}
+    if config.option.pairs:
+        left_out |= without_new_pairs(item for item in items if item not in left_out)
     if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not is_left_out(item)]
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
+
+
+def without_new_pairs(items: Iterable[pytest.Item]) -> set[pytest.Item]:
+    """The items of which earlier ones of the same test have every two parameters' values together."""
+    seen: dict[str, set[Any]] = {}
+    found: set[pytest.Item] = set()
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec is None:
+            continue
+        values = sorted((name, id(value)) for name, value in callspec.params.items())  # combinations share objects
+        pairs = set(combinations_with_replacement(values, 2))
+        known = seen.setdefault(item.nodeid.partition("[")[0], set())
+        if pairs <= known:
+            found.add(item)
+        known |= pairs
+    return found
 
 
 def pytest_report_header() -> str:

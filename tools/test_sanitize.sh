@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The C++ tests and the quick part of the Python tests under AddressSanitizer and UndefinedBehaviorSanitizer.
+# The C++ tests and the quick part of the Python tests, every pair of parameters once, under AddressSanitizer and UndefinedBehaviorSanitizer.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=$PWD/.venv/bin/python
@@ -20,4 +20,4 @@ LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.s
 "$python" -c "
 import fusedcell._core as core
 assert core.__file__.startswith('$install'), core.__file__"
-"$python" -m pytest -m core -p no:cacheprovider --cpp-tests=build/sanitize/tests/cpp
+"$python" -m pytest -m core --pairs -n 2 -p no:cacheprovider --cpp-tests=build/sanitize/tests/cpp

@@ -1,5 +1,7 @@
 #include "bindings/arrays.h"
 
+#include "kernels/simd/float_mode.h"
+
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -41,6 +43,7 @@ FloatArray::FloatArray(py::handle value, const std::string& name) : name_(name) 
                              (PyArray_Check(value.ptr()) ? "" : type_name(value) + " of ") + "dtype " +
                              dtype_text(array));
     }
+    const ScopedFloatMode mode(kStandardFloatMode);    // NumPy would round as the caller's does
     PyObject* converted = PyArray_FromArray(as_array_object(array), PyArray_DescrFromType(NPY_FLOAT32),
                                             NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST);
     if (converted == nullptr) throw py::error_already_set();

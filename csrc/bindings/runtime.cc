@@ -109,6 +109,7 @@ double read_seconds(std::ptrdiff_t nbytes, int repeats, const std::string& isa) 
     check_at_least("nbytes", 64, nbytes);
     check_at_least("repeats", 1, repeats);
     const KernelTable& table = select_tier(isa);
+    const ScopedFloatMode mode;
     const std::ptrdiff_t size = nbytes / static_cast<std::ptrdiff_t>(sizeof(float));
     const AlignedBuffer buffer(static_cast<std::size_t>(size) * sizeof(float));
     const auto* data = reinterpret_cast<const float*>(buffer.data());
@@ -126,6 +127,7 @@ double multiply_seconds(std::ptrdiff_t multiply_adds, int repeats, const std::st
     check_at_least("multiply_adds", 1, multiply_adds);
     check_at_least("repeats", 1, repeats);
     const KernelTable& table = select_tier(isa);
+    const ScopedFloatMode mode;
     const MultiplyKernel kernel = kernels_for(table, checked_weight_type(dtype)).multiply;
     const std::ptrdiff_t rounds = 1 + (multiply_adds - 1) / kernel.multiply_adds;
     volatile float sink = kernel.run(1);

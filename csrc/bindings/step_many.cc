@@ -99,7 +99,7 @@ py::object step_many(const Stack& stack, py::handle stream_values, py::handle x_
     if (!x_is_apart) x.detach();
 
     ThreadWorkspace workspace;
-    std::vector<RowState>& rows = ThreadWorkspace::rows();
+    std::vector<RowState>& rows = workspace.rows();
     rows.clear();
     rows.reserve(static_cast<std::size_t>(batch));
     const StreamsInUse in_use(streams, rows);

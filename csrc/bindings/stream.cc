@@ -7,6 +7,7 @@
 
 #include "bindings/bindings.h"
 #include "bindings/fast_method.h"
+#include "bindings/long_call.h"
 
 namespace fusedcell::bindings {
 namespace {
@@ -147,14 +148,10 @@ py::object process(Stream& stream, py::handle block) {
     const std::ptrdiff_t steps = x.dim(0);
     const std::ptrdiff_t outputs = stream.geometry().output_size();
     const py::object y = new_array(unbatched ? Shape{steps, outputs} : Shape{steps, stream.batch(), outputs});
+    float* const y_data = data_of(y);
     const Stream::InUse in_use(stream);
-    if (stream.operations(steps) >= kOperationsToReleaseGil) {
-        float* y_data = data_of(y);
-        const py::gil_scoped_release release;
-        stream.state().process(x.data(), y_data, steps);
-    } else {
-        stream.state().process(x.data(), data_of(y), steps);
-    }
+    run_for(stream.operations(steps),
+            [&](Checkpoint* checkpoint) { stream.state().process(x.data(), y_data, steps, checkpoint); });
     return y;
 }
 
@@ -179,7 +176,8 @@ void bind_stream(py::module_& module) {
              py::arg("h_0") = py::none(), py::arg("c_0") = py::none())
         .def("process", &process, py::arg("block"),
              "Many time steps: (T, input_size) or (T, batch_size, input_size) in, h of every step out, with the same\n"
-             "bits as calling `step` T times.")
+             "bits as calling `step` T times. If a signal handler raises meanwhile, as Ctrl-C does, so does the call,\n"
+             "within some 0.1 s and with the state as it was.")
         .def(
             "bind", &bind, py::arg("x"), py::arg("out"),
             "A function without arguments that makes one step from x into out and returns out: `step(x, out)` for who\n"

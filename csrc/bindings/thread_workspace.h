@@ -2,39 +2,51 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <vector>
 
 #include "model/stack.h"
 
 namespace fusedcell::bindings {
 
-// Of one call, while which no Python code runs on the thread. What a large call needed is given back at its end.
+// Of one call. What a large one needed is given back at its end. A call that a signal handler makes in the middle of
+// another one has memory of its own.
 class ThreadWorkspace {
 public:
-    ThreadWorkspace() = default;
+    ThreadWorkspace() : inner_(kept().in_use ? std::make_unique<Memory>() : nullptr) { kept().in_use = true; }
     ~ThreadWorkspace() {
-        constexpr std::size_t kKept = std::size_t{1} << 22;
-        if (get().nbytes() > kKept) get() = {};
-        if (bytes_of(state()) > kKept) state() = {};
-        if (bytes_of(rows()) > kKept) rows() = {};
+        if (inner_) return;
+        constexpr std::size_t kMostBytes = std::size_t{1} << 22;
+        Memory& memory = kept().memory;
+        if (memory.workspace.nbytes() + bytes_of(memory.state) + bytes_of(memory.rows) > kMostBytes) memory = {};
+        kept().in_use = false;
     }
     ThreadWorkspace(const ThreadWorkspace&) = delete;
     ThreadWorkspace& operator=(const ThreadWorkspace&) = delete;
 
-    static Workspace& get() {
-        thread_local Workspace workspace;
-        return workspace;
-    }
+    Workspace& get() { return memory().workspace; }
     /// h of a step, which the run updates in place.
-    static std::vector<float>& state() {
-        thread_local std::vector<float> h;
-        return h;
-    }
+    std::vector<float>& state() { return memory().state; }
     /// Where the states of many streams lie.
-    static std::vector<RowState>& rows() {
-        thread_local std::vector<RowState> rows;
-        return rows;
+    std::vector<RowState>& rows() { return memory().rows; }
+
+private:
+    struct Memory {
+        Workspace workspace;
+        std::vector<float> state;
+        std::vector<RowState> rows;
+    };
+    struct Kept {
+        Memory memory;
+        bool in_use = false;
+    };
+    static Kept& kept() {
+        thread_local Kept kept;
+        return kept;
     }
+    Memory& memory() { return inner_ ? *inner_ : kept().memory; }
+
+    std::unique_ptr<Memory> inner_;
 };
 
 }    // namespace fusedcell::bindings

@@ -6,6 +6,7 @@
 
 #include "bindings/arrays.h"
 #include "cpu/dispatch.h"
+#include "kernels/simd/float_mode.h"
 #include "model/checked_stack.h"
 #include "model/names.h"
 

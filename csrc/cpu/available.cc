@@ -1,6 +1,7 @@
 #include "cpu/available.h"
 
 #include <algorithm>
+#include <atomic>
 #include <fstream>
 #include <string>
 #include <thread>
@@ -46,7 +47,13 @@ int detect() { return std::max(1, static_cast<int>(std::thread::hardware_concurr
 }    // namespace
 
 int available_cpus() {
-    static const int cpus = detect();
+    // Without a lock, which a child of fork() would find held by a thread that it does not have.
+    static std::atomic<int> known{0};
+    int cpus = known.load(std::memory_order_relaxed);
+    if (cpus == 0) {
+        cpus = detect();
+        known.store(cpus, std::memory_order_relaxed);
+    }
     return cpus;
 }
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "kernels/simd/float_mode.h"
 #include "model/names.h"
 
 namespace fusedcell {
@@ -126,6 +127,7 @@ std::vector<float> checked_input_scales(const std::vector<double>& scales, std::
         refuse("input_scales: expected one a layer, " + std::to_string(num_layers) + ", got " +
                std::to_string(scales.size()));
     }
+    const ScopedFloatMode mode(kStandardFloatMode);
     for (const double scale : scales) {
         if (scale >= 0x1p-100 && scale <= 0x1p100) continue;
         refuse("input_scales: expected scales from 2^-100 to 2^100, got " + std::to_string(scale));
@@ -135,6 +137,7 @@ std::vector<float> checked_input_scales(const std::vector<double>& scales, std::
 
 std::shared_ptr<Stack> make_checked_stack(CellKind kind, const std::vector<NamedCell>& cells, WeightType type,
                                           const KernelTable& kernels, const StackOptions& options) {
+    const ScopedFloatMode mode(kStandardFloatMode);    // the caller's may flush or trap what checks compare
     if (options.reverse && options.num_directions == 2) refuse("reverse: expected False with two directions");
     const auto layers = static_cast<std::ptrdiff_t>(cells.size()) / options.num_directions;
     const Geometry geometry = infer_geometry(kind, cells[0], layers, options);

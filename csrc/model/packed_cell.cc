@@ -16,9 +16,10 @@ constexpr std::ptrdiff_t kQuantisedUnit = sizeof(float);
 
 // The blocks of a matrix that are this worker's.
 BlockRange blocks_of(const PackedMatrix& matrix, const CellWorker& worker) {
-    const auto [index, count, barrier] = worker.part;
-    if (count == 1) return {0, matrix.blocks, worker.own.backward};
-    return {matrix.blocks * index / count, matrix.blocks * (index + 1) / count, worker.own.backward};
+    const TeamPart& part = worker.part;
+    if (part.count == 1) return {0, matrix.blocks, worker.own.backward};
+    return {matrix.blocks * part.index / part.count, matrix.blocks * (part.index + 1) / part.count,
+            worker.own.backward};
 }
 
 // Vectors of the projection that a block of R uses.
@@ -162,20 +163,22 @@ void PackedCell::walk_both(std::ptrdiff_t num_rows, const CellWorker& worker) co
     }
 }
 
-void PackedCell::run(const CellRun& run, const CellWorker& worker) const {
+bool PackedCell::run(const CellRun& run, const CellWorker& worker) const {
     ThreadSpace& own = worker.own;
     const std::ptrdiff_t output_size = geometry_.output_size();
     for (std::ptrdiff_t b = 0; b < run.batch; ++b) own.previous_h[b] = run.states.first_h(b, output_size);
     if (run.trace) grow(own.traces, run.batch);
 
     const bool both = can_walk_both(run, worker.part);
+    const bool is_long = worker.part.checkpoint != nullptr;
+    const double operations = is_long ? step_operations() * static_cast<double>(run.batch) : 0;
     Chunk chunk{0, chunk_steps(run.steps, run.batch)};
     for (; chunk.first < run.steps; chunk.first += chunk.steps) {
         chunk.steps = std::min(chunk.steps, run.steps - chunk.first);
         const std::ptrdiff_t num_inputs = gather_inputs(run, chunk, worker);
         if (!both) {
             multiply(kernels_->linear, input_, own.linear_rows.data(), num_inputs, worker);
-            worker.part.wait();
+            if (!worker.part.wait()) return false;
         }
         for (std::ptrdiff_t step = chunk.first; step < chunk.first + chunk.steps; ++step) {
             const std::ptrdiff_t num_rows = gather_step(run, chunk, step, worker);
@@ -184,8 +187,9 @@ void PackedCell::run(const CellRun& run, const CellWorker& worker) const {
             } else {
                 multiply_recurrent(num_rows, blocks_of(recurrent_, worker), own);
             }
-            finish_step(run, step, num_rows, worker);
-            worker.part.wait();
+            if (!finish_step(run, step, num_rows, worker)) return false;
+            worker.part.pass(operations);
+            if (!worker.part.wait()) return false;
             own.backward = !own.backward;
         }
     }
@@ -196,7 +200,7 @@ void PackedCell::run(const CellRun& run, const CellWorker& worker) const {
         if (own.previous_h[b] != h_n) std::memcpy(h_n, own.previous_h[b], output_bytes);
         for (std::ptrdiff_t t = length_of(run, b); t < run.steps; ++t) std::memset(run.y.row(t, b), 0, output_bytes);
     }
-    worker.part.wait();
+    return worker.part.wait();
 }
 
 void PackedCell::step(const CellStep& step, SharedSpace& shared, ThreadSpace& own) const {
@@ -292,38 +296,39 @@ void PackedCell::gather_recurrent(int gates, std::ptrdiff_t num_rows, const Cell
     }
 }
 
-void PackedCell::finish_gates(GateKernel kernel, int gates, std::ptrdiff_t num_rows, const CellWorker& worker) const {
-    worker.part.wait();    // blocks of the product are not whole panels of gates
+bool PackedCell::finish_gates(GateKernel kernel, int gates, std::ptrdiff_t num_rows, const CellWorker& worker) const {
+    if (!worker.part.wait()) return false;    // blocks of the product are not whole panels of gates
     const std::ptrdiff_t panels = padded_hidden_ / table_->lanes;
-    const auto [index, count, barrier] = worker.part;
+    const TeamPart& part = worker.part;
     kernel(worker.own.cell_rows.data(), num_rows,
-           {worker.shared.sums.data(), gates * padded_hidden_, panels * index / count, panels * (index + 1) / count,
-            geometry_.hidden_size},
+           {worker.shared.sums.data(), gates * padded_hidden_, panels * part.index / part.count,
+            panels * (part.index + 1) / part.count, geometry_.hidden_size},
            options_);
+    return true;
 }
 
-void PackedCell::finish_step(const CellRun& run, std::ptrdiff_t step, std::ptrdiff_t num_rows,
+bool PackedCell::finish_step(const CellRun& run, std::ptrdiff_t step, std::ptrdiff_t num_rows,
                              const CellWorker& worker) const {
     ThreadSpace& own = worker.own;
     const auto quantise = [&](auto* rows) {
         set_inputs(rows, num_rows, geometry_.hidden_size, output_scale(), own.quantised_h.data(), own);
     };
-    if (general_) finish_gates(gate_kernel(), recurrent_gates(), num_rows, worker);
+    if (general_ && !finish_gates(gate_kernel(), recurrent_gates(), num_rows, worker)) return false;
     if (kind_ == CellKind::kGruResetBefore) {
-        worker.part.wait();
+        if (!worker.part.wait()) return false;
         CellRow* const rows = own.cell_rows.data();
         for (std::ptrdiff_t r = 0; r < num_rows; ++r) rows[r].input = rows[r].reset_h;
         quantise(rows);
         if (general_) {
             gather_recurrent(1, num_rows, worker);
             multiply(kernels_->linear, candidate_, own.recurrent_rows.data(), num_rows, worker);
-            finish_gates(table_->general_gru_reset_before_candidate, 1, num_rows, worker);
+            if (!finish_gates(table_->general_gru_reset_before_candidate, 1, num_rows, worker)) return false;
         } else {
             multiply(kernels_->gru_reset_before_candidate, candidate_, rows, num_rows, worker);
         }
     }
     if (geometry_.proj_size > 0) {
-        worker.part.wait();
+        if (!worker.part.wait()) return false;
         LinearRow* const rows = own.linear_rows.data();
         LinearRow* row = rows;
         for (std::ptrdiff_t b = 0; b < run.batch; ++b) {
@@ -333,6 +338,7 @@ void PackedCell::finish_step(const CellRun& run, std::ptrdiff_t step, std::ptrdi
         quantise(rows);
         multiply(kernels_->linear, output_, rows, num_rows, worker);
     }
+    return true;
 }
 
 const MatrixKernel<CellRow>& PackedCell::recurrent_kernel() const {

@@ -102,8 +102,9 @@ public:
                float input_scale, const KernelTable& table);
 
     /// y past a row's length is zero, and the states are what they were after its last step. Every thread of a team
-    /// calls it and finds all of that done when it returns. The worker's memory has been reserved.
-    void run(const CellRun& run, const CellWorker& worker) const;
+    /// calls it and finds all of that done when it returns. The worker's memory has been reserved. Returns false if the
+    /// run was stopped, and then nothing is done for certain.
+    bool run(const CellRun& run, const CellWorker& worker) const;
 
     /// The same for one step of one row on one thread, without the bookkeeping that takes as long as a small step
     /// itself. Only where can_step(): cells of one pass over R.
@@ -148,10 +149,10 @@ private:
     /// For a cell with options, the rows of a product whose `gates` results a unit a gate kernel will take, and that
     /// kernel's run on the worker's panels.
     void gather_recurrent(int gates, std::ptrdiff_t num_rows, const CellWorker& worker) const;
-    void finish_gates(GateKernel kernel, int gates, std::ptrdiff_t num_rows, const CellWorker& worker) const;
+    bool finish_gates(GateKernel kernel, int gates, std::ptrdiff_t num_rows, const CellWorker& worker) const;
     GateKernel gate_kernel() const;
-    /// What is left of a step after the first pass over R.
-    void finish_step(const CellRun& run, std::ptrdiff_t step, std::ptrdiff_t num_rows, const CellWorker& worker) const;
+    /// What is left of a step after the first pass over R. Like finish_gates, it returns false if the run was stopped.
+    bool finish_step(const CellRun& run, std::ptrdiff_t step, std::ptrdiff_t num_rows, const CellWorker& worker) const;
     /// The worker's blocks of one matrix, for all rows.
     template <class Row>
     void multiply(const MatrixKernel<Row>& kernel, const PackedMatrix& matrix, const Row* rows, std::ptrdiff_t num_rows,

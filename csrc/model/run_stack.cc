@@ -61,8 +61,11 @@ struct Stack::Worker {
 class Stack::Progress {
 public:
     explicit Progress(std::ptrdiff_t layers) : done_(static_cast<std::size_t>(layers)) {}
-    void wait(std::ptrdiff_t layer, std::ptrdiff_t steps) const {
-        spin_until([&] { return at(layer).load(std::memory_order_acquire) >= steps; });
+    /// False if the run has been stopped, and then maybe before that many steps are done.
+    [[nodiscard]] bool wait(std::ptrdiff_t layer, std::ptrdiff_t steps, const Checkpoint* checkpoint) const {
+        const auto stopped = [&] { return checkpoint != nullptr && checkpoint->stopped(); };
+        spin_until([&] { return at(layer).load(std::memory_order_acquire) >= steps || stopped(); });
+        return !stopped();
     }
     void set(std::ptrdiff_t layer, std::ptrdiff_t steps) {
         done_[index(layer)].store(steps, std::memory_order_release);
@@ -143,6 +146,7 @@ bool Stack::is_small(std::ptrdiff_t steps, std::ptrdiff_t batch) const {
 
 void Stack::run(const StackRun& run, Workspace& workspace, int num_threads) const {
     if (num_threads == 1 || is_small(run.steps, run.batch)) return this->run(run, workspace, ThreadPlan{});
+    const ScopedFloatMode mode;    // the plan's arithmetic too is not to trap or round as the caller's does
     const auto start = std::chrono::steady_clock::now();
     const ThreadPlan plan = this->plan(run, num_threads, start - workspace.last_call < kRecently);
     ThreadTrial& trial = workspace.trials.of({this, run.steps, run.batch});
@@ -155,6 +159,7 @@ void Stack::run(const StackRun& run, Workspace& workspace, int num_threads) cons
     const bool one_thread = trial.wants_one_thread();
     this->run(run, workspace, one_thread ? ThreadPlan{} : plan);
     workspace.last_call = std::chrono::steady_clock::now();
+    if (run.checkpoint != nullptr && run.checkpoint->stopped()) return;    // that says nothing of how long it takes
     const auto time = workspace.last_call - start;
     one_thread ? trial.one_thread_took(time) : trial.threads_took(time);
 }
@@ -163,7 +168,8 @@ void Stack::run(const StackRun& run, Workspace& workspace, const ThreadPlan& pla
     reserve(run.steps, run.batch, plan, workspace);
     if (plan.threads == 1 || !run_team(run, plan, workspace)) {
         const ScopedFloatMode mode;
-        const Worker worker{workspace, ThreadPlan{}, {}};
+        const TeamPart alone{0, 1, nullptr, run.checkpoint};
+        const Worker worker{workspace, ThreadPlan{}, alone, 0, alone};
         in_pieces(run) ? run_pieces(run, worker) : run_layers(run, worker);
     }
     if (run.steps % 2 != 0) workspace.backward = !workspace.backward;
@@ -217,8 +223,9 @@ bool Stack::run_team(const StackRun& run, const ThreadPlan& plan, Workspace& wor
         const ScopedFloatMode mode;
         const int group = index % plan.groups;
         const int members = (plan.threads - group + plan.groups - 1) / plan.groups;
-        const TeamPart part{index / plan.groups, members, &group_barriers[static_cast<std::size_t>(group)]};
-        const Worker worker{workspace, plan, {index, plan.threads, &barrier}, group, part};
+        Barrier& group_barrier = group_barriers[static_cast<std::size_t>(group)];
+        const TeamPart part{index / plan.groups, members, &group_barrier, run.checkpoint};
+        const Worker worker{workspace, plan, {index, plan.threads, &barrier, run.checkpoint}, group, part};
         if (plan.wavefront) {
             run_wavefront(run, worker, progress);
         } else {
@@ -250,7 +257,7 @@ StackRun Stack::part_of(const StackRun& run, std::ptrdiff_t first, std::ptrdiff_
     return part;
 }
 
-void Stack::run_pieces(const StackRun& run, const Worker& worker) const {
+bool Stack::run_pieces(const StackRun& run, const Worker& worker) const {
     const std::ptrdiff_t steps = piece_steps(run.steps, run.batch);
     for (std::ptrdiff_t first = 0; first < run.steps; first += steps) {
         StackRun part = part_of(run, first, steps, worker);
@@ -258,28 +265,32 @@ void Stack::run_pieces(const StackRun& run, const Worker& worker) const {
         part.y.data = run.y.row(first, 0);
         if (run.mask.data != nullptr) part.mask.data = run.mask.row(first, 0);
         part.trace = trace_after(run.trace, first * run.trace.step_stride);
-        run_layers(part, worker);
+        if (!run_layers(part, worker)) return false;
     }
+    return true;
 }
 
-void Stack::run_layers(const StackRun& run, const Worker& worker) const {
+bool Stack::run_layers(const StackRun& run, const Worker& worker) const {
     for (std::ptrdiff_t layer = 0; layer < geometry_.num_layers; ++layer) {
         for (std::ptrdiff_t direction = 0; direction < geometry_.num_directions; ++direction) {
-            if (direction % worker.plan.groups == worker.group) run_cell(run, layer, direction, 0, worker);
+            if (direction % worker.plan.groups != worker.group) continue;
+            if (!run_cell(run, layer, direction, 0, worker)) return false;
         }
-        if (worker.plan.groups > 1) worker.all.wait();
+        if (worker.plan.groups > 1 && !worker.all.wait()) return false;
     }
+    return true;
 }
 
-void Stack::run_wavefront(const StackRun& run, const Worker& worker, Progress& progress) const {
+bool Stack::run_wavefront(const StackRun& run, const Worker& worker, Progress& progress) const {
     for (std::ptrdiff_t layer = worker.group; layer < geometry_.num_layers; layer += worker.plan.groups) {
         for (std::ptrdiff_t first = 0; first < run.steps; first += kWavefrontSteps) {
             const StackRun part = part_of(run, first, kWavefrontSteps, worker);
-            if (layer > 0) progress.wait(layer - 1, first + part.steps);
-            run_cell(part, layer, 0, first, worker);
+            if (layer > 0 && !progress.wait(layer - 1, first + part.steps, run.checkpoint)) return false;
+            if (!run_cell(part, layer, 0, first, worker)) return false;
             if (worker.part.index == 0) progress.set(layer, first + part.steps);
         }
     }
+    return true;
 }
 
 TraceView Stack::trace_after(const TraceView& trace, std::ptrdiff_t rows) const {
@@ -287,7 +298,7 @@ TraceView Stack::trace_after(const TraceView& trace, std::ptrdiff_t rows) const 
 }
 
 // `run` has the steps from `first_step` of the whole run on; its arrays are still the whole run's.
-void Stack::run_cell(const StackRun& run, std::ptrdiff_t layer, std::ptrdiff_t direction, std::ptrdiff_t first_step,
+bool Stack::run_cell(const StackRun& run, std::ptrdiff_t layer, std::ptrdiff_t direction, std::ptrdiff_t first_step,
                      const Worker& worker) const {
     Workspace& workspace = worker.workspace;
     const std::ptrdiff_t output_size = geometry_.output_size();
@@ -309,7 +320,7 @@ void Stack::run_cell(const StackRun& run, std::ptrdiff_t layer, std::ptrdiff_t d
     if (mask.data != nullptr) mask.data = mask.row(first_step, 0);
     ThreadSpace& own = workspace.own[static_cast<std::size_t>(worker.thread())];
     own.backward = workspace.backward;
-    cells_[static_cast<std::size_t>(index)].run(
+    return cells_[static_cast<std::size_t>(index)].run(
         {run.steps, run.batch, x, y, run.states.of_cell(index, run.batch, output_size, geometry_.hidden_size),
          run.lengths, mask, trace_after(run.trace, index * run.trace_rows + first_step * run.trace.step_stride),
          direction == 1 || geometry_.reverse},

@@ -43,6 +43,7 @@ std::vector<UnpackedCell> Stack::unpack() const {
 }
 
 Stack Stack::astype(WeightType type, const std::vector<float>& input_scales) const {
+    const ScopedFloatMode mode;    // for the scales that weights are multiplied by; as in the constructor
     std::vector<UnpackedCell> cells = unpack();
     std::vector<CellWeights> weights;
     weights.reserve(cells.size());

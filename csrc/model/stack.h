@@ -22,6 +22,8 @@ struct StackRun {
     SequenceView<const bool> mask{};    // (T, B), of every layer and direction; null data: all true
     TraceView trace{};                  // of the first layer and direction, zero from the start
     std::ptrdiff_t trace_rows = 0;      // from one layer and direction to the next, counted as TraceView does
+    // Of a long run, or null. Where it stops a run, y, h_n and c are left as far as they had come.
+    Checkpoint* checkpoint = nullptr;
 };
 
 // What runs on one stack, one after another, work in. It only grows. `backward` is the direction in which the next step
@@ -116,10 +118,11 @@ private:
     bool in_pieces(const StackRun& run) const { return piece_steps(run.steps, run.batch) < run.steps; }
     StackRun part_of(const StackRun& run, std::ptrdiff_t first, std::ptrdiff_t steps, const Worker& worker) const;
     TraceView trace_after(const TraceView& trace, std::ptrdiff_t rows) const;
-    void run_pieces(const StackRun& run, const Worker& worker) const;
-    void run_layers(const StackRun& run, const Worker& worker) const;
-    void run_wavefront(const StackRun& run, const Worker& worker, Progress& progress) const;
-    void run_cell(const StackRun& run, std::ptrdiff_t layer, std::ptrdiff_t direction, std::ptrdiff_t first_step,
+    // These return false if the run was stopped, as PackedCell::run does.
+    bool run_pieces(const StackRun& run, const Worker& worker) const;
+    bool run_layers(const StackRun& run, const Worker& worker) const;
+    bool run_wavefront(const StackRun& run, const Worker& worker, Progress& progress) const;
+    bool run_cell(const StackRun& run, std::ptrdiff_t layer, std::ptrdiff_t direction, std::ptrdiff_t first_step,
                   const Worker& worker) const;
 
     Geometry geometry_;

@@ -1,6 +1,8 @@
 #include "model/stream.h"
 
+#include <algorithm>
 #include <utility>
+#include <vector>
 
 namespace fusedcell {
 
@@ -22,17 +24,28 @@ void StreamState::step(const float* x, float* y) {
     }
 }
 
-void StreamState::process(const float* x, float* y, std::ptrdiff_t steps) {
+void StreamState::process(const float* x, float* y, std::ptrdiff_t steps, Checkpoint* checkpoint) {
+    const bool can_stop = checkpoint != nullptr;
+    const auto copy = [can_stop](const float* state, std::size_t size) {
+        return can_stop ? std::vector<float>(state, state + size) : std::vector<float>{};
+    };
+    const std::vector<float> h_before = copy(states_.h(), states_.h_floats());
+    const std::vector<float> c_before = copy(states_.c(), states_.c_floats());
     const std::ptrdiff_t batch = states_.batch();
     const std::ptrdiff_t inputs = stack_->geometry().input_size;
     const std::ptrdiff_t outputs = stack_->geometry().output_size();
-    stack_->run({steps,
+    StackRun run{steps,
                  batch,
                  {x, batch * inputs, inputs},
                  {y, batch * outputs, outputs},
                  {states_.h(), states_.h(), states_.c()},
-                 nullptr},
-                workspace_, num_threads_);
+                 nullptr};
+    run.checkpoint = checkpoint;
+    stack_->run(run, workspace_, num_threads_);
+    if (can_stop && checkpoint->stopped()) {
+        std::copy(h_before.begin(), h_before.end(), states_.h());
+        std::copy(c_before.begin(), c_before.end(), states_.c());
+    }
 }
 
 }    // namespace fusedcell

@@ -21,8 +21,9 @@ public:
     void step(const float* x, float* y);
     /// Makes room for `process` of up to so many steps, which then allocates nothing on one thread.
     void reserve(std::ptrdiff_t steps) { stack_->reserve(steps, states_.batch(), workspace_); }
-    /// T steps: x (T, B, I), y (T, B, P); the same bits as T calls of step.
-    void process(const float* x, float* y, std::ptrdiff_t steps);
+    /// T steps: x (T, B, I), y (T, B, P); the same bits as T calls of step. If `checkpoint` is given and stops them,
+    /// the state is what it was before the first.
+    void process(const float* x, float* y, std::ptrdiff_t steps, Checkpoint* checkpoint = nullptr);
 
     const Stack& stack() const { return *stack_; }
     std::ptrdiff_t batch() const { return states_.batch(); }

@@ -94,12 +94,13 @@ struct Crew {
 
 std::atomic<Crew*> current_crew{nullptr};
 
+#if !defined(_WIN32)
+// Before main, so that no fork comes between a first crew and this, and no thread of the child finds a lock held here.
+[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] { current_crew.store(nullptr); });
+#endif
+
 // Crews are never deleted: workers use theirs until the process ends, and after fork() the parent's is out of reach.
 Crew& crew() {
-#if !defined(_WIN32)
-    static const int registered = pthread_atfork(nullptr, nullptr, [] { current_crew.store(nullptr); });
-    (void)registered;
-#endif
     Crew* existing = current_crew.load();
     if (existing != nullptr) return *existing;
     auto made = std::make_unique<Crew>();
@@ -108,13 +109,15 @@ Crew& crew() {
 
 }    // namespace
 
-void Barrier::wait(int count) {
+void Barrier::wait(int count, const Checkpoint* checkpoint) {
     const std::uint32_t phase = phase_.load(std::memory_order_relaxed);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == count) {
         arrived_.store(0, std::memory_order_relaxed);
         phase_.store(phase + 1, std::memory_order_release);
     } else {
-        spin_until([&] { return phase_.load(std::memory_order_acquire) != phase; });
+        spin_until([&] {
+            return phase_.load(std::memory_order_acquire) != phase || (checkpoint != nullptr && checkpoint->stopped());
+        });
     }
 }
 

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "kernels/simd/pause.h"
+#include "model/checkpoint.h"
 
 namespace fusedcell {
 
@@ -23,10 +24,11 @@ void spin_until(const Ready& ready) {
     }
 }
 
-// Lets a known number of threads pass only together. Spins, and lets others run when it has spun for long.
+// Lets a known number of threads pass only together. Spins, and lets others run when it has spun for long. Once the
+// checkpoint, where there is one, is stopped, nobody waits any more, and the barrier is not to be used again.
 class Barrier {
 public:
-    void wait(int count);
+    void wait(int count, const Checkpoint* checkpoint);
 
 private:
     alignas(64) std::atomic<int> arrived_{0};
@@ -38,9 +40,18 @@ struct TeamPart {
     int index = 0;
     int count = 1;
     Barrier* barrier = nullptr;
+    Checkpoint* checkpoint = nullptr;
 
-    void wait() const {
-        if (count > 1) barrier->wait(count);
+    /// Waits for the others. False if the run has been stopped: then it may not have waited, so this thread is to
+    /// touch nothing that they share, and to return.
+    [[nodiscard]] bool wait() const {
+        if (count > 1) barrier->wait(count, checkpoint);
+        return checkpoint == nullptr || !checkpoint->stopped();
+    }
+
+    /// What this thread has done of the run since it last said so, in multiply-adds.
+    void pass(double operations) const {
+        if (checkpoint != nullptr) checkpoint->pass(operations);
     }
 };
 

@@ -9,8 +9,7 @@
 
 from __future__ import annotations
 
-from . import quantization, reference
-from ._core import Stream, __version__
+from . import _core, quantization, reference  # _core first: where it cannot be, it says so before NumPy loads
 from .cells import GRUCell, LSTMCell, RNNCell
 from .convert.keras_layers import from_keras
 from .convert.onnx_read import from_onnx
@@ -21,6 +20,9 @@ from .layers import GRU, LSTM, RNN
 from .runtime import isas, runtime_info, show_runtime
 from .storage import load, save
 from .stream_pool import StreamPool
+
+Stream = _core.Stream
+__version__ = _core.__version__
 
 __all__ = [
     "GRU",

@@ -1,4 +1,5 @@
 // However a run is shared out among threads, and whoever else asks for them, its bits are those of one thread.
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstring>
@@ -29,12 +30,33 @@ struct Result {
     }
 };
 
+void expect(bool condition, const std::string& what) {
+    if (condition) return;
+    std::fprintf(stderr, "FAILED: %s\n", what.c_str());
+    ++failures;
+}
+
+// Goes on for so many steps, or for ever.
+struct Steps {
+    int left;
+    std::thread::id caller = std::this_thread::get_id();
+    bool by_another_thread = false;
+
+    static bool go_on(void* context) {
+        Steps& steps = *static_cast<Steps*>(context);
+        if (std::this_thread::get_id() != steps.caller) steps.by_another_thread = true;
+        return steps.left < 0 || --steps.left > 0;
+    }
+};
+
 // Small layers run for more steps than a stack takes at a time, which is 86 for this batch; an emulated CPU would need
 // minutes for large ones.
 std::ptrdiff_t steps_of(const Geometry& geometry) { return geometry.hidden_size < 10 ? kMostSteps : 37; }
 
-// Two runs in one workspace: the second starts with the state, and the memory, that the first left.
-Result run(const Stack& stack, const std::vector<float>& x, bool with_lengths, const ThreadPlan& plan) {
+// Two runs in one workspace: the second starts with the state, and the memory, that the first left. A run that was
+// stopped comes before them.
+Result run(const Stack& stack, const std::vector<float>& x, bool with_lengths, const ThreadPlan& plan,
+           int stop_at_step = 0) {
     const Geometry& geometry = stack.geometry();
     const std::ptrdiff_t steps = steps_of(geometry);
     const std::int64_t lengths[kBatch] = {steps, 0, steps * 9 / 10};
@@ -44,24 +66,31 @@ Result run(const Stack& stack, const std::vector<float>& x, bool with_lengths, c
     result.y.resize(static_cast<std::size_t>(steps * kBatch * outputs));
     result.h.resize(states * static_cast<std::size_t>(geometry.output_size()));
     result.c.resize(states * static_cast<std::size_t>(geometry.hidden_size));
+    StackRun call{steps,
+                  kBatch,
+                  {x.data(), kBatch * geometry.input_size, geometry.input_size},
+                  {result.y.data(), kBatch * outputs, outputs},
+                  {result.h.data(), result.h.data(), geometry.has_cell_state() ? result.c.data() : nullptr},
+                  with_lengths ? lengths : nullptr};
     Workspace workspace;
+    if (stop_at_step > 0) {
+        Steps asked{stop_at_step};
+        Checkpoint checkpoint(&Steps::go_on, &asked, 0);
+        call.checkpoint = &checkpoint;
+        stack.run(call, workspace, plan);
+        expect(checkpoint.stopped() && asked.left == 0, "a run ends where it is stopped");
+        expect(!asked.by_another_thread, "the thread that starts a run is the one that is asked");
+        std::fill(result.h.begin(), result.h.end(), 0.0F);
+        std::fill(result.c.begin(), result.c.end(), 0.0F);
+    }
+    Steps unlimited{-1};
+    Checkpoint checkpoint(&Steps::go_on, &unlimited, 0);
+    call.checkpoint = stop_at_step > 0 ? &checkpoint : nullptr;
     for (int i = 0; i < 2; ++i) {
-        stack.run({steps,
-                   kBatch,
-                   {x.data(), kBatch * geometry.input_size, geometry.input_size},
-                   {result.y.data(), kBatch * outputs, outputs},
-                   {result.h.data(), result.h.data(), geometry.has_cell_state() ? result.c.data() : nullptr},
-                   with_lengths ? lengths : nullptr},
-                  workspace, plan);
+        stack.run(call, workspace, plan);
         ++runs;
     }
     return result;
-}
-
-void expect(bool condition, const std::string& what) {
-    if (condition) return;
-    std::fprintf(stderr, "FAILED: %s\n", what.c_str());
-    ++failures;
 }
 
 std::vector<Geometry> geometries() {
@@ -101,6 +130,26 @@ void every_plan_gives_the_bits_of_one_thread(WeightType type, bool general) {
                 expect(run(*stack, x, with_lengths, plan) == expected,
                        (general ? "general kind " : "kind ") + std::to_string(static_cast<int>(geometry.kind)) +
                            ", H " + std::to_string(geometry.hidden_size) + ", layers " +
+                           std::to_string(geometry.num_layers) + ": " + std::to_string(plan.threads) + " threads in " +
+                           std::to_string(plan.groups) + " groups");
+            }
+        }
+    }
+}
+
+void a_run_that_is_stopped_leaves_nothing_behind(bool general) {
+    for (const Geometry& geometry : geometries()) {
+        const auto stack = test::random_stack(geometry, *available_tiers().front(), WeightType::float32, general);
+        test::Random random;
+        const std::vector<float> x = random.floats(kMostSteps * kBatch * geometry.input_size);
+        const Result expected = run(*stack, x, true, ThreadPlan{});
+        std::vector<ThreadPlan> all = plans(geometry);
+        all.push_back({});
+        for (const ThreadPlan& plan : all) {
+            for (const int step : {1, 20}) {
+                expect(run(*stack, x, true, plan, step) == expected,
+                       "stopped at step " + std::to_string(step) + " of kind " +
+                           std::to_string(static_cast<int>(geometry.kind)) + ", layers " +
                            std::to_string(geometry.num_layers) + ": " + std::to_string(plan.threads) + " threads in " +
                            std::to_string(plan.groups) + " groups");
             }
@@ -179,6 +228,8 @@ int main() {
     fusedcell::every_plan_gives_the_bits_of_one_thread(fusedcell::WeightType::float32, false);
     fusedcell::every_plan_gives_the_bits_of_one_thread(fusedcell::WeightType::int8, false);
     fusedcell::every_plan_gives_the_bits_of_one_thread(fusedcell::WeightType::float32, true);
+    fusedcell::a_run_that_is_stopped_leaves_nothing_behind(false);
+    fusedcell::a_run_that_is_stopped_leaves_nothing_behind(true);
     fusedcell::callers_at_the_same_time_get_their_own_results();
     fusedcell::a_team_runs_every_member_once();
     fusedcell::threads_that_take_longer_stay_away();

@@ -13,44 +13,50 @@
 
 namespace fusedcell {
 
-/// Sets the kernels' mode and gives the caller's back, sticky exception flags included, however the scope is left.
+// The control register as a whole, so that no mode of the caller's is left standing, a trap that it has unmasked least
+// of all.
+#if defined(__x86_64__) || defined(_M_X64)
+using FloatMode = uint32_t;
+constexpr FloatMode kStandardFloatMode = 0x1f80;    // all exceptions masked, nearest even: as every thread starts
+constexpr FloatMode kKernelFloatMode = 0x9fc0;      // and FTZ | DAZ
+constexpr bool kModeHasStickyFlags = true;          // the exception flags live in the same register
+inline FloatMode current_float_mode() { return _mm_getcsr(); }
+inline void set_float_mode(FloatMode mode) { _mm_setcsr(mode); }
+#elif defined(__aarch64__) || defined(_M_ARM64)
+using FloatMode = uint64_t;
+constexpr FloatMode kStandardFloatMode = 0;
+constexpr FloatMode kKernelFloatMode = FloatMode{1} << 24;    // FZ
+constexpr bool kModeHasStickyFlags = false;    // they live in FPSR and stay raised, as after any arithmetic
+#if defined(_M_ARM64) && !defined(__clang__)
+inline FloatMode current_float_mode() { return static_cast<FloatMode>(_ReadStatusReg(ARM64_FPCR)); }
+inline void set_float_mode(FloatMode mode) { _WriteStatusReg(ARM64_FPCR, static_cast<__int64>(mode)); }
+#else
+inline FloatMode current_float_mode() {
+    FloatMode mode;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(mode)::"memory");
+    return mode;
+}
+inline void set_float_mode(FloatMode mode) { __asm__ volatile("msr fpcr, %0" ::"r"(mode) : "memory"); }
+#endif
+#else
+#error "fusedcell supports x86-64 and AArch64"
+#endif
+
+/// Sets a mode, the kernels' if not another, and gives the caller's back however the scope is left.
 class ScopedFloatMode {
 public:
-    ScopedFloatMode() : saved_(read()) {
-        if (saved_ != kMode) write(kMode);
+    explicit ScopedFloatMode(FloatMode mode = kKernelFloatMode) : saved_(current_float_mode()), mode_(mode) {
+        if (saved_ != mode_) set_float_mode(mode_);
     }
     ~ScopedFloatMode() {
-        if (saved_ != kMode || kHasStickyFlags) write(saved_);
+        if (saved_ != mode_ || kModeHasStickyFlags) set_float_mode(saved_);
     }
     ScopedFloatMode(const ScopedFloatMode&) = delete;
     ScopedFloatMode& operator=(const ScopedFloatMode&) = delete;
 
 private:
-#if defined(__x86_64__) || defined(_M_X64)
-    using Word = uint32_t;
-    static constexpr Word kMode = 0x9fc0;            // FTZ | DAZ | all exceptions masked, nearest even
-    static constexpr bool kHasStickyFlags = true;    // the exception flags live in the same register
-    static Word read() { return _mm_getcsr(); }
-    static void write(Word mode) { _mm_setcsr(mode); }
-#elif defined(__aarch64__) || defined(_M_ARM64)
-    using Word = uint64_t;
-    static constexpr Word kMode = uint64_t{1} << 24;    // FZ, nearest even
-    static constexpr bool kHasStickyFlags = false;      // they live in FPSR
-#if defined(_M_ARM64) && !defined(__clang__)
-    static Word read() { return static_cast<Word>(_ReadStatusReg(ARM64_FPCR)); }
-    static void write(Word mode) { _WriteStatusReg(ARM64_FPCR, static_cast<__int64>(mode)); }
-#else
-    static Word read() {
-        Word mode;
-        __asm__ volatile("mrs %0, fpcr" : "=r"(mode)::"memory");
-        return mode;
-    }
-    static void write(Word mode) { __asm__ volatile("msr fpcr, %0" ::"r"(mode) : "memory"); }
-#endif
-#else
-#error "fusedcell supports x86-64 and AArch64"
-#endif
-    const Word saved_;
+    const FloatMode saved_;
+    const FloatMode mode_;
 };
 
 }    // namespace fusedcell

@@ -1,0 +1,40 @@
+#include "bindings/long_call.h"
+
+namespace fusedcell::bindings {
+namespace {
+
+namespace py = pybind11;
+
+// Of multiply-adds: some 0.1 s of the slowest tier, less than a millisecond of the others.
+constexpr double kOperationsToHandleSignals = 1 << 25;
+
+// Often enough for a person, and rarely enough for another thread's sake: where one is running Python, the GIL is to be
+// waited for, 5 ms by default.
+constexpr std::chrono::milliseconds kBetweenSignals{100};
+
+// Handlers run on no other thread.
+bool is_main_thread() {
+    const py::object main = py::module_::import("threading").attr("main_thread")();
+    return main.attr("ident").cast<unsigned long>() == PyThread_get_thread_ident();
+}
+
+}    // namespace
+
+LongCall::LongCall(double operations)
+    : callers_mode_(current_float_mode()), handled_(std::chrono::steady_clock::now()) {
+    if (operations >= kOperationsToHandleSignals && is_main_thread()) checkpoint_.emplace(&handle_signals, this);
+    thread_ = PyEval_SaveThread();
+}
+
+bool LongCall::handle_signals(void* self) {
+    auto& call = *static_cast<LongCall*>(self);
+    if (std::chrono::steady_clock::now() - call.handled_ < kBetweenSignals) return true;
+    const ScopedFloatMode mode(call.callers_mode_);
+    PyEval_RestoreThread(call.thread_);
+    const bool go_on = PyErr_CheckSignals() == 0;
+    call.thread_ = PyEval_SaveThread();
+    call.handled_ = std::chrono::steady_clock::now();
+    return go_on;
+}
+
+}    // namespace fusedcell::bindings
