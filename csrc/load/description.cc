@@ -139,10 +139,10 @@ CellOptions parse_cell_options(const Value& value, CellKind kind, const std::str
         }
         std::vector<Activation> parsed;
         const auto expected = static_cast<std::size_t>(activations_of(kind));
-        constexpr const char* kFunctions[] = {"", "f", "f, g", "f, g, h"};
+        const char* const functions = expected == 1 ? "f" : expected == 2 ? "f, g" : "f, g, h";
         const auto fail = [&] {
-            refuse("activations" + suffix + ": expected " + std::to_string(expected) + " (" + kFunctions[expected] +
-                   "), got " + activations.repr());
+            refuse("activations" + suffix + ": expected " + std::to_string(expected) + " (" + functions + "), got " +
+                   activations.repr());
         };
         for (Value::Items items = activations.items(); const std::optional<Value> item = items.next();) {
             if (parsed.size() == expected) fail();

@@ -74,7 +74,7 @@ void expect_error(const std::function<void()>& call, const std::string& text) {
 }
 
 void steps_are_those_worked_by_hand_on_every_tier() {
-    CHECK(!fusedcell::isas().empty() && fusedcell::isas().back() == "scalar");
+    CHECK(!fusedcell::isas().empty());
     for (const std::string& isa : fusedcell::isas()) {
         const Layer layer = load_one_unit(isa);
         CHECK(layer.isa() == isa);
@@ -90,11 +90,12 @@ void steps_are_those_worked_by_hand_on_every_tier() {
 }
 
 void a_layer_says_what_it_is() {
-    const Layer layer = load_one_unit("scalar");
+    const std::string isa = fusedcell::isas().back();
+    const Layer layer = load_one_unit(isa);
     CHECK(layer.input_size() == 1 && layer.hidden_size() == 1 && layer.output_size() == 1);
     CHECK(layer.num_layers() == 1 && layer.num_directions() == 1);
     CHECK(!layer.reverse() && !layer.has_cell_state());
-    CHECK(std::string(layer.dtype()) == "float32" && std::string(layer.isa()) == "scalar");
+    CHECK(std::string(layer.dtype()) == "float32" && layer.isa() == isa);
     CHECK(layer.nbytes() > 0);
     CHECK(std::string(fusedcell::version()).find('.') != std::string::npos);
 }
