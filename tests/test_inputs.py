@@ -334,6 +334,64 @@ def test_a_stream_that_was_never_initialised_is_refused() -> None:
         fc.Stream.__new__(fc.Stream).step(X)
 
 
+class Meddler:
+    """An argument whose conversion does something to another one, as any code of its own may."""
+
+    def __init__(self, array: np.ndarray, action: Callable[[], object]) -> None:
+        self.array = array
+        self.action = action
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        self.action()
+        return self.array
+
+
+@pytest.mark.parametrize("size", [0, 3, 100_000])
+def test_an_argument_that_another_one_resizes_is_refused(size: int) -> None:
+    layer, cell = LSTM.make(MAPPING), LSTM.make_cell(MAPPING)
+
+    def meddler(victim: np.ndarray, *shape: int) -> Meddler:
+        return Meddler(np.zeros(shape, np.float32), lambda: victim.resize(size, refcheck=False))
+
+    x = uniform(1, 7, 6).copy()
+    with pytest.raises(ValueError, match="x: it was changed in place while another argument was converted"):
+        layer(x, (meddler(x, 1, 9), np.zeros((1, 9), np.float32)))
+    x = uniform(1, 6).copy()
+    with pytest.raises(ValueError, match="x: it was changed in place while another argument was converted"):
+        cell(x, (np.zeros(9, np.float32), meddler(x, 9)))
+    h = uniform(2, 9).copy()
+    with pytest.raises(ValueError, match="h: it was changed in place while another argument was converted"):
+        cell(uniform(1, 6), (h, meddler(h, 9)))
+    stream = layer.stream()
+    before = [part.copy() for part in flat((stream.state,))]
+    h = np.ones((1, 1, 9), np.float32)
+    with pytest.raises(ValueError, match=r"state h: expected shape \(1, 1, 9\), got"):
+        stream.state = (h, meddler(h, 1, 1, 9))
+    for actual, expected in zip(flat((stream.state,)), before, strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float64])
+def test_weights_that_another_array_changes_are_refused(dtype: type) -> None:
+    mapping: dict[str, Any] = {name: array.copy() for name, array in LSTM.weights(8, 8).items()}
+    victim = mapping["weight_ih_l0"]
+    mapping["bias_hh_l0"] = Meddler(mapping["bias_hh_l0"], lambda: setattr(victim, "dtype", np.dtype(dtype)))
+    with pytest.raises(ValueError, match="weight_ih_l0: it was changed in place while another argument was converted"):
+        LSTM.make(mapping)
+
+
+def test_any_number_of_steps_of_no_rows_takes_no_time() -> None:
+    y, (h, c) = LSTM.make(MAPPING)(np.zeros((2**55, 0, 6), np.float32))
+    assert (y.shape, h.shape, c.shape) == ((2**55, 0, 9), (1, 0, 9), (1, 0, 9))
+
+
+@pytest.mark.parametrize("row", [2**63, 2**64 - 1])
+def test_a_row_number_beyond_the_machines_integers_is_refused(row: int) -> None:
+    stream = LSTM.make(MAPPING).stream(2)
+    with pytest.raises(IndexError, match=f"rows: expected numbers from 0 to 1, got {row}"):
+        stream.reset(np.array([0, row], np.uint64))
+
+
 def test_an_argument_that_runs_another_step_while_it_is_read_does_not_change_this_one() -> None:
     cell = LSTM.make_cell(MAPPING)
     x, h, c = uniform(1, cell.input_size), uniform(2, cell.hidden_size), uniform(3, cell.hidden_size)

@@ -59,6 +59,11 @@ void FloatArray::expect_shape(const Shape& expected) const {
     if (shape() != expected) throw_shape_error(name_, to_text(expected), to_text(shape()));
 }
 
+void FloatArray::expect_unchanged(std::ptrdiff_t size) const {
+    if (is_plain_float32(owner_.ptr()) && this->size() == size) return;
+    throw py::value_error(name_ + ": it was changed in place while another argument was converted");
+}
+
 bool overlaps(PyArrayObject* array, const float* memory, std::size_t size) {
     const auto begin = reinterpret_cast<std::uintptr_t>(memory);
     const auto end = reinterpret_cast<std::uintptr_t>(memory + size);

@@ -44,9 +44,14 @@ public:
     const float* data() const { return static_cast<const float*>(PyArray_DATA(array())); }
     const std::string& name() const { return name_; }
     Shape shape() const;
+    std::ptrdiff_t size() const { return PyArray_SIZE(array()); }
     int ndim() const { return PyArray_NDIM(array()); }
     std::ptrdiff_t dim(int axis) const { return PyArray_DIM(array(), axis); }
     void expect_shape(const Shape& expected) const;
+    /// ValueError if the array is no longer one of so many floats. Converting another argument can run code of that
+    /// one's own, which can change this one in place, so whoever converts several asks after the last.
+    void expect_unchanged(std::ptrdiff_t size) const;
+    void expect_unchanged() const { expect_unchanged(size()); }
     /// Replaces the array by a copy that nothing else can reach.
     void detach();
 

@@ -51,6 +51,7 @@ py::tuple run(const Stack& stack, py::handle x_value, py::handle h_value, py::ha
                           (batch_first ? "(batch, steps, " : "(steps, batch, ") + size + ") or (steps, " + size + ")",
                           to_text(x.shape()));
     }
+    const std::ptrdiff_t x_size = x.size();
     const bool batched = x.ndim() == 3;
     const std::ptrdiff_t steps = batched && batch_first ? x.dim(1) : x.dim(0);
     const std::ptrdiff_t batch = !batched ? 1 : batch_first ? x.dim(0) : x.dim(1);
@@ -81,6 +82,7 @@ py::tuple run(const Stack& stack, py::handle x_value, py::handle h_value, py::ha
     };
     std::unique_ptr<bool[]> mask;
     if (!mask_value.is_none()) mask = read_mask(mask_value, rows);
+    x.expect_unchanged(x_size);
 
     const py::object y = new_array(shape_of({}, {outputs}));
     const std::ptrdiff_t hidden = geometry.hidden_size;
@@ -147,12 +149,16 @@ PyObject* step(const Stack& stack, PyObject* x_value, PyObject* h_value, PyObjec
         const std::string size = std::to_string(geometry.input_size);
         throw_shape_error("x", "(" + size + ",) or (batch, " + size + ")", to_text(x.shape()));
     }
+    const std::ptrdiff_t x_size = x.size();
     const std::ptrdiff_t batch = x.ndim() == 2 ? x.dim(0) : 1;
     const std::ptrdiff_t outputs = geometry.output_size();
     const std::optional<FloatArray> given_h = step_state(h_value, "h", x, outputs);
+    std::optional<FloatArray> given_c;
+    if (geometry.has_cell_state()) given_c = step_state(c_value, "c", x, geometry.hidden_size);
+    x.expect_unchanged(x_size);
+    if (given_h) given_h->expect_unchanged(batch * outputs);
     py::object c = py::none();
     if (geometry.has_cell_state()) {
-        const std::optional<FloatArray> given_c = step_state(c_value, "c", x, geometry.hidden_size);
         c = new_step_array(x, geometry.hidden_size);
         copy_state(given_c, batch * geometry.hidden_size, data_of(c));
     }

@@ -111,9 +111,6 @@ void read_rows(py::handle value, const char* name, std::ptrdiff_t first, std::pt
 /// A writeable view of `owner`'s own memory, which it keeps alive. Strides are in floats; empty: contiguous.
 py::object view_of(const py::object& owner, float* data, const Shape& shape, const Shape& strides = {});
 
-/// `shape` (L, B, size), or (L, size) for a batch of one row; ValueError otherwise.
-FloatArray checked_state(py::handle value, const char* name, const Shape& shape);
-
 /// Reads h_0, and c_0 of an LSTM, as what the states start from; None: zeros.
 void start_from(const Geometry& geometry, States& states, py::handle h_0, py::handle c_0);
 

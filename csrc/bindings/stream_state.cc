@@ -125,18 +125,41 @@ py::object get_state(const py::object& self) {
     return py::make_tuple(h, view_of(self, stream.states().c(), c_shape(stream.geometry(), stream.batch())));
 }
 
+// A state that is given: (L, B, size) each, or (L, size) for a stream of one row.
+struct GivenState {
+    FloatArray h;
+    std::optional<FloatArray> c;
+
+    // Checks both after both are converted, as code of an argument's own that converts one can change the other.
+    GivenState(const Geometry& geometry, std::ptrdiff_t batch, py::handle h_value, py::handle c_value,
+               const char* h_name, const char* c_name)
+        : h(h_value, h_name) {
+        if (geometry.has_cell_state()) c.emplace(c_value, c_name);
+        check(h, h_shape(geometry, batch));
+        if (c) check(*c, c_shape(geometry, batch));
+    }
+
+    const float* c_data() const { return c ? c->data() : nullptr; }
+
+private:
+    static void check(const FloatArray& array, const Shape& shape) {
+        array.expect_unchanged();
+        const Shape unbatched{shape[0], shape[2]};
+        if (shape[1] != 1 || array.shape() != unbatched) array.expect_shape(shape);
+    }
+};
+
 void set_state(Stream& stream, const py::object& value) {
     const bool has_c = stream.states().c() != nullptr;
     if (has_c && !((py::isinstance<py::tuple>(value) || py::isinstance<py::list>(value)) && py::len(value) == 2)) {
         throw py::type_error(std::string("state: expected a pair (h, c), got ") + Py_TYPE(value.ptr())->tp_name);
     }
-    const FloatArray h = checked_state(has_c ? py::object(value[py::int_(0)]) : value, "state h",
-                                       h_shape(stream.geometry(), stream.batch()));
-    std::optional<FloatArray> c;
-    if (has_c) c = checked_state(value[py::int_(1)], "state c", c_shape(stream.geometry(), stream.batch()));
+    const py::object h = has_c ? py::object(value[py::int_(0)]) : value;
+    const py::object c = has_c ? py::object(value[py::int_(1)]) : py::none();
+    const GivenState given(stream.geometry(), stream.batch(), h, c, "state h", "state c");
     const Stream::InUse in_use(stream);
-    std::memmove(stream.states().h(), h.data(), stream.states().h_floats() * sizeof(float));
-    if (c) std::memmove(stream.states().c(), c->data(), stream.states().c_floats() * sizeof(float));
+    std::memmove(stream.states().h(), given.h.data(), stream.states().h_floats() * sizeof(float));
+    if (has_c) std::memmove(stream.states().c(), given.c_data(), stream.states().c_floats() * sizeof(float));
 }
 
 // h, c and what they start from, copied; None where there is none.
@@ -224,19 +247,10 @@ py::object view_of(const py::object& owner, float* data, const Shape& shape, con
     return owned;
 }
 
-FloatArray checked_state(py::handle value, const char* name, const Shape& shape) {
-    FloatArray array(value, name);
-    const Shape unbatched{shape[0], shape[2]};
-    if (shape[1] != 1 || array.shape() != unbatched) array.expect_shape(shape);
-    return array;
-}
-
 void start_from(const Geometry& geometry, States& states, py::handle h_0, py::handle c_0) {
     if (h_0.is_none()) return;
-    const FloatArray h = checked_state(h_0, "h_0", h_shape(geometry, states.batch()));
-    std::optional<FloatArray> c;
-    if (states.c() != nullptr) c = checked_state(c_0, "c_0", c_shape(geometry, states.batch()));
-    states.start_from(h.data(), c ? c->data() : nullptr);
+    const GivenState given(geometry, states.batch(), h_0, c_0, "h_0", "c_0");
+    states.start_from(given.h.data(), given.c_data());
 }
 
 void check_batch(const Stack& stack, std::ptrdiff_t value, const char* name) {

@@ -52,6 +52,14 @@ struct CellArrays {
           weight_peephole(optional_array(arrays, "weight_peephole", names_end)),
           suffix(names_end) {}
 
+    void expect_unchanged() const {
+        for (const FloatArray* array : {&weight_ih, &weight_hh}) array->expect_unchanged();
+        for (const std::optional<FloatArray>* array :
+             {&weight_ih_scale, &weight_hh_scale, &bias_ih, &bias_hh, &weight_hr, &weight_hr_scale, &weight_peephole}) {
+            if (*array) (*array)->expect_unchanged();
+        }
+    }
+
     NamedCell view() const {
         NamedCell cell{suffix,
                        {named(weight_ih), named(weight_ih_scale)},
@@ -97,9 +105,10 @@ std::shared_ptr<Stack> make_stack(const std::string& kind_name, const py::list& 
     std::vector<NamedCell> named_cells;
     arrays.reserve(cells.size());
     named_cells.reserve(cells.size());
+    for (std::size_t i = 0; i < cells.size(); ++i) arrays.emplace_back(cells[i].cast<py::dict>(), suffixes[i]);
     for (std::size_t i = 0; i < cells.size(); ++i) {
-        arrays.emplace_back(cells[i].cast<py::dict>(), suffixes[i]);
-        named_cells.push_back(arrays.back().view());
+        arrays[i].expect_unchanged();
+        named_cells.push_back(arrays[i].view());
         if (!options.empty()) named_cells.back().options = to_options(*kind, options[i]);
     }
     return make_checked_stack(*kind, named_cells, type, kernels, {num_directions, reverse, input_scales});

@@ -145,6 +145,7 @@ bool Stack::is_small(std::ptrdiff_t steps, std::ptrdiff_t batch) const {
 }
 
 void Stack::run(const StackRun& run, Workspace& workspace, int num_threads) const {
+    if (run.steps == 0 || run.batch == 0) return;    // of no rows there can be more steps than anybody waits for
     if (num_threads == 1 || is_small(run.steps, run.batch)) return this->run(run, workspace, ThreadPlan{});
     const ScopedFloatMode mode;    // the plan's arithmetic too is not to trap or round as the caller's does
     const auto start = std::chrono::steady_clock::now();
