@@ -39,6 +39,26 @@ def test_a_ragged_input_is_refused_as_without_an_initial_state() -> None:
         layer([[0.0], [1.0, 2.0]])
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "error", "message"),
+    [
+        (2**31 + 1, ValueError, r"batch_size: expected at most 2\*\*31, got 2147483649"),
+        (0, ValueError, "batch_size: expected at least 1, got 0"),
+        (-1, ValueError, "batch_size: expected at least 1, got -1"),
+        (1.5, TypeError, "batch_size: expected an integer, got float"),
+        (None, TypeError, "batch_size: expected an integer, got NoneType"),
+    ],
+)
+def test_a_batch_size_is_refused_before_a_state_of_it_is_made(
+    batch_size: Any, error: type[Exception], message: str
+) -> None:
+    kind = KIND["lstm"]
+    mapping = kind.weights(3, 500)
+    layer = kind.make(mapping).with_initial_state(*random_state(kind, mapping, 1))
+    with pytest.raises(error, match=message):
+        layer.stream(batch_size)
+
+
 @pytest.mark.core
 @every_kind
 @pytest.mark.parametrize("directions", [1, 2])

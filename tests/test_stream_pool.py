@@ -256,7 +256,7 @@ def test_bad_input_raises_and_leaves_every_slot_as_it_was(name: str) -> None:
     [
         ((0,), {}, ValueError, "capacity: expected at least 1, got 0"),
         ((2**40,), {}, ValueError, r"capacity: expected at most 2\*\*31"),
-        ((1.5,), {}, TypeError, "incompatible"),
+        ((1.5,), {}, TypeError, "capacity: expected an integer, got float"),
         ((3,), {"num_threads": 0}, ValueError, "num_threads: expected at least 1"),
     ],
 )

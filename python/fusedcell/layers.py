@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count, islice
+from operator import index
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, overload
 
 import numpy as np
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 StateDict: TypeAlias = Mapping[str, Any] | str | os.PathLike[str]
 """Arrays or PyTorch tensors by name, or the path of a file that holds them."""
 
+_MOST_ROWS = 2**31  # of a stream
 _KEY = re.compile(r"([a-z_]+?)(_l(?:0|[1-9][0-9]*)(?:_reverse)?)")
 
 
@@ -156,12 +158,20 @@ class Layer(Recurrent):
 
         Raises UnsupportedError for a bidirectional or reverse layer, whose output needs the end of the sequence.
         """
-        return Stream(self._stack, batch_size, num_threads, *self._stream_start(batch_size))
+        return Stream(self._stack, batch_size, num_threads, *self._stream_start(batch_size, "batch_size"))
 
-    def _stream_start(self, batch: int) -> tuple[FloatArray, ...]:
-        """What streams of so many rows start from: empty, h, or h and c. Errors as for :meth:`stream`."""
+    def _stream_start(self, batch: int, name: str) -> tuple[FloatArray, ...]:
+        """What streams of so many rows start from: empty, h, or h and c. Errors as for :meth:`stream`.
+
+        `name` is what errors call `batch`, which whoever makes the streams checks; beyond what it can be nothing of
+        that size is made here.
+        """
         self._check_has_streams()
-        return () if self._initial_state is None else self._start(batch)
+        try:
+            rows = index(batch)
+        except TypeError:
+            raise TypeError(f"{name}: expected an integer, got {type(batch).__name__}") from None
+        return self._start(rows) if self._initial_state is not None and 1 <= rows <= _MOST_ROWS else ()
 
     def _check_has_streams(self) -> None:
         if not self._stack.has_streams:
