@@ -373,6 +373,35 @@ class TestHostile:
             with pytest.raises(fc.UnsupportedError, match=message):
                 fc.from_onnx(helper.make_model(graph, functions=functions))
 
+    def test_functions_of_many_names_that_are_called_many_times(self) -> None:
+        names = [f"x{index}" for index in range(2000)]
+        opsets = [helper.make_opsetid("", 14)]
+        inner = [helper.make_node("LSTM", ["x0", "x1", "x2"], ["y"])]
+        wide = helper.make_function("d", "wide", names, ["y"], inner, opsets)
+        outer = helper.make_function("d", "outer", ["x"], ["y"], [helper.make_node("LSTM", ["x"] * 3, names)], opsets)
+        for function in (wide, outer):
+            calls = [helper.make_node(function.name, ["x"], [f"y{i}"], domain="d") for i in range(1000)]
+            model = helper.make_model(helper.make_graph(calls, "graph", [], []), functions=[function])
+            with pytest.raises(fc.UnsupportedError, match="the model's graphs have more than 1000000 names in all"):
+                fc.from_onnx(model)
+
+    def test_a_node_of_many_outputs_is_looked_through_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        case = case_of("RNN")
+        names = [f"n{index}" for index in range(50)]
+        source, sink = helper.make_node("Split", ["lengths"], names), helper.make_node("Sum", names, ["sequence_lens"])
+        node = case.node()
+        node.input[4] = "sequence_lens"
+        walked = []
+
+        def used_names(node: Any) -> Any:
+            walked.append(node.op_type)
+            return iter(node.input)
+
+        monkeypatch.setattr("fusedcell.convert.onnx_constants._used_names", used_names)
+        with pytest.raises(fc.UnsupportedError, match="sequence_lens"):
+            fc.from_onnx(model_of([source, sink, node], case))
+        assert sorted(walked) == ["Split", "Sum"]
+
     def test_one_bad_node_does_not_hide_the_others(self) -> None:
         case = case_of("RNN")
         bad, good = case.node(clip=-1.0), case.node()

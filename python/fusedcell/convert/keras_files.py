@@ -64,7 +64,7 @@ def _read_zip(path: Path, label: str, name: str | None) -> tuple[LayerConfig, Re
             found = _choose(model, name, label, nested_groups=True)
             config = _config(found, version, label)
             _check_member(archive, _WEIGHTS, label)
-    except (zipfile.BadZipFile, NotImplementedError, OverflowError, EOFError, RuntimeError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, OverflowError, EOFError, RuntimeError, OSError) as error:
         raise ValueError(f"{label}: not a .keras file, or damaged: {error}") from error
     with open_hdf5(path, f"{label}: {_WEIGHTS}", _WEIGHTS) as root:
 

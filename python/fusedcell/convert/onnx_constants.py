@@ -54,6 +54,7 @@ class Constants:
         self._file = file
         self._known: dict[tuple[Scope, str], Constant] = {}
         self._left = _MAX_MADE
+        self._fixed: set[tuple[Scope, str | int]] = set()  # what was seen not to depend on data
         # A model's own function takes the place of a standard operator of its name.
         self._replaced = {item.name for item in file.model.functions if opset_domain(item.domain) == ""}
 
@@ -111,17 +112,20 @@ class Constants:
 
     def depends_on_data(self, scope: Scope, name: str) -> bool:
         """Whether a value depends on more of the model's inputs than their shapes."""
-        todo, seen = [(scope, name)], set()
+        todo = [(scope, name)]
+        seen: set[tuple[Scope, str | int]] = set()
         while todo:
             origin = todo[-1][0].find(todo.pop()[1])
-            if (origin.scope, origin.name) in seen:
+            place = (origin.scope, origin.name if origin.node is None else id(origin.node))  # a node has many outputs
+            if place in seen or place in self._fixed:
                 continue
-            seen.add((origin.scope, origin.name))
+            seen.add(place)
             if origin.node is not None:
                 if origin.node.op_type not in _SHAPES:
                     todo += [(origin.scope, used) for used in _used_names(origin.node) if used]
             elif origin.tensor is None and origin.name in origin.scope.inputs:
                 return True
+        self._fixed |= seen
         return False
 
     def _standard_operator(self, node: Node) -> str:

@@ -20,6 +20,7 @@ Graph: TypeAlias = Any  # onnx.GraphProto or onnx.FunctionProto
 # Far beyond real models: what a file may make us walk through, as functions can call functions twice over.
 _MAX_DEPTH = 50
 _MAX_NODES = 200_000
+_MAX_NAMES = 1_000_000
 _MAX_LABEL = 200
 
 _FAMILIES = ("RNN", "GRU", "LSTM")
@@ -38,10 +39,11 @@ class Origin:
 
 @dataclass(eq=False)
 class Scope:
-    """The names of one graph, subgraph or call of a function."""
+    """The names of one graph, subgraph or call of a function, and where it stands: its node in the scope `outer`."""
 
-    path: str
+    label: str
     opsets: Mapping[str, int]
+    outer: Scope | None = None
     parent: Scope | None = None
     inputs: set[str] = field(default_factory=set)
     initialisers: dict[str, Any] = field(default_factory=dict)
@@ -50,6 +52,16 @@ class Scope:
     bound: dict[str, tuple[Scope, str]] = field(default_factory=dict)
     types: dict[str, Any] = field(default_factory=dict)
     attributes: dict[str, Attribute] | None = None
+
+    @property
+    def path(self) -> str:
+        """What errors call it; nothing for the outermost graph. Made when asked for, as there may be many and deep."""
+        labels = []
+        scope: Scope | None = self
+        while scope is not None and scope.label:
+            labels.append(scope.label)
+            scope = scope.outer
+        return "/".join(reversed(labels))
 
     def add(self, kind: dict[str, Any], name: str, value: Any) -> None:
         """Defines a name of this graph; ValueError if it has one of that name."""
@@ -113,7 +125,11 @@ class Scope:
 
     def describe(self, node: Node) -> str:
         """What errors call a node."""
-        return f"{node.op_type} node {_label(self.path, node)!r}"
+        return f"{node.op_type} node {self.address(node)!r}"
+
+    def address(self, node: Node) -> str:
+        """Where a node of this scope is in the model."""
+        return "/".join(part for part in (self.path, _label(node)) if part)
 
 
 @dataclass(frozen=True)
@@ -122,7 +138,11 @@ class Occurrence:
 
     node: Node
     scope: Scope
-    address: str
+
+    @property
+    def address(self) -> str:
+        """Where it is in the model."""
+        return self.scope.address(self.node)
 
     @property
     def description(self) -> str:
@@ -130,9 +150,9 @@ class Occurrence:
         return f"{self.node.op_type} node {self.address!r}"
 
 
-def _label(path: str, node: Node) -> str:
-    name = node.name or next((output for output in node.output if output), node.op_type)
-    return f"{path}/{name[:_MAX_LABEL]}" if path else str(name[:_MAX_LABEL])
+def _label(node: Node) -> str:
+    name: str = node.name or next((output for output in node.output if output), node.op_type)
+    return name[:_MAX_LABEL]
 
 
 def opset_domain(domain: str) -> str:
@@ -150,11 +170,19 @@ class _Walk:
                 raise ValueError(f"{file.name}: function {function.name!r} is defined twice")
             self.functions[key] = function
         self.visited = 0
+        self.names = 0
+
+    def _count(self, *named: Any) -> None:
+        """Counts what takes time and memory anew in each call of a function."""
+        self.names += sum(map(len, named))
+        if self.names > _MAX_NAMES:
+            raise UnsupportedError(f"the model's graphs have more than {_MAX_NAMES} names in all; that is the limit")
 
     def graph(self, graph: Graph, scope: Scope, depth: int) -> Iterator[Occurrence]:
         if depth > _MAX_DEPTH:
             raise UnsupportedError(f"{scope.path[:200]}: graphs are nested more than {_MAX_DEPTH} deep")
         for node in graph.node:
+            self._count(node.output)
             for output in node.output:
                 if output:
                     scope.add(scope.producers, output, node)
@@ -167,16 +195,18 @@ class _Walk:
                 yield from self.graph(function, self._call(function, node, scope), depth + 1)
                 continue
             if any(family in node.op_type.upper() for family in _FAMILIES):
-                yield Occurrence(node, scope, _label(scope.path, node))
+                yield Occurrence(node, scope)
             for attribute in node.attribute:
                 graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
                 for subgraph in graphs:
-                    path = f"{_label(scope.path, node)}.{attribute.name}"
-                    yield from self.graph(subgraph, _scope_of(subgraph, path, scope.opsets, scope), depth + 1)
+                    self._count(subgraph.input, subgraph.initializer, subgraph.value_info, subgraph.sparse_initializer)
+                    label = f"{_label(node)}.{attribute.name[:_MAX_LABEL]}"
+                    yield from self.graph(subgraph, _scope_of(subgraph, label, scope.opsets, scope), depth + 1)
 
-    @staticmethod
-    def _call(function: Any, node: Node, caller: Scope) -> Scope:
-        scope = Scope(_label(caller.path, node), _opsets(function))
+    def _call(self, function: Any, node: Node, caller: Scope) -> Scope:
+        self._count(function.input, function.attribute_proto, function.opset_import, node.attribute)
+        self._count(getattr(function, "value_info", ()))
+        scope = Scope(_label(node), _opsets(function), caller)
         scope.types = {value.name: value.type for value in getattr(function, "value_info", ())}
         given = list(node.input)
         for index, name in enumerate(function.input):
@@ -190,8 +220,8 @@ def _opsets(model: Any) -> dict[str, int]:
     return {opset_domain(entry.domain): entry.version for entry in model.opset_import}
 
 
-def _scope_of(graph: Graph, path: str, opsets: Mapping[str, int], parent: Scope | None) -> Scope:
-    scope = Scope(path, opsets, parent, inputs={value.name for value in graph.input})
+def _scope_of(graph: Graph, label: str, opsets: Mapping[str, int], parent: Scope | None) -> Scope:
+    scope = Scope(label, opsets, parent, parent, inputs={value.name for value in graph.input})
     for tensor in graph.initializer:
         # An initialiser is the default of an input, and those of a loop's body are always given.
         if parent is None or tensor.name not in scope.inputs:
