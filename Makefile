@@ -10,8 +10,8 @@ SOURCES := $(shell find csrc cmake python -type f -not -path '*/__pycache__/*') 
 OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 
 .PHONY: bench bench-cpp bench-peers bench-rtneural bench-suite compliance count count-update example-cpp examples examples-ocr \
-	examples-torch format fuzz-load lint test test-aarch64 test-cpp test-exhaustive test-peers test-realtime test-sanitize test-thorough \
-	test-tsan test-valgrind clean
+	examples-scoring examples-torch format fuzz fuzz-load lint soak test test-aarch64 test-cpp test-exhaustive test-peers \
+	test-realtime test-sanitize test-thorough test-tsan test-valgrind clean
 
 bench: $(VENV)/.installed
 	$(BIN)/fusedcell bench
@@ -74,6 +74,17 @@ SECONDS ?= 60
 fuzz-load: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp .venv-clang/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/fuzz_load.sh $(SECONDS)
 
+# Every reader of files and the whole argument layer under AddressSanitizer, for FUZZ_SECONDS on one core; TARGETS='load
+# onnx' chooses. Corpora, findings and figures are in build/fuzz-python.
+FUZZ_SECONDS ?= 600
+fuzz: $(VENV)/.installed $(VENV)/.group-cpp $(VENV)/.group-test $(VENV)/.group-peers $(VENV)/.group-fuzz
+	PATH="$(CURDIR)/$(BIN):$$PATH" tools/fuzz.sh $(FUZZ_SECONDS) $(TARGETS)
+
+# Ten million steps held against float64, and a thousand streams that come and go; minutes each.
+soak: $(VENV)/.installed $(VENV)/.group-test
+	PYTHONPATH=tests $(BIN)/python -m soak.drift
+	PYTHONPATH=tests $(BIN)/python -m soak.crowd
+
 test-aarch64:
 	tools/aarch64/setup.sh
 	tools/aarch64/build.sh
@@ -109,6 +120,11 @@ examples-ocr: $(VENV)/.installed $(VENV)/.examples-ocr
 	$(BIN)/python examples/ddddocr_captcha.py
 	$(BIN)/python examples/tesseract_line.py
 
+# On a Dask cluster of this machine's cores, undisturbed and with a worker killed.
+examples-scoring: $(VENV)/.installed $(VENV)/.examples-scoring
+	$(BIN)/python examples/score_sequences.py
+	$(BIN)/python examples/score_sequences.py --kill
+
 # Resemblyzer's dependencies are for reading audio and finding speech, which the example does otherwise.
 examples-torch: $(VENV)/.installed $(VENV)/.group-peers
 	$(PIP) install --no-deps resemblyzer==0.1.4
@@ -143,6 +159,10 @@ $(VENV)/.group-%: $(VENV)/.created pyproject.toml
 $(VENV)/.examples: $(VENV)/.created examples/requirements.txt
 	$(PIP) install -r examples/requirements.txt
 	$(PIP) install --no-deps silero-vad==6.2.3
+	touch $@
+
+$(VENV)/.examples-scoring: $(VENV)/.created examples/requirements-scoring.txt
+	$(PIP) install -r examples/requirements-scoring.txt
 	touch $@
 
 # ddddocr itself would bring OpenCV; the example reads the trained networks from its files.

@@ -1,0 +1,157 @@
+"""Small valid files of every kind to start from, and random bytes where bytes are drawn from."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+import fusedcell as fc
+from models import EVERY_KIND, KIND, uniform
+
+DTYPES = ("float32", "bfloat16", "float16", "int8")
+
+
+def _saved(*layers: Any) -> Iterator[bytes]:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "layer.safetensors"
+        for layer in layers:
+            fc.save(layer, path)
+            yield path.read_bytes()
+
+
+def load() -> Iterator[bytes]:
+    for kind in EVERY_KIND:
+        for dtype in DTYPES:
+            yield from _saved(kind.make(kind.weights(2, 3, layers=2, directions=2), dtype=dtype, batch_first=True))
+        yield from _saved(kind.make_cell(kind.weights(2, 3)))
+    gru = KIND["gru_reset_before"].make(KIND["gru_reset_before"].weights(2, 3))
+    yield from _saved(gru.astype("int8", input_scales=[0.5]), gru.with_initial_state(uniform(1, 1, 2, 3)))
+    lstm = KIND["lstm"].make(KIND["lstm"].weights(2, 3))
+    yield from _saved(lstm.with_initial_state(uniform(1, 1, 1, 3), uniform(2, 1, 1, 3)))
+
+
+def _dicts() -> Iterator[dict[str, np.ndarray]]:
+    for name in ("lstm", "lstm_projected", "gru_reset_after", "rnn_tanh"):
+        mapping = KIND[name].weights(2, 3, layers=2, directions=2)
+        yield mapping
+        yield {f"lstm.{key}": value for key, value in mapping.items()} | {"head.weight": np.ones((1, 3), np.float64)}
+
+
+def state_dict() -> Iterator[bytes]:
+    from safetensors.numpy import save
+
+    for mapping in _dicts():
+        yield save(mapping)
+        yield save({name: value.astype(np.float16) for name, value in mapping.items()})
+
+
+def state_dict_pytorch() -> Iterator[bytes]:
+    import torch
+
+    for mapping in _dicts():
+        file = io.BytesIO()
+        torch.save({name: torch.from_numpy(value) for name, value in mapping.items()}, file)
+        yield file.getvalue()
+    file = io.BytesIO()
+    torch.save(torch.nn.GRU(2, 3, dtype=torch.bfloat16).state_dict(), file)
+    yield file.getvalue()
+
+
+def onnx() -> Iterator[bytes]:
+    from onnx import TensorProto, helper, numpy_helper
+
+    from onnx_models import NodeCase, arrays_for, model_of
+
+    functions = {"RNN": ["Elu"], "GRU": ["HardSigmoid", "Affine"], "LSTM": ["Sigmoid", "ScaledTanh", "Softsign"]}
+    for op in functions:
+        for directions, direction in ((1, "forward"), (2, "bidirectional")):
+            arrays = arrays_for(op, directions=directions, inputs=2, units=3)
+            attributes = {
+                "direction": direction, "clip": 2.0, "hidden_size": 3, "activations": functions[op] * directions,
+                "activation_alpha": [0.5] * 4, "activation_beta": [0.25] * 2,
+            }  # fmt: skip
+            yield NodeCase(op, arrays, {"direction": direction}).model().SerializeToString()
+            yield NodeCase(op, arrays, attributes, 14, frozenset(arrays) - {"X"}).model().SerializeToString()
+
+    case = NodeCase("GRU", arrays_for("GRU", inputs=2, units=3, absent=("sequence_lens", "initial_h")))
+    W = case.arrays["W"]
+
+    def tensor(name: str, values: Any, dtype: Any = None) -> Any:
+        return numpy_helper.from_array(np.asarray(values, dtype), name)
+
+    def model(nodes: list[Any], *tensors: Any) -> bytes:
+        others = [case.tensor("R"), case.tensor("B")]
+        return bytes(model_of([*nodes, case.node()], case, initializers=[*tensors, *others]).SerializeToString())
+
+    node = helper.make_node
+    yield model([node("Constant", [], ["W"], value=tensor("", W))])
+    yield model([node("Transpose", ["w"], ["W"], perm=[1, 2, 0])], tensor("w", W.transpose(2, 0, 1)))
+    yield model([node("Reshape", ["w", "s"], ["W"])], tensor("w", W.reshape(-1)), tensor("s", [1, -1, 2]))
+    yield model(
+        [node("Slice", ["w", "a", "b", "x", "y"], ["v"]), node("Unsqueeze", ["v", "x"], ["W"])],
+        *(tensor(name, [value]) for name, value in (("a", 0), ("b", 9), ("x", 0), ("y", 1))),
+        tensor("w", np.concatenate([W[0], W[0]])),
+    )
+    yield model([node("Concat", ["a", "b"], ["W"], axis=2)], tensor("a", W[:, :, :1]), tensor("b", W[:, :, 1:]))
+    yield model(
+        [node("Expand", ["w", "s"], ["v"]), node("Tile", ["v", "t"], ["u"]), node("Cast", ["u"], ["W"], to=1)],
+        tensor("w", W[:, :1, :1], np.float16), tensor("s", [1, 9, 1]), tensor("t", [1, 1, 2]),
+    )  # fmt: skip
+    yield model(
+        [node("DequantizeLinear", ["q", "scale", "zero"], ["W"], axis=1)],
+        tensor("q", np.ones(W.shape), np.int8),
+        tensor("scale", np.ones(9), np.float32),
+        tensor("zero", np.ones(9), np.int8),
+    )
+
+    function = helper.make_function(
+        "f", "Recurrent", ["X", "W", "R", "B"], ["Y", "Y_h"], [case.node()], [helper.make_opsetid("", 14)]
+    )
+    call = node("Recurrent", ["X", "W", "R", "B"], ["Y", "Y_h"], "call", domain="f")
+    yield bytes(model_of([call], case, functions=[function]).SerializeToString())
+    output = helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)
+    branch = helper.make_graph([case.node()], "branch", [], [output])
+    either = node("If", ["flag"], ["Y"], "either", then_branch=branch, else_branch=branch)
+    yield bytes(model_of([either], case).SerializeToString())
+
+    quantised = {
+        "W": np.ones((1, 2, 12), np.int8), "R": np.ones((1, 3, 12), np.int8),
+        "scale": np.ones(1, np.float32), "zero": np.zeros(1, np.int8),
+    }  # fmt: skip
+    names = ["X", "W", "R", "", "", "", "", "", "scale", "zero", "scale", "zero"]
+    lstm = node("DynamicQuantizeLSTM", names, ["Y"], "quantised", domain="com.microsoft", hidden_size=3)
+    graph = helper.make_graph([lstm], "graph", [], [], [tensor(name, array) for name, array in quantised.items()])
+    opset = helper.make_opsetid("com.microsoft", 1)
+    yield bytes(helper.make_model(graph, opset_imports=[opset]).SerializeToString())
+
+
+def _keras(suffix: str, version: int) -> Iterator[bytes]:
+    from keras_models import KerasCase, KerasCell, write_case
+
+    cells = (KerasCell("LSTM", 2), KerasCell("GRU", 2, reset_after=False), KerasCell("SimpleRNN", 2, "relu"))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"model{suffix}"
+        for cell in cells:
+            for form in ("layer", "RNN", "stacked"):
+                count = 2 if form == "stacked" else 1
+                yield write_case(path, KerasCase((cell,) * count, 2, version, form)).read_bytes()
+            for merge_mode in ("concat", "sum"):
+                yield write_case(path, KerasCase((cell,), 2, version, merge_mode=merge_mode)).read_bytes()
+
+
+def keras() -> Iterator[bytes]:
+    return _keras(".keras", 3)
+
+
+def keras_h5() -> Iterator[bytes]:
+    return _keras(".h5", 2)
+
+
+def random_bytes() -> Iterator[bytes]:
+    for seed in range(64):
+        yield np.random.default_rng(seed).bytes(16 << (seed % 4))
