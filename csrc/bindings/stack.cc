@@ -94,21 +94,22 @@ py::tuple run(const Stack& stack, py::handle x_value, py::handle h_value, py::ha
         return batch_first ? SequenceView<std::remove_pointer_t<decltype(data)>>{data, size, steps * size}
                            : SequenceView<std::remove_pointer_t<decltype(data)>>{data, batch * size, size};
     };
-    StackRun call{steps,
-                  batch,
-                  view(x.data(), inputs),
-                  view(data_of(y), outputs),
-                  {data_of(h), data_of(h), geometry.has_cell_state() ? data_of(c) : nullptr},
-                  lengths_value.is_none() ? nullptr : lengths.data(),
-                  view(static_cast<const bool*>(mask.get()), 1),
-                  {return_cells ? data_of(cells) : nullptr, return_gates ? data_of(gates) : nullptr,
-                   batch_first ? 1 : batch, batch_first ? steps : 1},
-                  steps * batch};
+    const StackRun call{steps,
+                        batch,
+                        view(x.data(), inputs),
+                        view(data_of(y), outputs),
+                        {data_of(h), data_of(h), geometry.has_cell_state() ? data_of(c) : nullptr},
+                        lengths_value.is_none() ? nullptr : lengths.data(),
+                        view(static_cast<const bool*>(mask.get()), 1),
+                        {return_cells ? data_of(cells) : nullptr, return_gates ? data_of(gates) : nullptr,
+                         batch_first ? 1 : batch, batch_first ? steps : 1},
+                        steps * batch};
     ThreadWorkspace workspace;
     const double operations = stack.step_operations() * static_cast<double>(steps) * static_cast<double>(batch);
     run_for(operations, [&](Checkpoint* checkpoint) {
-        call.checkpoint = checkpoint;
-        stack.run(call, workspace.get(), threads);
+        StackRun stoppable = call;
+        stoppable.checkpoint = checkpoint;
+        stack.run(stoppable, workspace.get(), threads);
     });
     return py::make_tuple(y, h, c, cells, gates);
 }
