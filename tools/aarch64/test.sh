@@ -8,8 +8,8 @@
 # --cpu NAME   a CPU of `qemu-aarch64 -cpu help`, may be repeated, to run the tests of all its tiers on
 #
 # The default is one CPU for each level of features: cortex-a53 (NEON), neoverse-n1 (and dotprod) and max (and i8mm). A
-# tier's tests run on the least CPU that has it, where an instruction beyond the tier's is an illegal one; whatever
-# leaves the choice of a tier to the CPU runs on all three.
+# tier's tests run on the least CPU that has it, where an instruction beyond the tier's is an illegal one. The choice of a
+# tier is tested on all three, and what has nothing to do with tiers on max.
 #
 # Subprocesses work: sys.executable is a native script that starts QEMU with the same CPU. Time under emulation means
 # nothing: a test that must run here has no deadline.
@@ -34,7 +34,7 @@ while (($#)); do
 done
 declare -A tiers=() # a CPU's, where not all of them
 if ((!${#cpus[@]})); then
-  cpus=(cortex-a53 neoverse-n1 max) # the longest first
+  cpus=(max cortex-a53 neoverse-n1) # the longest first
   tiers=([cortex-a53]=neon,scalar [neoverse-n1]=dotprod [max]=i8mm)
 fi
 
@@ -52,7 +52,8 @@ if ((${#tiers[@]})); then
 fi
 
 run_cpu() { # name, pytest arguments...
-  local log=$dir/log/$1.txt status=0 verdict=ok start=$SECONDS summary isas only=${tiers[$1]:-}
+  local log=$dir/log/$1.txt status=0 verdict=ok start=$SECONDS summary isas only=${tiers[$1]:-} few=
+  [[ -z $only || $1 == max ]] || few=1
   export QEMU_CPU=$1
   # The pointer authentication that the architecture defines is slow to emulate, and nothing here is about it.
   [[ $1 != max ]] || QEMU_CPU=max,pauth-impdef=on
@@ -61,7 +62,7 @@ run_cpu() { # name, pytest arguments...
     printf '%-12s FAILED: import fusedcell\n%s\n' "${QEMU_CPU%%,*}" "$isas"
     return 1
   }
-  "$dir/root/usr/bin/python" -m pytest -o testpaths=tests -p no:cacheprovider --color=no ${only:+--tiers="$only"} "$@" \
+  "$dir/root/usr/bin/python" -m pytest -o testpaths=tests -p no:cacheprovider --color=no ${only:+--tiers="$only"} ${few:+--tier-tests} "$@" \
     >"$log" 2>&1 </dev/null || status=$?
   summary=$(sed -n 's/^=\{3,\} \(.* in [0-9.]*s.*\) =\{3,\}$/\1/p' "$log") # empty after a crash
   # Nothing collected is pytest's status 5, but everything skipped is its 0.
