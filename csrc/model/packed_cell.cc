@@ -188,8 +188,7 @@ bool PackedCell::run(const CellRun& run, const CellWorker& worker) const {
                 multiply_recurrent(num_rows, blocks_of(recurrent_, worker), own);
             }
             if (!finish_step(run, step, num_rows, worker)) return false;
-            worker.part.pass(operations);
-            if (!worker.part.wait()) return false;
+            if (!worker.part.pass(operations) || !worker.part.wait()) return false;
             own.backward = !own.backward;
         }
     }

@@ -45,13 +45,16 @@ struct TeamPart {
     /// Waits for the others. False if the run has been stopped: then it may not have waited, so this thread is to
     /// touch nothing that they share, and to return.
     [[nodiscard]] bool wait() const {
-        if (count > 1) barrier->wait(count, checkpoint);
+        if (count == 1) return true;    // which is told by pass()
+        barrier->wait(count, checkpoint);
         return checkpoint == nullptr || !checkpoint->stopped();
     }
 
-    /// What this thread has done of the run since it last said so, in multiply-adds.
-    void pass(double operations) const {
-        if (checkpoint != nullptr) checkpoint->pass(operations);
+    /// Takes what this thread has done of the run since it last said so, in multiply-adds. False likewise.
+    [[nodiscard]] bool pass(double operations) const {
+        if (checkpoint == nullptr) return true;
+        checkpoint->pass(operations);
+        return !checkpoint->stopped();
     }
 };
 
