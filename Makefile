@@ -9,7 +9,7 @@ SOURCES := $(shell find csrc cmake python -type f -not -path '*/__pycache__/*') 
 # The newest build folder of `pip install`: its object files are what test_symbols.py looks into.
 OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 
-.PHONY: bench bench-cpp bench-peers bench-rtneural bench-suite compliance count count-update example-cpp examples examples-ocr \
+.PHONY: bench bench-cpp bench-peers bench-rtneural bench-suite compliance count count-update edge example-cpp examples examples-ocr \
 	examples-scoring examples-torch format fuzz fuzz-load lint soak test test-aarch64 test-cpp test-exhaustive test-peers \
 	test-realtime test-sanitize test-thorough test-tsan test-valgrind clean
 
@@ -110,10 +110,16 @@ compliance: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
 examples: $(VENV)/.installed $(VENV)/.examples
 	$(BIN)/python examples/silero_vad.py
 	$(BIN)/python examples/textgenrnn_text.py
+	$(BIN)/python examples/predictive_maintenance/run.py --engines 60 --check
 
 # The C++ library as its users have it: installed, found by CMake, held against Python.
 example-cpp: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/example_cpp.sh
+
+# A model on a small AArch64 device: code, memory and instructions, under QEMU.
+edge: $(VENV)/.installed $(VENV)/.group-cpp
+	tools/aarch64/setup.sh
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/edge.py
 
 # Readers of text, apart because ddddocr is 76 MB and Tesseract comes from the system's packages.
 examples-ocr: $(VENV)/.installed $(VENV)/.examples-ocr

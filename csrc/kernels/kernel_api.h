@@ -145,8 +145,12 @@ struct BlockRange {
     bool backward;
 };
 
+// Stands for a kernel, or for a type of weights, that this build leaves out.
+struct NoKernel;
+
 template <class Row>
 struct MatrixKernel {
+    // Null, like any other function here, where this build leaves the kernel out.
     void (*run)(const PackedMatrix& weights, const Row* rows, ptrdiff_t num_rows, const BlockRange& blocks);
     int gates;
     int panels_per_block;

@@ -175,6 +175,8 @@ private:
     int recurrent_gates() const { return kind_ == CellKind::kGruResetBefore ? 2 : gates_of(kind_); }
     PanelShape recurrent_shape() const;
     PanelShape candidate_shape() const;
+    /// Throws std::invalid_argument where this build has no kernels for the cell or its type of weights.
+    void check_built() const;
     void pack(const CellWeights& weights);
     void pack_peephole(const float* weights, float* destination) const;
     template <class Row>

@@ -1,9 +1,12 @@
 // Packing a cell's weights, and taking them back out.
 #include <algorithm>
 #include <cstring>
+#include <stdexcept>
+#include <string>
 
 #include "cpu/dispatch.h"
 #include "model/cell_options.h"
+#include "model/names.h"
 #include "model/packed_cell.h"
 
 namespace fusedcell {
@@ -46,9 +49,19 @@ PackedCell::PackedCell(const Geometry& geometry, std::ptrdiff_t input_size, cons
     const std::optional<CellKind> plain = plain_kind(geometry.kind, options_);
     kind_ = plain.value_or(geometry.kind);
     general_ = !plain;
+    check_built();
     padded_hidden_ = panels_for(geometry.hidden_size, table.lanes) * table.lanes;
     projection_floats_ = padded_hidden_ * gates_of(kind_);
     pack(weights);
+}
+
+void PackedCell::check_built() const {
+    const auto refuse = [](const std::string& what) {
+        throw std::invalid_argument("this build of fusedcell leaves out " + what);
+    };
+    if (kernels_->linear.run == nullptr) refuse(std::string(name_of(type_)) + " weights");
+    if (general_ && gate_kernel() == nullptr) refuse("cells with options");
+    if (!general_ && recurrent_kernel().run == nullptr) refuse(std::string("cells of kind ") + name_of(kind_));
 }
 
 void PackedCell::pack(const CellWeights& weights) {

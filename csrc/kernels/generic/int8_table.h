@@ -3,6 +3,6 @@
 
 namespace fusedcell::FUSEDCELL_ISA {
 
-const WeightKernels int8_kernels = DescribeAll<Int8Weights>();
+const WeightKernels int8_kernels = DescribeAll<FUSEDCELL_PART(INT8, Int8Weights)>();
 
 }    // namespace fusedcell::FUSEDCELL_ISA

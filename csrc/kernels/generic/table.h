@@ -21,6 +21,15 @@ float ReadFloats(const float* data, ptrdiff_t size) {
     return total;
 }
 
+template <class Cell>
+constexpr GateKernel DescribeGates() {
+    if constexpr (IsSame<Cell, NoKernel>::value) {
+        return nullptr;
+    } else {
+        return &Gates<Cell>;
+    }
+}
+
 #define FUSEDCELL_STRING(name) #name
 #define FUSEDCELL_EXPANDED_STRING(name) FUSEDCELL_STRING(name)
 
@@ -31,7 +40,7 @@ const KernelTable kernel_table = {
     kLanes,
 #define FUSEDCELL_WEIGHT_TYPE(name, Weights) DescribeAll<Weights>(),
 #include "kernels/weight_types.inc"
-#define FUSEDCELL_GATE_KERNEL(name, Cell) &Gates<Cell>,
+#define FUSEDCELL_GATE_KERNEL(name, Cell) DescribeGates<Cell>(),
 #define FUSEDCELL_ACTIVATION_KERNEL(name) &ActivateAll,
 #define FUSEDCELL_MAP_KERNEL(name, Function) &Map<Function>,
 #define FUSEDCELL_QUANTISE_KERNEL(name) &Quantise,

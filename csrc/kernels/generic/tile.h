@@ -16,6 +16,13 @@ constexpr int kTileVectors = 4;
 constexpr int AtLeastOne(int n) { return n < 1 ? 1 : n; }
 constexpr int DivideUp(int n, int divisor) { return (n + divisor - 1) / divisor; }
 
+// Rows of the tallest tile.
+#ifdef FUSEDCELL_WITHOUT_ROW_TILES
+constexpr int kMostRows = 1;
+#else
+constexpr int kMostRows = kTileRows;
+#endif
+
 template <class Kernel, class Weights>
 constexpr int kPanelsPerBlock = DivideUp(Weights::kRowChains, Kernel::kGates);
 
@@ -96,8 +103,8 @@ FUSEDCELL_INLINE void BlockRows(const PackedMatrix& matrix, const typename Kerne
 /// rows about evenly, because a tile of one or two rows is bound by its loads; and in pairs, which is what some int8
 /// products take.
 FUSEDCELL_INLINE ptrdiff_t RowsOfTile(ptrdiff_t left) {
-    if (left <= kTileRows) return left;
-    if (kTileRows < 6 || left >= 2 * kTileRows) return kTileRows;
+    if (left <= kMostRows) return left;
+    if (kMostRows < 6 || left >= 2 * kMostRows) return kMostRows;
     return (left + 3) / 4 * 2;
 }
 
@@ -112,7 +119,7 @@ FUSEDCELL_INLINE void Block(const PackedMatrix& matrix, const typename Kernel::R
     }
     while (num_rows > 0) {
         const ptrdiff_t count = RowsOfTile(num_rows);
-        BlockRows<Kernel, Weights, kPanels, kTileRows>(matrix, rows, count, panel, block);
+        BlockRows<Kernel, Weights, kPanels, kMostRows>(matrix, rows, count, panel, block);
         rows += count;
         num_rows -= count;
     }

@@ -1,0 +1,218 @@
+"""Warns of an engine's failure, flight by flight, with two GRU layers of 32 units, and says how well and how fast.
+
+python examples/predictive_maintenance/run.py [--engines N] [--picture FILE] [--check]
+
+NumPy and fusedcell do; PyTorch is compared with if it is installed, and --picture needs Matplotlib. --check fails if
+the warnings are worse than they should be, never because of a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from simulation import HORIZON, SENSORS, Run, fleet
+
+import fusedcell as fc
+
+FOLDER = Path(__file__).parent
+DTYPES = ("float32", "float16", "int8")
+IN_A_ROW = 3  # flights above the threshold that make a warning
+THRESHOLD = 0.9  # the best product of precision and recall on the engines of fleet(200, seed=2)
+TOO_LATE = 5  # flights: what it takes to plan a change of engines
+
+Array = NDArray[np.float32]
+
+
+class Weights(NamedTuple):
+    """What train.py wrote: the GRU's in PyTorch's layout, the head, and the scaling of the sensors."""
+
+    gru: dict[str, Array]
+    head: Array  # (32,)
+    bias: float
+    mean: Array  # (len(SENSORS),)
+    std: Array
+
+    @classmethod
+    def load(cls) -> Weights:
+        with np.load(FOLDER / "weights.npz") as file:
+            gru = {name.removeprefix("gru."): file[name] for name in file.files if name.startswith("gru.")}
+            return cls(gru, file["head.weight"][0], float(file["head.bias"][0]), file["mean"], file["std"])
+
+
+class Watch:
+    """One engine's network: a call a flight. `step_times` has the ns that each call took."""
+
+    def __init__(self, layer: fc.GRU, weights: Weights) -> None:
+        self._weights = weights
+        self._x = np.empty(layer.input_size, np.float32)
+        self._y = np.empty(layer.hidden_size, np.float32)
+        self._step = layer.stream().bind(self._x, self._y)
+        self.step_times: list[int] = []
+
+    def __call__(self, sensors: Array) -> float:
+        """The probability that the engine fails within HORIZON flights, given the sensors of one more."""
+        start = time.perf_counter_ns()
+        np.subtract(sensors, self._weights.mean, out=self._x)
+        np.divide(self._x, self._weights.std, out=self._x)
+        self._step()
+        logit = float(self._y @ self._weights.head) + self._weights.bias
+        probability = 1.0 / (1.0 + np.exp(-logit))
+        self.step_times.append(time.perf_counter_ns() - start)
+        return float(probability)
+
+
+def first_warning(alarm: NDArray[np.bool_]) -> int | None:
+    """The flight that completes the first IN_A_ROW alarms in a row."""
+    together = np.convolve(alarm, np.ones(IN_A_ROW), "valid") == IN_A_ROW
+    return int(np.argmax(together)) + IN_A_ROW - 1 if together.any() else None
+
+
+class Quality(NamedTuple):
+    precision: float  # warnings that come within HORIZON flights of the failure
+    recall: float  # engines that are warned of, at least TOO_LATE and at most HORIZON flights ahead
+    lead: list[int]  # flights from each right warning to the failure
+
+
+def quality(warnings: list[int | None], runs: list[Run]) -> Quality:
+    leads = [int(run.flights_left[w]) for w, run in zip(warnings, runs, strict=True) if w is not None]
+    right = [lead for lead in leads if lead < HORIZON]
+    in_time = [lead for lead in right if lead >= TOO_LATE]
+    return Quality(len(right) / max(len(leads), 1), len(in_time) / len(runs), right)
+
+
+def limits(runs: list[Run], vibration: float, exhaust: float) -> list[int | None]:
+    """What is done without a network: limits on averages over ten flights."""
+    found = []
+    for run in runs:
+        averages = np.stack(
+            [
+                np.convolve(run.sensors[:, SENSORS.index(name)], np.ones(10) / 10.0)[: len(run.sensors)]
+                for name in ("vibration, mm/s", "exhaust, K")
+            ]
+        )
+        averages[:, :9] = 0.0
+        found.append(first_warning((averages[0] > vibration) | (averages[1] > exhaust)))
+    return found
+
+
+def best_limits(runs: list[Run]) -> tuple[float, float]:
+    def score(pair: tuple[float, float]) -> float:
+        q = quality(limits(runs, *pair), runs)
+        return q.precision * q.recall
+
+    return max(((v, e) for v in np.arange(1.3, 3.6, 0.1) for e in np.arange(960.0, 1100.0, 10.0)), key=score)
+
+
+def torch_probabilities(weights: Weights, runs: list[Run]) -> tuple[list[Array], float] | None:
+    """Those of PyTorch, and the us a flight takes there, one at a time with the state carried along."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    torch.set_num_threads(1)
+    gru = torch.nn.GRU(len(SENSORS), len(weights.head), num_layers=2, batch_first=True)
+    gru.load_state_dict({name: torch.from_numpy(value) for name, value in weights.gru.items()})
+    answers = []
+    with torch.inference_mode():
+        for run in runs:
+            y = gru(torch.from_numpy((run.sensors - weights.mean) / weights.std)[None])[0][0].numpy()
+            answers.append((1.0 / (1.0 + np.exp(-(y @ weights.head + weights.bias)))).astype(np.float32))
+        x, h, times = torch.zeros(1, 1, len(SENSORS)), None, []
+        for _ in range(500):
+            start = time.perf_counter_ns()
+            _, h = gru(x, h)
+            times.append(time.perf_counter_ns() - start)
+    return answers, float(np.median(times)) / 1e3
+
+
+def picture(path: str, run: Run, probabilities: dict[str, Array], leads: list[int]) -> None:
+    import matplotlib.pyplot as plt
+
+    figure, (sensors, answer, lead) = plt.subplots(3, 1, figsize=(9, 9), height_ratios=(3, 3, 2), layout="constrained")
+    flights = np.arange(len(run.sensors))
+    for name in ("exhaust, K", "vibration, mm/s", "compressor exit, K", "oil temperature, K"):
+        column = run.sensors[:, SENSORS.index(name)]
+        sensors.plot(flights, (column - column.mean()) / column.std(), label=name, linewidth=0.9)
+    sensors.set(title="One engine's life, as its sensors tell it", ylabel="standard deviations")
+    sensors.legend(loc="upper left", ncols=4, fontsize="small")
+    for dtype, values in probabilities.items():
+        answer.plot(flights, values, label=dtype, linewidth=2.5 if dtype == "float32" else 1.2)
+    answer.axhline(THRESHOLD, color="grey", linestyle=":")
+    answer.axvspan(len(flights) - HORIZON, len(flights), color="tab:red", alpha=0.12, label=f"last {HORIZON} flights")
+    warned = first_warning(probabilities["int8"] > THRESHOLD)
+    if warned is not None:
+        answer.axvline(warned, color="tab:red", label="warning (int8)")
+    answer.set(title="... and as the network does", xlabel="flight", ylabel=f"fails within {HORIZON} flights")
+    answer.legend(loc="upper left", fontsize="small")
+    lead.hist(leads, bins=range(0, HORIZON + 1, 2), color="tab:blue", edgecolor="white")
+    lead.set(title="How long before the failure the right warnings come (int8)", xlabel="flights", ylabel="engines")
+    figure.savefig(path, dpi=110)
+    print(f"picture in {path}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--engines", type=int, default=200, help="engines to watch (200)")
+    parser.add_argument("--picture", metavar="FILE", help="PNG or SVG to write")
+    parser.add_argument("--check", action="store_true", help="fail if the warnings are worse than they should be")
+    arguments = parser.parse_args()
+
+    weights = Weights.load()
+    runs = fleet(arguments.engines, seed=3)
+    print(f"{len(runs)} engines, {sum(len(run.sensors) for run in runs)} flights, all until they failed\n")
+    print(
+        f"{'':22}{'precision':>10}{'recall':>8}{'lead, flights':>15}{'us a flight':>13}{'bytes':>9}{'largest dp':>12}"
+    )
+
+    def line(name: str, q: Quality, us: float | None = None, size: int | None = None, off: float | None = None) -> None:
+        low, middle, high = np.percentile(q.lead, (10, 50, 90)) if q.lead else (0, 0, 0)
+        print(
+            f"{name:22}{q.precision:10.3f}{q.recall:8.3f}{f'{middle:.0f} ({low:.0f}..{high:.0f})':>15}"
+            f"{'' if us is None else f'{us:.1f}':>13}{'' if size is None else size:>9}"
+            f"{'' if off is None else f'{off:.1e}':>12}"
+        )
+
+    line("limits on averages", quality(limits(runs, *best_limits(fleet(100, seed=2))), runs))
+    theirs = torch_probabilities(weights, runs)
+    if theirs is not None:
+        line("PyTorch, float32", quality([first_warning(p > THRESHOLD) for p in theirs[0]], runs), theirs[1])
+
+    answers: dict[str, list[Array]] = {}
+    found: dict[str, Quality] = {}
+    for dtype in DTYPES:
+        layer = fc.GRU.from_state_dict(weights.gru, dtype=dtype)
+        times: list[int] = []
+        answers[dtype] = []
+        for run in runs:
+            watch = Watch(layer, weights)
+            answers[dtype].append(np.array([watch(sensors) for sensors in run.sensors], np.float32))
+            times += watch.step_times
+        found[dtype] = quality([first_warning(p > THRESHOLD) for p in answers[dtype]], runs)
+        exact = theirs[0] if theirs is not None else answers["float32"]
+        off = max(float(np.max(np.abs(a - b))) for a, b in zip(answers[dtype], exact, strict=True))
+        line(f"fusedcell, {dtype}", found[dtype], float(np.median(times)) / 1e3, layer.nbytes, off)
+
+    if arguments.picture:
+        shown = int(np.argsort([len(run.sensors) for run in runs])[len(runs) // 2])
+        one = {dtype: answers[dtype][shown] for dtype in DTYPES}
+        picture(arguments.picture, runs[shown], one, found["int8"].lead)
+    if arguments.check:
+        exact_enough = (
+            theirs is None
+            or max(float(np.max(np.abs(a - b))) for a, b in zip(answers["float32"], theirs[0], strict=True)) <= 1e-5
+        )
+        good = all(q.precision >= 0.85 and q.recall >= 0.85 for q in found.values())
+        if not (good and exact_enough):
+            print("the warnings are not what they should be", file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
