@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include <chrono>
+#include <cstdint>
 #include <limits>
 
 #include "bindings/arrays.h"
@@ -9,6 +10,7 @@
 #include "bindings/options.h"
 #include "bindings/weights.h"
 #include "cpu/available.h"
+#include "cpu/cores.h"
 #include "cpu/dispatch.h"
 #include "cpu/features.h"
 #include "kernels/simd/float_mode.h"
@@ -60,6 +62,21 @@ std::vector<std::string> kernels() {
 #include "kernels/kernels.inc"
     }
     return names;
+}
+
+py::list kinds_of_cores() {
+    py::list kinds;
+    for (const CoreKind& kind : core_kinds()) {
+        py::dict entry;
+        entry["name"] = kind.name;
+        entry["implementer"] = kind.implementer;
+        entry["part"] = kind.part;
+        entry["in_order"] = kind.in_order;
+        entry["cpus"] = kind.cpus;
+        entry["numbers"] = kind.numbers;
+        kinds.append(entry);
+    }
+    return kinds;
 }
 
 py::object map(const std::string& kernel, py::handle x, const std::string& isa) {
@@ -137,6 +154,27 @@ double multiply_seconds(std::ptrdiff_t multiply_adds, int repeats, const std::st
     return seconds * (static_cast<double>(multiply_adds) / done);
 }
 
+double chain_seconds(std::ptrdiff_t operations, int repeats) {
+    check_at_least("operations", 1, operations);
+    check_at_least("repeats", 1, repeats);
+    // Without a closed form, so that compilers leave all of them. Unrolled, lest the loop itself take a cycle.
+    constexpr std::ptrdiff_t kUnrolled = 16;
+    const std::ptrdiff_t rounds = 1 + (operations - 1) / (2 * kUnrolled);
+    volatile std::uint64_t source = 0x9e3779b97f4a7c15;
+    const std::uint64_t term = source;
+    std::uint64_t x = source;
+    const double seconds = least_seconds(repeats, [&] {
+        for (std::ptrdiff_t round = 0; round < rounds; ++round) {
+            for (std::ptrdiff_t i = 0; i < kUnrolled; ++i) {
+                x += term;
+                x ^= term;
+            }
+        }
+        source = x;
+    });
+    return seconds * (static_cast<double>(operations) / static_cast<double>(rounds * 2 * kUnrolled));
+}
+
 }    // namespace
 
 void bind_runtime(py::module_& module) {
@@ -146,6 +184,8 @@ void bind_runtime(py::module_& module) {
     module.def("cpu_features", &cpu_feature_names, "Features of this CPU that the operating system lets it use.");
     module.def("available_cpus", &available_cpus,
                "CPUs that this process may keep busy, and so the most threads of a call.");
+    module.def("core_kinds", &kinds_of_cores,
+               "Kinds of core that this process may run on, each with how many there are, and which.");
     module.def("compiler", &compiler_name, "Compiler that built this module.");
     module.def("weight_types", &weight_types, "Types in which weights can be stored.");
     module.def("kernels", &kernels, "Names of all kernels that every tier has.");
@@ -163,6 +203,10 @@ void bind_runtime(py::module_& module) {
         "multiply_seconds", &multiply_seconds, py::arg("multiply_adds"), py::arg("repeats"),
         py::arg("dtype") = "float32", py::arg("isa") = "", py::call_guard<py::gil_scoped_release>(),
         "Least seconds that one thread took for so many multiply-adds, as they are done with weights of a dtype.");
+    module.def("chain_seconds", &chain_seconds, py::arg("operations"), py::arg("repeats"),
+               py::call_guard<py::gil_scoped_release>(),
+               "Least seconds that one thread took for so many additions and exclusive ors of integers, each of which "
+               "waits for the one before: a cycle each on the cores there are.");
 }
 
 }    // namespace fusedcell::bindings

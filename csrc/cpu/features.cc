@@ -1,5 +1,7 @@
 #include "cpu/features.h"
 
+#include <algorithm>
+
 #if defined(__x86_64__) || defined(_M_X64)
 #if defined(_MSC_VER)
 #include <intrin.h>
@@ -129,6 +131,22 @@ uint32_t detect() { return 0; }
 uint32_t cpu_features() {
     static const uint32_t features = detect();
     return features;
+}
+
+std::string cpu_brand() {
+    std::string brand;
+#if defined(__x86_64__) || defined(_M_X64)
+    constexpr uint32_t kFirst = 0x80000002;    // Intel SDM volume 2A, CPUID: 16 characters a leaf, the last ones zero
+    if (cpuid(0x80000000, 0).eax < kFirst + 2) return brand;
+    for (uint32_t leaf = kFirst; leaf < kFirst + 3; ++leaf) {
+        const CpuidResult text = cpuid(leaf, 0);
+        for (const uint32_t word : {text.eax, text.ebx, text.ecx, text.edx}) {
+            for (int shift = 0; shift < 32; shift += 8) brand += static_cast<char>(word >> shift & 0xff);
+        }
+    }
+    brand.resize(std::min(brand.find('\0'), brand.size()));
+#endif
+    return brand;
 }
 
 std::vector<std::string> cpu_feature_names() {

@@ -28,4 +28,7 @@ uint32_t cpu_features();
 /// The names of cpu_features(), in a fixed order.
 std::vector<std::string> cpu_feature_names();
 
+/// The name that an x86-64 CPU gives itself, padded as it gives it; empty on others.
+std::string cpu_brand();
+
 }    // namespace fusedcell

@@ -41,6 +41,13 @@ def caches() -> dict[str, str]:
     return found
 
 
+def cores() -> list[str]:
+    """Kinds of core that this process may run on, for example ``["4 x Cortex-A55 (in order)", "4 x Cortex-A76"]``."""
+    return [
+        f"{kind['cpus']} x {kind['name']}{' (in order)' if kind['in_order'] else ''}" for kind in _core.core_kinds()
+    ]
+
+
 def runtime_info() -> dict[str, Any]:
     """Version, build, CPU and tiers as a dictionary that can be written as JSON."""
     return {
@@ -51,6 +58,7 @@ def runtime_info() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": cpu_name(),
         "cpus": _core.available_cpus(),
+        "cores": cores(),
         "caches": caches(),
         "cpu_features": _core.cpu_features(),
         "isas_compiled": _core.compiled_isas(),

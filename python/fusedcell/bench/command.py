@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from . import compare, document, plot, study_tables, table
 from .environment import describe, header
 from .limits import MultiplyRate, limits_text, multiply_rate, rates_text, read_limits
+from .looks import BEGINNING, look, slowed_down, summary
+from .machine import commands_by_kind, machine_text, mixed_kinds, own_cpus
 from .repeats import RepeatError, measure_repeats
 from .run import KINDS, float32_of
-from .subjects import others, our_tiers
+from .subjects import Study, studies
 from .tiers import Tier
 from .work import Findings, measure_all
 
@@ -27,37 +31,67 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Runs the command; `arguments` are those of the whole command line. Returns its exit status."""
     if options.study == "compare":
         return compare.run(options)
-    if any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):
-        return subprocess.call([sys.executable, "-m", "fusedcell", *arguments], env={**os.environ, **ONE_THREAD})
+    cpus = options.cpu or own_cpus()
+    if cpus != own_cpus() or any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):
+        with _running_on(cpus):
+            return subprocess.call([sys.executable, "-m", "fusedcell", *arguments], env={**os.environ, **ONE_THREAD})
 
-    tiers = our_tiers(options)
-    peers, absent = others(options)
-    environment = describe(options, tiers, peers, absent)
-    findings = Findings(read_limits(tiers[0].isa), _rates(tiers))
-    limits = [limits_text(findings.limits, tiers[0].isa), rates_text(findings.rates)]
-    print(header(environment), *limits, sep="\n", end="\n\n", flush=True)
+    asked = studies(options)
+    environment = describe(options, asked)
+    machine = environment["machine"]
+    findings = Findings(read_limits(asked[0].tiers[0].isa), _rates(asked), looks=[look(BEGINNING)])
+    limits = [limits_text(findings.limits, asked[0].tiers[0].isa), rates_text(findings.rates)]
+    print(header(environment), machine_text(machine), *limits, sep="\n", end="\n\n", flush=True)
+    mixed = mixed_kinds(machine)
+    if mixed:
+        commands = commands_by_kind(machine, shlex.join(["fusedcell", *arguments]))
+        print(f"Warning: {mixed}. One kind at a time:\n{commands}", end="\n\n", flush=True)
 
-    try:
-        if options.repeats == 1:
-            measure_all(options, tiers, peers, findings)
-        else:
-            measure_repeats(options, findings)
-    except RepeatError as error:
-        print(f"fusedcell: {error}", file=sys.stderr)
-        return 2
-    for text in _tables(findings, tiers, [peer.name for peer in peers]):
-        print(text, end="\n\n")
+    for study in asked:
+        found = Findings()
+        try:
+            if options.repeats == 1:
+                measure_all(study.options, study.tiers, study.peers, found)
+            else:
+                measure_repeats(study.options, found)
+        except RepeatError as error:
+            print(f"fusedcell: {error}", file=sys.stderr)
+            return 2
+        for text in _tables(found, study.tiers, [peer.name for peer in study.peers]):
+            print(text, end="\n\n")
+        findings.extend(found)
+    print(summary(findings.looks))
+    slowed = slowed_down(machine["clocks"], findings.looks)
+    for text in slowed:
+        print(f"Warning: {text}.")
+    machine["warnings"] = [*([mixed] if mixed else []), *slowed]
     if options.json is not None:
         document.write(options.json, environment, findings)
+        if options.study == "report":
+            print(f"The file to send in is {options.json}.")
     if options.plot is not None:
         plot.draw(options.plot, environment, findings)
-    theirs = {peer.name for peer in peers}
+    theirs = {peer.name for study in asked for peer in study.peers}
     return 1 if any(name not in theirs for name, _, _ in findings.failures) else 0
 
 
-def _rates(tiers: Sequence[Tier]) -> list[MultiplyRate]:
+@contextmanager
+def _running_on(cpus: Sequence[int]) -> Iterator[None]:
+    """What is started meanwhile runs on these CPUs; none where the system does not number them."""
+    before = own_cpus()
+    if before:
+        os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        if before:
+            os.sched_setaffinity(0, before)
+
+
+def _rates(asked: Sequence[Study]) -> list[MultiplyRate]:
     """Of each tier, and of the first in float32."""
-    return [multiply_rate(tier.isa, tier.dtype) for tier in (*tiers, *float32_of(tiers[0]))]
+    pairs = [(tier.isa, tier.dtype) for study in asked for tier in (*study.tiers, *float32_of(study.tiers[0]))]
+    return [multiply_rate(isa, dtype) for isa, dtype in dict.fromkeys(pairs)]
 
 
 def _tables(findings: Findings, tiers: Sequence[Tier], theirs: list[str]) -> list[str]:

@@ -11,6 +11,9 @@ from typing import Any
 
 from .work import Findings
 
+SCHEMA = 1
+"""Of the file; one more when a name in it no longer means what it meant."""
+
 _DERIVED = ("limit_us", "share_of_limit", "best_other", "best_other_of_dtype")
 _NUMBERS = re.compile(r"\[\s+([-+.0-9e,\s]+?)\s+\]")
 
@@ -18,6 +21,7 @@ _NUMBERS = re.compile(r"\[\s+([-+.0-9e,\s]+?)\s+\]")
 def write(path: Path, environment: Mapping[str, Any], findings: Findings) -> None:
     """As JSON, with every round of ours."""
     document = {
+        "schema": SCHEMA,
         **environment,
         "read_limits": [asdict(limit) for limit in findings.limits],
         "multiply_rates": [asdict(rate) for rate in findings.rates],
@@ -27,6 +31,7 @@ def write(path: Path, environment: Mapping[str, Any], findings: Findings) -> Non
         "tails": [asdict(tail) for tail in findings.tails],
         "threads": [_rounded(asdict(scaling)) for scaling in findings.scalings],
         "many": [_rounded(asdict(streams)) | {"best_other": streams.best_other} for streams in findings.many],
+        "looks": [asdict(look) for look in findings.looks],
     }
     text = json.dumps(document, indent=1)
     # Numbers in a row stay on one line.

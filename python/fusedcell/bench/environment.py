@@ -10,17 +10,20 @@ from typing import Any
 
 from ..runtime import runtime_info
 from .answers import our_tolerance
-from .peers import Peer
-from .tiers import Tier
+from .machine import describe_machine, own_cpus
+from .subjects import Study
 
-_LEFT_OUT = ("isas_compiled", "isa", "kernels", "tier", "options")
+_LEFT_OUT = ("isas_compiled", "isa", "kernels", "tier", "options", "machine")
 
 
-def describe(
-    options: argparse.Namespace, tiers: Sequence[Tier], others: Sequence[Peer], absent: Mapping[str, str]
-) -> dict[str, Any]:
+def describe(options: argparse.Namespace, studies: Sequence[Study]) -> dict[str, Any]:
     """What goes with the results into a file."""
-    peers: object = {other.name: other.version for other in others if other.name != "numpy"} | dict(absent)
+    peers: object = {
+        name: text
+        for study in studies
+        for name, text in ({other.name: other.version for other in study.peers} | study.absent).items()
+        if name != "numpy"
+    }
     if options.study == "threads":
         peers = "left out, as their idle threads spin on and would take CPUs from whoever is next"
     elif options.no_peers:
@@ -29,13 +32,14 @@ def describe(
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "runtime": runtime_info(),
-        "dtype": options.dtype,
-        "tier": tiers[0].isa,
+        "machine": describe_machine(own_cpus(), by_choice=options.cpu is not None),
+        "dtype": ", ".join(study.options.dtype for study in studies),
+        "tier": ", ".join(dict.fromkeys(study.tiers[0].isa for study in studies)),
         "options": asked,
         "peers": peers,
         "method": _method(options),
         "load": f"{os.getloadavg()[0]:.1f} before the run" if hasattr(os, "getloadavg") else "unknown",
-        "checked": _checked(tiers, others),
+        "checked": _checked(studies),
     }
 
 
@@ -45,11 +49,12 @@ def _method(options: argparse.Namespace) -> str:
     return f"{threads} in turns{', few rounds' if options.quick else ''}{repeats}"
 
 
-def _checked(tiers: Sequence[Tier], others: Sequence[Peer]) -> str:
+def _checked(studies: Sequence[Study]) -> str:
     """How far the answers of those that are timed may be off, where it does not depend on the size."""
-    limits = {f"others' {other.dtype}": other.tolerance for other in others}
-    if tiers[0].dtype != "float32":
-        limits[f"our {tiers[0].dtype}"] = our_tolerance(1, tiers[0].dtype)
+    limits = {f"others' {other.dtype}": other.tolerance for study in studies for other in study.peers}
+    for dtype in (study.options.dtype for study in studies):
+        if dtype != "float32":
+            limits[f"our {dtype}"] = our_tolerance(1, dtype)
     return ", ".join(["against float64", *(f"{name} within {limit}" for name, limit in limits.items())])
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from .. import _core
 from .._base import DTYPES
 from . import values
 from .cases import GATES
+from .machine import cpu_list
 from .tails import FULL_TAIL
 from .threads import thread_counts
 
@@ -22,6 +24,7 @@ SUBCOMMANDS = {
     "batch": "sequences in batches, beside the other libraries that take batches",
     "threads": "our single steps and sequences with more threads",
     "many": "one step of many scattered streams: one by one, in one call, and as other libraries must do it",
+    "report": "all of the above that matter on one machine, in float32 and int8, for a file to send in; a few minutes",
     "compare": "two files of --json: are the times of the second others than those of the first?",
 }
 
@@ -33,6 +36,14 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "batch": {"cells": ["lstm", "gru"], "sizes": [64, 256, 512], "steps": _STEPS, "batches": [1, 2, 4, 8, 32]},
     "threads": {"cells": ["lstm", "gru"], "sizes": [256, 512, 1024], "steps": _STEPS, "threads": None},
     "many": {"cells": ["lstm", "gru"], "sizes": [64, 128, 256], "steps": _STEPS, "streams": [64]},
+    "report": {
+        "cells": ["lstm", "gru"],
+        "sizes": [32, 64, 128, 256, 512],
+        "dtypes": ["float32", "int8"],
+        "steps": _STEPS,
+        "batches": [1, 4],
+        "quick": True,
+    },
 }
 _COMMON: dict[str, Any] = {
     "cells": None,
@@ -44,7 +55,10 @@ _COMMON: dict[str, Any] = {
     "no_peers": False,
     "json": None,
     "plot": None,
+    "cpu": None,
 }
+# What a subcommand does not have though others do.
+_WITHOUT = {"compare": set(_COMMON), "many": {"plot"}, "report": {"dtype", "plot", "quick"}}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             _add_compare(command)
             continue
         _add_common(command, _DEFAULTS[name])
-        if name not in ("step", "many"):
+        if name not in ("step", "many", "report"):
             _add(command, "--steps", values.steps, "T", f"steps of the sequences; default {_STEPS}")
         if name == "step":
             text = f"warm steps of the tails; default {FULL_TAIL.warm}, or as many as {FULL_TAIL.seconds:g} s allow"
@@ -83,10 +97,8 @@ def complete(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     asked = set(vars(options)) & {*_COMMON, "steps_sequence"}
     if study and "steps_sequence" in asked:
         parser.error(f"argument --steps-sequence: bench {study} does not have it")
-    if study == "compare" and asked:
-        parser.error(f"argument --{min(asked).replace('_', '-')}: bench compare does not have it")
-    if study == "many" and "plot" in asked:
-        parser.error("argument --plot: bench many does not have it")
+    if without := asked & _WITHOUT.get(study, set()):
+        parser.error(f"argument --{min(without).replace('_', '-')}: bench {study} does not have it")
     if not study:
         options.steps = vars(options).pop("steps_sequence", _STEPS)
     defaults = {} if study == "compare" else _COMMON | _DEFAULTS[study]
@@ -95,6 +107,8 @@ def complete(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
             setattr(options, name, value)
     if study == "threads" and options.threads is None:
         options.threads = thread_counts(_core.available_cpus())
+    if study == "report" and options.json is None:
+        options.json = Path(f"fusedcell-report{f'-cpu{cpu_list(options.cpu)}' if options.cpu else ''}.json")
 
 
 def _add_common(parser: argparse.ArgumentParser, defaults: dict[str, Any]) -> None:
@@ -113,6 +127,7 @@ def _add_common(parser: argparse.ArgumentParser, defaults: dict[str, Any]) -> No
         parser.add_argument(name, action="store_true", default=argparse.SUPPRESS, help=text)
     text = "measure so often, each time in a process of its own; compare needs some; default 1"
     _add(parser, "--repeats", values.repeats, "N", text)
+    _add(parser, "--cpu", values.cpus, "LIST", "run on these CPUs alone, as in 0-3,6; default all that there are")
     _add(parser, "--json", values.writable, "FILE", "write all results there")
     _add(parser, "--plot", values.picture, "FILE", "draw a figure there, .png or .svg; needs fusedcell[plot]")
 

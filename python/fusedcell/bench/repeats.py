@@ -49,6 +49,7 @@ def measure_repeats(options: argparse.Namespace, findings: Findings) -> None:
     findings.tails.extend(_merged_tail(same) for same in zip(*(part.tails for part in parts), strict=True))
     findings.scalings.extend(_merged_scaling(same) for same in zip(*(part.scalings for part in parts), strict=True))
     findings.many.extend(_merged_many(same) for same in zip(*(part.many for part in parts), strict=True))
+    findings.looks.extend(look for part in parts for look in part.looks)
 
 
 def _in_process_of_its_own(options: argparse.Namespace, part: Part) -> Findings:

@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from .document import SCHEMA
+
 Name: TypeAlias = tuple[str, str, str]
 """Cell, size, and what was done."""
 
@@ -26,16 +28,22 @@ def load(path: Path) -> dict[str, Any]:
         _others(document)
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         raise ValueError(f"{path} is not a file of fusedcell bench --json") from None
+    schema = document.get("schema", SCHEMA)
+    if schema != SCHEMA:
+        raise ValueError(f"{path}: its schema is {schema!r}, and this version of fusedcell reads {SCHEMA}")
     return dict(document)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Why times of the two may not be compared."""
     descriptions = []
+    # Files of earlier versions do not name the kinds of core.
+    properties = ["cpu", "cpus", "caches", "system"]
+    properties += ["cores"] if all("cores" in document["runtime"] for document in (old, new)) else []
     for document in (old, new):
         runtime = document["runtime"]
         tier = document.get("tier") or next((result["tier"] for result in document["results"]), "")
-        names = {name: runtime.get(name) for name in ("cpu", "cpus", "caches", "system")}
+        names = {name: runtime.get(name) for name in properties}
         descriptions.append({"dtype": document.get("dtype"), "isa": tier} | names)
     before, after = descriptions
     return [f"{name}: {before[name]} and {after[name]}" for name in before if before[name] != after[name]]
@@ -46,11 +54,11 @@ def cases(document: Mapping[str, Any]) -> dict[Name, list[float]]:
     found = {}
     for entry in document["results"]:
         if entry["tier"] in entry["times"]:
-            found[_name(entry)] = _medians(entry, entry["tier"])
+            found[_name(document, entry)] = _medians(entry, entry["tier"])
     for entry in document.get("threads", []):
         for count in entry["times"]:
             threads = f", {count} threads" if count != "1" else ""
-            found.setdefault(_name(entry, threads), _medians(entry, count))
+            found.setdefault(_name(document, entry, threads), _medians(entry, count))
     return found
 
 
@@ -72,17 +80,19 @@ def _others(document: Mapping[str, Any]) -> dict[tuple[Name, str, str], float]:
     peers = document.get("peers")
     versions = {"numpy": document["runtime"].get("numpy", "")} | (peers if isinstance(peers, dict) else {})
     return {
-        (_name(entry), name, str(versions.get(name, ""))): float(np.median(_medians(entry, name)))
+        (_name(document, entry), name, str(versions.get(name, ""))): float(np.median(_medians(entry, name)))
         for entry in document["results"]
         for name in entry.get("other_dtypes", {})
         if name in entry["times"]
     }
 
 
-def _name(entry: Mapping[str, Any], threads: str = "") -> Name:
+def _name(document: Mapping[str, Any], entry: Mapping[str, Any], threads: str = "") -> Name:
     steps = "" if entry["kind"] == "step" else f" of {entry['steps']}"
     batch = f", batch {entry['batch']}" if entry.get("batch", 1) > 1 else ""
-    return str(entry["cell"]), str(entry["size"]), f"{entry['kind']}{steps}{batch}{threads}"
+    # A report has more than one, and says so itself.
+    dtype = "" if entry.get("dtype", document.get("dtype")) == document.get("dtype") else f", {entry['dtype']}"
+    return str(entry["cell"]), str(entry["size"]), f"{entry['kind']}{steps}{batch}{threads}{dtype}"
 
 
 def _medians(entry: Mapping[str, Any], variant: str) -> list[float]:

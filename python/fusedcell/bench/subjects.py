@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 
 from ..runtime import isas
 from .peers import NumPy, Peer, load_peers
 from .tiers import Tier, float_isas
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is measured with one dtype: the first tier is compared, and `absent` says why for those not there."""
+
+    options: argparse.Namespace
+    tiers: list[Tier]
+    peers: list[Peer]
+    absent: dict[str, str]
+
+
+def studies(options: argparse.Namespace) -> list[Study]:
+    """One, and of a report one for each dtype."""
+    dtypes = getattr(options, "dtypes", [options.dtype])
+    each = [argparse.Namespace(**vars(options) | {"dtype": dtype}) for dtype in dtypes]
+    return [Study(asked, our_tiers(asked), *others(asked)) for asked in each]
 
 
 def our_tiers(options: argparse.Namespace) -> list[Tier]:

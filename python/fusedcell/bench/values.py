@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from .._base import DTYPES
 from ..runtime import isas
 from .cases import GATES
+from .machine import cpu_list, own_cpus
 
 LARGEST_SIZE = 8192
 LARGEST_BATCH = 1024
@@ -53,6 +55,25 @@ def streams(text: str) -> list[int]:
 def threads(text: str) -> list[int]:
     """Numbers of threads."""
     return _integers(text, MOST_THREADS)
+
+
+def cpus(text: str) -> list[int]:
+    """CPUs of those that this process may run on, as in ``0-3,6``."""
+    own = own_cpus()
+    if not own:
+        raise argparse.ArgumentTypeError("this system does not let a process choose its CPUs")
+    asked: set[int] = set()
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*([0-9]{1,5})(?:-([0-9]{1,5}))?\s*", part)
+        numbers = range(int(found[1]), int(found[2] or found[1]) + 1) if found else range(0)
+        if not numbers:
+            raise argparse.ArgumentTypeError(f"{text.strip()!r} is not a list of CPUs, such as 0-3,6")
+        asked.update(numbers)
+    if missing := asked - set(own):
+        raise argparse.ArgumentTypeError(
+            f"this process may not run on CPU {cpu_list(missing)}; it may on {cpu_list(own)}"
+        )
+    return sorted(asked)
 
 
 def steps(text: str) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from itertools import product
 
 from .cases import Case
 from .limits import MultiplyRate, ReadLimit
+from .looks import Look, look
 from .many import ManyStreams, measure_many
 from .peers import Peer
 from .progress import ONLY, Part, Progress
@@ -23,7 +24,7 @@ from .timing import FULL, QUICK
 
 @dataclass(frozen=True)
 class Findings:
-    """All that was measured; each subcommand fills its part."""
+    """All that was measured; each subcommand fills its part. `looks` are at the machine, after each piece of work."""
 
     limits: list[ReadLimit] = field(default_factory=list)
     rates: list[MultiplyRate] = field(default_factory=list)
@@ -31,6 +32,12 @@ class Findings:
     tails: list[Tail] = field(default_factory=list)
     scalings: list[Scaling] = field(default_factory=list)
     many: list[ManyStreams] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
+
+    def extend(self, later: Findings) -> None:
+        """Adds what was measured later to each part."""
+        for part in fields(self):
+            getattr(self, part.name).extend(getattr(later, part.name))
 
     @property
     def failures(self) -> list[tuple[str, str, str]]:
@@ -57,18 +64,20 @@ def measure_all(
 ) -> None:
     """Adds to `findings` what the options ask for, in this process; `part` tells which of how many this is."""
     shapes = list(product(options.cells, options.sizes, _batches(options)))
-    work = _pieces(options, tiers, others, findings)
-    progress = Progress(len(shapes) * len(work), part)
+    work = {shape: _pieces(options, tiers, others, findings, batch=shape[2]) for shape in shapes}
+    progress = Progress(sum(map(len, work.values())), part)
     with ExitStack() as stack:
         stack.callback(progress.close)
         for other in others:
             stack.enter_context(other.context())
-        for cell, size, batch in shapes:
+        for (cell, size, batch), pieces in work.items():
             # Made here and not kept: the largest has weights of tens of megabytes.
             case = Case(cell, size, options.steps or 100, batch)
-            for name, measure in work.items():
-                progress.show(f"{_shape(cell, size, batch)}, {name}")
+            for name, measure in pieces.items():
+                what = f"{_shape(cell, size, batch)}, {name}"
+                progress.show(what)
                 measure(case)
+                findings.looks.append(look(f"{what}, {options.dtype}"))
 
 
 def _batches(options: argparse.Namespace) -> list[int]:
@@ -82,9 +91,9 @@ def _shape(cell: str, size: int, batch: int) -> str:
 
 
 def _pieces(
-    options: argparse.Namespace, tiers: Sequence[Tier], others: Sequence[Peer], findings: Findings
+    options: argparse.Namespace, tiers: Sequence[Tier], others: Sequence[Peer], findings: Findings, batch: int
 ) -> dict[str, Callable[[Case], None]]:
-    """What is done with each case, by name."""
+    """What is done with each case of so many rows, by name."""
     effort = QUICK if options.quick else FULL
     tail_effort = QUICK_TAIL if options.quick else FULL_TAIL
     if getattr(options, "steps_tail", None) is not None:
@@ -109,5 +118,7 @@ def _pieces(
         return {f"{kind}, threads": partial(threads, kind) for kind in KINDS}
     if options.study == "step":
         return {"step": partial(medians, "step"), "tails": tails}
+    if options.study == "report" and batch == 1:
+        return {"step": partial(medians, "step"), "tails": tails, "sequence": partial(medians, "sequence")}
     kinds = KINDS if options.study is None else KINDS[1:]
     return {kind: partial(medians, kind) for kind in kinds if kind == "step" or options.steps}
