@@ -9,9 +9,9 @@ SOURCES := $(shell find csrc cmake python -type f -not -path '*/__pycache__/*') 
 # The newest build folder of `pip install`: its object files are what test_symbols.py looks into.
 OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 
-.PHONY: bench bench-cpp bench-peers bench-rtneural bench-suite compliance count count-update edge example-cpp examples examples-ocr \
-	examples-scoring examples-torch format fuzz fuzz-load lint soak test test-aarch64 test-cpp test-exhaustive test-peers \
-	test-realtime test-sanitize test-thorough test-tsan test-valgrind clean
+.PHONY: bench bench-cpp bench-peers bench-rtneural bench-suite compliance count count-peers count-update edge \
+	example-cpp examples examples-ocr examples-scoring examples-torch format fuzz fuzz-load lint soak test test-aarch64 \
+	test-cpp test-exhaustive test-peers test-realtime test-sanitize test-thorough test-tsan test-valgrind clean
 
 bench: $(VENV)/.installed
 	$(BIN)/fusedcell bench
@@ -94,6 +94,12 @@ test-aarch64:
 # Instructions a step, against bench/instruction_budgets.json. count-update writes that file.
 count count-update: $(VENV)/.group-cpp
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/count_instructions.py $(if $(findstring update,$@),--update)
+
+# Instructions a step on emulated AArch64 CPUs, beside those of other libraries: some ten minutes.
+count-peers:
+	tools/aarch64/setup.sh --peers
+	tools/aarch64/build.sh
+	$(PYTHON) tools/aarch64/count_peers.py
 
 lint: $(VENV)/.installed $(VENV)/.group-lint
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/lint.sh

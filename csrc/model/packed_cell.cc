@@ -27,26 +27,10 @@ std::ptrdiff_t vectors_of_block(const PanelShape& shape) {
     return std::ptrdiff_t{shape.panels_per_block} * shape.gates;
 }
 
-// Whether two arrays share no float.
-bool are_apart(const float* a, std::ptrdiff_t a_size, const float* b, std::ptrdiff_t b_size) {
-    const auto address = [](const float* p) { return reinterpret_cast<std::uintptr_t>(p); };
-    return address(a + a_size) <= address(b) || address(b + b_size) <= address(a);
-}
-
 template <class T>
 void grow(std::vector<T>& values, std::ptrdiff_t size) {
     if (values.size() < static_cast<std::size_t>(size)) values.resize(static_cast<std::size_t>(size));
 }
-
-}    // namespace
-
-// Steps [first, first + steps) of a run in processing order: step s of a row is time s, or length - 1 - s in reverse.
-struct PackedCell::Chunk {
-    std::ptrdiff_t first;
-    std::ptrdiff_t steps;
-};
-
-namespace {
 
 std::ptrdiff_t length_of(const CellRun& run, std::ptrdiff_t row) {
     return run.lengths == nullptr ? run.steps : static_cast<std::ptrdiff_t>(run.lengths[row]);
@@ -125,10 +109,6 @@ void PackedCell::multiply_recurrent(std::ptrdiff_t num_rows, const BlockRange& b
 
 InputScale PackedCell::output_scale() const { return {bounded_ ? InputScale::kBounded : InputScale::kLargest}; }
 
-InputScale PackedCell::state_scale() const {
-    return {bounded_ && geometry_.proj_size == 0 ? InputScale::kBounded : InputScale::kLargest};
-}
-
 bool PackedCell::can_walk_both(const CellRun& run, const TeamPart& part) const {
     if (run.steps != 1 || run.batch == 0 || !wants_to_walk_both()) return false;
     const std::ptrdiff_t last = run.batch - 1;
@@ -170,6 +150,7 @@ bool PackedCell::run(const CellRun& run, const CellWorker& worker) const {
     if (run.trace) grow(own.traces, run.batch);
 
     const bool both = can_walk_both(run, worker.part);
+    const bool one_row = is_one_row(run, worker.part);
     const bool is_long = worker.part.checkpoint != nullptr;
     const double operations = is_long ? step_operations() * static_cast<double>(run.batch) : 0;
     Chunk chunk{0, chunk_steps(run.steps, run.batch)};
@@ -179,6 +160,10 @@ bool PackedCell::run(const CellRun& run, const CellWorker& worker) const {
         if (!both) {
             multiply(kernels_->linear, input_, own.linear_rows.data(), num_inputs, worker);
             if (!worker.part.wait()) return false;
+        }
+        if (one_row) {
+            if (!run_row(run, chunk, operations, worker)) return false;
+            continue;
         }
         for (std::ptrdiff_t step = chunk.first; step < chunk.first + chunk.steps; ++step) {
             const std::ptrdiff_t num_rows = gather_step(run, chunk, step, worker);
@@ -200,27 +185,6 @@ bool PackedCell::run(const CellRun& run, const CellWorker& worker) const {
         for (std::ptrdiff_t t = length_of(run, b); t < run.steps; ++t) std::memset(run.y.row(t, b), 0, output_bytes);
     }
     return worker.part.wait();
-}
-
-void PackedCell::step(const CellStep& step, SharedSpace& shared, ThreadSpace& own) const {
-    LinearRow& input = own.linear_rows.front();
-    input.input = step.x;
-    input.y = shared.projections.data();
-    CellRow& row = own.cell_rows.front();
-    row.input = step.h;
-    row.projection = shared.projections.data();
-    row.h = step.h;
-    row.h_next = step.y;
-    row.c = step.c;
-    row.trace = nullptr;
-    set_inputs(&input, 1, input_size_, input_scale_, own.quantised_x.data(), own);
-    set_inputs(&row, 1, geometry_.hidden_size, state_scale(), own.quantised_h.data(), own);
-    if (wants_to_walk_both() && are_apart(step.x, input_size_, step.y, geometry_.hidden_size)) {
-        walk_both(1, {shared, own, {}});
-    } else {
-        kernels_->linear.run(input_, &input, 1, {0, input_.blocks, own.backward});
-        recurrent_kernel().run(recurrent_, &row, 1, {0, recurrent_.blocks, own.backward});
-    }
 }
 
 std::ptrdiff_t PackedCell::gather_inputs(const CellRun& run, const Chunk& chunk, const CellWorker& worker) const {
@@ -338,17 +302,6 @@ bool PackedCell::finish_step(const CellRun& run, std::ptrdiff_t step, std::ptrdi
         multiply(kernels_->linear, output_, rows, num_rows, worker);
     }
     return true;
-}
-
-const MatrixKernel<CellRow>& PackedCell::recurrent_kernel() const {
-    switch (kind_) {
-        case CellKind::kRnnTanh: return kernels_->rnn_tanh;
-        case CellKind::kRnnRelu: return kernels_->rnn_relu;
-        case CellKind::kLstm: return kernels_->lstm;
-        case CellKind::kGruResetAfter: return kernels_->gru_reset_after;
-        case CellKind::kGruResetBefore: break;
-    }
-    return kernels_->gru_reset_before_gates;
 }
 
 GateKernel PackedCell::gate_kernel() const {

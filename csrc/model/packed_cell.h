@@ -68,6 +68,12 @@ struct CellRun {
     bool reverse;                     // from each row's last step to its first; y stays aligned with x
 };
 
+/// Whether two arrays share no float.
+inline bool are_apart(const float* a, std::ptrdiff_t a_size, const float* b, std::ptrdiff_t b_size) {
+    const auto address = [](const float* p) { return reinterpret_cast<std::uintptr_t>(p); };
+    return address(a + a_size) <= address(b) || address(b + b_size) <= address(a);
+}
+
 // One step of one row, sizes as above. h is not changed.
 struct CellStep {
     const float* x;
@@ -106,8 +112,7 @@ public:
     /// run was stopped, and then nothing is done for certain.
     bool run(const CellRun& run, const CellWorker& worker) const;
 
-    /// The same for one step of one row on one thread, without the bookkeeping that takes as long as a small step
-    /// itself. Only where can_step(): cells of one pass over R.
+    /// The same for one step of one row on one thread. Only where can_step(): cells of one pass over R.
     void step(const CellStep& step, SharedSpace& shared, ThreadSpace& own) const;
     bool can_step() const { return passes() == 1; }
 
@@ -133,7 +138,12 @@ public:
     double step_operations() const;
 
 private:
-    struct Chunk;
+    // Steps [first, first + steps) of a run in the order they are taken: step s of a row is time s, or length - 1 - s
+    // in reverse.
+    struct Chunk {
+        std::ptrdiff_t first;
+        std::ptrdiff_t steps;
+    };
 
     static std::ptrdiff_t chunk_steps(std::ptrdiff_t steps, std::ptrdiff_t batch);
     /// Fills in the rows of the input projection, or of one step, with their inputs as the kernels want them; returns
@@ -141,6 +151,10 @@ private:
     std::ptrdiff_t gather_inputs(const CellRun& run, const Chunk& chunk, const CellWorker& worker) const;
     std::ptrdiff_t gather_step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t step,
                                const CellWorker& worker) const;
+    /// Whether a run is one row on one thread with nothing left out. Then run_row takes its steps after the input
+    /// projection; it returns false if the run was stopped.
+    bool is_one_row(const CellRun& run, const TeamPart& part) const;
+    bool run_row(const CellRun& run, const Chunk& chunk, double operations, const CellWorker& worker) const;
     /// y and trace of a row at a step that its mask leaves out.
     void hold(const CellRun& run, std::ptrdiff_t time, std::ptrdiff_t row, const float* h) const;
     StepTrace trace_of(const CellRun& run, std::ptrdiff_t time, std::ptrdiff_t row) const;
@@ -167,8 +181,12 @@ private:
     template <class Row>
     void set_inputs(Row* rows, std::ptrdiff_t num_rows, std::ptrdiff_t size, InputScale scale, float* quantised,
                     ThreadSpace& own) const;
+    /// The same for one input.
+    const void* input_of_row(const float* x, std::ptrdiff_t size, InputScale scale, float* quantised) const;
     /// Of h, and of r h or o h(c').
-    InputScale state_scale() const;
+    InputScale state_scale() const {
+        return {bounded_ && geometry_.proj_size == 0 ? InputScale::kBounded : InputScale::kLargest};
+    }
     InputScale output_scale() const;
     const MatrixKernel<CellRow>& recurrent_kernel() const;
     /// Gates of the first pass over R.

@@ -4,6 +4,7 @@
 #   .aarch64/root   an AArch64 CPython with headers, unpacked from the distribution's own packages
 #   .aarch64/site   AArch64 wheels of NumPy and of pyproject.toml's `test` group
 #   .aarch64/venv   host Python with the build tools
+#   .aarch64/peers  with --peers: AArch64 wheels of the libraries that tools/aarch64/count_peers.py compares with
 #
 # A second run does nothing. Only a missing compiler or emulator needs root; the AArch64 packages are fetched with
 # apt's state and cache in .aarch64, so that this machine's dpkg never hears of a second architecture.
@@ -12,6 +13,10 @@
 # AARCH64_APT_SOURCES=FILE     apt sources that carry arm64, where this machine's own do not (Ubuntu: its ports archive)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+peers=
+if [[ ${1:-} == --peers ]]; then peers=1 && shift; fi
+(($# == 0)) || { echo "usage: tools/aarch64/setup.sh [--peers]" >&2; exit 2; }
 
 python=${PYTHON:-python3}
 dir=$PWD/.aarch64
@@ -93,22 +98,33 @@ version=$(<"$dir/python-version")
 
 # --- wheels for it, and the build tools ---------------------------------------------------------------------------
 want=$(stamp tools/aarch64/setup.sh pyproject.toml)
+pip() { "$dir/venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
+pip_arm() { # folder, what to install...
+  # pip does not let a newer manylinux tag imply the older ones. No pyc files: the host's Python would compile them.
+  local tag platforms=() target=$1
+  shift
+  for tag in manylinux_2_{35,34,31,28,27,26,17}_aarch64 manylinux2014_aarch64; do platforms+=(--platform "$tag"); done
+  pip install --target "$target" --no-compile --only-binary=:all: --implementation cp --python-version "$version" \
+    "${platforms[@]}" "$@"
+}
 if ! fresh "$dir/site.stamp" "$want"; then
   rm -rf "$dir/site" "$dir/site.stamp"
   say "fetching wheels"
   [[ -x $dir/venv/bin/python ]] || "$python" -m venv "$dir/venv"
-  pip() { "$dir/venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
   pip install --upgrade 'pip>=25.1' # for --group
   readarray -t requires < <("$dir/venv/bin/python" -c '
 import tomllib
 print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")')
   pip install --upgrade cmake ninja "${requires[@]}"
-  # pip does not let a newer manylinux tag imply the older ones. No pyc files: the host's Python would compile them.
-  platforms=()
-  for tag in manylinux_2_{35,34,31,28,27,26,17}_aarch64 manylinux2014_aarch64; do platforms+=(--platform "$tag"); done
-  pip install --target "$dir/site" --no-compile --only-binary=:all: --implementation cp --python-version "$version" \
-    "${platforms[@]}" numpy --group test
+  pip_arm "$dir/site" numpy --group test
   echo "$want" >"$dir/site.stamp"
+fi
+if [[ -n $peers ]] && ! fresh "$dir/peers.stamp" "$want"; then
+  rm -rf "$dir/peers" "$dir/peers.stamp"
+  say "fetching wheels of other libraries"
+  # What they need to be imported, apart from NumPy, which is there; all that they ask for would be ten times as much.
+  pip_arm "$dir/peers" --no-deps --group peers-aarch64 flatbuffers ml_dtypes protobuf typing_extensions
+  echo "$want" >"$dir/peers.stamp"
 fi
 
 # --- does it run? -------------------------------------------------------------------------------------------------
