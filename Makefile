@@ -10,8 +10,8 @@ SOURCES := $(shell find csrc cmake python -type f -not -path '*/__pycache__/*') 
 OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 
 .PHONY: bench bench-cpp bench-peers bench-rtneural bench-suite compliance count count-peers count-update edge \
-	example-cpp examples examples-ocr examples-scoring examples-torch format fuzz fuzz-load lint soak test test-aarch64 \
-	test-cpp test-exhaustive test-peers test-realtime test-sanitize test-thorough test-tsan test-valgrind clean
+	example-cpp examples examples-ocr examples-scoring examples-torch format fuzz fuzz-load lint mca soak test \
+	test-aarch64 test-cpp test-exhaustive test-peers test-realtime test-sanitize test-thorough test-tsan test-valgrind clean
 
 bench: $(VENV)/.installed
 	$(BIN)/fusedcell bench
@@ -100,6 +100,10 @@ count-peers:
 	tools/aarch64/setup.sh --peers
 	tools/aarch64/build.sh
 	$(PYTHON) tools/aarch64/count_peers.py
+
+# The inner loops of the AArch64 kernels by llvm-mca's models of cores; ARGS=--clang for Clang's code of them.
+mca: $(VENV)/.group-cpp
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/aarch64/mca.py $(ARGS)
 
 lint: $(VENV)/.installed $(VENV)/.group-lint
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/lint.sh

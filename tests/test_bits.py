@@ -63,6 +63,18 @@ def test_outputs_have_the_bits_that_the_model_gives(
         pytest.fail("the model and golden.json differ")
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_any_number_of_inputs_gives_the_bits_of_the_scalar_tier(dtype: str, isa: str) -> None:
+    for input_size in range(1, 37):  # the loops over them take up to 16 at a time
+        mapping = KIND["lstm"].weights(input_size, 37 - input_size)
+        for batch in (1, 7):
+            x = uniform(input_size, 2, batch, input_size)
+            y, (_, c) = KIND["lstm"].make(mapping, dtype=dtype, isa=isa)(x)
+            expected_y, (_, expected_c) = KIND["lstm"].make(mapping, dtype=dtype, isa="scalar")(x)
+            np.testing.assert_array_equal(y, expected_y, f"{input_size} inputs")
+            np.testing.assert_array_equal(c, expected_c, f"{input_size} inputs")
+
+
 def test_the_model_agrees_with_golden_hashes() -> None:
     golden = json.loads(GOLDEN.read_text())
     for name in EVERY_NAME:

@@ -32,6 +32,7 @@ struct GruResetAfter {
     using Row = CellRow;
     static constexpr int kGates = 3;
     static constexpr bool kHasInitialAccumulators = true;    // b_hn
+    static constexpr bool kStoresSums = false;
 
     static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
         const float* projection = row.projection + panel * kGates * kLanes;
@@ -53,6 +54,7 @@ struct GruResetBeforeGates {
     using Row = CellRow;
     static constexpr int kGates = 2;
     static constexpr bool kHasInitialAccumulators = false;
+    static constexpr bool kStoresSums = false;
 
     static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
         const float* projection = row.projection + panel * 3 * kLanes;
@@ -69,6 +71,7 @@ struct GruResetBeforeCandidate {
     using Row = CellRow;
     static constexpr int kGates = 1;
     static constexpr bool kHasInitialAccumulators = false;
+    static constexpr bool kStoresSums = false;
 
     static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
         const F32 n = Add(Load(row.projection + (panel * 3 + 2) * kLanes), acc[0]);

@@ -8,6 +8,7 @@ struct Linear {
     using Row = LinearRow;
     static constexpr int kGates = 1;
     static constexpr bool kHasInitialAccumulators = true;
+    static constexpr bool kStoresSums = true;
 
     static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
         StoreUnits(row.y + panel * kLanes, acc[0], units);

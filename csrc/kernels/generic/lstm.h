@@ -22,6 +22,7 @@ struct Lstm {
     using Row = CellRow;
     static constexpr int kGates = 4;
     static constexpr bool kHasInitialAccumulators = false;
+    static constexpr bool kStoresSums = false;
 
     static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
         const float* projection = row.projection + panel * kGates * kLanes;

@@ -5,23 +5,6 @@
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
-// A float multiply-add in the form of RowsDot.
-struct FloatDot {
-    using Accumulator = F32;
-    using Input = F32;
-    static constexpr int kGroup = 1;
-    static constexpr int kRows = 1;
-
-    static FUSEDCELL_INLINE Accumulator Start(const int32_t*) { return Zero(); }
-    static FUSEDCELL_INLINE Input Broadcast(const float* const* x, ptrdiff_t k) {
-        return FUSEDCELL_ISA::Broadcast(x[0][k]);
-    }
-    static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const float* w, Input in) {
-        return MulAdd(Load(w), in, acc);
-    }
-    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return acc; }
-};
-
 // Few enough groups of weights for the nearest cache, and enough to hide the end of the loop over them.
 constexpr ptrdiff_t kMultiplyGroups = 16;
 
@@ -32,7 +15,7 @@ constexpr int kMultiplyAccumulators = 20;
 template <class AnyDot>
 constexpr int MultiplySets() {
     constexpr int kVectors = kTileVectors * static_cast<int>(sizeof(typename AnyDot::Accumulator) / sizeof(F32));
-    constexpr int kOfTile = kTileRows / AnyDot::kRows;
+    constexpr int kOfTile = AnyDot::kMostRows / AnyDot::kRows;
     return kOfTile * kVectors <= kMultiplyAccumulators ? kOfTile : kMultiplyAccumulators / kVectors;
 }
 
@@ -48,36 +31,43 @@ float Multiply(ptrdiff_t rounds) {
     constexpr int kSets = MultiplySets<AnyDot>();
     constexpr int kRows = kSets * AnyDot::kRows;
     constexpr ptrdiff_t kStride = kTileVectors * kLanes * AnyDot::kGroup;
+    constexpr ptrdiff_t kDepth = AnyDot::kInputs * AnyDot::kTogether * AnyDot::kGroup;
     alignas(64) Element weights[kMultiplyGroups * kStride];
     for (ptrdiff_t i = 0; i < kStride; ++i) weights[i] = static_cast<Element>(1 + (i + rounds) % 100);
     for (ptrdiff_t i = kStride; i < kMultiplyGroups * kStride; ++i) {
         weights[i] = static_cast<Element>(-weights[i - kStride]);
     }
-    Element rows[kRows][AnyDot::kGroup];
+    Element rows[kRows][kDepth];
     const Element* x[kRows];
     for (ptrdiff_t r = 0; r < kRows; ++r) {
-        for (ptrdiff_t k = 0; k < AnyDot::kGroup; ++k) {
+        for (ptrdiff_t k = 0; k < kDepth; ++k) {
             rows[r][k] = static_cast<Element>(1 + (7 * r + k + rounds) % 100);
         }
         x[r] = rows[r];
     }
     const int32_t start[kLanes] = {};
-    typename AnyDot::Input in[kSets];
+    typename AnyDot::Inputs in[kSets];
     typename AnyDot::Accumulator acc[kSets][kTileVectors];
     FUSEDCELL_UNROLL
     for (int s = 0; s < kSets; ++s) {
-        in[s] = AnyDot::Broadcast(x + s * AnyDot::kRows, 0);
+        if constexpr (AnyDot::kTogether > 1) {
+            in[s] = AnyDot::LoadInputs(x + s * AnyDot::kRows, 0);
+        } else {
+            in[s] = AnyDot::BroadcastInput(x + s * AnyDot::kRows, 0);
+        }
         FUSEDCELL_UNROLL
         for (int v = 0; v < kTileVectors; ++v) acc[s][v] = AnyDot::Start(start);
     }
     for (ptrdiff_t round = 0; round < rounds; ++round) {
         FUSEDCELL_NO_UNROLL
-        for (ptrdiff_t group = 0; group < kMultiplyGroups; ++group) {
+        for (ptrdiff_t group = 0; group < kMultiplyGroups; group += AnyDot::kTogether) {
             FUSEDCELL_UNROLL
             for (int v = 0; v < kTileVectors; ++v) {
-                const Element* w = weights + group * kStride + v * kLanes * AnyDot::kGroup;
+                typename AnyDot::template Chunk<1> chunk;
+                AnyDot::template LoadChunk<1>(chunk, weights + group * kStride + v * kLanes * AnyDot::kGroup, kStride);
+                const auto w = AnyDot::WeightsOf(chunk, 0);
                 FUSEDCELL_UNROLL
-                for (int s = 0; s < kSets; ++s) acc[s][v] = AnyDot::Add(acc[s][v], w, in[s]);
+                for (int s = 0; s < kSets; ++s) acc[s][v] = AnyDot::template Add<0>(acc[s][v], w, in[s]);
             }
         }
     }
@@ -101,7 +91,7 @@ constexpr MultiplyKernel DescribeMultiply() {
     if constexpr (Weights::kQuantised) {
         return {&Multiply<RowsDot, int8_t>, kMultiplyAdds<RowsDot>};
     } else {
-        return {&Multiply<FloatDot, float>, kMultiplyAdds<FloatDot>};
+        return {&Multiply<FloatDot<Float32Loads>, float>, kMultiplyAdds<FloatDot<Float32Loads>>};
     }
 }
 

@@ -9,6 +9,7 @@ struct Rnn {
     using Row = CellRow;
     static constexpr int kGates = 1;
     static constexpr bool kHasInitialAccumulators = false;
+    static constexpr bool kStoresSums = false;
 
     static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
         const F32 a = Add(Load(row.projection + panel * kLanes), acc[0]);

@@ -4,23 +4,23 @@
 //     Row                        one row's pointers
 //     kGates                     vectors of a panel
 //     kHasInitialAccumulators    whether the chain of a panel's last gate starts from a packed value rather than zero
+//     kStoresSums                whether Finish only stores them
 //     Finish(row, panel, acc, units)   turns the panel's kGates accumulators into stored results for `units` lanes
 #pragma once
 
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
-// Vectors side by side in a tile of kTileRows rows: the four gates of an LSTM.
+// Vectors side by side in a tile of the most rows: the four gates of an LSTM.
 constexpr int kTileVectors = 4;
-
-constexpr int AtLeastOne(int n) { return n < 1 ? 1 : n; }
-constexpr int DivideUp(int n, int divisor) { return (n + divisor - 1) / divisor; }
 
 // Rows of the tallest tile.
 #ifdef FUSEDCELL_WITHOUT_ROW_TILES
-constexpr int kMostRows = 1;
+template <class Weights>
+constexpr int kTallest = 1;
 #else
-constexpr int kMostRows = kTileRows;
+template <class Weights>
+constexpr int kTallest = Weights::kMostRows;
 #endif
 
 template <class Kernel, class Weights>
@@ -28,26 +28,60 @@ constexpr int kPanelsPerBlock = DivideUp(Weights::kRowChains, Kernel::kGates);
 
 // Tiles of few rows are wider, up to the same number of accumulators: that gives enough chains, and reads the block in
 // one pass. The tiles that a block needs are about equal.
-template <class Kernel, int kRows, int kPanels>
+template <class Kernel, class Weights, int kRows, int kPanels>
 constexpr int kPanelsPerTile =
-    DivideUp(kPanels, DivideUp(kPanels, AtLeastOne(kTileRows* kTileVectors / (kRows * Kernel::kGates))));
+    DivideUp(kPanels, DivideUp(kPanels, AtLeastOne(Weights::kMostRows* kTileVectors / (kRows * Kernel::kGates))));
 
 FUSEDCELL_INLINE ptrdiff_t UnitsOfPanel(const PackedMatrix& matrix, ptrdiff_t panel) {
     const ptrdiff_t units_left = matrix.columns - panel * kLanes;
     return units_left < kLanes ? units_left : kLanes;
 }
 
+// The gates of `panels` panels from `panel` on, for `num_rows` rows, whose sums are in memory.
+template <class Kernel>
+FUSEDCELL_INLINE void FinishPanels(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
+                                   ptrdiff_t panel, ptrdiff_t panels, const F32* sums) {
+    FUSEDCELL_NO_UNROLL
+    for (ptrdiff_t p = 0; p < panels; ++p) {
+        const ptrdiff_t units = UnitsOfPanel(matrix, panel + p);
+        FUSEDCELL_NO_UNROLL
+        for (ptrdiff_t r = 0; r < num_rows; ++r) {
+            Kernel::Finish(rows[r], panel + p, sums + (r * panels + p) * Kernel::kGates, units);
+        }
+    }
+}
+
+// The same where its code is apart from the tiles', for all of which there is one copy.
+template <class Kernel>
+FUSEDCELL_NOINLINE void FinishApart(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
+                                    ptrdiff_t panel, ptrdiff_t panels, const F32* sums) {
+    FinishPanels<Kernel>(matrix, rows, num_rows, panel, panels, sums);
+}
+
 // Panels [panel, panel + kPanels) for kRows rows; `block` begins at the first of these panels.
 template <class Kernel, class Weights, int kRows, int kPanels>
-FUSEDCELL_NOINLINE void Tile(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t panel,
-                             const BlockView<Weights>& block) {
+FUSEDCELL_TILE void Tile(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t panel,
+                         const BlockView<Weights>& block) {
     constexpr int kVectors = kPanels * Kernel::kGates;
     F32 acc[kRows][kVectors];
     const void* inputs[kRows];
     FUSEDCELL_UNROLL
     for (int r = 0; r < kRows; ++r) inputs[r] = rows[r].input;
     Weights::template Sum<Kernel, kRows, kVectors>(acc, block, inputs, matrix.depth);
-    if constexpr (kRows == 1) {
+    if constexpr (kGatesApart && Kernel::kStoresSums) {
+        if (UnitsOfPanel(matrix, panel + kPanels - 1) == kLanes) {
+            FUSEDCELL_UNROLL
+            for (int r = 0; r < kRows; ++r) {
+                const typename Kernel::Row row = rows[r];
+                FUSEDCELL_UNROLL
+                for (int p = 0; p < kPanels; ++p) {
+                    Kernel::Finish(row, panel + p, acc[r] + p * Kernel::kGates, kLanes);
+                }
+            }
+            return;
+        }
+    }
+    if constexpr (kRows == 1 && !kGatesApart) {
         FUSEDCELL_UNROLL
         for (int p = 0; p < kPanels; ++p) {
             Kernel::Finish(rows[0], panel + p, acc[0] + p * Kernel::kGates, UnitsOfPanel(matrix, panel + p));
@@ -60,11 +94,10 @@ FUSEDCELL_NOINLINE void Tile(const PackedMatrix& matrix, const typename Kernel::
             FUSEDCELL_UNROLL
             for (int v = 0; v < kVectors; ++v) sums[r][v] = acc[r][v];
         }
-        FUSEDCELL_NO_UNROLL
-        for (int p = 0; p < kPanels; ++p) {
-            const ptrdiff_t units = UnitsOfPanel(matrix, panel + p);
-            FUSEDCELL_NO_UNROLL
-            for (int r = 0; r < kRows; ++r) Kernel::Finish(rows[r], panel + p, sums[r] + p * Kernel::kGates, units);
+        if constexpr (kGatesApart) {
+            FinishApart<Kernel>(matrix, rows, kRows, panel, kPanels, sums[0]);
+        } else {
+            FinishPanels<Kernel>(matrix, rows, kRows, panel, kPanels, sums[0]);
         }
     }
 }
@@ -73,7 +106,7 @@ FUSEDCELL_NOINLINE void Tile(const PackedMatrix& matrix, const typename Kernel::
 template <class Kernel, class Weights, int kRows, int kPanels>
 FUSEDCELL_INLINE void BlockTiles(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t panel,
                                  const BlockView<Weights>& block) {
-    constexpr int kTile = kPanelsPerTile<Kernel, kRows, kPanels>;
+    constexpr int kTile = kPanelsPerTile<Kernel, Weights, kRows, kPanels>;
     constexpr int kWhole = kPanels / kTile * kTile;
     for (int p = 0; p < kWhole; p += kTile) {
         Tile<Kernel, Weights, kRows, kTile>(matrix, rows, panel + p, block.template After<Kernel>(p));
@@ -102,6 +135,7 @@ FUSEDCELL_INLINE void BlockRows(const PackedMatrix& matrix, const typename Kerne
 /// How many of the rows that are left the next tile takes. Where tiles are tall enough for it, the last two share their
 /// rows about evenly, because a tile of one or two rows is bound by its loads; and in pairs, which is what some int8
 /// products take.
+template <int kMostRows>
 FUSEDCELL_INLINE ptrdiff_t RowsOfTile(ptrdiff_t left) {
     if (left <= kMostRows) return left;
     if (kMostRows < 6 || left >= 2 * kMostRows) return kMostRows;
@@ -118,8 +152,8 @@ FUSEDCELL_INLINE void Block(const PackedMatrix& matrix, const typename Kernel::R
         return;
     }
     while (num_rows > 0) {
-        const ptrdiff_t count = RowsOfTile(num_rows);
-        BlockRows<Kernel, Weights, kPanels, kMostRows>(matrix, rows, count, panel, block);
+        const ptrdiff_t count = RowsOfTile<kTallest<Weights>>(num_rows);
+        BlockRows<Kernel, Weights, kPanels, kTallest<Weights>>(matrix, rows, count, panel, block);
         rows += count;
         num_rows -= count;
     }

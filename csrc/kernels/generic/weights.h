@@ -58,30 +58,19 @@ FUSEDCELL_INLINE ptrdiff_t BytesOfBlock(ptrdiff_t panels, ptrdiff_t depth) {
     return (bytes + kBlockAlignment - 1) / kBlockAlignment * kBlockAlignment;
 }
 
+/// The block's stride. A tile of one row is a whole block, so that the compiler may know it, which saves AArch64 the
+/// addresses of four k at a time; where a loop takes one k at a time, it only costs a longer instruction.
+template <int kRows, int kVectors, class Weights>
+FUSEDCELL_INLINE ptrdiff_t StrideOf(const BlockView<Weights>& block) {
+    return kInputs > 1 && kRows == 1 ? ptrdiff_t{kVectors} * kLanes * Weights::kGroup : block.stride;
+}
+
 /// Where vector `v` of a tile starts from.
 template <class Kernel>
 FUSEDCELL_INLINE F32 InitialOf(const float* initial, int v) {
     if (!Kernel::kHasInitialAccumulators || v % Kernel::kGates != Kernel::kGates - 1) return Zero();
     return Load(initial + v / Kernel::kGates * kLanes);
 }
-
-// Loads of one vector, widened to float exactly.
-struct Float32Loads {
-    using Element = float;
-    static FUSEDCELL_INLINE F32 LoadWide(const Element* p) { return Load(p); }
-};
-struct Bfloat16Loads {
-    using Element = uint16_t;
-    static FUSEDCELL_INLINE F32 LoadWide(const Element* p) { return LoadBfloat16(p); }
-};
-struct Float16Loads {
-    using Element = uint16_t;
-    static FUSEDCELL_INLINE F32 LoadWide(const Element* p) { return LoadFloat16(p); }
-};
-
-// In k: far enough for the third-level cache, near enough for the lines to be still there. The last ones of a matrix
-// are beyond its end, which a prefetch may be.
-constexpr ptrdiff_t kPrefetchDistance = 8;
 
 template <class Loads>
 struct FloatWeights {
@@ -90,6 +79,7 @@ struct FloatWeights {
     static constexpr bool kCompensated = false;
     static constexpr int kGroup = 1;
     static constexpr int kRowChains = kChains;
+    static constexpr int kMostRows = FloatDot<Loads>::kMostRows;
 
     /// sums[r][v] = initial + sum over k of weights[k][v] * inputs[r][k], one chain each.
     template <class Kernel, int kRows, int kVectors>
@@ -104,21 +94,7 @@ struct FloatWeights {
             FUSEDCELL_UNROLL
             for (int r = 0; r < kRows; ++r) sums[r][v] = initial;
         }
-        constexpr bool kPrefetch = kRows >= kPrefetchRows && sizeof(Element) == sizeof(float);
-        const Element* weights = block.weights;
-        for (ptrdiff_t k = 0; k < depth; ++k) {
-            F32 xk[kRows];
-            FUSEDCELL_UNROLL
-            for (int r = 0; r < kRows; ++r) xk[r] = Broadcast(x[r][k]);
-            FUSEDCELL_UNROLL
-            for (int v = 0; v < kVectors; ++v) {
-                if constexpr (kPrefetch) FUSEDCELL_PREFETCH(weights + v * kLanes + kPrefetchDistance * block.stride);
-                const F32 w = Loads::LoadWide(weights + v * kLanes);
-                FUSEDCELL_UNROLL
-                for (int r = 0; r < kRows; ++r) sums[r][v] = MulAdd(w, xk[r], sums[r][v]);
-            }
-            weights += block.stride;
-        }
+        SumLoop<FloatDot<Loads>, kRows, kVectors>::Run(sums, block.weights, StrideOf<kRows, kVectors>(block), x, depth);
     }
 };
 
@@ -133,6 +109,7 @@ struct Int8Weights {
     static constexpr bool kCompensated = Dot::kCompensated;
     static constexpr int kGroup = Dot::kGroup;
     static constexpr int kRowChains = Dot::kChains;
+    static constexpr int kMostRows = RowsDot::kMostRows;
 
     /// sums[r][v] = initial + (integer dot product) * (input scale * row scale), rounded: the product of the scales,
     /// the integer's conversion, and one fused multiply-add.
@@ -163,20 +140,7 @@ private:
             FUSEDCELL_UNROLL
             for (int s = 0; s < kSets; ++s) acc[s][v] = AnyDot::Start(block.start + v * kLanes);
         }
-        const Element* weights = block.weights;
-        for (ptrdiff_t k = 0; k < depth; k += kGroup) {
-            typename AnyDot::Input xk[kSets];
-            FUSEDCELL_UNROLL
-            for (int s = 0; s < kSets; ++s) xk[s] = AnyDot::Broadcast(x + s * AnyDot::kRows, k);
-            FUSEDCELL_UNROLL
-            for (int v = 0; v < kVectors; ++v) {
-                FUSEDCELL_UNROLL
-                for (int s = 0; s < kSets; ++s) {
-                    acc[s][v] = AnyDot::Add(acc[s][v], weights + v * kLanes * kGroup, xk[s]);
-                }
-            }
-            weights += block.stride;
-        }
+        SumLoop<AnyDot, kSets, kVectors>::Run(acc, block.weights, StrideOf<kRows, kVectors>(block), x, depth);
         FUSEDCELL_UNROLL
         for (int v = 0; v < kVectors; ++v) {
             const F32 row_scale = Load(block.scales + v * kLanes);

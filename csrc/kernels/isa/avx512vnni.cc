@@ -4,6 +4,8 @@
 #include "kernels/simd/vec_avx512.h"
 
 #include "kernels/generic/activations.h"
+#include "kernels/generic/dot.h"
+
 #include "kernels/generic/weights.h"
 
 #include "kernels/generic/tile.h"

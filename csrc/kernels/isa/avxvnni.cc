@@ -6,6 +6,8 @@
 #include "kernels/simd/vec_avx2.h"
 
 #include "kernels/generic/activations.h"
+#include "kernels/generic/dot.h"
+
 #include "kernels/generic/weights.h"
 
 #include "kernels/generic/tile.h"

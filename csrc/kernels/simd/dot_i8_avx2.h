@@ -11,25 +11,28 @@ namespace {
 // VPMADDUBSW multiplies unsigned by signed and saturates sums of two products at 32,767. With |x| as the unsigned
 // factor and the sign of x moved to w, and both in [-127, 127], such a sum is at most 2 * 127 * 127 = 32,258: never
 // saturated.
-struct Dot {
+struct Dot : ChunkInMemory<int8_t, kLanes * 4> {
+    using Weights = const int8_t*;
     using Accumulator = I32;
-    struct Input {
+    struct Inputs {
         __m256i value;
         __m256i magnitude;
     };
     static constexpr int kGroup = 4;
     static constexpr int kRows = 1;
     static constexpr bool kCompensated = false;
+    static constexpr int kMostRows = kTileRows;
     static constexpr int kChains = 8;
 
     static FUSEDCELL_INLINE Accumulator Start(const int32_t*) { return ZeroI32(); }
-    static FUSEDCELL_INLINE Input Broadcast(const int8_t* const* x, ptrdiff_t k) {
+    static FUSEDCELL_INLINE Inputs BroadcastInput(const int8_t* const* x, ptrdiff_t k) {
         int32_t four;
         memcpy(&four, x[0] + k, sizeof four);
         const __m256i value = _mm256_set1_epi32(four);
         return {value, _mm256_abs_epi8(value)};
     }
-    static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const int8_t* w, const Input& in) {
+    template <int>
+    static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const int8_t* w, const Inputs& in) {
         const __m256i weights = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
         const __m256i pairs = _mm256_maddubs_epi16(in.magnitude, _mm256_sign_epi8(weights, in.value));
         return ToI32(_mm256_add_epi32(Bits(acc), _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))));

@@ -9,25 +9,28 @@ namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
 // As in dot_i8_avx2.h; AVX-512 has no VPSIGNB, so the weights are negated under a mask of the negative x.
-struct Dot {
+struct Dot : ChunkInMemory<int8_t, kLanes * 4> {
+    using Weights = const int8_t*;
     using Accumulator = I32;
-    struct Input {
+    struct Inputs {
         __m512i magnitude;
         __mmask64 negative;
     };
     static constexpr int kGroup = 4;
     static constexpr int kRows = 1;
     static constexpr bool kCompensated = false;
+    static constexpr int kMostRows = kTileRows;
     static constexpr int kChains = 8;
 
     static FUSEDCELL_INLINE Accumulator Start(const int32_t*) { return ZeroI32(); }
-    static FUSEDCELL_INLINE Input Broadcast(const int8_t* const* x, ptrdiff_t k) {
+    static FUSEDCELL_INLINE Inputs BroadcastInput(const int8_t* const* x, ptrdiff_t k) {
         int32_t four;
         memcpy(&four, x[0] + k, sizeof four);
         const __m512i value = _mm512_set1_epi32(four);
         return {_mm512_abs_epi8(value), _mm512_movepi8_mask(value)};
     }
-    static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const int8_t* w, const Input& in) {
+    template <int>
+    static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const int8_t* w, const Inputs& in) {
         const __m512i weights = _mm512_loadu_si512(w);
         const __m512i turned = _mm512_mask_sub_epi8(weights, in.negative, _mm512_setzero_si512(), weights);
         const __m512i pairs = _mm512_maddubs_epi16(in.magnitude, turned);

@@ -9,23 +9,26 @@ namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
 // See dot_i8_avxvnni.h for the arithmetic.
-struct Dot {
+struct Dot : ChunkInMemory<int8_t, kLanes * 4> {
+    using Weights = const int8_t*;
     using Accumulator = I32;
-    using Input = __m512i;
+    using Inputs = __m512i;
     static constexpr int kGroup = 4;
     static constexpr int kRows = 1;
     static constexpr bool kCompensated = true;
+    static constexpr int kMostRows = kTileRows;
     static constexpr int kChains = 8;
 
     static FUSEDCELL_INLINE Accumulator Start(const int32_t* compensation) {
         return ToI32(_mm512_loadu_si512(compensation));
     }
-    static FUSEDCELL_INLINE Input Broadcast(const int8_t* const* x, ptrdiff_t k) {
+    static FUSEDCELL_INLINE Inputs BroadcastInput(const int8_t* const* x, ptrdiff_t k) {
         int32_t four;
         memcpy(&four, x[0] + k, sizeof four);
         return _mm512_xor_si512(_mm512_set1_epi32(four), _mm512_set1_epi8(-128));
     }
-    static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const int8_t* w, Input in) {
+    template <int>
+    static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const int8_t* w, Inputs in) {
         return ToI32(_mm512_dpbusd_epi32(Bits(acc), in, _mm512_loadu_si512(w)));
     }
     static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return _mm512_cvtepi32_ps(Bits(acc)); }

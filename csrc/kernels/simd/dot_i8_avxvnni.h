@@ -10,23 +10,26 @@ namespace {
 
 // VPDPBUSD multiplies unsigned by signed, so x + 128 goes in, and the accumulator starts at -128 times the sum of the
 // weights, which packing leaves beside them. No intermediate saturates; 65,536 products of 255 * 127 fit 31 bits.
-struct Dot {
+struct Dot : ChunkInMemory<int8_t, kLanes * 4> {
+    using Weights = const int8_t*;
     using Accumulator = I32;
-    using Input = __m256i;
+    using Inputs = __m256i;
     static constexpr int kGroup = 4;
     static constexpr int kRows = 1;
     static constexpr bool kCompensated = true;
+    static constexpr int kMostRows = kTileRows;
     static constexpr int kChains = 8;
 
     static FUSEDCELL_INLINE Accumulator Start(const int32_t* compensation) {
         return ToI32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(compensation)));
     }
-    static FUSEDCELL_INLINE Input Broadcast(const int8_t* const* x, ptrdiff_t k) {
+    static FUSEDCELL_INLINE Inputs BroadcastInput(const int8_t* const* x, ptrdiff_t k) {
         int32_t four;
         memcpy(&four, x[0] + k, sizeof four);
         return _mm256_xor_si256(_mm256_set1_epi32(four), _mm256_set1_epi8(-128));
     }
-    static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const int8_t* w, Input in) {
+    template <int>
+    static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const int8_t* w, Inputs in) {
         const __m256i weights = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
 #if defined(__AVX512VNNI__) && !defined(__AVXVNNI__)
         return ToI32(_mm256_dpbusd_epi32(Bits(acc), in, weights));    // the EVEX encoding, for tests

@@ -9,21 +9,42 @@ namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
 struct Dot {
+    using Element = int8_t;
+    using Weights = int8x16_t;
+    using Inputs = int8x16_t;
     using Accumulator = int32x4_t;
-    using Input = int8x16_t;
     static constexpr int kGroup = 4;
+    static constexpr int kTogether = 1;
+    static constexpr int kInputs = 4;
+    static constexpr int kTemporaries = 0;
     static constexpr int kRows = 1;
+    static constexpr int kMostRows = kTileRows;
     static constexpr bool kCompensated = false;
     static constexpr int kChains = 16;
+    template <int kSize>
+    struct Chunk {
+        Weights w[kSize];
+    };
+
+    template <int kCount, class AnyChunk>
+    static FUSEDCELL_INLINE void LoadChunk(AnyChunk& chunk, const int8_t* p, ptrdiff_t) {
+        LoadRegisters<kCount>(chunk.w, p);
+    }
+    template <class AnyChunk>
+    static FUSEDCELL_INLINE Weights WeightsOf(const AnyChunk& chunk, int i) {
+        return chunk.w[i];
+    }
 
     static FUSEDCELL_INLINE Accumulator Start(const int32_t*) { return vdupq_n_s32(0); }
-    static FUSEDCELL_INLINE Input Broadcast(const int8_t* const* x, ptrdiff_t k) {
+    static FUSEDCELL_INLINE Inputs LoadInputs(const int8_t* const* x, ptrdiff_t k) { return vld1q_s8(x[0] + k); }
+    static FUSEDCELL_INLINE Inputs BroadcastInput(const int8_t* const* x, ptrdiff_t k) {
         int32_t four;
         memcpy(&four, x[0] + k, sizeof four);
         return vreinterpretq_s8_s32(vdupq_n_s32(four));
     }
-    static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const int8_t* w, Input in) {
-        return vdotq_s32(acc, vld1q_s8(w), in);
+    template <int kStep>
+    static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, Weights w, Inputs in) {
+        return vdotq_laneq_s32(acc, w, in, kStep);
     }
     static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return vcvtq_f32_s32(acc); }
 };

@@ -8,21 +8,24 @@
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
-struct Dot {
+struct Dot : ChunkInMemory<int8_t, kLanes * 4> {
+    using Weights = const int8_t*;
     using Accumulator = int32_t;
-    struct Input {
+    struct Inputs {
         int32_t x[4];
     };
     static constexpr int kGroup = 4;
     static constexpr int kRows = 1;
     static constexpr bool kCompensated = false;
+    static constexpr int kMostRows = kTileRows;
     static constexpr int kChains = 4;
 
     static FUSEDCELL_INLINE Accumulator Start(const int32_t*) { return 0; }
-    static FUSEDCELL_INLINE Input Broadcast(const int8_t* const* x, ptrdiff_t k) {
+    static FUSEDCELL_INLINE Inputs BroadcastInput(const int8_t* const* x, ptrdiff_t k) {
         return {{x[0][k], x[0][k + 1], x[0][k + 2], x[0][k + 3]}};
     }
-    static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const int8_t* w, const Input& in) {
+    template <int>
+    static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const int8_t* w, const Inputs& in) {
         return acc + w[0] * in.x[0] + w[1] * in.x[1] + w[2] * in.x[2] + w[3] * in.x[3];
     }
     static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return static_cast<float>(acc); }

@@ -23,19 +23,20 @@ FUSEDCELL_INLINE F32 Zero() { return vdupq_n_f32(0.0F); }
 FUSEDCELL_INLINE F32 Broadcast(float a) { return vdupq_n_f32(a); }
 FUSEDCELL_INLINE F32 Load(const float* p) { return vld1q_f32(p); }
 FUSEDCELL_INLINE void Store(float* p, F32 a) { vst1q_f32(p, a); }
-FUSEDCELL_INLINE F32 LoadBfloat16(const uint16_t* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
-FUSEDCELL_INLINE F32 LoadFloat16(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 
-/// Loads n < kLanes floats and reads no others; the remaining lanes are zero.
+/// Loads n < kLanes floats and reads no others; the remaining lanes are zero. Lane by lane, because a compiler makes a
+/// call of memcpy of a loop, and a call loses the constants that vector registers hold.
 FUSEDCELL_INLINE F32 LoadFirst(const float* p, ptrdiff_t n) {
-    float lanes[kLanes] = {};
-    for (ptrdiff_t i = 0; i < n; ++i) lanes[i] = p[i];
-    return vld1q_f32(lanes);
+    F32 a = Zero();
+    if (n >= 1) a = vld1q_lane_f32(p, a, 0);
+    if (n >= 2) a = vld1q_lane_f32(p + 1, a, 1);
+    if (n >= 3) a = vld1q_lane_f32(p + 2, a, 2);
+    return a;
 }
 FUSEDCELL_INLINE void StoreFirst(float* p, F32 a, ptrdiff_t n) {
-    float lanes[kLanes];
-    vst1q_f32(lanes, a);
-    for (ptrdiff_t i = 0; i < n; ++i) p[i] = lanes[i];
+    if (n >= 1) vst1q_lane_f32(p, a, 0);
+    if (n >= 2) vst1q_lane_f32(p + 1, a, 1);
+    if (n >= 3) vst1q_lane_f32(p + 2, a, 2);
 }
 
 FUSEDCELL_INLINE F32 Add(F32 a, F32 b) { return vaddq_f32(a, b); }
@@ -75,3 +76,5 @@ FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA
+
+#include "kernels/simd/from_registers.h"

@@ -109,3 +109,5 @@ FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA
+
+#include "kernels/simd/from_memory.h"
