@@ -112,9 +112,10 @@ public:
     /// run was stopped, and then nothing is done for certain.
     bool run(const CellRun& run, const CellWorker& worker) const;
 
-    /// The same for one step of one row on one thread. Only where can_step(): cells of one pass over R.
+    /// The same for one step of one row on one thread. Only where can_step(): cells without options or a
+    /// projection of h.
     void step(const CellStep& step, SharedSpace& shared, ThreadSpace& own) const;
-    bool can_step() const { return passes() == 1; }
+    bool can_step() const { return !general_ && geometry_.proj_size == 0; }
 
     /// Steps of a batch whose input projections a long run computes at a time.
     static std::ptrdiff_t projection_steps(std::ptrdiff_t batch);
@@ -155,6 +156,8 @@ private:
     /// projection; it returns false if the run was stopped.
     bool is_one_row(const CellRun& run, const TeamPart& part) const;
     bool run_row(const CellRun& run, const Chunk& chunk, double operations, const CellWorker& worker) const;
+    /// The second pass over R of one row, of the GRU that resets before.
+    void multiply_candidate(CellRow& row, ThreadSpace& own) const;
     /// y and trace of a row at a step that its mask leaves out.
     void hold(const CellRun& run, std::ptrdiff_t time, std::ptrdiff_t row, const float* h) const;
     StepTrace trace_of(const CellRun& run, std::ptrdiff_t time, std::ptrdiff_t row) const;

@@ -21,6 +21,11 @@ const void* PackedCell::input_of_row(const float* x, std::ptrdiff_t size, InputS
     return row.q;
 }
 
+void PackedCell::multiply_candidate(CellRow& row, ThreadSpace& own) const {
+    row.input = input_of_row(row.reset_h, geometry_.hidden_size, output_scale(), own.quantised_h.data());
+    kernels_->gru_reset_before_candidate.run(candidate_, &row, 1, {0, candidate_.blocks, own.backward});
+}
+
 void PackedCell::step(const CellStep& step, SharedSpace& shared, ThreadSpace& own) const {
     LinearRow& input = own.linear_rows.front();
     input.input = input_of_row(step.x, input_size_, input_scale_, own.quantised_x.data());
@@ -32,11 +37,14 @@ void PackedCell::step(const CellStep& step, SharedSpace& shared, ThreadSpace& ow
     row.h_next = step.y;
     row.c = step.c;
     row.trace = nullptr;
+    row.update = shared.cell.data();
+    row.reset_h = row.update + padded_hidden_;
     if (wants_to_walk_both() && are_apart(step.x, input_size_, step.y, geometry_.hidden_size)) {
         walk_both(1, {shared, own, {}});
     } else {
         kernels_->linear.run(input_, &input, 1, {0, input_.blocks, own.backward});
         recurrent_kernel().run(recurrent_, &row, 1, {0, recurrent_.blocks, own.backward});
+        if (kind_ == CellKind::kGruResetBefore) multiply_candidate(row, own);
     }
 }
 
@@ -54,10 +62,13 @@ bool PackedCell::run_row(const CellRun& run, const Chunk& chunk, double operatio
     row.h = own.previous_h.front();
     row.c = run.states.c_of(0, geometry_.hidden_size);
     row.trace = nullptr;
+    row.update = worker.shared.cell.data();
+    row.reset_h = row.update + padded_hidden_;
     for (std::ptrdiff_t step = chunk.first; step < chunk.first + chunk.steps; ++step) {
         row.input = input_of_row(row.h, geometry_.hidden_size, scale, own.quantised_h.data());
         row.h_next = run.y.row(run.reverse ? run.steps - 1 - step : step, 0);
         kernel.run(recurrent_, &row, 1, {0, recurrent_.blocks, own.backward});
+        if (kind_ == CellKind::kGruResetBefore) multiply_candidate(row, own);
         own.backward = !own.backward;
         if (!worker.part.pass(operations)) return false;
         row.projection += projection_floats_;
