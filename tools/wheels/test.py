@@ -1,0 +1,209 @@
+"""Install each wheel of dist into an empty environment, run the README's example, then the tests.
+
+Every environment is made by the CPython that the wheel is for, and holds the wheel and NumPy alone while the example
+runs. On x86-64 one wheel passes the whole suite, and what is about instruction sets and bits once more on emulated CPUs
+that have fewer; the others pass what is marked `core`. On AArch64, where everything is emulated, that is run with fewer
+combinations of parameters, by one wheel on a CPU for each level of features, by the others on the one that has all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pythons import ROOT, WORK, NotToBeHadError, Python, emulator_of, find, write_launcher
+
+DIST = ROOT / "dist"
+THOROUGH = "3.13"
+CORE = ("-m", "core")
+# A few values of every parameter meet: emulation is some 20 times slower.
+FEW = (*CORE, "--pairs")
+# CPU, its tiers, and the tests' arguments. A tier's tests run on the least CPU that has it.
+AARCH64_CPUS = (
+    ("max", "i8mm dotprod neon scalar", (*FEW, "--tiers=i8mm")),
+    ("cortex-a53", "neon scalar", (*FEW, "--tiers=neon,scalar", "--tier-tests")),
+    ("neoverse-n1", "dotprod neon scalar", (*FEW, "--tiers=dotprod", "--tier-tests")),
+)
+# An emulated x86-64 sees the host's /proc/cpuinfo.
+TIERS_AND_BITS = (
+    "tests/test_isa.py",
+    "tests/test_bits.py",
+    "--deselect=tests/test_isa.py::test_detection_agrees_with_the_operating_system",
+)
+X86_64_CPUS = (
+    ("Nehalem", "scalar", TIERS_AND_BITS),
+    ("Haswell", "avx2 scalar", TIERS_AND_BITS),
+)
+# What a CPU needs besides its name.
+QEMU_OPTIONS = {
+    "Haswell": "-noTSX,-invpcid,-pcid,-tsc-deadline,-x2apic",  # QEMU warns that it does not emulate them
+    "max": ",pauth-impdef=on",  # the pointer authentication that the architecture defines is slow to emulate
+}
+
+
+class FailedError(Exception):
+    pass
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="as cp311-x86_64, or sdist; all, if none is named")
+    parser.add_argument("--start", action="store_true", help="the example only, and no tests")
+    arguments = parser.parse_args()
+    paths: dict[str, Path] = {}
+    for path in sorted(DIST.glob("*.whl")):
+        tag, platforms = path.stem.split("-")[2], path.stem.split("-")[4]
+        paths[f"{tag}-{next(a for a in ('x86_64', 'aarch64') if platforms.endswith(a))}"] = path
+    for path in DIST.glob("*.tar.gz"):
+        paths["sdist"] = path
+    if unknown := set(arguments.names) - set(paths):
+        sys.exit(f"test.py: not in {DIST}: {', '.join(sorted(unknown))}")
+    failures = 0
+    for name in arguments.names or paths:
+        try:
+            if name == "sdist":
+                test_sdist(paths[name])
+            else:
+                test_wheel(name, paths[name], arguments.start)
+        except (FailedError, NotToBeHadError) as reason:
+            failures += 1
+            print(f"{name}: FAILED: {reason}", flush=True)
+    return 1 if failures else 0
+
+
+def test_wheel(name: str, path: Path, only_start: bool) -> None:
+    tag, architecture = name.split("-")
+    python = find(f"3.{tag.removeprefix('cp3')}", architecture)
+    environment = WORK / "env" / name
+    step(name, "empty environment", new_environment, python, environment)
+    cpus = AARCH64_CPUS if architecture == "aarch64" else X86_64_CPUS
+    interpreter = environment / "bin/python"
+    install(name, "install", python, interpreter, path)
+    installed = pip(interpreter, "list", "--format=freeze")
+    packages = {line.partition("==")[0] for line in installed.splitlines()}
+    if packages != {"fusedcell", "numpy"}:
+        raise FailedError(f"installed {', '.join(sorted(packages))}, expected fusedcell and numpy")
+    step(name, "the README's example", example, interpreter, None)
+    if only_start:
+        return
+    install(name, "test dependencies", python, interpreter, "--group", f"{ROOT / 'pyproject.toml'}:test")
+    thorough = python.version == THOROUGH
+    if architecture == platform.machine():
+        step(
+            name, "tests" if thorough else "core tests", suite, interpreter, None, *(("-n", "2") if thorough else CORE)
+        )
+        if not thorough:
+            return
+        interpreter = environment / "bin/emulated"
+        write_launcher(interpreter, python, emulator_of(architecture))
+    for cpu, tiers, selection in cpus[: None if thorough else 1]:
+        step(name, f"{cpu}: has {tiers}", expect_tiers, interpreter, cpu, tiers)
+        step(name, f"{cpu}: the README's example", example, interpreter, cpu)
+        step(name, f"{cpu}: tests", suite, interpreter, cpu, *selection)
+
+
+def test_sdist(path: Path) -> None:
+    environment = WORK / "env/sdist"
+    python = find("{}.{}".format(*sys.version_info), platform.machine())
+    step("sdist", "empty environment", new_environment, python, environment)
+    install("sdist", "build and install", python, environment / "bin/python", path, "--no-binary=fusedcell")
+    step("sdist", "the README's example", example, environment / "bin/python", None)
+
+
+def new_environment(python: Python, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    run([python.executable, "-m", "venv", "--without-pip", folder])
+
+
+def install(name: str, what: str, python: Python, interpreter: Path, *arguments: object) -> None:
+    # Wheels only, but for an sdist's own: what is not there as a wheel should not be built in passing.
+    options: tuple[object, ...] = () if "--no-binary=fusedcell" in arguments else ("--only-binary=:all:",)
+    if python.architecture != platform.machine():
+        # An emulated TLS handshake takes longer than servers wait.
+        folder = WORK / "downloads" / name
+        step(name, f"{what}: download", download, python, folder, *arguments)
+        options += ("--no-index", "--find-links", folder)
+    step(name, what, pip, interpreter, "install", *options, *arguments)
+
+
+def download(python: Python, folder: Path, *arguments: object) -> None:
+    # pip does not let a newer manylinux tag imply the older ones.
+    tags = [f"manylinux_2_{minor}_{python.architecture}" for minor in range(17, 40)]
+    platforms = [f"--platform={tag}" for tag in (*tags, f"manylinux2014_{python.architecture}")]
+    target = ["--only-binary=:all:", "--implementation=cp", f"--python-version={python.version}", *platforms]
+    run([sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--dest", folder, *target, *arguments])
+
+
+def pip(interpreter: Path, *arguments: object) -> str:
+    """This Python's pip, at work in the other."""
+    return run([sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", interpreter, *arguments])
+
+
+def example(interpreter: Path, cpu: str | None) -> None:
+    code = re.search(r"^## Start\n\n```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    if code is None:
+        raise FailedError("README.md has no example under '## Start'")
+    run([interpreter, "-W", "error", "-c", code[1] + "\nassert y.shape == (100, 128) and np.isfinite(y).all()\n"], cpu)
+
+
+def expect_tiers(interpreter: Path, cpu: str, tiers: str) -> None:
+    found = run([interpreter, "-c", "import fusedcell as fc; print(*fc.isas())"], cpu).strip()
+    if found != tiers:
+        raise FailedError(f"on {cpu} the tiers are {found}, expected {tiers}")
+
+
+def suite(interpreter: Path, cpu: str | None, *selection: str) -> str:
+    """pytest's closing line."""
+    # The folder holds this machine's Python's files, which another must not read.
+    output = run([interpreter, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--color=no", *selection], cpu, ROOT)
+    closing = output.strip().splitlines()[-1]
+    if not re.search(r"\b[1-9]\d* passed\b", closing):
+        raise FailedError(f"no test passed: {closing}")
+    return closing.strip("= ")
+
+
+def run(command: list[object], cpu: str | None = None, folder: Path | None = None) -> str:
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "FUSEDCELL", "PYTEST"))
+    }
+    environment |= {
+        "PYTHONPYCACHEPREFIX": str(WORK / "pycache"),
+        "HYPOTHESIS_STORAGE_DIRECTORY": str(WORK / "hypothesis"),
+    }
+    if cpu is not None:
+        environment["QEMU_CPU"] = cpu + QEMU_OPTIONS.get(cpu, "")
+        if cpu == "Nehalem":
+            environment["OPENBLAS_CORETYPE"] = cpu  # NumPy's OpenBLAS takes QEMU's for a newer one, and crashes
+    empty = WORK / "empty"
+    empty.mkdir(exist_ok=True)
+    done = subprocess.run(
+        command,
+        cwd=folder or empty,
+        env=environment,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    if done.returncode != 0:
+        lines = done.stdout.splitlines()
+        raise FailedError("\n".join([f"{' '.join(map(str, command))[:300]}: status {done.returncode}", *lines[-100:]]))
+    return done.stdout
+
+
+def step(name: str, what: str, function, *arguments: object) -> None:
+    start = time.monotonic()
+    result = function(*arguments)
+    closing = f": {result}" if function is suite else ""
+    print(f"{name}: {what}{closing} ({time.monotonic() - start:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
