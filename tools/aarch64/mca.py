@@ -92,7 +92,7 @@ def functions(disassembly: str, tier: str) -> dict[str, Body]:
 
 
 def loops(body: Body) -> list[Body]:
-    """From the target of each backward branch to the branch. One without a condition comes back from code out of line."""
+    """From the target of each backward branch to the branch. Unconditional ones come back from code out of line."""
     index = {instruction.address: i for i, instruction in enumerate(body)}
     spans = {
         (index[instruction.target], i)
@@ -114,13 +114,9 @@ def multiply_loop(body: Body, mnemonic: str) -> Body:
 
 
 def gates_path(body: Body) -> Body:
-    """The shortest way through a loop with divisions that makes no call and divides as often as any does.
-
-    That is the way of a panel whose units are all there and of a run that leaves no trace.
-    """
-    paths = [path for loop in loops(body) if count(loop, "fdiv") for path in ways(loop)]
-    most = max(count(path, "fdiv") for path in paths)
-    return min((path for path in paths if count(path, "fdiv") == most), key=len)
+    """The shortest way through a loop that divides and makes no call: a whole panel's, in a run without a trace."""
+    paths = [path for loop in loops(body) for path in ways(loop) if count(path, "fdiv")]
+    return min(paths, key=len)
 
 
 def ways(loop: Body) -> list[Body]:

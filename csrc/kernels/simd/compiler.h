@@ -20,11 +20,3 @@
 #define FUSEDCELL_NO_UNROLL _Pragma("GCC unroll 1")
 #define FUSEDCELL_PREFETCH(address) __builtin_prefetch(address)
 #endif
-
-// Functions of loops that leave no register free. Before register allocation, GCC's scheduling for AArch64 moves their
-// loads up until accumulators have to go to memory; of everything else it makes faster code.
-#if defined(__GNUC__) && !defined(__clang__) && defined(__aarch64__)
-#define FUSEDCELL_TILE __attribute__((noinline, optimize("no-schedule-insns")))
-#else
-#define FUSEDCELL_TILE FUSEDCELL_NOINLINE
-#endif

@@ -2,6 +2,8 @@
 // Included by the vector types after their own loads.
 #pragma once
 
+#define FUSEDCELL_TILE FUSEDCELL_NOINLINE
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
