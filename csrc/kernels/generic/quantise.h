@@ -29,21 +29,36 @@ FUSEDCELL_INLINE int32_t LargestMagnitude(const float* x, ptrdiff_t size) {
     return LargestLane(magnitudes);
 }
 
-/// q = clamp(x * factor), with zeros past the end up to a whole group and a whole vector. Returns what
-/// LargestMagnitude would, so that a fixed scale needs one pass.
+/// q = x * factor, with zeros past the end up to a whole group and a whole vector. A fixed scale's factor may be too
+/// large, so that q is clamped, and what LargestMagnitude would return comes with it: one pass does. A factor of
+/// 127 / max |x| needs neither: it and the product are off by 2^-24 of themselves, and 127 (1 + 2^-22) rounds to 127.
+template <bool kFixed, int kVectors = kNarrowed>
 FUSEDCELL_INLINE int32_t StoreQuantised(const float* x, ptrdiff_t size, float factor, int8_t* q) {
     const F32 factors = Broadcast(factor);
-    const F32 low = Broadcast(-127.0F);
-    const F32 high = Broadcast(127.0F);
     I32 magnitudes = ZeroI32();
-    ptrdiff_t k = 0;
-    const auto store = [&](F32 values) {
-        magnitudes = MaxMagnitude(magnitudes, values);
-        StoreInt8(q + k, Clamp(Mul(values, factors), low, high));
-        k += kLanes;
+    const auto scaled = [&](F32 values) {
+        const F32 product = Mul(values, factors);
+        if constexpr (kFixed) {
+            magnitudes = MaxMagnitude(magnitudes, values);
+            return Clamp(product, Broadcast(-127.0F), Broadcast(127.0F));
+        } else {
+            return product;
+        }
     };
-    while (k + kLanes <= size) store(Load(x + k));
-    if (k < size) store(LoadFirst(x + k, size - k));
+    ptrdiff_t k = 0;
+    if constexpr (kVectors > 1) {
+        for (; k + kVectors * kLanes <= size; k += kVectors * kLanes) {
+            F32 values[kVectors];
+            FUSEDCELL_UNROLL
+            for (int v = 0; v < kVectors; ++v) values[v] = scaled(Load(x + k + v * kLanes));
+            StoreInt8(q + k, values);
+        }
+    }
+    for (; k + kLanes <= size; k += kLanes) StoreInt8(q + k, scaled(Load(x + k)));
+    if (k < size) {
+        StoreInt8(q + k, scaled(LoadFirst(x + k, size - k)));
+        k += kLanes;
+    }
     for (; k % QuantisedInput::kGroup != 0; ++k) q[k] = 0;
     return LargestLane(magnitudes);
 }
@@ -63,10 +78,10 @@ FUSEDCELL_INLINE float QuantiseByLargest(const float* x, ptrdiff_t size, bool bo
         return largest < kSmallest ? 0.0F : largest - largest;    // infinity and NaN both become NaN
     }
     if (bounded && bits <= kOneBits) {
-        StoreQuantised(x, size, 127.0F, q);
+        StoreQuantised<false>(x, size, 127.0F, q);
         return 1.0F / 127.0F;
     }
-    StoreQuantised(x, size, 127.0F / largest, q);
+    StoreQuantised<false>(x, size, 127.0F / largest, q);
     return largest / 127.0F;
 }
 
@@ -75,7 +90,7 @@ void Quantise(const QuantiseRow* rows, ptrdiff_t num_rows, ptrdiff_t size, Input
         QuantisedInput* out = rows[r].q;
         if (scale.rule == InputScale::kFixed) {
             out->scale = scale.scale;
-            const int32_t bits = StoreQuantised(rows[r].x, size, 1.0F / scale.scale, out->values);
+            const int32_t bits = StoreQuantised<true>(rows[r].x, size, 1.0F / scale.scale, out->values);
             if (bits < kInfinityBits) continue;
             out->scale = FloatOfBits(bits) - FloatOfBits(bits);
             StoreZeros(out->values, size);

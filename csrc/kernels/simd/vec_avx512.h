@@ -76,6 +76,8 @@ FUSEDCELL_INLINE void StoreInt8(int8_t* p, F32 a) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
 }
 
+constexpr int kNarrowed = 1;
+
 /// 2^n for the integer n that the low bits of `a` hold (see Exp2 in generic/activations.h).
 FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
     const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(a), 23);

@@ -68,6 +68,15 @@ FUSEDCELL_INLINE void StoreInt8(int8_t* p, F32 a) {
     vst1_lane_s32(reinterpret_cast<int32_t*>(p), vreinterpret_s32_s8(bytes), 0);
 }
 
+/// The same of so many vectors; the low halves of lanes are those with even numbers.
+constexpr int kNarrowed = 4;
+FUSEDCELL_INLINE void StoreInt8(int8_t* p, const F32 (&a)[kNarrowed]) {
+    const auto words = [&](int i) {
+        return vuzp1q_s16(vreinterpretq_s16_s32(vcvtnq_s32_f32(a[i])), vreinterpretq_s16_s32(vcvtnq_s32_f32(a[i + 1])));
+    };
+    vst1q_s8(p, vuzp1q_s8(vreinterpretq_s8_s16(words(0)), vreinterpretq_s8_s16(words(2))));
+}
+
 /// 2^n for the integer n that the low bits of `a` hold (see Exp2 in generic/activations.h).
 FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
     const uint32x4_t exponent = vshlq_n_u32(vreinterpretq_u32_f32(a), 23);

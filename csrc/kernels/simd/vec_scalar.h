@@ -100,6 +100,8 @@ FUSEDCELL_INLINE void StoreInt8(int8_t* p, F32 a) {
     *p = static_cast<int8_t>(bits);
 }
 
+constexpr int kNarrowed = 1;
+
 /// 2^n for the integer n that the low bits of `a` hold (see Exp2 in generic/activations.h).
 FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
     uint32_t bits;
