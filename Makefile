@@ -131,6 +131,8 @@ examples: $(VENV)/.installed $(VENV)/.examples
 	$(BIN)/python examples/silero_vad.py
 	$(BIN)/python examples/textgenrnn_text.py
 	$(BIN)/python examples/predictive_maintenance/run.py --engines 60 --check
+	$(BIN)/python examples/speech_live/run.py --seconds 6 --check
+	$(BIN)/python examples/text_sampler/run.py --check
 
 # The C++ library as its users have it: installed, found by CMake, held against Python.
 example-cpp: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp
@@ -187,10 +189,10 @@ $(VENV)/.group-%: $(VENV)/.created pyproject.toml
 	$(PIP) install --group $*
 	touch $@
 
-# silero-vad itself would bring PyTorch; the example reads the trained weights from its files.
+# silero-vad itself would bring PyTorch, and pyrnnoise PyAV; the examples read the trained weights from their files.
 $(VENV)/.examples: $(VENV)/.created examples/requirements.txt
 	$(PIP) install -r examples/requirements.txt
-	$(PIP) install --no-deps silero-vad==6.2.3
+	$(PIP) install --no-deps silero-vad==6.2.3 pyrnnoise==0.4.5
 	touch $@
 
 $(VENV)/.examples-scoring: $(VENV)/.created examples/requirements-scoring.txt
