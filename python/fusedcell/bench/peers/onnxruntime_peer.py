@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -24,6 +25,8 @@ class OnnxRuntime(Peer):
     gathers = True
 
     def __init__(self) -> None:
+        # From 1.31 on it starts a thread for telemetry, which would run beside what is measured, and call home.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         self._ort: Any = importlib.import_module("onnxruntime")
         self.version = str(self._ort.__version__)
 
