@@ -9,7 +9,7 @@ SOURCES := $(shell find csrc cmake python -type f -not -path '*/__pycache__/*') 
 # The newest build folder of `pip install`: its object files are what test_symbols.py looks into.
 OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 
-.PHONY: bench bench-cpp bench-peers bench-rtneural bench-suite compliance count count-peers count-update edge \
+.PHONY: bench bench-cpp bench-peers bench-rtneural bench-suite compliance count count-peers count-update docs edge \
 	example-cpp examples examples-ocr examples-scoring examples-torch format fuzz fuzz-load lint mca soak test \
 	test-aarch64 test-cpp test-exhaustive test-peers test-realtime test-sanitize test-thorough test-tsan test-valgrind \
 	test-wheels wheels clean
@@ -43,8 +43,8 @@ test: $(VENV)/.installed $(VENV)/.group-test test-cpp
 
 # The tests that hold us against other frameworks; `make test` skips what is not installed.
 test-peers: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
-	$(BIN)/python -m pytest tests/test_reference_torch.py tests/test_reference_onnx.py tests/test_bench_peers.py tests/test_layers.py \
-	  $(wildcard tests/test_keras_*.py tests/test_onnx_*.py tests/test_torch_*.py)
+	$(BIN)/python -m pytest tests/test_reference_torch.py tests/test_reference_onnx.py tests/test_bench_peers.py \
+	  tests/test_docs.py tests/test_layers.py $(wildcard tests/test_keras_*.py tests/test_onnx_*.py tests/test_torch_*.py)
 
 # Thousands of drawn cases for each test that draws them, against the reference and the frameworks, others on each run.
 test-thorough: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
@@ -122,6 +122,11 @@ format: $(VENV)/.group-lint
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format --quiet .
 	git ls-files bench csrc examples include tests tools | grep -E '\.(c|cc|h)$$' | xargs $(BIN)/clang-format -i
+
+# The site in build/docs, of the pages and the docstrings; a link or a name that leads nowhere fails it. Python 3.11.
+docs: $(VENV)/.installed $(VENV)/.group-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs -d build/doctrees . build/docs
+	@echo 'build/docs/index.html'
 
 # docs/compliance.md: which attributes of the ONNX operators each runtime honours.
 compliance: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers

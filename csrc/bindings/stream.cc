@@ -190,9 +190,11 @@ void bind_stream(py::module_& module) {
                 return std::make_unique<Stream>(self);
             },
             "A stream with the same state that goes on independently.")
-        .def_property_readonly("batch_size", &Stream::batch)
-        .def_property_readonly("input_size", [](const Stream& s) { return s.geometry().input_size; })
-        .def_property_readonly("output_size", [](const Stream& s) { return s.geometry().output_size(); });
+        .def_property_readonly("batch_size", &Stream::batch, "Rows that step together.")
+        .def_property_readonly(
+            "input_size", [](const Stream& s) { return s.geometry().input_size; }, "Features of x.")
+        .def_property_readonly(
+            "output_size", [](const Stream& s) { return s.geometry().output_size(); }, "Size of what `step` returns.");
     bind_states(stream);
     add_method(stream, step_definition);
 }

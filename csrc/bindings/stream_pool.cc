@@ -145,9 +145,12 @@ void bind_stream_pool(py::module_& module) {
         .def("state", &state, py::arg("slot"),
              "h, or (h, c) for an LSTM, of a joined slot: writeable views, (num_layers, size), good until it leaves.")
         .def("__len__", [](const Pool& pool) { return pool.pool().joined(); })
-        .def_property_readonly("capacity", [](const Pool& pool) { return pool.pool().capacity(); })
-        .def_property_readonly("input_size", [](const Pool& pool) { return pool.geometry().input_size; })
-        .def_property_readonly("output_size", [](const Pool& pool) { return pool.geometry().output_size(); })
+        .def_property_readonly(
+            "capacity", [](const Pool& pool) { return pool.pool().capacity(); }, "Slots, free and joined.")
+        .def_property_readonly(
+            "input_size", [](const Pool& pool) { return pool.geometry().input_size; }, "Features of x.")
+        .def_property_readonly(
+            "output_size", [](const Pool& pool) { return pool.geometry().output_size(); }, "Size of h of a slot.")
         .def_property_readonly("nbytes", &Pool::nbytes,
                                "Bytes of the states and of all that a step needs, the same from the start to the end.");
 }

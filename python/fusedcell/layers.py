@@ -63,7 +63,7 @@ class Layer(Recurrent):
       influence, the state is held, and y repeats it. With lengths too, a step counts if both say so.
     - num_threads: up to so many threads share the work, as many as pay and at most the CPUs that the process may use.
       The result has the same bits with any number.
-    - return_gates, and return_cells of an LSTM: return a :class:`Trace` too. y has the same bits with and without.
+    - return_gates, and return_cells of an LSTM: return a :class:`.Trace` too. y has the same bits with and without.
     """
 
     _arrays: ClassVar[tuple[str, ...]] = ARRAY_NAMES[:4]
@@ -367,9 +367,9 @@ class LSTM(Layer):
         return_cells: bool = False,
         return_gates: bool = False,
     ) -> tuple[FloatArray, _StateOfLSTM] | tuple[FloatArray, _StateOfLSTM, Trace]:
-        """Runs whole sequences: returns ``y, (h_n, c_n)``, and a :class:`Trace` where cells or gates are asked for.
+        """Runs whole sequences: returns ``y, (h_n, c_n)``, and a :class:`.Trace` where cells or gates are asked for.
 
-        `state` is (h_0, c_0), :attr:`initial_state` if None. The other arguments are in :class:`Layer`'s description.
+        `state` is (h_0, c_0), `initial_state` if None. The other arguments are in :class:`.Layer`'s description.
         """
         h_0, c_0 = self._start_of(x) if state is None else unpack_state(state)
         y, h_n, c_n, cells, gates = self._stack.run(
@@ -436,9 +436,9 @@ class GRU(Layer):
         num_threads: int = 1,
         return_gates: bool = False,
     ) -> tuple[FloatArray, FloatArray] | tuple[FloatArray, FloatArray, Trace]:
-        """Runs whole sequences: returns ``y, h_n``, and a :class:`Trace` where gates are asked for.
+        """Runs whole sequences: returns ``y, h_n``, and a :class:`.Trace` where gates are asked for.
 
-        `state` is h_0, :attr:`initial_state` if None. The other arguments are in :class:`Layer`'s description.
+        `state` is h_0, `initial_state` if None. The other arguments are in :class:`.Layer`'s description.
         """
         h_0 = self._start_of(x)[0] if state is None else state
         y, h_n, _, _, gates = self._stack.run(
@@ -483,7 +483,7 @@ class RNN(Layer):
     ) -> tuple[FloatArray, FloatArray]:
         """Runs whole sequences: returns ``y, h_n``.
 
-        `state` is h_0, :attr:`initial_state` if None. The other arguments are in :class:`Layer`'s description.
+        `state` is h_0, `initial_state` if None. The other arguments are in :class:`.Layer`'s description.
         """
         h_0 = self._start_of(x)[0] if state is None else state
         y, h_n, *_ = self._stack.run(x, h_0, None, lengths, mask, self._batch_first, num_threads)

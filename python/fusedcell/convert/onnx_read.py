@@ -34,8 +34,9 @@ def from_onnx(
     several needs `node`: a node's name, its address as errors and ``fusedcell inspect`` list it, or its index there.
 
     The layer is called as any other: x (T, B, I), or (B, T, I) where the node has layout=1, and y (T, B, D * H).
-    Constant initial states of the file are its :attr:`initial_state`; those that the model computes, and lengths, are
-    the call's `state` and `lengths`. Of length 0 the final state is the initial one, where ONNX Runtime has zeros.
+    Constant initial states of the file are its :attr:`~fusedcell.layers.Layer.initial_state`; those that the model
+    computes, and lengths, are the call's `state` and `lengths`. Of length 0 the final state is the initial one, where
+    ONNX Runtime has zeros.
     `clip_before_h=False` leaves the LSTM's cell state unclipped where it enters h(), as ONNX Runtime does and the
     operator's text does not. Weights of the quantised LSTM become floats, (q - zero_point) * scale, and then `dtype`;
     activations are not quantised as ONNX Runtime does.

@@ -33,7 +33,7 @@ def to_onnx(layer: Layer, path: str | os.PathLike[str] | None = None, *, state_i
 
     Input X and output Y are shaped as the layer's x and y, with a batch; Y_h and, of an LSTM, Y_c are the final states,
     (num_layers * D, B, H). With `state_inputs` the graph has inputs initial_h and initial_c of that shape too; without,
-    it starts from the layer's :attr:`initial_state`, or zeros. Operator set 17.
+    it starts from the layer's :attr:`~fusedcell.layers.Layer.initial_state`, or zeros. Operator set 17.
 
     Weights are float32: those of a half-width or int8 layer are what they stand for, and the model computes in float32
     throughout. Where ONNX Runtime departs from the operators' text (LSTM's clip, ThresholdedRelu), so does its answer.

@@ -29,7 +29,8 @@ class Comparison:
     - snr_db: 20 log10(rms of the wider layer's y / rms), dB; inf where there is no error
     - growth: rms over the last T // 10 steps divided by that over as many from step 10 on. About 1: the error is
       stationary; above: it accumulates. inf if the early ones have no error; None if T < 20, or neither has one
-    - dtype_before, dtype_after, nbytes_before, nbytes_after: of the weights; bytes as :attr:`fusedcell.LSTM.nbytes`
+    - dtype_before, dtype_after, nbytes_before, nbytes_after: of the weights; bytes as
+      :attr:`fusedcell.layers.Layer.nbytes`
     - sources: one a layer, direction and gate, see :class:`Source`
     - rows: the worst rows of weights, worst first, see :class:`Row`; those without error are not among them
     """

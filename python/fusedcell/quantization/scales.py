@@ -15,7 +15,9 @@ _RANGE = (2.0**-100, 2.0**100)
 
 
 def input_scales(layer: Layer, blocks: Any, *, headroom: float = 1.0) -> tuple[float, ...]:
-    """Scales for ``layer.astype("int8", input_scales=...)``, one a layer: headroom * max |input of that layer| / 127.
+    """Scales for ``layer.astype("int8", input_scales=...)``, one a layer.
+
+    A scale is headroom times the largest magnitude among the inputs of its layer, over 127.
 
     `layer`, usually float32, gives the values. `blocks` is an array of floats, (T, I) or (T, B, I), or (B, T, I) with
     batch_first; or an iterable of such arrays with equal B that continue one another, so that states go on from block

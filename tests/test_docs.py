@@ -1,0 +1,163 @@
+"""The pages of the documentation, held against the code: every block of Python runs, every command exists."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from sybil import Document
+from sybil.parsers.markdown import PythonCodeBlockParser
+
+import fusedcell as fc
+from fusedcell.__main__ import _parser
+from fusedcell.bench.machine import own_cpus
+from fusedcell.bench.options import complete
+
+ROOT = Path(__file__).parents[1]
+FILES = [*ROOT.glob("[A-Z]*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in FILES if path.name != "CHANGELOG.md")
+NEEDED = {"docs/keras.md": ["torch", "keras"], "docs/onnx.md": ["onnx"], "docs/pytorch.md": ["torch"]}
+
+
+def text(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text(page), re.DOTALL | re.MULTILINE)
+
+
+WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:keras")
+@pytest.mark.parametrize("page", WITH_PYTHON)
+def test_every_block_of_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order and in one namespace; what a page leaves to its reader is in a comment of it."""
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    for module in NEEDED.get(page, []):
+        pytest.importorskip(module)
+    monkeypatch.chdir(tmp_path)
+    for example in Document.parse(str(ROOT / page), PythonCodeBlockParser()).examples():
+        example.evaluate()
+
+
+@pytest.mark.parametrize("module", [fc, fc.quantization], ids=lambda module: module.__name__)
+def test_every_example_in_a_docstring_gives_what_it_says(module: ModuleType) -> None:
+    failed, tried = doctest.testmod(module)
+    assert tried
+    assert not failed
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "cpp")])
+def test_every_block_of_cpp_compiles(page: str, tmp_path: Path) -> None:
+    """Against the public header, in a function that has what the blocks leave to their reader."""
+    compiler = shutil.which("c++") or pytest.skip("needs a C++ compiler")
+    given = "void page(const float* x, float* y, int steps, const char* data, std::size_t size) {"
+    for number, block in enumerate(blocks(page, "cpp")):
+        includes = "".join(re.findall(r"^#include .*\n", block, re.MULTILINE))
+        source = tmp_path / f"block{number}.cc"
+        source.write_text(f"#include <cstddef>\n{includes}{given}\n{block.replace(includes, '')}}}\n", encoding="utf-8")
+        command = [compiler, "-std=c++17", "-fsyntax-only", "-I", str(ROOT / "include"), str(source)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def shell_lines(page: str) -> Iterator[str]:
+    """Of shell blocks, and what stands in backticks, without comments."""
+    for block in blocks(page, "sh"):
+        yield from (re.sub(r"(^|\s)#.*", "", line).strip() for line in block.replace("\\\n", " ").splitlines())
+    prose = re.sub(r"^```.*?^```$", "", text(page), flags=re.DOTALL | re.MULTILINE)
+    yield from (" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose))
+
+
+def commands(program: str) -> list[tuple[str, str]]:
+    """What follows the program's name wherever a page has it as a command, and the page."""
+    pattern = re.compile(rf"(?:^|&& )(?:\S*/)?{program} ([^&>]*)")
+    return [(page, found) for page in PAGES for line in shell_lines(page) for found in pattern.findall(line)]
+
+
+def parse_command(arguments: list[str]) -> None:
+    """As the program does before it runs anything; this machine's CPUs and tiers stand for the page's."""
+    replaced = {"--cpu": str(min(own_cpus() or [0])), "--isa": "scalar"}
+    for option, value in replaced.items():
+        if option in arguments:
+            arguments[arguments.index(option) + 1] = value
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command == "bench":
+        complete(parser, options)
+
+
+@pytest.mark.parametrize(("page", "command"), commands("fusedcell"))
+def test_every_command_of_fusedcell_is_one(
+    page: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()  # where the README has its picture
+    for name in ("old.json", "new.json"):
+        (tmp_path / name).touch()
+    if "--cpu" in command and not own_cpus():
+        pytest.skip("this system does not let a process choose its CPUs")
+    arguments = shlex.split(command)
+    if all(re.fullmatch("[a-z]+", word) for word in arguments):  # its name alone
+        arguments.append("--help")
+    if "--help" in arguments:
+        with pytest.raises(SystemExit, match=r"^0$"):
+            parse_command(arguments)
+    else:
+        parse_command(arguments)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_target_of_make_is_one(page: str) -> None:
+    rules = re.findall(r"^([a-z][a-z0-9 -]*):(?!=)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    targets = set(" ".join(rules).split())
+    for of_page, command in commands("make"):
+        words = shlex.split(command)
+        asked = [word for word in words if "=" not in word]
+        assert of_page != page or set(asked) <= targets, f"make {command}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_preset_extra_and_file_that_is_named_exists(page: str) -> None:
+    presets = json.loads((ROOT / "CMakePresets.json").read_text(encoding="utf-8"))["configurePresets"]
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    extras = project.partition("[project.optional-dependencies]")[2].partition("\n[")[0] or pytest.fail("no extras")
+    assert set(re.findall(r"--preset (\w+)", text(page))) <= {preset["name"] for preset in presets}
+    assert set(re.findall(r"fusedcell\[(\w+)\]", text(page))) <= set(re.findall(r"^(\w+) =", extras, re.MULTILINE))
+    for name in re.findall(r"\btest_\w+\.(?:py|cc)\b", text(page)):
+        assert list((ROOT / "tests").rglob(name)) or (ROOT / "bench" / name).exists(), name
+    file = r"(?:^|[\s`])((?:bench|csrc|docs|examples|python|tests|tools)/[a-z0-9_./-]*\.(?:cc|h|inc|json|py|sh))\b"
+    for name in re.findall(file, text(page), re.MULTILINE):
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_to_a_file_leads_to_one(page: str) -> None:
+    """The site's build checks those between its pages, and headings; this is for who reads the files as they are."""
+    for target in re.findall(r"(?<!!)\[[^\]]*\]\(([^)#:\s]+)(?:#[^)]*)?\)", text(page)):
+        assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_the_reference_has_every_public_name() -> None:
+    written = text("docs/reference/index.md")
+    documented = re.findall(r"^\.\. (?:auto|py:)\w+:: fusedcell\.(\w+)", written, re.MULTILINE)
+    assert {*documented, "quantization", "reference"} >= set(fc.__all__)
+
+
+@pytest.mark.parametrize(
+    ("page", "module"),
+    [("float64", "reference"), ("keras", "keras"), ("quantization", "quantization"), ("torch", "torch")],
+)
+def test_the_reference_has_every_public_name_of_a_module(page: str, module: str) -> None:
+    """Sphinx takes them from __all__."""
+    assert f".. automodule:: fusedcell.{module}\n   :members:\n" in text(f"docs/reference/{page}.md")
