@@ -84,8 +84,8 @@ FUSEDCELL_INLINE void StoreInt8(int8_t* p, F32 a) {
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
 }
 
-/// The same of so many vectors. Packing works in halves of 128 bits: the four bytes of a lane group come out in the order
-/// 0 2 4 6 1 3 5 7.
+/// The same of so many vectors. Packing works in halves of 128 bits: the four bytes of a lane group come out in the
+/// order 0 2 4 6 1 3 5 7.
 constexpr int kNarrowed = 4;
 FUSEDCELL_INLINE void StoreInt8(int8_t* p, const F32 (&a)[kNarrowed]) {
     const __m256i low = _mm256_packs_epi32(_mm256_cvtps_epi32(a[0]), _mm256_cvtps_epi32(a[1]));
