@@ -136,6 +136,8 @@ examples: $(VENV)/.installed $(VENV)/.examples
 	$(BIN)/python examples/silero_vad.py
 	$(BIN)/python examples/textgenrnn_text.py
 	$(BIN)/python examples/predictive_maintenance/run.py --engines 60 --check
+	$(BIN)/python examples/load_forecasting/run.py --check
+	$(BIN)/python examples/drift_watch/run.py --check
 	$(BIN)/python examples/speech_live/run.py --seconds 6 --check
 	$(BIN)/python examples/text_sampler/run.py --check
 
@@ -195,8 +197,8 @@ $(VENV)/.group-%: $(VENV)/.created pyproject.toml
 	touch $@
 
 # silero-vad itself would bring PyTorch, and pyrnnoise PyAV; the examples read the trained weights from their files.
-$(VENV)/.examples: $(VENV)/.created examples/requirements.txt
-	$(PIP) install -r examples/requirements.txt
+$(VENV)/.examples: $(VENV)/.created examples/requirements.txt examples/requirements-drift.txt
+	$(PIP) install -r examples/requirements.txt -r examples/requirements-drift.txt
 	$(PIP) install --no-deps silero-vad==6.2.3 pyrnnoise==0.4.5
 	touch $@
 

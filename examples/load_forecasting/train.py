@@ -1,0 +1,103 @@
+"""Trains this example's networks, one for each origin on what was past then, and writes weights.npz: some minutes.
+
+pip install torch tqdm
+python examples/load_forecasting/train.py [--validate]
+
+--validate trains for origins two weeks and one before the first, which sizes and rates were chosen by, and writes
+nothing.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from demand import DAY, FEATURES, HORIZON, ORIGINS, WEEK, differences, features, load, scale_of
+from torch import nn
+from torch.nn.utils import parametrize
+from tqdm import trange
+
+HIDDEN = 32
+LAYERS = 3
+WINDOW = DAY  # readings
+BATCH = 64
+STEPS = 150  # the past is a few weeks: with more the networks learn it by heart
+DROPOUT = 0.3
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(FEATURES, HIDDEN, num_layers=LAYERS, batch_first=True, dropout=DROPOUT)
+        self.head = nn.Linear(HIDDEN, HORIZON)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out, _ = self.lstm(x)
+        return self.head(out[:, -1])
+
+
+def windows(demand: np.ndarray, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every window of demand, (N, WINDOW, FEATURES), and how d changes from its end on, (N, HORIZON)."""
+    x, d = features(demand, scale), differences(demand)[DAY - 1 :] / scale
+    ends = range(WINDOW, len(x) - HORIZON + 1)
+    changes = np.stack([d[end : end + HORIZON] - d[end - 1] for end in ends])
+    return torch.from_numpy(np.stack([x[end - WINDOW : end] for end in ends])), torch.from_numpy(changes)
+
+
+def trained(demand: np.ndarray, weeks: int) -> Network:
+    """The network that could be had after so many weeks: later demand is not read, for scaling either."""
+    past = demand[: weeks * WEEK]
+    x, target = windows(past, scale_of(past))
+    torch.manual_seed(0)
+    network = Network()
+    # nn.LSTM drops out between layers only. A mask on the hidden-to-hidden weights, one a batch, is the recurrent
+    # dropout that goes with it: Merity et al. 2018, "Regularizing and optimizing LSTM language models".
+    for k in range(LAYERS):
+        parametrize.register_parametrization(network.lstm, f"weight_hh_l{k}", nn.Dropout(DROPOUT))
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, total_steps=STEPS)
+    network.train()
+    for _ in (progress := trange(STEPS, desc=f"{weeks} weeks", unit="batch")):
+        rows = torch.randint(len(x), (BATCH,))
+        optimiser.zero_grad()
+        with parametrize.cached():
+            loss = nn.functional.l1_loss(network(x[rows]), target[rows])
+            loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    network.eval()
+    for k in range(LAYERS):
+        parametrize.remove_parametrizations(network.lstm, f"weight_hh_l{k}")
+    return network
+
+
+def errors(network: Network, demand: np.ndarray, weeks: int) -> tuple[float, float]:
+    """Mean absolute error, MW, in the week after the origin: of the network, and of last week's demand."""
+    demand = demand[: (weeks + 1) * WEEK]
+    scale = scale_of(demand[: weeks * WEEK])
+    x, change = (part[-(WEEK - HORIZON) :] for part in windows(demand, scale))
+    with torch.no_grad():
+        off = (network(x) - change).abs().mean().item() * scale
+    return off, float(np.abs(differences(demand)[-WEEK:]).mean())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--validate", action="store_true", help="forecast the two weeks before the first origin only")
+    demand = load()
+    if parser.parse_args().validate:
+        for weeks in (ORIGINS[0] - 2, ORIGINS[0] - 1):
+            network, naive = errors(trained(demand, weeks), demand, weeks)
+            print(f"week {weeks + 1}: mean absolute error {network:.0f} MW, of last week's demand {naive:.0f} MW")
+        return
+    arrays: dict[str, np.ndarray] = {}
+    for weeks in ORIGINS:
+        arrays |= {f"{weeks}.{name}": value.numpy() for name, value in trained(demand, weeks).state_dict().items()}
+        arrays[f"{weeks}.scale"] = np.array(scale_of(demand[: weeks * WEEK]))
+    np.savez(Path(__file__).parent / "weights.npz", **arrays)
+
+
+if __name__ == "__main__":
+    main()
