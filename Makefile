@@ -136,7 +136,9 @@ examples: $(VENV)/.installed $(VENV)/.examples
 	$(BIN)/python examples/silero_vad.py
 	$(BIN)/python examples/textgenrnn_text.py
 	$(BIN)/python examples/predictive_maintenance/run.py --engines 60 --check
+	$(BIN)/python examples/sentence_classifier/run.py --check
 	$(BIN)/python examples/load_forecasting/run.py --check
+	$(BIN)/python examples/seeing_inside/run.py --check
 	$(BIN)/python examples/drift_watch/run.py --check
 	$(BIN)/python examples/speech_live/run.py --seconds 6 --check
 	$(BIN)/python examples/text_sampler/run.py --check
