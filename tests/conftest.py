@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator
 from itertools import combinations_with_replacement
 from pathlib import Path
@@ -9,6 +10,10 @@ import pytest
 from hypothesis import Phase, settings
 
 import fusedcell as fc
+
+# A shell's background job begins with SIGINT ignored, and so would what tests start, which then never sees a Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every run and every machine, and no time limit: emulated CPUs run these tests too.
 settings.register_profile(
