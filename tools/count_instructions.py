@@ -159,9 +159,7 @@ def valgrind_counter(program: Path, folder: Path) -> Callable[[Tier, list[str]],
 
 def qemu_counter(program: Path, folder: Path) -> Callable[[Tier, list[str]], int]:
     plugin = folder / "insn_count.so"
-    warnings = ["-Wall", "-Wextra", "-Werror"]
-    source = "tools/aarch64/insn_count.c"
-    run(["gcc", "-std=c11", "-O2", *warnings, "-shared", "-fPIC", "-fvisibility=hidden", "-o", str(plugin), source])
+    run(["tools/aarch64/build_plugin.sh", str(plugin)])
 
     def count(tier: Tier, arguments: list[str]) -> int:
         out = folder / "-".join([tier.name, *arguments])

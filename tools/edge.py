@@ -16,15 +16,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
+import fusedcell as fc
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "predictive_maintenance"))
+from run import Watch, Weights
+from simulation import fleet
+
+ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "predictive_maintenance"
-sys.path.insert(0, str(EXAMPLE))
-
-from run import Watch, Weights  # noqa: E402
-from simulation import fleet  # noqa: E402
-
-import fusedcell as fc  # noqa: E402
-
 MOST_CODE = 200_000  # bytes
 CPUS = {"cortex-a53": "neon", "neoverse-n1": "dotprod"}
 ROUNDS = (1, 3)  # an even number more, as weights are walked there and back
@@ -58,7 +57,7 @@ def main() -> None:
     run("aarch64-linux-gnu-g++", "-std=c++17", "-Os", "-Wall", "-Wextra", "-Werror", "-static", "-Iinclude",
         EXAMPLE / "edge.cc", build / "libfusedcell.a", "-pthread", "-s", "-o", program,
         "-Wl,--gc-sections", f"-Wl,-Map={build / 'map'}")  # fmt: skip
-    run("gcc", "-std=c11", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-o", plugin, "tools/aarch64/insn_count.c")
+    run("tools/aarch64/build_plugin.sh", plugin)
     sizes = sizes_in((build / "map").read_text(), "libfusedcell.a")
     tables = sum(sizes.get(name, 0) for name in ("rodata", "eh_frame", "gcc_except_table", "data", "init_array"))
     print(f"code of the library: {sizes['text']} bytes, and {tables} of constants and unwinding tables")

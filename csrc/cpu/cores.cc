@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <atomic>
+#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <optional>
 #include <string_view>
+#include <system_error>
 #include <thread>
 
 #include "cpu/features.h"
@@ -77,15 +79,10 @@ std::optional<uint64_t> number_in(std::string_view text, int base, uint64_t most
         if (text.substr(0, 2) != "0x") return std::nullopt;
         text.remove_prefix(2);
     }
-    constexpr std::string_view kDigits = "0123456789abcdef";
-    if (text.empty()) return std::nullopt;
+    const char* const end = text.data() + text.size();
     uint64_t number = 0;
-    for (const char c : text) {
-        const std::size_t digit = kDigits.substr(0, static_cast<std::size_t>(base)).find(c);
-        if (digit == std::string_view::npos) return std::nullopt;
-        if (digit > most || number > (most - digit) / static_cast<uint64_t>(base)) return std::nullopt;
-        number = number * static_cast<uint64_t>(base) + digit;
-    }
+    const auto [stop, error] = std::from_chars(text.data(), end, number, base);
+    if (error != std::errc() || stop != end || number > most) return std::nullopt;
     return number;
 }
 

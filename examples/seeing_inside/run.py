@@ -15,15 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-EXAMPLES = Path(__file__).resolve().parents[1]
-sys.path += [str(EXAMPLES / name) for name in ("sentence_classifier", "load_forecasting")]
-
-import forecast  # noqa: E402
-import sentence  # noqa: E402
-from attribution import Array  # noqa: E402
-from classifier import Classifier  # noqa: E402
-from demand import load  # noqa: E402
-from sentences import held_out  # noqa: E402
+sys.path.extend(str(Path(__file__).parents[1] / name) for name in ("sentence_classifier", "load_forecasting"))
+import forecast
+import sentence
+from attribution import Array
+from classifier import Classifier
+from demand import load
+from sentences import held_out
 
 TEXT = "The plot is thin and the jokes are stale, but I loved every minute of it!"
 SEEN_BY = ("top layer's gates", "gradient", "occlusion")
@@ -66,7 +64,7 @@ def main() -> int:
     print(f"  ... and least:                   {', '.join(word for word, _ in opened[:-13:-1])}\n")
 
     demand = load()
-    network = forecast.Network.load(str(EXAMPLES / "load_forecasting" / "weights.npz"))
+    network = forecast.Network.load(str(Path(__file__).parents[1] / "load_forecasting" / "weights.npz"))
     windows = forecast.look_into_weeks(network, demand)
     readings = forecast.agreement(network, windows)
     print(f"Load forecaster, {len(windows)} forecasts: rank correlation over readings, median (p10..p90)")

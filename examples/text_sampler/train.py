@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from tqdm import trange
 
-FOLDER = Path(__file__).parent
-sys.path.insert(0, str(FOLDER.parent))
-from _audio import file_of_source_distribution  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from _audio import file_of_source_distribution
 
+FOLDER = Path(__file__).parent
 HELD_OUT = "Ecclesiastes"
 EMBEDDING, HIDDEN, LAYERS = 64, 128, 2
 STREAMS, STEPS, UPDATES = 64, 128, 1500

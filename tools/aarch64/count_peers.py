@@ -94,13 +94,6 @@ def run(command: Sequence[str | Path], **options: Any) -> str:
     return done.stdout
 
 
-def build_plugin(folder: Path) -> Path:
-    plugin = folder / "insn_count.so"
-    source = ROOT / "tools" / "aarch64" / "insn_count.c"
-    run(["gcc", "-std=c11", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-o", plugin, source])
-    return plugin
-
-
 def count(cpu: Cpu, plugin: Path, folder: Path, cells: str, sizes: str) -> list[dict[str, Any]]:
     """Records of everything on one CPU."""
     version = (AARCH64 / "python-version").read_text().strip()
@@ -226,7 +219,8 @@ def main() -> None:
 
     with TemporaryDirectory() as name, ThreadPoolExecutor(os.cpu_count()) as pool:
         folder = Path(name)
-        plugin = build_plugin(folder)
+        plugin = folder / "insn_count.so"
+        run([ROOT / "tools" / "aarch64" / "build_plugin.sh", plugin])
         found = pool.map(lambda cpu: count(cpu, plugin, folder, options.cells, options.sizes), CPUS)
         records = [record for records in found for record in records]
 
