@@ -16,7 +16,9 @@ import pytest
 from fusedcell import _core
 
 # They have their integer kernels alone, and everything else from another tier.
-INT8_TIERS = ("avx512vnni", "avxvnni", "dotprod", "i8mm")
+INT8_TIERS = ("avx512vnni", "avxvnni", "dotprod", "dotprod_ld64", "i8mm")
+# It has kernels for one row alone.
+ROW_TIERS = ("neon_ld64",)
 
 
 def test_tier_objects_export_their_kernel_table_and_nothing_else(request: pytest.FixtureRequest) -> None:
@@ -33,6 +35,7 @@ def test_tier_objects_export_their_kernel_table_and_nothing_else(request: pytest
                 [nm, "--demangle", "--defined-only", "--extern-only", path], text=True, check=True, capture_output=True
             ).stdout.splitlines()
             symbols = [line.split(maxsplit=2)[1:] for line in lines]
-            table = f"fusedcell::{tier}::{'int8_kernels' if tier in INT8_TIERS else 'kernel_table'}"
+            kind = "int8_kernels" if tier in INT8_TIERS else "row_kernels" if tier in ROW_TIERS else "kernel_table"
+            table = f"fusedcell::{tier}::{kind}"
             assert [name for _, name in symbols] == [table]
             assert symbols[0][0] in "DR", "a weak symbol could replace another's"

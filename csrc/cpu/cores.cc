@@ -30,8 +30,10 @@ constexpr struct {
     uint32_t implementer, part;
     const char* name;
     bool in_order;
+    bool loads_64_bits;
 } kKnownCores[] = {
-#define FUSEDCELL_CORE(implementer, part, name, in_order) {implementer, part, name, in_order},
+#define FUSEDCELL_CORE(implementer, part, name, in_order, load_bits) \
+    {implementer, part, name, in_order, load_bits == 64},
 #include "cpu/known_cores.inc"
 };
 
@@ -43,13 +45,13 @@ struct Id {
 CoreKind kind_of(Id id) {
     for (const auto& known : kKnownCores) {
         if (known.implementer == id.implementer && known.part == id.part) {
-            return {known.name, id.implementer, id.part, known.in_order, 0, {}};
+            return {known.name, id.implementer, id.part, known.in_order, known.loads_64_bits, 0, {}};
         }
     }
-    if (id.implementer == 0 && id.part == 0) return {"unknown", 0, 0, false, 0, {}};
+    if (id.implementer == 0 && id.part == 0) return {"unknown", 0, 0, false, false, 0, {}};
     char name[64];
     std::snprintf(name, sizeof name, "implementer 0x%02x, part 0x%03x", id.implementer, id.part);
-    return {name, id.implementer, id.part, false, 0, {}};
+    return {name, id.implementer, id.part, false, false, 0, {}};
 }
 
 // Arm Architecture Reference Manual, MIDR_EL1; the upper half is reserved.

@@ -1,5 +1,6 @@
 #include "cpu/dispatch.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <stdexcept>
 
@@ -17,6 +18,22 @@ std::string available_names() {
     return names;
 }
 
+// The kernels that multiply matrices; how fast the tier can multiply is no matter of one row.
+[[maybe_unused]] void take_matrix_kernels(WeightKernels& kernels, const WeightKernels& from) {
+#define FUSEDCELL_MATRIX_KERNEL(name, Operation, Row) kernels.name = from.name;
+#include "kernels/kernels.inc"
+}
+
+[[maybe_unused]] KernelTable with_rows(KernelTable table, const char* isa, const RowKernels& rows,
+                                       const WeightKernels& int8_kernels) {
+    table.isa = isa;
+    take_matrix_kernels(table.float32, rows.float32);
+    take_matrix_kernels(table.bfloat16, rows.bfloat16);
+    take_matrix_kernels(table.float16, rows.float16);
+    take_matrix_kernels(table.int8, int8_kernels);
+    return table;
+}
+
 [[maybe_unused]] KernelTable with_int8(KernelTable table, const char* isa, const WeightKernels& int8_kernels) {
     table.isa = isa;
     table.int8 = int8_kernels;
@@ -25,20 +42,34 @@ std::string available_names() {
 
 }    // namespace
 
-const std::vector<const KernelTable*>& available_tiers() {
-    static const std::vector<const KernelTable*> tiers = [] {
-        std::vector<const KernelTable*> found;
-        const uint32_t features = cpu_features();
-        const auto consider = [&](const KernelTable& table, uint32_t required) {
-            if ((features & required) == required) found.push_back(&table);
-        };
+std::vector<const KernelTable*> tiers_for(uint32_t features, [[maybe_unused]] const std::vector<CoreKind>& kinds) {
+    std::vector<const KernelTable*> found;
+    const auto consider = [&](const KernelTable& table, uint32_t required) {
+        if ((features & required) == required) found.push_back(&table);
+    };
+    // Where a chip has other cores too, they are the faster ones, and what suits them counts.
+    [[maybe_unused]] const auto consider_row = [&](const KernelTable& table, uint32_t required) {
+        const bool first =
+            std::all_of(kinds.begin(), kinds.end(), [](const CoreKind& kind) { return kind.loads_64_bits; });
+        if ((features & required) == required) found.insert(first ? found.end() - 1 : found.end(), &table);
+    };
 #define FUSEDCELL_TIER(isa, required_features) consider(isa::kernel_table, required_features);
 #define FUSEDCELL_INT8_TIER(isa, base, required_features)                                          \
     static const KernelTable isa##_table = with_int8(base::kernel_table, #isa, isa::int8_kernels); \
     consider(isa##_table, required_features);
+#define FUSEDCELL_ROW_TIER(isa, base, required_features)                              \
+    static const KernelTable isa##_table =                                            \
+        with_rows(base::kernel_table, #isa, isa::row_kernels, isa::row_kernels.int8); \
+    consider_row(isa##_table, required_features);
+#define FUSEDCELL_INT8_ROW_TIER(isa, base, row, required_features)                                             \
+    static const KernelTable isa##_table = with_rows(base##_table, #isa, row::row_kernels, isa::int8_kernels); \
+    consider_row(isa##_table, required_features);
 #include "kernels/tiers.inc"
-        return found;
-    }();
+    return found;
+}
+
+const std::vector<const KernelTable*>& available_tiers() {
+    static const std::vector<const KernelTable*> tiers = tiers_for(cpu_features(), core_kinds());
     return tiers;
 }
 
@@ -46,6 +77,8 @@ std::vector<std::string> compiled_tiers() {
     return {
 #define FUSEDCELL_TIER(isa, required_features) #isa,
 #define FUSEDCELL_INT8_TIER(isa, base, required_features) #isa,
+#define FUSEDCELL_ROW_TIER(isa, base, required_features) #isa,
+#define FUSEDCELL_INT8_ROW_TIER(isa, base, row, required_features) #isa,
 #include "kernels/tiers.inc"
     };
 }
@@ -53,6 +86,7 @@ std::vector<std::string> compiled_tiers() {
 std::vector<std::string> int8_tiers() {
     return {
 #define FUSEDCELL_INT8_TIER(isa, base, required_features) #isa,
+#define FUSEDCELL_INT8_ROW_TIER(isa, base, row, required_features) #isa,
 #include "kernels/tiers.inc"
     };
 }

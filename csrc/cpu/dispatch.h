@@ -1,12 +1,17 @@
 // Which kernels run: the explicit request first, then FUSEDCELL_ISA, then the best tier of this CPU.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
+#include "cpu/cores.h"
 #include "kernels/kernel_api.h"
 
 namespace fusedcell {
+
+/// The tiers that a CPU with these features (a set of Feature) and cores runs, best first.
+std::vector<const KernelTable*> tiers_for(uint32_t features, const std::vector<CoreKind>& kinds);
 
 /// The tiers that this CPU runs, best first.
 const std::vector<const KernelTable*>& available_tiers();

@@ -179,6 +179,12 @@ struct WeightKernels {
 #include "kernels/kernels.inc"
 };
 
+// The kernels for weights of every type that a tier has other forms of than the tier it builds on.
+struct RowKernels {
+#define FUSEDCELL_WEIGHT_TYPE(name, Weights) WeightKernels name;
+#include "kernels/weight_types.inc"
+};
+
 // All kernels of one instruction-set tier.
 struct KernelTable {
     const char* isa;
@@ -200,6 +206,14 @@ struct KernelTable {
 #define FUSEDCELL_INT8_TIER(isa, base, required_features) \
     namespace isa {                                       \
     extern const WeightKernels int8_kernels;              \
+    }
+#define FUSEDCELL_ROW_TIER(isa, base, required_features) \
+    namespace isa {                                      \
+    extern const RowKernels row_kernels;                 \
+    }
+#define FUSEDCELL_INT8_ROW_TIER(isa, base, row, required_features) \
+    namespace isa {                                                \
+    extern const WeightKernels int8_kernels;                       \
     }
 #include "kernels/tiers.inc"
 

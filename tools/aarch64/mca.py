@@ -46,12 +46,15 @@ FLOAT16 = "FloatWeights<Float16Loads>"
 LOOPS = (
     Loop("float32 LSTM", "neon", f"Lstm, {FLOAT32}", 1, "fmla", 16),
     Loop("float32 GRU", "neon", f"GruResetAfter, {FLOAT32}", 1, "fmla", 16),
+    Loop("float32 LSTM, neon_ld64", "neon_ld64", f"Lstm, {FLOAT32}", 1, "fmla", 16),
     Loop("float32 LSTM, 6 rows", "neon", f"Lstm, {FLOAT32}", 6, "fmla", 16 / 6),
     Loop("bfloat16 LSTM", "neon", f"Lstm, {BFLOAT16}", 1, "fmla", 8),
     Loop("float16 LSTM", "neon", f"Lstm, {FLOAT16}", 1, "fmla", 8),
     Loop("int8 LSTM, neon", "neon", "Lstm, Int8Weights", 1, "sadalp", 16),
+    Loop("int8 LSTM, neon_ld64", "neon_ld64", "Lstm, Int8Weights", 1, "sadalp", 16),
     Loop("int8 LSTM, dotprod", "dotprod", "Lstm, Int8Weights", 1, "sdot", 16),
     Loop("int8 GRU, dotprod", "dotprod", "GruResetAfter, Int8Weights", 1, "sdot", 16),
+    Loop("int8 LSTM, dotprod_ld64", "dotprod_ld64", "Lstm, Int8Weights", 1, "sdot", 16),
     Loop("int8 LSTM, dotprod, 6 rows", "dotprod", "Lstm, Int8Weights", 6, "sdot", 16 / 6),
     Loop("int8 LSTM, i8mm", "i8mm", "Lstm, Int8Weights", 1, "sdot", 16),
     Loop("int8 LSTM, i8mm, 6 rows", "i8mm", "Lstm, Int8Weights", 6, "smmla", 16 / 3),
@@ -204,7 +207,8 @@ def clang_object(command: str, tier: str) -> Path:
     output = BUILD / "clang" / f"{tier}.o"
     output.parent.mkdir(exist_ok=True)
     arguments[arguments.index("-o") + 1] = str(output)
-    cpu = {"neon": "generic", "dotprod": "generic+v8_2a+dotprod", "i8mm": "generic+v8_2a+dotprod+i8mm"}[tier]
+    base = tier.removesuffix("_ld64")
+    cpu = {"neon": "generic", "dotprod": "generic+v8_2a+dotprod", "i8mm": "generic+v8_2a+dotprod+i8mm"}[base]
     flags = ["-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-sanitize=undefined", f"-mcpu={cpu}"]
     run([sys.executable, "-m", "ziglang", "c++", "-target", "aarch64-linux-gnu.2.17", *flags, *arguments])
     return output

@@ -35,7 +35,7 @@ done
 declare -A tiers=() # a CPU's, where not all of them
 if ((!${#cpus[@]})); then
   cpus=(max cortex-a53 neoverse-n1) # the longest first
-  tiers=([cortex-a53]=neon,scalar [neoverse-n1]=dotprod [max]=i8mm)
+  tiers=([cortex-a53]=neon,neon_ld64,scalar [neoverse-n1]=dotprod,dotprod_ld64 [max]=i8mm)
 fi
 
 [[ -d $dir/install/fusedcell ]] || { echo "test.sh: run tools/aarch64/build.sh first" >&2; exit 1; }

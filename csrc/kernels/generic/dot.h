@@ -7,7 +7,8 @@
 //     kTogether           groups that a step takes
 //     kTemporaries        registers that Add needs for itself
 //     Chunk<n>            the weights of up to n vectors that LoadChunk loads, of the group at an address and, if
-//                         kTogether is 2, of the one `stride` elements later; WeightsOf takes one vector's
+//                         kTogether is 2, of the one `stride` elements later; WeightsOf takes one vector's. What a
+//                         core cannot load at once, LoadRest loads and Complete puts together
 //     LoadInputs          of kInputs steps; Add<step> takes one's
 //     BroadcastInput      of one group, for Add<0>; a second group's inputs are zeros
 #pragma once
@@ -51,9 +52,9 @@ constexpr ptrdiff_t kPrefetchDistance = 8;
 
 /// acc[s][v] += weights of vector v * inputs of set s, kSets * AnyDot::kRows rows, in the order of k.
 ///
-/// Where multiply-adds want their weights in registers, these are loaded in chunks, of as many vectors as an
-/// instruction loads, and up to two chunks before their use: a core that executes in order would wait for them. Both
-/// only as far as accumulators and inputs leave registers.
+/// Where multiply-adds want their weights in registers, these are loaded in chunks of up to kMostOfChunk registers,
+/// some chunks before their use, which a core that executes in order would wait for: up to kMostInRing are under way.
+/// Both only as far as accumulators and inputs leave registers.
 template <class AnyDot, int kSets, int kVectors>
 struct SumLoop {
     using Element = typename AnyDot::Element;
@@ -64,25 +65,40 @@ struct SumLoop {
     static constexpr int kOfSet =
         kVectors * kRegistersOf<typename AnyDot::Accumulator> + kRegistersOf<typename AnyDot::Inputs>;
     static constexpr int kFree = kLoadRegisters - kSets * kOfSet - AnyDot::kTemporaries;
-    static constexpr int kChunk = AtLeastOne((kFree >= 8 ? 4 : kFree >= 4 ? 2 : 1) / kOfVector);    // vectors
-    static constexpr int kChunks = DivideUp(kVectors, kChunk);                                      // of a step
-    static constexpr int kFit = AtLeastOne(kFree / (kChunk * kOfVector));                           // chunks
-    static constexpr int kRing = kFit < 2 ? kFit : 2;
+    static constexpr int kFitting = kFree >= 8 ? 4 : kFree >= 4 ? 2 : 1;
+    static constexpr int kChunk =
+        AtLeastOne((kFitting < kMostOfChunk ? kFitting : kMostOfChunk) / kOfVector);    // vectors
+    static constexpr int kChunks = DivideUp(kVectors, kChunk);                          // of a step
+    static constexpr int kFit = AtLeastOne(kFree / (kChunk * kOfVector));               // chunks
+    static constexpr int kRing = kFit < kMostInRing ? kFit : kMostInRing;
+    static constexpr int kAhead = kRing / 3;    // chunks from where one is put together to where it is used
     using Chunk = typename AnyDot::template Chunk<kChunk>;
     using Ring = Chunk[kRing];
 
     static constexpr bool kPrefetch = kSets >= kPrefetchRows && sizeof(Element) == sizeof(float);
 
+    static constexpr int kOfLast = kVectors - (kChunks - 1) * kChunk;
+
+    static FUSEDCELL_INLINE const Element* AddressOf(int chunk, const Element* weights, ptrdiff_t stride) {
+        return weights + chunk / kChunks * AnyDot::kTogether * stride +
+               ptrdiff_t{chunk % kChunks} * kChunk * kLanes * AnyDot::kGroup;
+    }
+
     /// Chunk number `chunk` from the first of a step on; the steps after it continue the count.
     static FUSEDCELL_INLINE void Load(Ring& ring, int chunk, const Element* weights, ptrdiff_t stride) {
-        constexpr int kOfLast = kVectors - (kChunks - 1) * kChunk;
-        const int in_step = chunk % kChunks;
-        const Element* p = weights + chunk / kChunks * AnyDot::kTogether * stride +
-                           ptrdiff_t{in_step} * kChunk * kLanes * AnyDot::kGroup;
-        if (in_step < kChunks - 1) {
+        const Element* p = AddressOf(chunk, weights, stride);
+        if (chunk % kChunks < kChunks - 1) {
             AnyDot::template LoadChunk<kChunk>(ring[chunk % kRing], p, stride);
         } else {
             AnyDot::template LoadChunk<kOfLast>(ring[chunk % kRing], p, stride);
+        }
+    }
+    static FUSEDCELL_INLINE void LoadRest(Ring& ring, int chunk, const Element* weights, ptrdiff_t stride) {
+        const Element* p = AddressOf(chunk, weights, stride);
+        if (chunk % kChunks < kChunks - 1) {
+            AnyDot::template LoadRest<kChunk>(ring[chunk % kRing], p, stride);
+        } else {
+            AnyDot::template LoadRest<kOfLast>(ring[chunk % kRing], p, stride);
         }
     }
 
@@ -94,6 +110,8 @@ struct SumLoop {
             const int chunk = kStep * kChunks + c;
             const int later = chunk + kRing - 1;
             if (later < kSteps * kChunks) Load(ring, later, weights, stride);
+            if (kAhead == 0 && later < kSteps * kChunks) LoadRest(ring, later, weights, stride);
+            if (chunk + kAhead < kSteps * kChunks) AnyDot::Complete(ring[(chunk + kAhead) % kRing]);
             FUSEDCELL_UNROLL
             for (int i = 0; i < kChunk; ++i) {
                 const int v = c * kChunk + i;
@@ -103,6 +121,7 @@ struct SumLoop {
                 FUSEDCELL_UNROLL
                 for (int s = 0; s < kSets; ++s) acc[s][v] = AnyDot::template Add<kStep>(acc[s][v], w, in[s]);
             }
+            if (kAhead > 0 && later < kSteps * kChunks) LoadRest(ring, later, weights, stride);
         }
         if constexpr (kStep + 1 < kSteps) Step<kStep + 1, kSteps>(acc, ring, weights, stride, in);
     }
@@ -112,7 +131,12 @@ struct SumLoop {
                                        const Inputs (&in)[kSets]) {
         Ring ring;
         FUSEDCELL_UNROLL
-        for (int chunk = 0; chunk < kRing - 1 && chunk < kSteps * kChunks; ++chunk) Load(ring, chunk, weights, stride);
+        for (int chunk = 0; chunk < kRing - 1 && chunk < kSteps * kChunks; ++chunk) {
+            Load(ring, chunk, weights, stride);
+            LoadRest(ring, chunk, weights, stride);
+        }
+        FUSEDCELL_UNROLL
+        for (int chunk = 0; chunk < kAhead && chunk < kSteps * kChunks; ++chunk) AnyDot::Complete(ring[chunk]);
         Step<0, kSteps>(acc, ring, weights, stride, in);
     }
 

@@ -15,7 +15,7 @@ namespace {
 constexpr int kTileVectors = 4;
 
 // Rows of the tallest tile.
-#ifdef FUSEDCELL_WITHOUT_ROW_TILES
+#if defined(FUSEDCELL_WITHOUT_ROW_TILES) || defined(FUSEDCELL_ROWS_OF)
 template <class Weights>
 constexpr int kTallest = 1;
 #else

@@ -8,32 +8,17 @@
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
-struct Dot {
-    using Element = int8_t;
+struct Dot : ChunkInRegisters<int8_t, int8x16_t> {
     using Weights = int8x16_t;
     using Inputs = int8x16_t;
     using Accumulator = int32x4_t;
     static constexpr int kGroup = 4;
     static constexpr int kTogether = 1;
     static constexpr int kInputs = 4;
-    static constexpr int kTemporaries = 0;
     static constexpr int kRows = 1;
     static constexpr int kMostRows = kTileRows;
     static constexpr bool kCompensated = false;
     static constexpr int kChains = 16;
-    template <int kSize>
-    struct Chunk {
-        Weights w[kSize];
-    };
-
-    template <int kCount, class AnyChunk>
-    static FUSEDCELL_INLINE void LoadChunk(AnyChunk& chunk, const int8_t* p, ptrdiff_t) {
-        LoadRegisters<kCount>(chunk.w, p);
-    }
-    template <class AnyChunk>
-    static FUSEDCELL_INLINE Weights WeightsOf(const AnyChunk& chunk, int i) {
-        return chunk.w[i];
-    }
 
     static FUSEDCELL_INLINE Accumulator Start(const int32_t*) { return vdupq_n_s32(0); }
     static FUSEDCELL_INLINE Inputs LoadInputs(const int8_t* const* x, ptrdiff_t k) { return vld1q_s8(x[0] + k); }
@@ -44,7 +29,12 @@ struct Dot {
     }
     template <int kStep>
     static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, Weights w, Inputs in) {
+#ifdef FUSEDCELL_IN_PLACE
+        asm volatile("sdot %0.4s, %1.16b, %2.4b[%3]" : "+w"(acc) : "w"(w), "w"(in), "i"(kStep));
+        return acc;
+#else
         return vdotq_laneq_s32(acc, w, in, kStep);
+#endif
     }
     static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return vcvtq_f32_s32(acc); }
 };

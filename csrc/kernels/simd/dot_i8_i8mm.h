@@ -31,13 +31,19 @@ struct Dot {
     static constexpr bool kCompensated = false;
     static constexpr int kChains = 8;
     template <int kSize>
-    struct Chunk {
-        int8x16_t w[2 * kSize];
-    };
+    using Chunk = Registers<int8x16_t, 2 * kSize>;
 
     template <int kCount, class AnyChunk>
     static FUSEDCELL_INLINE void LoadChunk(AnyChunk& chunk, const int8_t* p, ptrdiff_t) {
-        LoadRegisters<2 * kCount>(chunk.w, p);
+        LoadRegisters<2 * kCount>(chunk, p);
+    }
+    template <int kCount, class AnyChunk>
+    static FUSEDCELL_INLINE void LoadRest(AnyChunk& chunk, const int8_t* p, ptrdiff_t) {
+        LoadRestOf<2 * kCount>(chunk, p);
+    }
+    template <class AnyChunk>
+    static FUSEDCELL_INLINE void Complete(AnyChunk& chunk) {
+        CompleteRegisters(chunk);
     }
     template <class AnyChunk>
     static FUSEDCELL_INLINE Weights WeightsOf(const AnyChunk& chunk, int i) {

@@ -32,8 +32,8 @@ struct Dot {
     static constexpr int kChains = 8;
     template <int kSize>
     struct Chunk {
-        int8x16_t first[kSize];
-        int8x16_t second[kSize];
+        Registers<int8x16_t, kSize> first;
+        Registers<int8x16_t, kSize> second;
     };
 
     template <int kCount, class AnyChunk>
@@ -41,9 +41,19 @@ struct Dot {
         LoadRegisters<kCount>(chunk.first, p);
         LoadRegisters<kCount>(chunk.second, p + stride);
     }
+    template <int kCount, class AnyChunk>
+    static FUSEDCELL_INLINE void LoadRest(AnyChunk& chunk, const int8_t* p, ptrdiff_t stride) {
+        LoadRestOf<kCount>(chunk.first, p);
+        LoadRestOf<kCount>(chunk.second, p + stride);
+    }
+    template <class AnyChunk>
+    static FUSEDCELL_INLINE void Complete(AnyChunk& chunk) {
+        CompleteRegisters(chunk.first);
+        CompleteRegisters(chunk.second);
+    }
     template <class AnyChunk>
     static FUSEDCELL_INLINE Weights WeightsOf(const AnyChunk& chunk, int i) {
-        return {chunk.first[i], chunk.second[i]};
+        return {chunk.first.w[i], chunk.second.w[i]};
     }
 
     static FUSEDCELL_INLINE Accumulator Start(const int32_t*) { return {vdupq_n_s32(0), vdupq_n_s32(0)}; }
@@ -62,8 +72,8 @@ struct Dot {
     static FUSEDCELL_INLINE Accumulator Add(const Accumulator& acc, const Weights& w, const Inputs& in) {
         const int16x8_t low = vmull_s8(vget_low_s8(w.first), vget_low_s8(in.first));
         const int16x8_t high = vmull_high_s8(w.first, in.first);
-        return {vpadalq_s16(acc.low, vmlal_s8(low, vget_low_s8(w.second), vget_low_s8(in.second))),
-                vpadalq_s16(acc.high, vmlal_high_s8(high, w.second, in.second))};
+        return {InPlace(vpadalq_s16(acc.low, vmlal_s8(low, vget_low_s8(w.second), vget_low_s8(in.second)))),
+                InPlace(vpadalq_s16(acc.high, vmlal_high_s8(high, w.second, in.second)))};
     }
     static FUSEDCELL_INLINE F32 ToFloat(const Accumulator& acc, int) {
         return vcvtq_f32_s32(vpaddq_s32(acc.low, acc.high));

@@ -10,6 +10,8 @@ namespace {
 constexpr int kInputs = 1;
 constexpr bool kGatesApart = false;
 constexpr int kLoadRegisters = 0;
+constexpr int kMostOfChunk = 1;
+constexpr int kMostInRing = 1;
 
 FUSEDCELL_INLINE F32 LoadInputs(const float* x) { return Broadcast(*x); }
 template <int>
@@ -31,6 +33,9 @@ struct ChunkInMemory {
     static FUSEDCELL_INLINE void LoadChunk(const Element*& chunk, const Element* p, ptrdiff_t) {
         chunk = p;
     }
+    template <int>
+    static FUSEDCELL_INLINE void LoadRest(const Element*&, const Element*, ptrdiff_t) {}
+    static FUSEDCELL_INLINE void Complete(const Element*&) {}
     static FUSEDCELL_INLINE const Element* WeightsOf(const Element* chunk, int i) {
         return chunk + ptrdiff_t{i} * kElements;
     }
