@@ -13,6 +13,8 @@ from models import EVERY_KIND, KIND, SIZE_PAIRS, Kind, flat, random_state, unifo
 
 pytestmark = pytest.mark.core
 
+MATRICES = ("weight_ih", "weight_hh", "weight_hr")
+
 every_kind = pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.name)
 
 
@@ -207,7 +209,26 @@ def test_astype_is_the_same_as_dtype(kind: Kind) -> None:
     same(converted(x), made(x))
 
 
+@every_kind
+def test_matrices_take_exactly_a_quarter_of_float32s_bytes(kind: Kind, isa: str) -> None:
+    """Where nothing pads them: 64 units, and the 32 of a projection, are whole vectors on every tier."""
+    mapping = kind.weights(40, 64, layers=2)
+    weights = sum(array.size for name, array in mapping.items() if name.startswith(MATRICES))
+    layer = kind.make(mapping, isa=isa)
+    bytes_of = {dtype: layer.astype(dtype).matrix_nbytes for dtype in ("float32", "bfloat16", "float16", "int8")}
+    assert bytes_of == {"float32": 4 * weights, "bfloat16": 2 * weights, "float16": 2 * weights, "int8": weights}
+
+
+def test_what_pads_matrices_counts_with_them(isa: str) -> None:
+    """int8 takes inputs in groups of 4, or of 8 on i8mm: the 3 of W make one group."""
+    mapping = KIND["gru_reset_after"].weights(3, 64)
+    layer = KIND["gru_reset_after"].make(mapping, dtype="int8", isa=isa)
+    assert layer.matrix_nbytes == 3 * 64 * ((8 if isa == "i8mm" else 4) + 64)
+
+
 @pytest.mark.parametrize("name", ["lstm", "gru_reset_after", "gru_reset_before", "rnn_tanh"])
 def test_about_a_quarter_of_the_bytes(name: str) -> None:
+    """Scales, biases and sums come on top of the matrices."""
     layer = KIND[name].make(KIND[name].weights(128, 128))
-    assert layer.astype("int8").nbytes <= 0.27 * layer.nbytes
+    small = layer.astype("int8")
+    assert small.matrix_nbytes < small.nbytes <= 0.27 * layer.nbytes

@@ -234,6 +234,7 @@ void bind_stack(py::module_& module) {
         .def_property_readonly("input_scales", &Stack::input_scales)
         .def_property_readonly("dtype", [](const Stack& s) { return std::string(name_of(s.type())); })
         .def_property_readonly("nbytes", &Stack::nbytes)
+        .def_property_readonly("matrix_nbytes", &Stack::matrix_nbytes)
         .def_property_readonly("isa", [](const Stack& s) { return std::string(s.kernels().isa); });
     add_method(stack, step_definition);
 }

@@ -131,6 +131,7 @@ public:
     const CellOptions& options() const { return options_; }
 
     std::size_t nbytes() const { return memory_.size(); }
+    std::size_t matrix_nbytes() const { return matrix_nbytes_; }
 
     /// Passes of a step, after each of which threads meet.
     int passes() const;
@@ -222,6 +223,7 @@ private:
     std::ptrdiff_t padded_hidden_;        // hidden_size rounded up to whole vectors
     std::ptrdiff_t projection_floats_;    // of one step of one row
     AlignedBuffer memory_;
+    std::size_t matrix_nbytes_ = 0;
     PackedMatrix input_{};
     PackedMatrix recurrent_{};
     PackedMatrix candidate_{};    // R_n of the GRU that resets before; empty otherwise

@@ -115,6 +115,7 @@ void PackedCell::pack(const CellWeights& weights) {
         part.matrix->depth = part.depth;
         part.matrix->columns = part.columns;
         size += packed_size(part.shape, part.matrix->panels, part.depth);
+        matrix_nbytes_ += packed_weights_size(part.shape, part.matrix->panels, part.depth);
     }
     const bool has_peephole = options_.peephole != nullptr;
     const std::ptrdiff_t peephole_floats = has_peephole ? kPeepholes * padded_hidden_ : 0;

@@ -67,4 +67,10 @@ std::size_t Stack::nbytes() const {
     return total;
 }
 
+std::size_t Stack::matrix_nbytes() const {
+    std::size_t total = 0;
+    for (const PackedCell& cell : cells_) total += cell.matrix_nbytes();
+    return total;
+}
+
 }    // namespace fusedcell

@@ -104,6 +104,9 @@ public:
     /// Bytes of packed weights.
     std::size_t nbytes() const;
 
+    /// Those of them that are matrices, with what pads these to whole vectors.
+    std::size_t matrix_nbytes() const;
+
     /// Multiply-adds of one step of one batch row.
     double step_operations() const { return step_operations_; }
 

@@ -133,16 +133,23 @@ void pack_int8(const PanelShape& shape, const SourceRow* rows, std::ptrdiff_t co
     }
 }
 
+// Bytes of the weights of `rows` rows, with what pads them.
+std::ptrdiff_t weights_size(const PanelShape& shape, std::ptrdiff_t rows, std::ptrdiff_t depth) {
+    switch (shape.type) {
+        case WeightType::bfloat16:
+        case WeightType::float16: return rows * depth * std::ptrdiff_t{sizeof(std::uint16_t)};
+        case WeightType::int8: return rows * shape.padded(depth);
+        case WeightType::float32: break;
+    }
+    return rows * depth * std::ptrdiff_t{sizeof(float)};
+}
+
 // Bytes of a block of `rows` rows, with what fills up its last cache line.
 std::ptrdiff_t block_size(const PanelShape& shape, std::ptrdiff_t rows, std::ptrdiff_t depth) {
     constexpr std::ptrdiff_t kFloat = sizeof(float);
-    std::ptrdiff_t bytes = shape.has_initial_accumulators ? rows / shape.gates * kFloat : 0;
-    switch (shape.type) {
-        case WeightType::float32: bytes += rows * depth * kFloat; break;
-        case WeightType::bfloat16:
-        case WeightType::float16: bytes += rows * depth * std::ptrdiff_t{sizeof(std::uint16_t)}; break;
-        case WeightType::int8: bytes += rows * kFloat * (shape.compensated ? 2 : 1) + rows * shape.padded(depth); break;
-    }
+    std::ptrdiff_t bytes = weights_size(shape, rows, depth);
+    if (shape.has_initial_accumulators) bytes += rows / shape.gates * kFloat;
+    if (shape.type == WeightType::int8) bytes += rows * kFloat * (shape.compensated ? 2 : 1);
     return (bytes + kBlockAlignment - 1) / kBlockAlignment * kBlockAlignment;
 }
 
@@ -178,6 +185,10 @@ std::size_t packed_size(const PanelShape& shape, std::ptrdiff_t panels, std::ptr
     std::ptrdiff_t bytes = panels / shape.panels_per_block * block_size(shape, shape.block_rows(), depth);
     if (rest > 0) bytes += block_size(shape, rest * shape.panel_rows(), depth);
     return static_cast<std::size_t>(bytes);
+}
+
+std::size_t packed_weights_size(const PanelShape& shape, std::ptrdiff_t panels, std::ptrdiff_t depth) {
+    return static_cast<std::size_t>(weights_size(shape, panels * shape.panel_rows(), depth));
 }
 
 void pack(const PanelShape& shape, const std::vector<SourceRow>& rows, std::ptrdiff_t depth,

@@ -63,6 +63,9 @@ std::vector<SourceRow> panel_order(std::ptrdiff_t units, int gates, int lanes, R
 /// Bytes of a packed matrix.
 std::size_t packed_size(const PanelShape& shape, std::ptrdiff_t panels, std::ptrdiff_t depth);
 
+/// Those of them that are weights, or pad them to whole vectors and groups.
+std::size_t packed_weights_size(const PanelShape& shape, std::ptrdiff_t panels, std::ptrdiff_t depth);
+
 /// Writes the rows, a whole number of panels in panel order, to `destination` (packed_size bytes). Weights are rounded
 /// to the nearest value of the shape's type, ties to even; for int8 that is a multiple of the row's scale, max |w| /
 /// 127.

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parent.parent / "predictive_maintenance"))
 from simulation import HORIZON, SENSORS, fleet
 
+FLEET = 7  # seed of the fleet that weights.npz was retrained on
 SLOTS = 150
 DAYS = 750
 ENTRY = 250  # slots enter service on days before this one; there is nothing to judge before
@@ -42,7 +43,7 @@ class Fleet(NamedTuple):
     refitted: NDArray[np.bool_]  # the new instruments read
 
     @classmethod
-    def simulate(cls, seed: int = 7) -> Fleet:
+    def simulate(cls, seed: int = FLEET) -> Fleet:
         rng = np.random.default_rng(seed)
         shape = (DAYS, SLOTS)
         found = cls(

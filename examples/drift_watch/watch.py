@@ -9,9 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 from fleet_days import DAYS, ENTRY, SLOTS, Array, Fleet
-from river import metrics
 
 import fusedcell as fc
+
+try:
+    from river import metrics
+except ImportError:
+    raise SystemExit("drift_watch needs river: pip install -r examples/requirements-drift.txt") from None
 
 FOLDER = Path(__file__).parent
 DEPLOYED = FOLDER.parent / "predictive_maintenance" / "weights.npz"

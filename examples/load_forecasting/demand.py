@@ -38,9 +38,12 @@ def scale_of(past: Array) -> float:
     return float(differences(past).std())
 
 
-def features(demand: Array, scale: float) -> Array:
-    """What the network reads at each reading from START on, (len(demand) - START, FEATURES)."""
+def features(demand: Array, scale: float, *, centred: bool = True) -> Array:
+    """What the network reads at each reading from START on, (len(demand) - START, FEATURES).
+
+    Without `centred` it reads d itself, which train.py --validate compares with.
+    """
     d = differences(demand)
-    means = np.lib.stride_tricks.sliding_window_view(d, DAY).mean(axis=1)
+    means = np.lib.stride_tricks.sliding_window_view(d, DAY).mean(axis=1) if centred else 0.0
     phase = 2.0 * np.pi * np.arange(START, len(demand)) / DAY
     return np.stack([(d[DAY - 1 :] - means) / scale, np.sin(phase), np.cos(phase)], axis=1).astype(np.float32)

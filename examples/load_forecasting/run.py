@@ -1,6 +1,6 @@
 """Forecasts the next day's demand for electricity at each half-hourly reading, and flags the peak to come.
 
-python examples/load_forecasting/run.py [--picture FILE] [--check]
+python examples/load_forecasting/run.py [--high PERCENT] [--picture FILE] [--check]
 
 NumPy and fusedcell do; PyTorch is compared with if it is installed, and --picture needs Matplotlib. --check fails if
 the forecasts are worse than they should be, never because of a time.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,7 +81,7 @@ class Forecasts(NamedTuple):
 
     demand: Array  # (N, HORIZON), MW
     us: float | None = None  # a reading
-    size: int | None = None  # bytes of one origin's recurrent weights
+    size: str = ""  # bytes of one origin's matrices + those of biases, and with int8 of scales and sums of rows
 
 
 class Quality(NamedTuple):
@@ -96,15 +97,15 @@ class Test(NamedTuple):
 
     now: NDArray[np.int64]  # (N,)
     actual: Array  # (N, HORIZON), MW
-    high: Array  # (N, 1), MW: percentile HIGH of the past at the origin
+    high: Array  # (N, 1), MW: percentile of the past at the origin
     last_week: Array  # (N, HORIZON), MW: the day as a week before, which is the seasonal naive forecast
     difference: Array  # (N, 1), MW: of now from a week before
 
     @classmethod
-    def of(cls, demand: Array) -> Test:
+    def of(cls, demand: Array, high: float) -> Test:
         now = np.arange(ORIGINS[0] * WEEK, len(demand) - HORIZON)  # what is forecast later cannot be judged
         ahead = now[:, None] + 1 + np.arange(HORIZON)
-        limits = np.array([np.percentile(demand[: weeks * WEEK], HIGH) for weeks in ORIGINS], np.float32)
+        limits = np.array([np.percentile(demand[: weeks * WEEK], high) for weeks in ORIGINS], np.float32)
         origin = np.searchsorted(np.array(ORIGINS) * WEEK, now, side="right") - 1
         return cls(
             now,
@@ -162,6 +163,10 @@ def forecasts_from(outputs: list[Array], demand: Array, test: Test) -> Array:
     return test.last_week + test.difference + np.concatenate(changes)[: len(test.now)]
 
 
+def size_of(layer: fc.LSTM) -> str:
+    return f"{layer.matrix_nbytes:,} + {layer.nbytes - layer.matrix_nbytes:,}"
+
+
 def streamed(demand: Array, dtype: str) -> Forecasts:
     """Reading by reading. At each origin new weights take over, on a state made of the past."""
     rows, times = [], []
@@ -170,7 +175,7 @@ def streamed(demand: Array, dtype: str) -> Forecasts:
         forecaster = Forecaster(layer, part.weights, part.past)
         rows += [forecaster(float(reading)) for reading in part.coming]
         times += forecaster.step_times
-    return Forecasts(np.stack(rows[:-HORIZON]), float(np.median(times)) / 1e3, layer.nbytes)
+    return Forecasts(np.stack(rows[:-HORIZON]), float(np.median(times)) / 1e3, size_of(layer))
 
 
 def in_float64(demand: Array, test: Test) -> Array:
@@ -204,7 +209,9 @@ def with_torch(demand: Array, test: Test) -> dict[str, Forecasts]:
                 _, state = lstm(x[None, i : i + 1], state)
                 times["window"].append(middle - start)
                 times["step"].append(time.perf_counter_ns() - middle)
-    size = sum(value.nbytes for value in part.weights.lstm.values())
+    matrices = sum(array.nbytes for name, array in part.weights.lstm.items() if name.startswith("weight"))
+    biases = sum(array.nbytes for name, array in part.weights.lstm.items() if name.startswith("bias"))
+    size = f"{matrices:,} + {biases:,}"
     return {
         f"PyTorch, {name}": Forecasts(forecasts_from(outputs, demand, test), float(np.median(times[key])) / 1e3, size)
         for name, key, outputs in (("window anew", "window", windowed), ("one step", "step", stepped))
@@ -251,18 +258,25 @@ def picture(path: str, demand: Array, test: Test, forecast: Array) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--high", type=float, default=HIGH, metavar="PERCENT", help=f"what is high: percentile ({HIGH})"
+    )
     parser.add_argument("--picture", metavar="FILE", help="PNG or SVG to write")
     parser.add_argument("--check", action="store_true", help="fail if the forecasts are worse than they should be")
     arguments = parser.parse_args()
+    if arguments.picture and find_spec("matplotlib") is None:
+        parser.error("--picture needs Matplotlib: pip install matplotlib")
 
+    if not 0 < arguments.high < 100:
+        parser.error(f"--high: expected a percentile between 0 and 100, got {arguments.high}")
     demand = load()
-    test = Test.of(demand)
+    test = Test.of(demand, arguments.high)
     exact = in_float64(demand, test)
     ours = {f"fusedcell, {dtype}": streamed(demand, dtype) for dtype in DTYPES}
     print(f"{len(test.now)} readings of six weeks, {HORIZON // 2} hours forecast at each\n")
     print(
         f"{'':22}{'error, MW':>9}{'error, %':>9}{'peak, MW':>10}{'precision':>11}{'recall':>8}{'us a reading':>14}"
-        f"{'bytes':>9}{'largest dy, MW':>16}"
+        f"{'matrices + rest':>17}{'largest dy, MW':>16}"
     )
     simple = {
         "a week before": Forecasts(test.last_week),
@@ -273,7 +287,7 @@ def main() -> int:
         off = "" if found.us is None else f"{float(np.max(np.abs(found.demand - exact))):.1e}"
         print(
             f"{name:22}{q.mae:9.0f}{q.percent:9.2f}{q.peak:10.0f}{q.precision:11.3f}{q.recall:8.3f}"
-            f"{'' if found.us is None else f'{found.us:.1f}':>14}{found.size or '':>9}{off:>16}"
+            f"{'' if found.us is None else f'{found.us:.1f}':>14}{found.size:>17}{off:>16}"
         )
 
     if arguments.picture:

@@ -3,8 +3,8 @@
 pip install torch tqdm
 python examples/load_forecasting/train.py [--validate]
 
---validate trains for origins two weeks and one before the first, which sizes and rates were chosen by, and writes
-nothing.
+--validate trains for origins two weeks and one before the first, which sizes and rates were chosen by, with both ways
+of differencing, which were not, and writes nothing.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from demand import DAY, FEATURES, HORIZON, ORIGINS, WEEK, differences, features, load, scale_of
+from demand import DAY, FEATURES, HORIZON, ORIGINS, START, WEEK, WEEKS_FORECAST, differences, features, load, scale_of
 from torch import nn
 from torch.nn.utils import parametrize
 from tqdm import trange
@@ -36,18 +36,18 @@ class Network(nn.Module):
         return self.head(out[:, -1])
 
 
-def windows(demand: np.ndarray, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+def windows(demand: np.ndarray, scale: float, centred: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Every window of demand, (N, WINDOW, FEATURES), and how d changes from its end on, (N, HORIZON)."""
-    x, d = features(demand, scale), differences(demand)[DAY - 1 :] / scale
+    x, d = features(demand, scale, centred=centred), differences(demand)[DAY - 1 :] / scale
     ends = range(WINDOW, len(x) - HORIZON + 1)
     changes = np.stack([d[end : end + HORIZON] - d[end - 1] for end in ends])
     return torch.from_numpy(np.stack([x[end - WINDOW : end] for end in ends])), torch.from_numpy(changes)
 
 
-def trained(demand: np.ndarray, weeks: int) -> Network:
+def trained(demand: np.ndarray, weeks: int, *, centred: bool = True) -> Network:
     """The network that could be had after so many weeks: later demand is not read, for scaling either."""
     past = demand[: weeks * WEEK]
-    x, target = windows(past, scale_of(past))
+    x, target = windows(past, scale_of(past), centred)
     torch.manual_seed(0)
     network = Network()
     # nn.LSTM drops out between layers only. A mask on the hidden-to-hidden weights, one a batch, is the recurrent
@@ -73,24 +73,46 @@ def trained(demand: np.ndarray, weeks: int) -> Network:
     return network
 
 
-def errors(network: Network, demand: np.ndarray, weeks: int) -> tuple[float, float]:
+def errors(network: Network, demand: np.ndarray, weeks: int, *, centred: bool) -> tuple[float, float]:
     """Mean absolute error, MW, in the week after the origin: of the network, and of last week's demand."""
     demand = demand[: (weeks + 1) * WEEK]
     scale = scale_of(demand[: weeks * WEEK])
-    x, change = (part[-(WEEK - HORIZON) :] for part in windows(demand, scale))
+    x, change = (part[-(WEEK - HORIZON) :] for part in windows(demand, scale, centred))
     with torch.no_grad():
         off = (network(x) - change).abs().mean().item() * scale
     return off, float(np.abs(differences(demand)[-WEEK:]).mean())
 
 
+def error_of_stream(network: Network, demand: np.ndarray, weeks: int, *, centred: bool) -> float:
+    """Mean absolute error, MW, until the next origin, as run.py has it: one stream, on a state made of the past."""
+    demand = demand[: (weeks + WEEKS_FORECAST) * WEEK]
+    scale = scale_of(demand[: weeks * WEEK])
+    d = differences(demand)[DAY - 1 :] / scale
+    with torch.no_grad():
+        y, _ = network.lstm(torch.from_numpy(features(demand, scale, centred=centred))[None])
+        forecast = network.head(y[0, weeks * WEEK - START : -HORIZON]).numpy()
+    now = np.arange(weeks * WEEK - START, len(d) - HORIZON)
+    return float(np.abs(forecast - (d[now[:, None] + 1 + np.arange(HORIZON)] - d[now, None])).mean()) * scale
+
+
+def validate(demand: np.ndarray) -> None:
+    """What the weeks before the first origin say, and those after it, which the choice of `centred` has seen."""
+    for centred in (True, False):
+        print(f"The network reads d {'less its mean over the last day' if centred else 'itself'}; mean absolute error:")
+        for weeks in (ORIGINS[0] - 2, ORIGINS[0] - 1):
+            network, naive = errors(trained(demand, weeks, centred=centred), demand, weeks, centred=centred)
+            print(f"  week {weeks + 1}: {network:.0f} MW, of last week's demand {naive:.0f} MW")
+        for weeks in ORIGINS:
+            off = error_of_stream(trained(demand, weeks, centred=centred), demand, weeks, centred=centred)
+            print(f"  weeks {weeks + 1} and {weeks + 2}, as a stream: {off:.0f} MW")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--validate", action="store_true", help="forecast the two weeks before the first origin only")
+    parser.add_argument("--validate", action="store_true", help="compare ways of differencing, and write nothing")
     demand = load()
     if parser.parse_args().validate:
-        for weeks in (ORIGINS[0] - 2, ORIGINS[0] - 1):
-            network, naive = errors(trained(demand, weeks), demand, weeks)
-            print(f"week {weeks + 1}: mean absolute error {network:.0f} MW, of last week's demand {naive:.0f} MW")
+        validate(demand)
         return
     arrays: dict[str, np.ndarray] = {}
     for weeks in ORIGINS:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,8 @@ def main() -> int:
     parser.add_argument("--picture", metavar="FOLDER", help="where to write sentence.png and forecast.png")
     parser.add_argument("--check", action="store_true", help="fail if the two views agree less than they should")
     arguments = parser.parse_args()
+    if arguments.picture and find_spec("matplotlib") is None:
+        parser.error("--picture needs Matplotlib: pip install matplotlib")
 
     classifier = Classifier()
     words, seen = sentence.agreement(classifier, held_out())

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 from attribution import Array, gru_gradient, left_of_each_gru_step, rank_correlation
-from classifier import MODEL, Classifier
+from classifier import Classifier, gru_arrays
 from sentences import Sentence, numbers, tokens
 
 FEW = 6  # words: in a shorter sentence ranks say little
@@ -38,17 +35,12 @@ class Arrays(NamedTuple):
 
 def arrays() -> tuple[Arrays, Arrays]:
     """Of the forward direction, and of the backward one."""
-
-    def reordered(kernel: Array) -> Array:
-        z, r, n = np.split(kernel.T, 3)
-        return np.concatenate([r, z, n])
-
-    with zipfile.ZipFile(MODEL) as model, h5py.File(io.BytesIO(model.read("model.weights.h5"))) as file:
-        found = []
-        for direction in ("forward_layer", "backward_layer"):
-            kernel, recurrent, bias = (file[f"layers/bidirectional/{direction}/cell/vars/{i}"][()] for i in range(3))
-            found.append(Arrays(reordered(kernel), reordered(recurrent), np.split(bias[1], 3)[2]))
-    return found[0], found[1]
+    found = gru_arrays()
+    forward, backward = (
+        Arrays(found["weight_ih" + suffix], found["weight_hh" + suffix], np.split(found["bias_hh" + suffix], 3)[2])
+        for suffix in ("_l0", "_l0_reverse")
+    )
+    return forward, backward
 
 
 def gradient(directions: tuple[Arrays, Arrays], gates: Array, y: Array, heads: Array) -> Array:

@@ -6,12 +6,16 @@ import io
 import zipfile
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 from sentences import PADDING, Ids, numbers, vocabulary
 
 import fusedcell as fc
+
+try:
+    import h5py
+except ImportError:
+    raise SystemExit("the sentence classifier is read out of Keras's file by h5py: pip install h5py") from None
 
 MODEL = Path(__file__).parent / "model.keras"
 DTYPES = ("float32", "float16", "int8")
@@ -21,6 +25,24 @@ Array = NDArray[np.float32]
 
 def sigmoid(x: Array) -> Array:
     return 1.0 / (1.0 + np.exp(-x))
+
+
+def gru_arrays() -> dict[str, Array]:
+    """The GRU's weights under PyTorch's names, by hand: Keras has them transposed, and gates in the order z r h."""
+
+    def rows(columns: Array) -> Array:
+        z, r, n = np.split(columns.T, 3)
+        return np.concatenate([r, z, n])
+
+    arrays = {}
+    with zipfile.ZipFile(MODEL) as model, h5py.File(io.BytesIO(model.read("model.weights.h5"))) as weights:
+        for direction, suffix in (("forward_layer", "_l0"), ("backward_layer", "_l0_reverse")):
+            kernel, recurrent, biases = (
+                weights[f"layers/bidirectional/{direction}/cell/vars/{i}"][()] for i in range(3)
+            )
+            named = {"weight_ih": kernel, "weight_hh": recurrent, "bias_ih": biases[0], "bias_hh": biases[1]}
+            arrays |= {name + suffix: rows(array) for name, array in named.items()}
+    return arrays
 
 
 class Classifier:
@@ -47,6 +69,11 @@ class Classifier:
 
     def batch(self, ids: Ids, *, masked: bool = True) -> Array:
         return sigmoid(self.logits(self.states(ids, masked=masked)))
+
+    def in_float64(self, ids: Ids) -> NDArray[np.float64]:
+        """What `batch` gives, the GRU by its formulas."""
+        h_n = fc.reference.gru(self.embedding[ids], gru_arrays(), mask=ids != PADDING, batch_first=True)[1]
+        return sigmoid(self.logits(h_n))
 
     def logits(self, h_n: Array) -> Array:
         """(2, B, 64), the forward direction's last state and the backward one's, to (B,)."""

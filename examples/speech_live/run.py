@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,11 +115,12 @@ def compare(arguments: argparse.Namespace) -> int:
             after[name].append(snr(heard[name][-1].sound[DELAY:], clean[:-DELAY]))
             if isinstance(suppressor, Suppressor):
                 steps[name] += suppressor.network.step_times
-                sizes[name] = suppressor.network.layer.nbytes
+                layer = suppressor.network.layer
+                sizes[name] = f"{layer.matrix_nbytes:,} + {layer.nbytes - layer.matrix_nbytes:,}"
 
     print(f"{len(speech) / RATE:.1f} s of speech in frames of 10 ms, with a fan at {LEVELS} dB\n")
     print(f"{'':18}{'SNR after, dB':>20}{'speech':>8}{'others':>8}{'dp > 0.02':>11}{'largest dp':>12}", end="")
-    print(f"{'us a frame':>12}{'worst':>7}{'x real time':>13}{'GRUs, us':>10}{'bytes':>12}")
+    print(f"{'us a frame':>12}{'worst':>7}{'x real time':>13}{'GRUs, us':>10}{'matrices + rest':>21}")
     print(f"{'before':18}{'  '.join(f'{value:5.1f}' for value in before):>20}")
     failures = []
     theirs = np.concatenate([one.speech for one in heard[LIBRARY]])
@@ -131,7 +133,7 @@ def compare(arguments: argparse.Namespace) -> int:
         print(f"{name:18}{'  '.join(f'{value:5.1f}' for value in after[name]):>20}", end="")
         print(f"{np.mean(probabilities > SPEECH):8.1%}{others:8}{beyond:11.2%}{off.max():12.1e}", end="")
         print(f"{median:12.0f}{times.max():7.0f}{FRAME_US / median:13.1f}", end="")
-        print(f"{np.median(steps[name]) / 1e3:10.1f}{sizes[name]:12,}" if name in sizes else "")
+        print(f"{np.median(steps[name]) / 1e3:10.1f}{sizes[name]:>21}" if name in sizes else "")
         if beyond > BEYOND[name] or others > OTHERWISE * len(off):
             failures.append(f"with {name} the speech is not where the library hears it")
         if max(abs(a - b) for a, b in zip(after[name], after[LIBRARY], strict=True)) > SNR_TOLERANCE:
@@ -193,6 +195,8 @@ def main() -> int:
     parser.add_argument("--output", metavar="FILE", help="WAV to write")
     parser.add_argument("--check", action="store_true", help="fail if results differ from the library's")
     arguments = parser.parse_args()
+    if arguments.picture and find_spec("matplotlib") is None:
+        parser.error("--picture needs Matplotlib: pip install matplotlib")
     return live(arguments) if arguments.noisy or arguments.microphone else compare(arguments)
 
 

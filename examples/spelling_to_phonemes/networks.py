@@ -55,11 +55,12 @@ class Attending:
         return attentional @ self.output + self.output_bias, State(h, attentional), attention
 
 
-def fused(weights: dict[str, Array], dtype: str) -> tuple[Attending, int]:
-    """The network with fusedcell's GRUs, and their bytes."""
+def fused(weights: dict[str, Array], dtype: str) -> tuple[Attending, int, int]:
+    """The network with fusedcell's GRUs, the bytes of their matrices, and those of all that they have."""
     encoder = fc.GRU.from_state_dict(weights, "encoder.", batch_first=True, dtype=dtype)
     decoder = fc.GRUCell(*(weights[f"decoder.{name}"] for name in CELL), dtype=dtype)
-    return Attending(weights, encoder, decoder), encoder.nbytes + decoder.nbytes
+    matrices = encoder.matrix_nbytes + decoder.matrix_nbytes
+    return Attending(weights, encoder, decoder), matrices, encoder.nbytes + decoder.nbytes
 
 
 def exact(weights: dict[str, Array]) -> Attending:

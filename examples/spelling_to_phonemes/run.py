@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -142,6 +143,8 @@ def main() -> int:
     parser.add_argument("--picture", metavar="FILE", help="PNG or SVG to write")
     parser.add_argument("--check", action="store_true", help="fail if more words are wrong than should be")
     arguments = parser.parse_args()
+    if arguments.picture and find_spec("matplotlib") is None:
+        parser.error("--picture needs Matplotlib: pip install matplotlib")
     for word in arguments.word:
         if not word or not set(word) <= set(LETTERS):
             parser.error(f"word: expected letters a to z and apostrophes, got {word!r}")
@@ -149,7 +152,7 @@ def main() -> int:
     with np.load(FOLDER / "weights.npz") as file:
         weights = {name: file[name] for name in file.files}
     if arguments.word:
-        network, _ = fused(weights, "float32")
+        network, *_ = fused(weights, "float32")
         for word, symbols in zip(arguments.word, beam(network, [spelt(w) for w in arguments.word], WIDTH), strict=True):
             print(word, *(PHONEMES[symbol] for symbol in symbols))
         return 0
@@ -160,27 +163,29 @@ def main() -> int:
         words = dict(list(words.items())[i] for i in sorted(chosen))
     spellings = [spelt(word) for word in words]
     theirs = torch_network(weights)
-    made = {"PyTorch, float32": (theirs, sum(weights[k].nbytes for k in weights if "coder." in k))} if theirs else {}
+    recurrent = {name: array.nbytes for name, array in weights.items() if "coder." in name}
+    matrices = sum(size for name, size in recurrent.items() if "weight" in name)
+    made = {"PyTorch, float32": (theirs, matrices, sum(recurrent.values()))} if theirs else {}
     made |= {f"fusedcell, {dtype}": fused(weights, dtype) for dtype in DTYPES}
-    networks: dict[str, Network] = {name: network for name, (network, _) in made.items()}
+    networks: dict[str, Network] = {name: network for name, (network, *_) in made.items()}
 
     print(f"{len(words)} words that training did not see; alone, and in batches of {BATCH}\n")
     print(
         f"{'':18}{'greedy':>14}{f'beam {WIDTH}':>14}{'largest':>9}{'decoder':>9}{'us a word':>16}{'words a second':>17}"
         f"\n{'':18}{'PER %':>7}{'WER %':>7}{'PER %':>7}{'WER %':>7}{'dp':>9}{'GRU, us':>9}"
-        f"{'greedy':>9}{'beam':>7}{'greedy':>10}{'beam':>7}{'bytes':>8}"
+        f"{'greedy':>9}{'beam':>7}{'greedy':>10}{'beam':>7}{'matrices + rest':>18}"
     )
     right = in_batches(partial(greedy, exact(weights)), spellings)
     taken = times(networks, spellings, weights["decoder.weight_ih"].shape[1], weights["decoder.weight_hh"].shape[1])
     found: dict[str, Result] = {}
-    for name, (network, size) in made.items():
+    for name, (network, matrices, size) in made.items():
         found[name], us = result(network, words, right), taken[name]
         rates = "".join(f"{q.per:7.2f}{q.wer:7.2f}" for q in (found[name].greedy, found[name].beam))
         print(
             f"{name:18}{rates}{found[name].off:9.1e}{us.step:9.1f}{us.greedy:9.0f}{us.beam:7.0f}"
-            f"{1e6 / us.greedy_batch:10.0f}{1e6 / us.beam_batch:7.0f}{size:8}"
+            f"{1e6 / us.greedy_batch:10.0f}{1e6 / us.beam_batch:7.0f}{f'{matrices:,} + {size - matrices:,}':>18}"
         )
-    around = sum(value.nbytes for name, value in weights.items() if "coder." not in name)
+    around = sum(value.nbytes for name, value in weights.items() if name not in recurrent)
     alike = ", ".join(f"{one.same} ({name})" for name, one in found.items())
     print(
         f"\ndp is against float64, over the words said as in float64: {alike}"

@@ -3,8 +3,8 @@
 python examples/text_sampler/run.py [--prompt TEXT] [--temperatures T ...] [--picture FILE] [--check]
 
 NumPy and fusedcell do; PyTorch is compared with if it is installed, and --picture needs Matplotlib. --check fails if
-the network predicts worse than it should, or if a text depends on the company it is written in, never because of a
-time.
+the network predicts worse than it should, if float32's log-probabilities are not those of the formulas in float64, or
+if a text depends on the company it is written in, never because of a time.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ MANY = 64
 PROMPT = "And it came to pass"
 PERPLEXITY = 3.4
 WORSE = {"float16": 1.001, "int8": 1.01}  # than float32's perplexity, at most
-TOLERANCE = 1e-4  # of a character's log-probability, from PyTorch's
+TOLERANCE = 1e-4  # of a character's log-probability in float32, from that in float64
 
 
 class Weights(NamedTuple):
@@ -96,13 +97,17 @@ class Writer:
     def log_probabilities(self, text: str) -> Logits:
         """Of each character but the first, given those before it."""
         codes = self.encode(text)
-        logits = self.logits(self.layer(self.weights.embedding[codes[:-1]])[0])
-        return log_softmax(logits)[np.arange(len(codes) - 1), codes[1:]]
+        return log_probabilities_of(codes, self.logits(self.layer(self.weights.embedding[codes[:-1]])[0]))
 
 
 def log_softmax(logits: Logits) -> Logits:
     logits = logits - logits.max(axis=-1, keepdims=True)
     return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+
+
+def log_probabilities_of(codes: NDArray[np.intp], logits: Logits) -> Logits:
+    """(n - 1,): of each of n codes but the first, by the logits (n - 1, characters) that were there before it."""
+    return log_softmax(logits)[np.arange(len(codes) - 1), codes[1:]]
 
 
 def choose(logits: Logits, temperatures: Logits, chance: Logits) -> NDArray[np.intp]:
@@ -178,6 +183,17 @@ def speed(writer: Writer, length: int) -> Speed:
     )
 
 
+def in_float64(weights: Weights, codes: NDArray[np.intp]) -> Logits:
+    """Log-probabilities by the formulas: some seconds, as NumPy takes single steps."""
+    y, _ = fc.reference.gru(weights.embedding[codes[:-1]], weights.gru)
+    return log_probabilities_of(codes, y @ weights.head + weights.bias)
+
+
+def size_of(layer: fc.GRU) -> str:
+    """Bytes of the matrices + those of biases, and with int8 of scales and sums of rows."""
+    return f"{layer.matrix_nbytes:,} + {layer.nbytes - layer.matrix_nbytes:,}"
+
+
 def torch_results(weights: Weights, codes: NDArray[np.intp]) -> tuple[Logits, float, float] | None:
     """PyTorch's log-probabilities, and the us its GRU takes for a character of one text and of MANY together."""
     try:
@@ -191,12 +207,12 @@ def torch_results(weights: Weights, codes: NDArray[np.intp]) -> tuple[Logits, fl
     head.weight.data, head.bias.data = torch.from_numpy(weights.head.T).float(), torch.from_numpy(weights.bias).float()
     with torch.inference_mode():
         y = gru(torch.from_numpy(weights.embedding[codes[:-1]]))[0]
-        exact = log_softmax(head(y).numpy().astype(np.float64))[np.arange(len(codes) - 1), codes[1:]]
+        found = log_probabilities_of(codes, head(y).numpy().astype(np.float64))
         times = []
         for batch in (1, MANY):
             x, h = torch.zeros(1, batch, weights.embedding.shape[1]), torch.zeros(2, batch, len(weights.head))
             times.append(np.median([seconds(lambda x=x, h=h: gru(x, h)) for _ in range(300)]) * 1e6 / batch)
-    return exact, *times
+    return found, *times
 
 
 def picture(path: str, writers: dict[str, Writer], text: str) -> None:
@@ -238,6 +254,8 @@ def main() -> int:
     parser.add_argument("--picture", metavar="FILE", help="PNG or SVG to write")
     parser.add_argument("--check", action="store_true", help="fail if predictions are worse than they should be")
     arguments = parser.parse_args()
+    if arguments.picture and find_spec("matplotlib") is None:
+        parser.error("--picture needs Matplotlib: pip install matplotlib")
     if min(arguments.temperatures) < 0 or arguments.continuations < 1 or arguments.length < 1:
         parser.error("temperatures are 0 or more, continuations and length 1 or more")
 
@@ -250,13 +268,17 @@ def main() -> int:
     print(
         f"{'':20}{'perplexity':>11}{'largest dlogp':>15}{'GRU':>8}{f'in {MANY}':>8}{'all':>8}{f'in {MANY}':>8}", end=""
     )
-    print(f"{'characters a s':>22}{'bytes':>10}")
-    theirs = torch_results(weights, writers["float32"].encode(text))
+    print(f"{'characters a s':>22}{'matrices + rest':>18}")
+    codes = writers["float32"].encode(text)
+    exact = in_float64(weights, codes)
+    theirs = torch_results(weights, codes)
     if theirs is not None:
-        exact, one, many = theirs
-        print(f"{'PyTorch, float32':20}{np.exp(-exact.mean()):11.4f}{'':15}{one:8.1f}{many:8.2f}")
-    else:
-        exact = writers["float32"].log_probabilities(text)
+        values, one, many = theirs
+        recurrent = sum(array.nbytes for array in weights.gru.values())
+        matrices = sum(array.nbytes for name, array in weights.gru.items() if name.startswith("weight"))
+        off = float(np.abs(values - exact).max())
+        size = f"{matrices:,} + {recurrent - matrices:,}"
+        print(f"{'PyTorch, float32':20}{np.exp(-values.mean()):11.4f}{off:15.1e}{one:8.1f}{many:8.2f}{size:>56}")
     failures = []
     perplexities = {}
     for dtype, writer in writers.items():
@@ -266,7 +288,7 @@ def main() -> int:
         times = speed(writer, arguments.length)
         print(f"{'fusedcell, ' + dtype:20}{perplexities[dtype]:11.4f}{off:15.1e}", end="")
         print(f"{times.step:8.1f}{times.step_many:8.2f}{times.one:8.1f}{times.many:8.2f}", end="")
-        print(f"{f'{1e6 / times.one:,.0f}; {1e6 / times.many:,.0f}':>22}{writer.layer.nbytes:10,}")
+        print(f"{f'{1e6 / times.one:,.0f}; {1e6 / times.many:,.0f}':>22}{size_of(writer.layer):>18}")
         if not times.same:
             failures.append(f"with {dtype} a text is another one in company")
         if dtype == "float32" and off > TOLERANCE:
@@ -275,6 +297,8 @@ def main() -> int:
         print(f"Each of {MANY} texts is the same, written alone and in company.")
     if perplexities["float32"] > PERPLEXITY:
         failures.append(f"a perplexity of {perplexities['float32']:.3f}, more than {PERPLEXITY}")
+    if 4 * writers["int8"].layer.matrix_nbytes != writers["float32"].layer.matrix_nbytes:
+        failures.append("the matrices of int8 are not a quarter of float32's")
     failures += [
         f"{dtype} is worse by more than {most}"
         for dtype, most in WORSE.items()

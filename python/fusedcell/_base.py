@@ -109,8 +109,13 @@ class Recurrent:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of packed weights."""
+        """Bytes of packed weights: matrices, biases, and the scales and sums of an int8 matrix's rows."""
         return self._stack.nbytes
+
+    @property
+    def matrix_nbytes(self) -> int:
+        """Those of :attr:`nbytes` that are matrices in :attr:`dtype`, with zeros that pad them to whole vectors."""
+        return self._stack.matrix_nbytes
 
     @property
     def input_scales(self) -> tuple[float, ...] | None:
