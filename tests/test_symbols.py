@@ -16,9 +16,9 @@ import pytest
 from fusedcell import _core
 
 # They have their integer kernels alone, and everything else from another tier.
-INT8_TIERS = ("avx512vnni", "avxvnni", "dotprod", "dotprod_ld64", "i8mm")
-# It has kernels for one row alone.
-ROW_TIERS = ("neon_ld64",)
+INT8_TIERS = ("avx512vnni", "avxvnni", "dotprod", "i8mm")
+# They have kernels for one row alone.
+ROW_TIERS = ("dotprod_ld64", "neon_ld64")
 
 
 def test_tier_objects_export_their_kernel_table_and_nothing_else(request: pytest.FixtureRequest) -> None:

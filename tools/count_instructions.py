@@ -72,7 +72,7 @@ ARCHS = (
         {"qemu-aarch64": "qemu-user", "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu", "gcc": "gcc"},
         (
             Tier("neon", cpu="cortex-a53"),
-            Tier("neon_ld64", cpu="cortex-a53"),
+            Tier("neon_ld64", dtypes=("float32", "bfloat16", "float16"), cpu="cortex-a53"),
             Tier("dotprod", dtypes=("int8",), cpu="neoverse-n1"),
             Tier("dotprod_ld64", dtypes=("int8",), cpu="neoverse-n1"),
             Tier("i8mm", dtypes=("int8",), cpu="max"),

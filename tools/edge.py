@@ -1,7 +1,7 @@
 """What the engine watch of examples/predictive_maintenance takes on a small AArch64 device, counted under QEMU.
 
 Builds the C++ library of GRUs with int8 weights alone (CMakePresets.json, edge) and the example's program, statically
-linked; runs it on an emulated Cortex-A53 and, for the tier with SDOT, a Neoverse N1; holds its answers against Python's
+linked; runs it on an emulated Cortex-A53 and, for the tiers with SDOT, a Neoverse N1; holds its answers against Python's
 on this machine; and prints code, memory and instructions a prediction. A file that needs what was left out must be
 refused.
 """
@@ -26,7 +26,7 @@ from simulation import fleet
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "predictive_maintenance"
 MOST_CODE = 200_000  # bytes
-TIERS = {"neon": "cortex-a53", "neon_ld64": "cortex-a53", "dotprod": "neoverse-n1", "dotprod_ld64": "neoverse-n1"}
+TIERS = {"neon": "cortex-a53", "dotprod": "neoverse-n1", "dotprod_ld64": "neoverse-n1"}
 ROUNDS = (1, 3)  # an even number more, as weights are walked there and back
 
 

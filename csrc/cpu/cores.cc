@@ -205,7 +205,7 @@ std::vector<CoreKind> detect() {
 
 std::vector<CoreKind> detect() {
     const std::string brand = cpu_brand();
-    CoreKind kind{std::string(trimmed(brand)), 0, 0, false, cpus_of_machine(), {}};
+    CoreKind kind{std::string(trimmed(brand)), 0, 0, false, false, cpus_of_machine(), {}};
     if (kind.name.empty()) kind.name = "unknown";
 #if defined(__linux__)
     kind.numbers = cpus_of_mask();

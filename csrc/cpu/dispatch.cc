@@ -18,19 +18,17 @@ std::string available_names() {
     return names;
 }
 
-// The kernels that multiply matrices; how fast the tier can multiply is no matter of one row.
+// How fast the tier can multiply is no matter of one row.
 [[maybe_unused]] void take_matrix_kernels(WeightKernels& kernels, const WeightKernels& from) {
+    if (from.linear.run == nullptr) return;
 #define FUSEDCELL_MATRIX_KERNEL(name, Operation, Row) kernels.name = from.name;
 #include "kernels/kernels.inc"
 }
 
-[[maybe_unused]] KernelTable with_rows(KernelTable table, const char* isa, const RowKernels& rows,
-                                       const WeightKernels& int8_kernels) {
+[[maybe_unused]] KernelTable with_rows(KernelTable table, const char* isa, const RowKernels& rows) {
     table.isa = isa;
-    take_matrix_kernels(table.float32, rows.float32);
-    take_matrix_kernels(table.bfloat16, rows.bfloat16);
-    take_matrix_kernels(table.float16, rows.float16);
-    take_matrix_kernels(table.int8, int8_kernels);
+#define FUSEDCELL_WEIGHT_TYPE(name, Weights) take_matrix_kernels(table.name, rows.name);
+#include "kernels/weight_types.inc"
     return table;
 }
 
@@ -57,12 +55,12 @@ std::vector<const KernelTable*> tiers_for(uint32_t features, [[maybe_unused]] co
 #define FUSEDCELL_INT8_TIER(isa, base, required_features)                                          \
     static const KernelTable isa##_table = with_int8(base::kernel_table, #isa, isa::int8_kernels); \
     consider(isa##_table, required_features);
-#define FUSEDCELL_ROW_TIER(isa, base, required_features)                              \
-    static const KernelTable isa##_table =                                            \
-        with_rows(base::kernel_table, #isa, isa::row_kernels, isa::row_kernels.int8); \
+#define FUSEDCELL_ROW_TIER(isa, base, required_features)                                          \
+    static const KernelTable isa##_table = with_rows(base::kernel_table, #isa, isa::row_kernels); \
     consider_row(isa##_table, required_features);
-#define FUSEDCELL_INT8_ROW_TIER(isa, base, row, required_features)                                             \
-    static const KernelTable isa##_table = with_rows(base##_table, #isa, row::row_kernels, isa::int8_kernels); \
+#define FUSEDCELL_INT8_ROW_TIER(isa, base, row, required_features)                          \
+    static const KernelTable isa##_table =                                                  \
+        with_rows(with_rows(base##_table, #row, row::row_kernels), #isa, isa::row_kernels); \
     consider_row(isa##_table, required_features);
 #include "kernels/tiers.inc"
     return found;

@@ -179,7 +179,8 @@ struct WeightKernels {
 #include "kernels/kernels.inc"
 };
 
-// The kernels for weights of every type that a tier has other forms of than the tier it builds on.
+// The kernels that a tier has for one row and the tier that it builds on has in another form; for types of weights that
+// they are the same for, empty.
 struct RowKernels {
 #define FUSEDCELL_WEIGHT_TYPE(name, Weights) WeightKernels name;
 #include "kernels/weight_types.inc"
@@ -213,7 +214,7 @@ struct KernelTable {
     }
 #define FUSEDCELL_INT8_ROW_TIER(isa, base, row, required_features) \
     namespace isa {                                                \
-    extern const WeightKernels int8_kernels;                       \
+    extern const RowKernels row_kernels;                           \
     }
 #include "kernels/tiers.inc"
 

@@ -51,7 +51,6 @@ LOOPS = (
     Loop("bfloat16 LSTM", "neon", f"Lstm, {BFLOAT16}", 1, "fmla", 8),
     Loop("float16 LSTM", "neon", f"Lstm, {FLOAT16}", 1, "fmla", 8),
     Loop("int8 LSTM, neon", "neon", "Lstm, Int8Weights", 1, "sadalp", 16),
-    Loop("int8 LSTM, neon_ld64", "neon_ld64", "Lstm, Int8Weights", 1, "sadalp", 16),
     Loop("int8 LSTM, dotprod", "dotprod", "Lstm, Int8Weights", 1, "sdot", 16),
     Loop("int8 GRU, dotprod", "dotprod", "GruResetAfter, Int8Weights", 1, "sdot", 16),
     Loop("int8 LSTM, dotprod_ld64", "dotprod_ld64", "Lstm, Int8Weights", 1, "sdot", 16),

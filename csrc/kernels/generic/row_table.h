@@ -3,7 +3,6 @@
 // for weights of a type are:
 //
 //   FUSEDCELL_ROWS_OF(type)    an expression
-//   FUSEDCELL_INT8_ALONE       defined where the kernels for other weights are another tier's
 #pragma once
 
 namespace fusedcell::FUSEDCELL_ISA {
@@ -51,13 +50,9 @@ constexpr WeightKernels DescribeRows() {
 
 }    // namespace
 
-#ifdef FUSEDCELL_INT8_ALONE
-const WeightKernels int8_kernels = DescribeRows<FUSEDCELL_PART(INT8, Int8Weights), WeightType::int8>();
-#else
 const RowKernels row_kernels = {
 #define FUSEDCELL_WEIGHT_TYPE(name, Weights) DescribeRows<Weights, WeightType::name>(),
 #include "kernels/weight_types.inc"
 };
-#endif
 
 }    // namespace fusedcell::FUSEDCELL_ISA

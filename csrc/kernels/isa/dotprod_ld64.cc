@@ -1,6 +1,15 @@
 #define FUSEDCELL_ISA dotprod_ld64
 #define FUSEDCELL_LOADS_64
-#define FUSEDCELL_INT8_ALONE
+// The others are those of neon_ld64.
+#ifndef FUSEDCELL_WITHOUT_FLOAT32
+#define FUSEDCELL_WITHOUT_FLOAT32
+#endif
+#ifndef FUSEDCELL_WITHOUT_BFLOAT16
+#define FUSEDCELL_WITHOUT_BFLOAT16
+#endif
+#ifndef FUSEDCELL_WITHOUT_FLOAT16
+#define FUSEDCELL_WITHOUT_FLOAT16
+#endif
 #define FUSEDCELL_ROWS_OF(type) dotprod::int8_kernels
 #include "kernels/kernel_api.h"
 #include "kernels/simd/dot_i8_dotprod.h"

@@ -1,5 +1,9 @@
 #define FUSEDCELL_ISA neon_ld64
 #define FUSEDCELL_LOADS_64
+// Without SDOT multiplications are the limit of int8, and not loads.
+#ifndef FUSEDCELL_WITHOUT_INT8
+#define FUSEDCELL_WITHOUT_INT8
+#endif
 #define FUSEDCELL_ROWS_OF(type) neon::kernel_table.type
 #include "kernels/kernel_api.h"
 #include "kernels/simd/dot_i8_neon.h"

@@ -72,8 +72,8 @@ struct Dot {
     static FUSEDCELL_INLINE Accumulator Add(const Accumulator& acc, const Weights& w, const Inputs& in) {
         const int16x8_t low = vmull_s8(vget_low_s8(w.first), vget_low_s8(in.first));
         const int16x8_t high = vmull_high_s8(w.first, in.first);
-        return {InPlace(vpadalq_s16(acc.low, vmlal_s8(low, vget_low_s8(w.second), vget_low_s8(in.second)))),
-                InPlace(vpadalq_s16(acc.high, vmlal_high_s8(high, w.second, in.second)))};
+        return {vpadalq_s16(acc.low, vmlal_s8(low, vget_low_s8(w.second), vget_low_s8(in.second))),
+                vpadalq_s16(acc.high, vmlal_high_s8(high, w.second, in.second))};
     }
     static FUSEDCELL_INLINE F32 ToFloat(const Accumulator& acc, int) {
         return vcvtq_f32_s32(vpaddq_s32(acc.low, acc.high));

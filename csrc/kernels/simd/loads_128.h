@@ -33,11 +33,6 @@ FUSEDCELL_INLINE void LoadRestOf(AnyRegisters&, const Element*) {}
 template <class AnyRegisters>
 FUSEDCELL_INLINE void CompleteRegisters(AnyRegisters&) {}
 
-template <class Register>
-FUSEDCELL_INLINE Register InPlace(Register value) {
-    return value;
-}
-
 // Two vectors share a register; an odd last one has half of it.
 struct HalfLoads {
     using Element = uint16_t;

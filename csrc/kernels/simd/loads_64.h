@@ -1,8 +1,9 @@
 // Loads of 64 bits, for cores that load no more in a cycle and issue in order. A load of 128 bits takes them two
 // cycles, in which they issue nothing else. Of two loads of 64 bits, one to a vector register issues beside an
 // insertion, and one to a general register beside a multiply-add, so that the same takes two cycles, the multiply-add
-// included (https://github.com/Tencent/ncnn/blob/master/docs/developer-guide/arm-a53-a55-dual-issue.md has measured
-// both cores). That decides where each load is used once, so only tiles of one row are made of this.
+// included: measured on Cortex-A53 and A55 by ncnn's authors (github.com/Tencent/ncnn,
+// docs/developer-guide/arm-a53-a55-dual-issue.md). It pays where each weight is used once, so only tiles of one row are
+// made of this.
 #pragma once
 
 #include <string.h>
@@ -11,7 +12,7 @@ namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
 // One vector at a time, so that loads, insertions and multiply-adds alternate in the program as they are issued; loads
-// are for three vectors later, insertions for the next.
+// are for the fifth vector from there, insertions for the second.
 constexpr int kMostOfChunk = 1;
 constexpr int kMostInRing = 6;
 
