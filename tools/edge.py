@@ -1,9 +1,9 @@
 """What the engine watch of examples/predictive_maintenance takes on a small AArch64 device, counted under QEMU.
 
 Builds the C++ library of GRUs with int8 weights alone (CMakePresets.json, edge) and the example's program, statically
-linked; runs it on an emulated Cortex-A53 and, for the tiers with SDOT, a Neoverse N1; holds its answers against Python's
-on this machine; and prints code, memory and instructions a prediction. A file that needs what was left out must be
-refused.
+linked; runs it on an emulated Cortex-A53 and, for the tiers with SDOT, a Neoverse N1; holds its answers against
+Python's on this machine; and prints code, memory and instructions a prediction. A file that needs what was left out
+must be refused.
 """
 
 from __future__ import annotations

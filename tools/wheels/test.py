@@ -28,8 +28,12 @@ FEW = (*CORE, "--pairs")
 # CPU, its tiers, and the tests' arguments. A tier's tests run on the least CPU that has it.
 AARCH64_CPUS = (
     ("max", "i8mm dotprod dotprod_ld64 neon neon_ld64 scalar", (*FEW, "--tiers=i8mm")),
-    ("cortex-a53", "neon neon_ld64 scalar", (*FEW, "--tiers=neon,neon_ld64,scalar", "--tier-tests")),
-    ("neoverse-n1", "dotprod dotprod_ld64 neon neon_ld64 scalar", (*FEW, "--tiers=dotprod,dotprod_ld64", "--tier-tests")),
+    ("cortex-a53", "neon_ld64 neon scalar", (*FEW, "--tiers=neon,neon_ld64,scalar", "--tier-tests")),
+    (
+        "neoverse-n1",
+        "dotprod dotprod_ld64 neon neon_ld64 scalar",
+        (*FEW, "--tiers=dotprod,dotprod_ld64", "--tier-tests"),
+    ),
 )
 # An emulated x86-64 sees the host's /proc/cpuinfo.
 TIERS_AND_BITS = (
