@@ -33,7 +33,7 @@ constexpr struct {
     bool loads_64_bits;
 } kKnownCores[] = {
 #define FUSEDCELL_CORE(implementer, part, name, in_order, load_bits) \
-    {implementer, part, name, in_order, load_bits == 64},
+    {implementer, part, name, in_order, (load_bits) == 64},
 #include "cpu/known_cores.inc"
 };
 
@@ -81,9 +81,10 @@ std::optional<uint64_t> number_in(std::string_view text, int base, uint64_t most
         if (text.substr(0, 2) != "0x") return std::nullopt;
         text.remove_prefix(2);
     }
-    const char* const end = text.data() + text.size();
+    const char* const begin = text.data();
+    const char* const end = begin + text.size();
     uint64_t number = 0;
-    const auto [stop, error] = std::from_chars(text.data(), end, number, base);
+    const auto [stop, error] = std::from_chars(begin, end, number, base);
     if (error != std::errc() || stop != end || number > most) return std::nullopt;
     return number;
 }
