@@ -11,6 +11,9 @@ import pytest
 from fuzz.source import Source
 from fuzz.targets import FOUND, TARGETS, Target
 
+# NumPy advises against it, but somebody may, while an argument is read.
+pytestmark = pytest.mark.filterwarnings("ignore:Setting the (dtype|shape) on a NumPy array:DeprecationWarning")
+
 every_target = pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: target.name)
 
 

@@ -371,6 +371,7 @@ def test_an_argument_that_another_one_resizes_is_refused(size: int) -> None:
         np.testing.assert_array_equal(actual, expected)
 
 
+@pytest.mark.filterwarnings("ignore:Setting the dtype:DeprecationWarning")  # NumPy advises against it
 @pytest.mark.parametrize("dtype", [np.int16, np.float64])
 def test_weights_that_another_array_changes_are_refused(dtype: type) -> None:
     mapping: dict[str, Any] = {name: array.copy() for name, array in LSTM.weights(8, 8).items()}
