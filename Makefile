@@ -142,7 +142,7 @@ examples: $(VENV)/.installed $(VENV)/.examples
 	$(BIN)/python examples/drift_watch/run.py --check
 	$(BIN)/python examples/speech_live/run.py --seconds 6 --check
 	$(BIN)/python examples/text_sampler/run.py --check
-	$(BIN)/python examples/spelling_to_phonemes/run.py --check
+	$(BIN)/python examples/spelling_to_phonemes/run.py --words 1200 --check
 
 # The C++ library as its users have it: installed, found by CMake, held against Python.
 example-cpp: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp
