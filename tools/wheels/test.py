@@ -1,8 +1,8 @@
 """Install each wheel of dist into an empty environment, run the README's example, then the tests.
 
 Every environment is made by the CPython that the wheel is for, and holds the wheel and NumPy alone while the example
-runs. On x86-64 one wheel passes the whole suite, and what is about instruction sets and bits once more on emulated CPUs
-that have fewer; the others pass what is marked `core`. On AArch64, where everything is emulated, that is run with fewer
+runs. On x86-64 each wheel passes the whole suite, and one of them what is about instruction sets and bits once more on
+emulated CPUs that have fewer. On AArch64, where everything is emulated, what is marked `core` is run with fewer
 combinations of parameters, by one wheel on a CPU for each level of features, by the others on the one that has all.
 """
 
@@ -22,9 +22,8 @@ from pythons import ROOT, WORK, NotToBeHadError, Python, emulator_of, find, writ
 
 DIST = ROOT / "dist"
 THOROUGH = "3.13"
-CORE = ("-m", "core")
 # A few values of every parameter meet: emulation is some 20 times slower.
-FEW = (*CORE, "--pairs")
+FEW = ("-m", "core", "--pairs")
 # CPU, its tiers, and the tests' arguments. A tier's tests run on the least CPU that has it.
 AARCH64_CPUS = (
     ("max", "i8mm dotprod dotprod_ld64 neon neon_ld64 scalar", (*FEW, "--tiers=i8mm")),
@@ -100,9 +99,7 @@ def test_wheel(name: str, path: Path, only_start: bool) -> None:
     install(name, "test dependencies", python, interpreter, "--group", f"{ROOT / 'pyproject.toml'}:test")
     thorough = python.version == THOROUGH
     if architecture == platform.machine():
-        step(
-            name, "tests" if thorough else "core tests", suite, interpreter, None, *(("-n", "2") if thorough else CORE)
-        )
+        step(name, "tests", suite, interpreter, None, "-n", "2")
         if not thorough:
             return
         interpreter = environment / "bin/emulated"
