@@ -22,8 +22,9 @@ struct Registers {
     uint64_t high[kSize];
 };
 
-// Volatile statements keep their order: a compiler would join two loads to one that is wider, or move them to their
-// use. Where there are no such statements, compilers have their way.
+// What is volatile keeps its order: a compiler would join two loads to one that is wider, or move them to their use. A
+// load of half a register costs GCC an instruction that clears the other half, unless it is an asm statement, to which
+// Clang in turn gives an address in a register of its own. Other compilers have their way.
 #if defined(_MSC_VER) && !defined(__clang__)
 template <class Register>
 FUSEDCELL_INLINE void LoadLow(Register& w, const void* p) {
@@ -41,6 +42,20 @@ FUSEDCELL_INLINE Register InPlace(Register value) {
 }
 #else
 #define FUSEDCELL_IN_PLACE
+#if defined(__clang__)
+typedef uint64x1_t AnyVector __attribute__((may_alias));
+typedef uint64_t AnyInteger __attribute__((may_alias));
+template <class Register>
+FUSEDCELL_INLINE void LoadLow(Register& w, const void* p) {
+    const uint64x1_t low = *static_cast<const volatile AnyVector*>(p);
+    if constexpr (sizeof(Register) == sizeof low) {
+        w = __builtin_bit_cast(Register, low);
+    } else {
+        w = __builtin_bit_cast(Register, __builtin_shufflevector(low, low, 0, -1));    // nothing yet in the upper half
+    }
+}
+FUSEDCELL_INLINE void LoadHigh(uint64_t& high, const void* p) { high = *static_cast<const volatile AnyInteger*>(p); }
+#else
 struct EightBytes {
     char bytes[8];
 };
@@ -51,6 +66,7 @@ FUSEDCELL_INLINE void LoadLow(Register& w, const void* p) {
 FUSEDCELL_INLINE void LoadHigh(uint64_t& high, const void* p) {
     asm volatile("ldr %0, %1" : "=r"(high) : "m"(*static_cast<const EightBytes*>(p)));
 }
+#endif
 template <class Register>
 FUSEDCELL_INLINE void InsertHigh(Register& w, uint64_t high) {
     asm volatile("ins %0.d[1], %1" : "+w"(w) : "r"(high));
