@@ -149,6 +149,23 @@ def test_calls_and_streams_round_to_nearest(kind: Kind, dtype: str, mode: str, i
 
 
 @every_mode
+def test_decay_rounds_to_nearest(mode: str) -> None:
+    kind = KIND["lstm"]
+    layer = kind.make(kind.weights(6, 17)).with_initial_state(uniform(5, 1, 1, 17), uniform(6, 1, 1, 17))
+
+    def decayed() -> Any:
+        stream = layer.stream()
+        stream.state = (uniform(3, 1, 1, 17), uniform(4, 1, 1, 17))
+        stream.decay(1 / 3)
+        return stream.state
+
+    expected = decayed()
+    with caller_in(mode):
+        actual = decayed()
+    same(actual, expected)
+
+
+@every_mode
 def test_threads_keep_the_kernels_mode_and_their_own(mode: str) -> None:
     layer = KIND["lstm"].make(KIND["lstm"].weights(64, 512))
     x = uniform(3, 60, 64)

@@ -14,8 +14,7 @@ Activation to_activation(const ActivationTuple& activation) {
     const auto& [name, alpha, beta] = activation;
     const std::optional<ActivationKind> kind = activation_from_name(name);
     if (!kind) throw pybind11::value_error("activations: there is no activation '" + name + "'");
-    const ScopedFloatMode mode(kStandardFloatMode);
-    return {*kind, static_cast<float>(alpha), static_cast<float>(beta)};
+    return {*kind, nearest_float(alpha), nearest_float(beta)};
 }
 
 CellOptions to_options(CellKind kind, const OptionsTuple& options) {
@@ -25,10 +24,9 @@ CellOptions to_options(CellKind kind, const OptionsTuple& options) {
         throw pybind11::value_error("activations: expected " + std::to_string(count) + ", got " +
                                     std::to_string(activations.size()));
     }
-    const ScopedFloatMode mode(kStandardFloatMode);
     CellOptions result = usual_options(kind);
     for (int i = 0; i < count; ++i) result.activations[i] = to_activation(activations[static_cast<std::size_t>(i)]);
-    if (clip) result.clip = static_cast<float>(*clip);
+    if (clip) result.clip = nearest_float(*clip);
     result.clip_before_h = clip_before_h;
     result.input_forget = input_forget;
     return result;

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "kernels/simd/float_mode.h"
+
 namespace fusedcell {
 
 States::States(const Geometry& geometry, std::ptrdiff_t batch)
@@ -39,9 +41,11 @@ void States::reset_row(std::ptrdiff_t row) {
 }
 
 void States::decay_row(std::ptrdiff_t row, double factor) {
-    for_each(*this, row, [factor](Part& part, std::size_t i) {
+    const ScopedFloatMode mode(kStandardFloatMode);
+    const double left = pinned(factor);
+    for_each(*this, row, [left](Part& part, std::size_t i) {
         const double start = part.initial.empty() ? 0 : part.initial[i];
-        part.values[i] = static_cast<float>(factor * part.values[i] + (1 - factor) * start);
+        part.values[i] = static_cast<float>(left * part.values[i] + (1 - left) * start);
     });
 }
 

@@ -59,4 +59,19 @@ private:
     const FloatMode mode_;
 };
 
+/// The value, as what was not known before and is wanted at once: compilers do not know that arithmetic depends on the
+/// mode, so they may do that of a local variable before the mode is set, or after it is given back. Memory they leave
+/// in its place.
+template <class T>
+inline T pinned(T value) {
+    volatile T here = value;
+    return here;
+}
+
+/// The nearest float, whatever the caller's mode.
+inline float nearest_float(double value) {
+    const ScopedFloatMode mode(kStandardFloatMode);
+    return pinned(static_cast<float>(pinned(value)));
+}
+
 }    // namespace fusedcell
