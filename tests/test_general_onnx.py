@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import fusedcell as fc
@@ -26,6 +26,8 @@ FUNCTIONS = {"RNN": 1, "GRU": 2, "LSTM": 3}
 SPECIFICATION = {"RNN": reference.onnx_rnn, "GRU": reference.onnx_gru, "LSTM": reference.onnx_lstm}
 LAYERS = {"RNN": fc.RNN, "GRU": fc.GRU, "LSTM": fc.LSTM}
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
+
+EXPLODES = 1e3
 
 parameters = st.floats(-1, 1, width=32)
 
@@ -117,6 +119,8 @@ def test_any_attributes_agree_with_the_definition(case: dict[str, Any]) -> None:
     steps, count, batch, units = Y.shape
     expected_y = Y.transpose(0, 2, 1, 3).reshape(steps, batch, count * units)
     actual, expected = [y, *(end if isinstance(end, tuple) else [end])], [expected_y, *expected]
+    # Where a recurrence of unbounded functions explodes, so does what each rounding does to it, beyond float32 at last.
+    assume(all(np.abs(part).max(initial=0) < EXPLODES for part in expected))
     note_difference(actual, expected)
     for a, e in zip(actual, expected, strict=True):
         # Unbounded functions make states of any size, whose errors are relative.
