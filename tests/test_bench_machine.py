@@ -12,32 +12,13 @@ from typing import Any
 
 import pytest
 
+from cores import BIG_LITTLE
 from fusedcell import _core
 from fusedcell.__main__ import main
 from fusedcell.bench import command, looks, machine, values, work
 from fusedcell.bench.looks import BEGINNING, Look, look, slowed_down
 from fusedcell.bench.machine import commands_by_kind, cpu_list, describe_machine, machine_text, mixed_kinds
 
-BIG_LITTLE = [
-    {
-        "name": "Cortex-A55",
-        "implementer": 0x41,
-        "part": 0xD05,
-        "in_order": True,
-        "loads_64_bits": True,
-        "cpus": 4,
-        "numbers": [0, 1, 2, 3],
-    },
-    {
-        "name": "Cortex-A76",
-        "implementer": 0x41,
-        "part": 0xD0B,
-        "in_order": False,
-        "loads_64_bits": False,
-        "cpus": 4,
-        "numbers": [4, 5, 6, 7],
-    },
-]
 FULL_SPEED = {"4": {"governor": "performance", "min_khz": 600000, "max_khz": 2400000, "khz": 2400000}}
 
 pinning = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity masks here")

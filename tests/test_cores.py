@@ -10,30 +10,10 @@ import sys
 import pytest
 
 import fusedcell as fc
+from cores import BIG_LITTLE
 from fusedcell import _core, runtime
 
 pytestmark = pytest.mark.core
-
-BIG_LITTLE = [
-    {
-        "name": "Cortex-A55",
-        "implementer": 0x41,
-        "part": 0xD05,
-        "in_order": True,
-        "loads_64_bits": True,
-        "cpus": 4,
-        "numbers": [0, 1, 2, 3],
-    },
-    {
-        "name": "Cortex-A76",
-        "implementer": 0x41,
-        "part": 0xD0B,
-        "in_order": False,
-        "loads_64_bits": False,
-        "cpus": 4,
-        "numbers": [4, 5, 6, 7],
-    },
-]
 
 pinning = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity masks here")
 

@@ -69,7 +69,7 @@ def _state_dict(path: Path) -> None:
         for prefix in ("", "lstm."):
             layer: Any = None
             with may_raise(ValueError, TypeError):
-                layer = cls.from_state_dict(path, prefix)  # type: ignore[attr-defined]
+                layer = cls.from_state_dict(path, prefix)  # type: ignore[attr-defined] # of layers alone
             if layer is not None:
                 works(layer)
 

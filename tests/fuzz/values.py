@@ -53,7 +53,7 @@ class Hostile:
 
 
 class HostileSequence(Hostile):
-    __array__ = None  # type: ignore[assignment]
+    __array__ = None  # type: ignore[assignment] # so that NumPy takes it for a sequence
 
     def __getitem__(self, index: int) -> Any:
         if self.action is not None:

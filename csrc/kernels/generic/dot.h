@@ -93,13 +93,9 @@ struct SumLoop {
             AnyDot::template LoadChunk<kOfLast>(ring[chunk % kRing], p, stride);
         }
     }
+    /// Only chunks of one vector are loaded in parts.
     static FUSEDCELL_INLINE void LoadRest(Ring& ring, int chunk, const Element* weights, ptrdiff_t stride) {
-        const Element* p = AddressOf(chunk, weights, stride);
-        if (chunk % kChunks < kChunks - 1) {
-            AnyDot::template LoadRest<kChunk>(ring[chunk % kRing], p, stride);
-        } else {
-            AnyDot::template LoadRest<kOfLast>(ring[chunk % kRing], p, stride);
-        }
+        AnyDot::template LoadRest<1>(ring[chunk % kRing], AddressOf(chunk, weights, stride), stride);
     }
 
     template <int kStep, int kSteps>
