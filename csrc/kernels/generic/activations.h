@@ -26,54 +26,105 @@ constexpr float kMaxExponent = 30.0F;
 constexpr float kLog2E = 0x1.715476p0F;
 
 // e = power + power * fraction, that is power = 2^n and fraction = 2^f - 1.
+template <class V>
 struct Exp2 {
-    F32 power;
-    F32 fraction;
+    V power;
+    V fraction;
 };
 
-FUSEDCELL_INLINE Exp2 Exp2Parts(F32 x, float scale) {
-    const F32 t = Clamp(Mul(x, Broadcast(scale)), Broadcast(-kMaxExponent), Broadcast(kMaxExponent));
+// Of q, from its highest power on.
+constexpr int kExp2Degree = 5;
+constexpr float kExp2Coefficients[kExp2Degree + 1] = {0x1.429618p-13F, 0x1.5ef134p-10F, 0x1.3b2c3ep-7F,
+                                                      0x1.c6afa4p-5F,  0x1.ebfbdep-3F,  0x1.62e430p-1F};
+
+/// What q f is added to.
+template <int kNumber>
+FUSEDCELL_INLINE F32 Exp2Addend(F32) {
+    return Broadcast(kExp2Coefficients[kNumber]);
+}
+#ifdef FUSEDCELL_LOADS_ADDENDS
+// Each coefficient in as many lanes as a pair has.
+struct Exp2Addends {
+    alignas(16) float lanes[kExp2Degree + 1][2 * kLanes] = {};
+    constexpr Exp2Addends() {
+        for (int i = 0; i <= kExp2Degree; ++i) {
+            for (float& lane : lanes[i]) lane = kExp2Coefficients[i];
+        }
+    }
+};
+constexpr Exp2Addends kExp2Addends;
+
+template <int kNumber>
+FUSEDCELL_INLINE Pair Exp2Addend(Pair f) {
+    Pair addend;
+    LoadTwo<kNumber * sizeof kExp2Addends.lanes[0]>(kExp2Addends, f.first, addend.first, addend.second);
+    return addend;
+}
+#else
+template <int kNumber>
+FUSEDCELL_INLINE Pair Exp2Addend(Pair) {
+    return BroadcastTo<Pair>(kExp2Coefficients[kNumber]);
+}
+#endif
+
+/// q f + the coefficients from number kNumber on, by Horner's rule.
+template <int kNumber, class V>
+FUSEDCELL_INLINE V Exp2Polynomial(V q, V f) {
+    if constexpr (kNumber > kExp2Degree) {
+        return q;
+    } else {
+        return Exp2Polynomial<kNumber + 1>(MulAdd(q, f, Exp2Addend<kNumber>(f)), f);
+    }
+}
+
+template <class V>
+FUSEDCELL_INLINE Exp2<V> Exp2Parts(V x, float scale) {
+    const V t =
+        Clamp(Mul(x, BroadcastTo<V>(scale)), BroadcastTo<V>(-kMaxExponent), BroadcastTo<V>(kMaxExponent));
     // Adding 1.5 * 2^23 rounds to the nearest integer and leaves it in the low mantissa bits.
-    const F32 magic = Broadcast(0x1.8p23F);
-    const F32 shifted = Add(t, magic);
-    const F32 f = Sub(t, Sub(shifted, magic));
-    F32 q = Broadcast(0x1.429618p-13F);
-    q = MulAdd(q, f, Broadcast(0x1.5ef134p-10F));
-    q = MulAdd(q, f, Broadcast(0x1.3b2c3ep-7F));
-    q = MulAdd(q, f, Broadcast(0x1.c6afa4p-5F));
-    q = MulAdd(q, f, Broadcast(0x1.ebfbdep-3F));
-    q = MulAdd(q, f, Broadcast(0x1.62e430p-1F));
+    const V magic = BroadcastTo<V>(0x1.8p23F);
+    const V shifted = Add(t, magic);
+    const V f = Sub(t, Sub(shifted, magic));
+    const V q = Exp2Polynomial<1>(BroadcastTo<V>(kExp2Coefficients[0]), f);
     return {PowerOfTwo(shifted), Mul(q, f)};
 }
 
 /// exp(-x); sigmoid(x) is 1 / (1 + exp(-x)) and 1 - sigmoid(x) is exp(-x) / (1 + exp(-x)).
-FUSEDCELL_INLINE F32 ExpNegative(F32 x) {
-    const Exp2 e = Exp2Parts(x, -kLog2E);
+template <class V>
+FUSEDCELL_INLINE V ExpNegative(V x) {
+    const Exp2<V> e = Exp2Parts(x, -kLog2E);
     return MulAdd(e.power, e.fraction, e.power);
 }
 
-FUSEDCELL_INLINE F32 SigmoidDenominator(F32 x) { return Add(Broadcast(1.0F), ExpNegative(x)); }
+template <class V>
+FUSEDCELL_INLINE V SigmoidDenominator(V x) {
+    return Add(BroadcastTo<V>(1.0F), ExpNegative(x));
+}
 
 // |numerator| <= denominator for every x, so a quotient of products of these never exceeds 1.
+template <class V>
 struct TanhQuotient {
-    F32 numerator;
-    F32 denominator;
+    V numerator;
+    V denominator;
 };
 
-FUSEDCELL_INLINE TanhQuotient TanhParts(F32 x) {
-    const Exp2 e = Exp2Parts(x, -2.0F * kLog2E);
-    const F32 one = Broadcast(1.0F);
+template <class V>
+FUSEDCELL_INLINE TanhQuotient<V> TanhParts(V x) {
+    const Exp2<V> e = Exp2Parts(x, -2.0F * kLog2E);
+    const V one = BroadcastTo<V>(1.0F);
     // 1 - 2^n is exact, so -m = (1 - 2^n) - 2^n (2^f - 1) is rounded once.
-    const F32 negative_m = Sub(Sub(one, e.power), Mul(e.power, e.fraction));
-    return {negative_m, Sub(Broadcast(2.0F), negative_m)};
+    const V negative_m = Sub(Sub(one, e.power), Mul(e.power, e.fraction));
+    return {negative_m, Sub(BroadcastTo<V>(2.0F), negative_m)};
 }
 
 FUSEDCELL_INLINE F32 Sigmoid(F32 x) { return Div(Broadcast(1.0F), SigmoidDenominator(x)); }
 
-FUSEDCELL_INLINE F32 Tanh(F32 x) {
-    const TanhQuotient t = TanhParts(x);
+template <class V>
+FUSEDCELL_INLINE V TanhOf(V x) {
+    const TanhQuotient<V> t = TanhParts(x);
     return Div(t.numerator, t.denominator);
 }
+FUSEDCELL_INLINE F32 Tanh(F32 x) { return TanhOf(x); }
 
 template <F32 (*Function)(F32)>
 void Map(const float* x, float* y, ptrdiff_t size) {

@@ -11,10 +11,11 @@
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
-FUSEDCELL_INLINE F32 UpdateState(F32 exp_negative_z, F32 n, F32 h) {
-    const TanhQuotient candidate = TanhParts(n);
-    const F32 numerator = MulAdd(h, candidate.denominator, Mul(exp_negative_z, candidate.numerator));
-    return Div(numerator, Mul(Add(Broadcast(1.0F), exp_negative_z), candidate.denominator));
+template <class V>
+FUSEDCELL_INLINE V UpdateState(V exp_negative_z, V n, V h) {
+    const TanhQuotient<V> candidate = TanhParts(n);
+    const V numerator = MulAdd(h, candidate.denominator, Mul(exp_negative_z, candidate.numerator));
+    return Div(numerator, Mul(Add(BroadcastTo<V>(1.0F), exp_negative_z), candidate.denominator));
 }
 
 /// Gates r and z, and the candidate n, of one panel, from what goes into their activations.
@@ -34,16 +35,21 @@ struct GruResetAfter {
     static constexpr bool kHasInitialAccumulators = true;    // b_hn
     static constexpr bool kStoresSums = false;
 
+    template <class V>
     static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
         const float* projection = row.projection + panel * kGates * kLanes;
-        const F32 r = Add(Load(projection), acc[0]);
-        const F32 z = Add(Load(projection + kLanes), acc[1]);
-        const F32 n = Add(Load(projection + 2 * kLanes), Div(acc[2], SigmoidDenominator(r)));
-        const F32 h = LoadUnits(row.h + panel * kLanes, units);
+        const auto projected = [&](int gate) { return LoadAt<V>(projection + gate * kLanes, kGates * kLanes); };
+        const auto recurrent = [&](int gate) { return VectorsAt<V>(acc + gate, kGates); };
+        const V r = Add(projected(0), recurrent(0));
+        const V z = Add(projected(1), recurrent(1));
+        const V n = Add(projected(2), Div(recurrent(2), SigmoidDenominator(r)));
+        const V h = LoadUnits<V>(row.h + panel * kLanes, units);
         StoreUnits(row.h_next + panel * kLanes, UpdateState(ExpNegative(z), n, h), units);
-        if (row.trace != nullptr) {
-            TraceGatesOfGru(row, panel, units, r, z);
-            TraceCandidate(row, panel, units, n);
+        if constexpr (kVectorsOf<V> == 1) {
+            if (row.trace != nullptr) {
+                TraceGatesOfGru(row, panel, units, r, z);
+                TraceCandidate(row, panel, units, n);
+            }
         }
     }
 };
@@ -56,14 +62,17 @@ struct GruResetBeforeGates {
     static constexpr bool kHasInitialAccumulators = false;
     static constexpr bool kStoresSums = false;
 
+    template <class V>
     static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
         const float* projection = row.projection + panel * 3 * kLanes;
-        const F32 r = Add(Load(projection), acc[0]);
-        const F32 z = Add(Load(projection + kLanes), acc[1]);
-        const F32 h = LoadUnits(row.h + panel * kLanes, units);
-        Store(row.update + panel * kLanes, ExpNegative(z));
-        Store(row.reset_h + panel * kLanes, Div(h, SigmoidDenominator(r)));
-        if (row.trace != nullptr) TraceGatesOfGru(row, panel, units, r, z);
+        const V r = Add(LoadAt<V>(projection, 3 * kLanes), VectorsAt<V>(acc, kGates));
+        const V z = Add(LoadAt<V>(projection + kLanes, 3 * kLanes), VectorsAt<V>(acc + 1, kGates));
+        const V h = LoadUnits<V>(row.h + panel * kLanes, units);
+        StoreAll(row.update + panel * kLanes, ExpNegative(z));
+        StoreAll(row.reset_h + panel * kLanes, Div(h, SigmoidDenominator(r)));
+        if constexpr (kVectorsOf<V> == 1) {
+            if (row.trace != nullptr) TraceGatesOfGru(row, panel, units, r, z);
+        }
     }
 };
 
@@ -73,12 +82,15 @@ struct GruResetBeforeCandidate {
     static constexpr bool kHasInitialAccumulators = false;
     static constexpr bool kStoresSums = false;
 
+    template <class V>
     static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
-        const F32 n = Add(Load(row.projection + (panel * 3 + 2) * kLanes), acc[0]);
-        const F32 h = LoadUnits(row.h + panel * kLanes, units);
-        const F32 exp_negative_z = Load(row.update + panel * kLanes);
+        const V n = Add(LoadAt<V>(row.projection + (panel * 3 + 2) * kLanes, 3 * kLanes), VectorsAt<V>(acc, kGates));
+        const V h = LoadUnits<V>(row.h + panel * kLanes, units);
+        const V exp_negative_z = LoadAt<V>(row.update + panel * kLanes, kLanes);
         StoreUnits(row.h_next + panel * kLanes, UpdateState(exp_negative_z, n, h), units);
-        if (row.trace != nullptr) TraceCandidate(row, panel, units, n);
+        if constexpr (kVectorsOf<V> == 1) {
+            if (row.trace != nullptr) TraceCandidate(row, panel, units, n);
+        }
     }
 };
 

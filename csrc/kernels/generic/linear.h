@@ -10,8 +10,9 @@ struct Linear {
     static constexpr bool kHasInitialAccumulators = true;
     static constexpr bool kStoresSums = true;
 
+    template <class V>
     static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
-        StoreUnits(row.y + panel * kLanes, acc[0], units);
+        StoreUnits(row.y + panel * kLanes, VectorsAt<V>(acc, 1), units);
     }
 };
 

@@ -24,25 +24,31 @@ struct Lstm {
     static constexpr bool kHasInitialAccumulators = false;
     static constexpr bool kStoresSums = false;
 
+    template <class V>
     static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
         const float* projection = row.projection + panel * kGates * kLanes;
-        const F32 i = Add(Load(projection), acc[0]);
-        const F32 f = Add(Load(projection + kLanes), acc[1]);
-        const F32 g = Add(Load(projection + 2 * kLanes), acc[2]);
-        const F32 o = Add(Load(projection + 3 * kLanes), acc[3]);
+        const auto preactivation = [&](int gate) {
+            return Add(LoadAt<V>(projection + gate * kLanes, kGates * kLanes), VectorsAt<V>(acc + gate, kGates));
+        };
+        const V i = preactivation(0);
+        const V f = preactivation(1);
+        const V g = preactivation(2);
+        const V o = preactivation(3);
 
-        const F32 c = LoadUnits(row.c + panel * kLanes, units);
-        const F32 forget = SigmoidDenominator(f);
-        const TanhQuotient candidate = TanhParts(g);
-        const F32 input = Mul(SigmoidDenominator(i), candidate.denominator);
-        const F32 numerator = MulAdd(c, input, Mul(candidate.numerator, forget));
-        const F32 c_next = Div(numerator, Mul(forget, input));
+        const V c = LoadUnits<V>(row.c + panel * kLanes, units);
+        const V forget = SigmoidDenominator(f);
+        const TanhQuotient<V> candidate = TanhParts(g);
+        const V input = Mul(SigmoidDenominator(i), candidate.denominator);
+        const V numerator = MulAdd(c, input, Mul(candidate.numerator, forget));
+        const V c_next = Div(numerator, Mul(forget, input));
         StoreUnits(row.c + panel * kLanes, c_next, units);
 
-        const TanhQuotient cell = TanhParts(c_next);
-        const F32 h_next = Div(cell.numerator, Mul(SigmoidDenominator(o), cell.denominator));
+        const TanhQuotient<V> cell = TanhParts(c_next);
+        const V h_next = Div(cell.numerator, Mul(SigmoidDenominator(o), cell.denominator));
         StoreUnits(row.h_next + panel * kLanes, h_next, units);
-        if (row.trace != nullptr) TraceLstm(row, panel, units, i, f, g, o, c_next);
+        if constexpr (kVectorsOf<V> == 1) {
+            if (row.trace != nullptr) TraceLstm(row, panel, units, i, f, g, o, c_next);
+        }
     }
 };
 

@@ -5,7 +5,8 @@
 //     kGates                     vectors of a panel
 //     kHasInitialAccumulators    whether the chain of a panel's last gate starts from a packed value rather than zero
 //     kStoresSums                whether Finish only stores them
-//     Finish(row, panel, acc, units)   turns the panel's kGates accumulators into stored results for `units` lanes
+//     Finish<V>(row, panel, acc, units)   turns the kGates accumulators of the panel, or of two, into stored results for
+//                                `units` lanes; where V is a pair, all lanes count and nothing is traced
 #pragma once
 
 namespace fusedcell::FUSEDCELL_ISA {
@@ -41,19 +42,31 @@ FUSEDCELL_INLINE ptrdiff_t UnitsOfPanel(const PackedMatrix& matrix, ptrdiff_t pa
 template <class Kernel>
 FUSEDCELL_INLINE void FinishPanels(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
                                    ptrdiff_t panel, ptrdiff_t panels, const F32* sums) {
+    const ptrdiff_t whole = matrix.columns / kLanes - panel;
+    const ptrdiff_t pairs_end = (whole < panels ? whole : panels) - 1;
     FUSEDCELL_NO_UNROLL
-    for (ptrdiff_t p = 0; p < panels; ++p) {
-        const ptrdiff_t units = UnitsOfPanel(matrix, panel + p);
+    for (ptrdiff_t r = 0; r < num_rows; ++r) {
+        const F32* of_row = sums + r * panels * Kernel::kGates;
+        ptrdiff_t p = 0;
+        if constexpr (kPairsOfPanels && !Kernel::kStoresSums) {
+            if (rows[r].trace == nullptr) {
+                FUSEDCELL_NO_UNROLL
+                for (; p < pairs_end; p += 2) {
+                    Kernel::template Finish<Pair>(rows[r], panel + p, of_row + p * Kernel::kGates, 2 * kLanes);
+                }
+            }
+        }
         FUSEDCELL_NO_UNROLL
-        for (ptrdiff_t r = 0; r < num_rows; ++r) {
-            Kernel::Finish(rows[r], panel + p, sums + (r * panels + p) * Kernel::kGates, units);
+        for (; p < panels; ++p) {
+            Kernel::template Finish<F32>(rows[r], panel + p, of_row + p * Kernel::kGates,
+                                         UnitsOfPanel(matrix, panel + p));
         }
     }
 }
 
 // The same where its code is apart from the tiles', for all of which there is one copy.
 template <class Kernel>
-FUSEDCELL_NOINLINE void FinishApart(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
+FUSEDCELL_OPAQUE void FinishApart(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
                                     ptrdiff_t panel, ptrdiff_t panels, const F32* sums) {
     FinishPanels<Kernel>(matrix, rows, num_rows, panel, panels, sums);
 }
@@ -75,7 +88,7 @@ FUSEDCELL_TILE void Tile(const PackedMatrix& matrix, const typename Kernel::Row*
                 const typename Kernel::Row row = rows[r];
                 FUSEDCELL_UNROLL
                 for (int p = 0; p < kPanels; ++p) {
-                    Kernel::Finish(row, panel + p, acc[r] + p * Kernel::kGates, kLanes);
+                    Kernel::template Finish<F32>(row, panel + p, acc[r] + p * Kernel::kGates, kLanes);
                 }
             }
             return;
@@ -84,7 +97,7 @@ FUSEDCELL_TILE void Tile(const PackedMatrix& matrix, const typename Kernel::Row*
     if constexpr (kRows == 1 && !kGatesApart) {
         FUSEDCELL_UNROLL
         for (int p = 0; p < kPanels; ++p) {
-            Kernel::Finish(rows[0], panel + p, acc[0] + p * Kernel::kGates, UnitsOfPanel(matrix, panel + p));
+            Kernel::template Finish<F32>(rows[0], panel + p, acc[0] + p * Kernel::kGates, UnitsOfPanel(matrix, panel + p));
         }
     } else {
         // Through memory, so that the gates are one small loop instead of kRows * kPanels copies of their code.
@@ -180,18 +193,6 @@ void Run(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t
     for (ptrdiff_t left = blocks.last - blocks.first; left > 0; --left, i += next) {
         AnyBlock<Kernel, Weights, kPanels>(matrix, rows, num_rows, i * kPanels, data + i * block_bytes,
                                            matrix.panels - i * kPanels);
-    }
-}
-
-FUSEDCELL_INLINE F32 LoadUnits(const float* p, ptrdiff_t units) {
-    return units == kLanes ? Load(p) : LoadFirst(p, units);
-}
-
-FUSEDCELL_INLINE void StoreUnits(float* p, F32 a, ptrdiff_t units) {
-    if (units == kLanes) {
-        Store(p, a);
-    } else {
-        StoreFirst(p, a, units);
     }
 }
 

@@ -3,6 +3,8 @@
 #include "kernels/simd/dot_i8_avx512vnni.h"
 #include "kernels/simd/vec_avx512.h"
 
+#include "kernels/generic/pair.h"
+
 #include "kernels/generic/activations.h"
 #include "kernels/generic/dot.h"
 

@@ -5,6 +5,8 @@
 #include "kernels/simd/dot_i8_avxvnni.h"
 #include "kernels/simd/vec_avx2.h"
 
+#include "kernels/generic/pair.h"
+
 #include "kernels/generic/activations.h"
 #include "kernels/generic/dot.h"
 

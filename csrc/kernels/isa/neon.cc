@@ -3,6 +3,8 @@
 #include "kernels/simd/dot_i8_neon.h"
 #include "kernels/simd/vec_neon.h"
 
+#include "kernels/generic/pair.h"
+
 #include "kernels/generic/activations.h"
 #include "kernels/generic/dot.h"
 

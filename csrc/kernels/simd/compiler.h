@@ -1,21 +1,26 @@
 // Spellings that differ between compilers.
 #pragma once
 
+// An OPAQUE function is out of line, and nothing is concluded from the arguments of its calls: from counts that are
+// never large GCC would make copies of loops, one after another.
 #if defined(_MSC_VER) && !defined(__clang__)
 #define FUSEDCELL_INLINE __forceinline
 #define FUSEDCELL_NOINLINE __declspec(noinline)
+#define FUSEDCELL_OPAQUE __declspec(noinline)
 #define FUSEDCELL_UNROLL
 #define FUSEDCELL_NO_UNROLL
 #define FUSEDCELL_PREFETCH(address) static_cast<void>(address)
 #elif defined(__clang__)
 #define FUSEDCELL_INLINE inline __attribute__((always_inline))
 #define FUSEDCELL_NOINLINE __attribute__((noinline))
+#define FUSEDCELL_OPAQUE __attribute__((noinline))
 #define FUSEDCELL_UNROLL _Pragma("unroll")
 #define FUSEDCELL_NO_UNROLL _Pragma("nounroll")
 #define FUSEDCELL_PREFETCH(address) __builtin_prefetch(address)
 #else
 #define FUSEDCELL_INLINE inline __attribute__((always_inline))
 #define FUSEDCELL_NOINLINE __attribute__((noinline))
+#define FUSEDCELL_OPAQUE __attribute__((noipa))
 #define FUSEDCELL_UNROLL _Pragma("GCC unroll 32")
 #define FUSEDCELL_NO_UNROLL _Pragma("GCC unroll 1")
 #define FUSEDCELL_PREFETCH(address) __builtin_prefetch(address)

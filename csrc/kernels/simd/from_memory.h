@@ -9,6 +9,7 @@ namespace {
 
 constexpr int kInputs = 1;
 constexpr bool kGatesApart = false;
+constexpr bool kPairsOfPanels = false;
 constexpr int kLoadRegisters = 0;
 constexpr int kMostOfChunk = 1;
 constexpr int kMostInRing = 1;

@@ -21,6 +21,7 @@ namespace {
 
 constexpr int kInputs = 4;
 constexpr bool kGatesApart = true;
+constexpr bool kPairsOfPanels = true;
 constexpr int kLoadRegisters = 32;
 
 FUSEDCELL_INLINE F32 LoadInputs(const float* x) { return vld1q_f32(x); }
