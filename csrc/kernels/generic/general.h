@@ -38,7 +38,7 @@ FUSEDCELL_INLINE F32 Negative(F32 x) { return Sub(Zero(), x); }
 
 /// e^x - 1 for x <= 0.
 FUSEDCELL_INLINE F32 ExpMinusOne(F32 x) {
-    const Exp2<F32> e = Exp2Parts(x, kLog2E);
+    const auto e = Exp2Parts(x, kLog2E);
     return Add(Mul(e.power, e.fraction), Sub(e.power, Broadcast(1.0F)));
 }
 
