@@ -82,11 +82,26 @@ def test_the_model_agrees_with_golden_hashes() -> None:
             assert digest(*modelled(name, 7, 9, dtype)) == golden[f"{name} 7 9 {dtype}"]
 
 
+def halfway_inputs(name: str) -> np.ndarray:
+    """Those x for which the exponent of 2 is exactly between two integers."""
+    scale = bit_model.LOG2_E * np.float32(-2 if name == "tanh" else -1)
+    exponents = np.arange(-29.5, 30)
+    near = (exponents / scale).astype(np.float32).view(np.int32)[:, None] + np.arange(-2, 3, dtype=np.int32)
+    x = near.astype(np.int32).view(np.float32).ravel()
+    return x[np.isin(bit_model.mul(x, scale), exponents)]
+
+
+def test_most_exponents_between_two_integers_have_an_input() -> None:
+    assert len(halfway_inputs("tanh")) > 30
+    assert len(halfway_inputs("sigmoid")) > 30
+
+
 @pytest.mark.parametrize("name", ["sigmoid", "tanh"])
 def test_activations_have_the_bits_that_the_model_gives(name: str, isa: str) -> None:
     from fusedcell import _core
 
     x = np.concatenate([uniform(5, 4000) * scale for scale in (1e-38, 1e-6, 0.3, 2, 40, 1e30)]).astype(np.float32)
+    x = np.concatenate([x, halfway_inputs(name)])
     if name == "sigmoid":
         expected = bit_model.div(np.float32(1), bit_model.sigmoid_denominator(x))
     else:

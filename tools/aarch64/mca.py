@@ -59,7 +59,8 @@ LOOPS = (
     Loop("int8 LSTM, i8mm, 6 rows", "i8mm", "Lstm, Int8Weights", 6, "smmla", 16 / 3),
 )
 
-GATES = {"LSTM gates, 4 units": "FinishApart<Lstm>", "GRU gates, 4 units": "FinishApart<GruResetAfter>"}
+GATES = {"LSTM gates, 8 units": "FinishApart<Lstm>", "GRU gates, 8 units": "FinishApart<GruResetAfter>"}
+DIVISIONS = 4  # of two panels, of either
 
 
 class Instruction(NamedTuple):
@@ -116,8 +117,8 @@ def multiply_loop(body: Body, mnemonic: str) -> Body:
 
 
 def gates_path(body: Body) -> Body:
-    """The shortest way through a loop that divides and makes no call: a whole panel's, in a run without a trace."""
-    paths = [path for loop in loops(body) for path in ways(loop) if count(path, "fdiv")]
+    """The shortest way through the loop that takes two panels and makes no call, as a run without a trace does."""
+    paths = [path for loop in loops(body) for path in ways(loop) if count(path, "fdiv") == DIVISIONS]
     return min(paths, key=len)
 
 
@@ -196,7 +197,9 @@ def table(objects: dict[str, dict[str, Body]]) -> list[str]:
     for loop in LOOPS:
         part = multiply_loop(tile(objects[loop.tier], loop), loop.multiply)
         lines.append(line(loop.name, part, count(part, loop.multiply) * loop.weight_bytes))
-    lines += [line(name, gates_path(objects["neon"][function]), 0) for name, function in GATES.items()]
+    for tier in ("neon", "neon_ld64"):
+        suffix = "" if tier == "neon" else f", {tier}"
+        lines += [line(name + suffix, gates_path(objects[tier][function]), 0) for name, function in GATES.items()]
     return lines
 
 
