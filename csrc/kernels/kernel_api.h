@@ -100,7 +100,7 @@ struct CellRow {
     float* update;              // GRU with reset_after=False only, as the next: exp(-z) or, in a cell with options, z;
                                 // padded to whole vectors
     float* reset_h;             // r h, padded to whole vectors
-    const StepTrace* trace;     // null where nobody wants it
+    const StepTrace* trace;     // null where nobody wants it, which is so of all rows of a call or of none
 };
 
 enum class ActivationKind {

@@ -79,8 +79,7 @@ FUSEDCELL_INLINE V Exp2Polynomial(V q, V f) {
 
 template <class V>
 FUSEDCELL_INLINE Exp2<V> Exp2Parts(V x, float scale) {
-    const V t =
-        Clamp(Mul(x, BroadcastTo<V>(scale)), BroadcastTo<V>(-kMaxExponent), BroadcastTo<V>(kMaxExponent));
+    const V t = Clamp(Mul(x, BroadcastTo<V>(scale)), BroadcastTo<V>(-kMaxExponent), BroadcastTo<V>(kMaxExponent));
     // Adding 1.5 * 2^23 + 127 rounds to the nearest integer and leaves it in the low bits, with the exponent's bias.
     const V magic = BroadcastTo<V>(0x1.8p23F + 127.0F);
     const V shifted = Add(t, magic);

@@ -103,7 +103,7 @@ struct GatePanel {
     FUSEDCELL_INLINE F32 Clipped(F32 u) const { return Clamp(u, Broadcast(-options.clip), Broadcast(options.clip)); }
     FUSEDCELL_INLINE F32 Activated(int index, F32 u) const { return Activate(Clipped(u), options.activations[index]); }
 
-    FUSEDCELL_INLINE F32 LoadState(const float* state) const { return LoadUnits<F32>(state + offset, units); }
+    FUSEDCELL_INLINE F32 LoadState(const float* state) const { return LoadUnits(state + offset, units); }
     FUSEDCELL_INLINE void StoreState(float* state, F32 value) const { StoreUnits(state + offset, value, units); }
 
     FUSEDCELL_INLINE void Trace(int first_gate, const F32* values, int count) const {

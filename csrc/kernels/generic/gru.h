@@ -35,20 +35,18 @@ struct GruResetAfter {
     static constexpr bool kHasInitialAccumulators = true;    // b_hn
     static constexpr bool kStoresSums = false;
 
-    template <class V>
-    static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
-        const float* projection = row.projection + panel * kGates * kLanes;
-        const auto projected = [&](int gate) { return LoadAt<V>(projection + gate * kLanes, kGates * kLanes); };
-        const auto recurrent = [&](int gate) { return VectorsAt<V>(acc + gate, kGates); };
-        const V r = Add(projected(0), recurrent(0));
-        const V z = Add(projected(1), recurrent(1));
-        const V n = Add(projected(2), Div(recurrent(2), SigmoidDenominator(r)));
-        const V h = LoadUnits<V>(row.h + panel * kLanes, units);
-        StoreUnits(row.h_next + panel * kLanes, UpdateState(ExpNegative(z), n, h), units);
-        if constexpr (kVectorsOf<V> == 1) {
-            if (row.trace != nullptr) {
-                TraceGatesOfGru(row, panel, units, r, z);
-                TraceCandidate(row, panel, units, n);
+    template <class Panels>
+    static FUSEDCELL_INLINE void Finish(const Panels& at) {
+        const auto projected = [&](int gate) { return Load(at.In(&CellRow::projection, kGates, gate)); };
+        const auto r = Add(projected(0), at.Sum(0));
+        const auto z = Add(projected(1), at.Sum(1));
+        const auto n = Add(projected(2), Div(at.Sum(2), SigmoidDenominator(r)));
+        const auto h = at.LoadUnitsOf(at.In(&CellRow::h));
+        at.StoreUnitsOf(at.In(&CellRow::h_next), UpdateState(ExpNegative(z), n, h));
+        if constexpr (!Panels::kIsPair) {
+            if (at.row.trace != nullptr) {
+                TraceGatesOfGru(at.row, at.panel, at.units, r, z);
+                TraceCandidate(at.row, at.panel, at.units, n);
             }
         }
     }
@@ -62,16 +60,15 @@ struct GruResetBeforeGates {
     static constexpr bool kHasInitialAccumulators = false;
     static constexpr bool kStoresSums = false;
 
-    template <class V>
-    static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
-        const float* projection = row.projection + panel * 3 * kLanes;
-        const V r = Add(LoadAt<V>(projection, 3 * kLanes), VectorsAt<V>(acc, kGates));
-        const V z = Add(LoadAt<V>(projection + kLanes, 3 * kLanes), VectorsAt<V>(acc + 1, kGates));
-        const V h = LoadUnits<V>(row.h + panel * kLanes, units);
-        StoreAll(row.update + panel * kLanes, ExpNegative(z));
-        StoreAll(row.reset_h + panel * kLanes, Div(h, SigmoidDenominator(r)));
-        if constexpr (kVectorsOf<V> == 1) {
-            if (row.trace != nullptr) TraceGatesOfGru(row, panel, units, r, z);
+    template <class Panels>
+    static FUSEDCELL_INLINE void Finish(const Panels& at) {
+        const auto r = Add(Load(at.In(&CellRow::projection, 3, 0)), at.Sum(0));
+        const auto z = Add(Load(at.In(&CellRow::projection, 3, 1)), at.Sum(1));
+        const auto h = at.LoadUnitsOf(at.In(&CellRow::h));
+        Store(at.In(&CellRow::update), ExpNegative(z));
+        Store(at.In(&CellRow::reset_h), Div(h, SigmoidDenominator(r)));
+        if constexpr (!Panels::kIsPair) {
+            if (at.row.trace != nullptr) TraceGatesOfGru(at.row, at.panel, at.units, r, z);
         }
     }
 };
@@ -82,14 +79,14 @@ struct GruResetBeforeCandidate {
     static constexpr bool kHasInitialAccumulators = false;
     static constexpr bool kStoresSums = false;
 
-    template <class V>
-    static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
-        const V n = Add(LoadAt<V>(row.projection + (panel * 3 + 2) * kLanes, 3 * kLanes), VectorsAt<V>(acc, kGates));
-        const V h = LoadUnits<V>(row.h + panel * kLanes, units);
-        const V exp_negative_z = LoadAt<V>(row.update + panel * kLanes, kLanes);
-        StoreUnits(row.h_next + panel * kLanes, UpdateState(exp_negative_z, n, h), units);
-        if constexpr (kVectorsOf<V> == 1) {
-            if (row.trace != nullptr) TraceCandidate(row, panel, units, n);
+    template <class Panels>
+    static FUSEDCELL_INLINE void Finish(const Panels& at) {
+        const auto n = Add(Load(at.In(&CellRow::projection, 3, 2)), at.Sum(0));
+        const auto h = at.LoadUnitsOf(at.In(&CellRow::h));
+        const auto exp_negative_z = Load(at.In(&CellRow::update));
+        at.StoreUnitsOf(at.In(&CellRow::h_next), UpdateState(exp_negative_z, n, h));
+        if constexpr (!Panels::kIsPair) {
+            if (at.row.trace != nullptr) TraceCandidate(at.row, at.panel, at.units, n);
         }
     }
 };

@@ -10,9 +10,9 @@ struct Linear {
     static constexpr bool kHasInitialAccumulators = true;
     static constexpr bool kStoresSums = true;
 
-    template <class V>
-    static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
-        StoreUnits(row.y + panel * kLanes, VectorsAt<V>(acc, 1), units);
+    template <class Panels>
+    static FUSEDCELL_INLINE void Finish(const Panels& at) {
+        at.StoreUnitsOf(at.In(&LinearRow::y), at.Sum(0));
     }
 };
 

@@ -24,30 +24,30 @@ struct Lstm {
     static constexpr bool kHasInitialAccumulators = false;
     static constexpr bool kStoresSums = false;
 
-    template <class V>
-    static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
-        const float* projection = row.projection + panel * kGates * kLanes;
+    template <class Panels>
+    static FUSEDCELL_INLINE void Finish(const Panels& at) {
         const auto preactivation = [&](int gate) {
-            return Add(LoadAt<V>(projection + gate * kLanes, kGates * kLanes), VectorsAt<V>(acc + gate, kGates));
+            return Add(Load(at.In(&CellRow::projection, kGates, gate)), at.Sum(gate));
         };
-        const V i = preactivation(0);
-        const V f = preactivation(1);
-        const V g = preactivation(2);
-        const V o = preactivation(3);
+        const auto i = preactivation(0);
+        const auto f = preactivation(1);
+        const auto g = preactivation(2);
+        const auto o = preactivation(3);
 
-        const V c = LoadUnits<V>(row.c + panel * kLanes, units);
-        const V forget = SigmoidDenominator(f);
-        const TanhQuotient<V> candidate = TanhParts(g);
-        const V input = Mul(SigmoidDenominator(i), candidate.denominator);
-        const V numerator = MulAdd(c, input, Mul(candidate.numerator, forget));
-        const V c_next = Div(numerator, Mul(forget, input));
-        StoreUnits(row.c + panel * kLanes, c_next, units);
+        const auto place_of_c = at.In(&CellRow::c);
+        const auto c = at.LoadUnitsOf(place_of_c);
+        const auto forget = SigmoidDenominator(f);
+        const auto candidate = TanhParts(g);
+        const auto input = Mul(SigmoidDenominator(i), candidate.denominator);
+        const auto numerator = MulAdd(c, input, Mul(candidate.numerator, forget));
+        const auto c_next = Div(numerator, Mul(forget, input));
+        at.StoreUnitsOf(place_of_c, c_next);
 
-        const TanhQuotient<V> cell = TanhParts(c_next);
-        const V h_next = Div(cell.numerator, Mul(SigmoidDenominator(o), cell.denominator));
-        StoreUnits(row.h_next + panel * kLanes, h_next, units);
-        if constexpr (kVectorsOf<V> == 1) {
-            if (row.trace != nullptr) TraceLstm(row, panel, units, i, f, g, o, c_next);
+        const auto cell = TanhParts(c_next);
+        const auto h_next = Div(cell.numerator, Mul(SigmoidDenominator(o), cell.denominator));
+        at.StoreUnitsOf(at.In(&CellRow::h_next), h_next);
+        if constexpr (!Panels::kIsPair) {
+            if (at.row.trace != nullptr) TraceLstm(at.row, at.panel, at.units, i, f, g, o, c_next);
         }
     }
 };

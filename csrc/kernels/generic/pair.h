@@ -1,5 +1,5 @@
-// Two vectors that take the same operations: the gates of two panels, which wait for nothing of each other, so that one
-// works while the other waits. What is written for a V is for one vector or for two.
+// One vector, or two that take the same operations: gates of two panels of a row, or of a panel of two rows, which wait
+// for nothing of each other, so that one works while the other waits. What is written for a V is for either.
 #pragma once
 
 namespace fusedcell::FUSEDCELL_ISA {
@@ -9,9 +9,6 @@ struct Pair {
     F32 first;
     F32 second;
 };
-
-template <class V>
-constexpr int kVectorsOf = static_cast<int>(sizeof(V) / sizeof(F32));
 
 FUSEDCELL_INLINE Pair Add(Pair a, Pair b) { return {Add(a.first, b.first), Add(a.second, b.second)}; }
 FUSEDCELL_INLINE Pair Sub(Pair a, Pair b) { return {Sub(a.first, b.first), Sub(a.second, b.second)}; }
@@ -23,44 +20,45 @@ FUSEDCELL_INLINE Pair MulAdd(Pair a, Pair b, Pair c) {
 FUSEDCELL_INLINE Pair Clamp(Pair a, Pair low, Pair high) {
     return {Clamp(a.first, low.first, high.first), Clamp(a.second, low.second, high.second)};
 }
-FUSEDCELL_INLINE Pair PowerOfTwo(Pair a) { return {PowerOfTwo(a.first), PowerOfTwo(a.second)}; }
 FUSEDCELL_INLINE Pair Relu(Pair a) { return {Relu(a.first), Relu(a.second)}; }
+FUSEDCELL_INLINE Pair PowerOfTwo(Pair a) { return {PowerOfTwo(a.first), PowerOfTwo(a.second)}; }
 
 template <class V>
 FUSEDCELL_INLINE V BroadcastTo(float a) {
-    if constexpr (kVectorsOf<V> == 1) {
+    if constexpr (sizeof(V) == sizeof(F32)) {
         return Broadcast(a);
     } else {
         return {Broadcast(a), Broadcast(a)};
     }
 }
 
-/// Vectors at p and, of a pair, `stride` floats later.
-template <class V>
-FUSEDCELL_INLINE V LoadAt(const float* p, ptrdiff_t stride) {
-    if constexpr (kVectorsOf<V> == 1) {
-        return Load(p);
-    } else {
-        return {Load(p), Load(p + stride)};
-    }
+// Where a vector is in memory, and where the two of a pair are.
+template <class T>
+struct Place {
+    T* first;
+};
+template <class T>
+struct Places {
+    T* first;
+    T* second;
+};
+
+template <class T>
+FUSEDCELL_INLINE F32 Load(Place<T> p) {
+    return Load(p.first);
 }
-template <class V>
-FUSEDCELL_INLINE V VectorsAt(const F32* p, ptrdiff_t stride) {
-    if constexpr (kVectorsOf<V> == 1) {
-        return *p;
-    } else {
-        return {p[0], p[stride]};
-    }
+template <class T>
+FUSEDCELL_INLINE Pair Load(Places<T> p) {
+    return {Load(p.first), Load(p.second)};
+}
+FUSEDCELL_INLINE void Store(Place<float> p, F32 a) { Store(p.first, a); }
+FUSEDCELL_INLINE void Store(Places<float> p, Pair a) {
+    Store(p.first, a.first);
+    Store(p.second, a.second);
 }
 
-/// `units` floats from p on, as many as V has where it is a pair.
-template <class V>
-FUSEDCELL_INLINE V LoadUnits(const float* p, ptrdiff_t units) {
-    if constexpr (kVectorsOf<V> == 1) {
-        return units == kLanes ? Load(p) : LoadFirst(p, units);
-    } else {
-        return LoadAt<V>(p, kLanes);
-    }
+FUSEDCELL_INLINE F32 LoadUnits(const float* p, ptrdiff_t units) {
+    return units == kLanes ? Load(p) : LoadFirst(p, units);
 }
 FUSEDCELL_INLINE void StoreUnits(float* p, F32 a, ptrdiff_t units) {
     if (units == kLanes) {
@@ -69,12 +67,65 @@ FUSEDCELL_INLINE void StoreUnits(float* p, F32 a, ptrdiff_t units) {
         StoreFirst(p, a, units);
     }
 }
-FUSEDCELL_INLINE void StoreUnits(float* p, Pair a, ptrdiff_t) {
-    Store(p, a.first);
-    Store(p + kLanes, a.second);
-}
-FUSEDCELL_INLINE void StoreAll(float* p, F32 a) { Store(p, a); }
-FUSEDCELL_INLINE void StoreAll(float* p, Pair a) { StoreUnits(p, a, 2 * kLanes); }
+
+/// What Finish makes results of: a panel of a row, which may have fewer units than lanes ...
+template <class Row>
+struct Panel {
+    static constexpr bool kIsPair = false;
+    const Row& row;
+    ptrdiff_t panel;
+    const F32* sums;
+    ptrdiff_t units;
+
+    FUSEDCELL_INLINE F32 Sum(int gate) const { return sums[gate]; }
+    /// Vector `v` of this panel in an array of the row, of which panels have `vectors`.
+    template <class T>
+    FUSEDCELL_INLINE Place<T> In(T* Row::* array, int vectors = 1, int v = 0) const {
+        return {row.*array + (panel * vectors + v) * kLanes};
+    }
+    template <class T>
+    FUSEDCELL_INLINE F32 LoadUnitsOf(Place<T> p) const {
+        return LoadUnits(p.first, units);
+    }
+    FUSEDCELL_INLINE void StoreUnitsOf(Place<float> p, F32 a) const { StoreUnits(p.first, a, units); }
+};
+
+struct WholePanels {
+    static constexpr bool kIsPair = true;
+    template <class T>
+    static FUSEDCELL_INLINE Pair LoadUnitsOf(Places<T> p) {
+        return Load(p);
+    }
+    static FUSEDCELL_INLINE void StoreUnitsOf(Places<float> p, Pair a) { Store(p, a); }
+};
+
+/// ... or a panel with all its units and the next one, in a run that leaves no trace ...
+template <class Row, int kGates>
+struct Neighbours : WholePanels {
+    Panel<Row> first;
+
+    explicit FUSEDCELL_INLINE Neighbours(const Panel<Row>& panel) : first(panel) {}
+    FUSEDCELL_INLINE Pair Sum(int gate) const { return {first.sums[gate], first.sums[kGates + gate]}; }
+    template <class T>
+    FUSEDCELL_INLINE Places<T> In(T* Row::* array, int vectors = 1, int v = 0) const {
+        T* p = first.In(array, vectors, v).first;
+        return {p, p + vectors * kLanes};
+    }
+};
+
+/// ... or such a panel of two rows.
+template <class Row>
+struct OfTwoRows : WholePanels {
+    Panel<Row> first;
+    Panel<Row> second;
+
+    FUSEDCELL_INLINE OfTwoRows(const Panel<Row>& one, const Panel<Row>& other) : first(one), second(other) {}
+    FUSEDCELL_INLINE Pair Sum(int gate) const { return {first.Sum(gate), second.Sum(gate)}; }
+    template <class T>
+    FUSEDCELL_INLINE Places<T> In(T* Row::* array, int vectors = 1, int v = 0) const {
+        return {first.In(array, vectors, v).first, second.In(array, vectors, v).first};
+    }
+};
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA

@@ -24,10 +24,9 @@ struct Rnn {
     static constexpr bool kHasInitialAccumulators = false;
     static constexpr bool kStoresSums = false;
 
-    template <class V>
-    static FUSEDCELL_INLINE void Finish(const Row& row, ptrdiff_t panel, const F32* acc, ptrdiff_t units) {
-        const V a = Add(LoadAt<V>(row.projection + panel * kLanes, kLanes), VectorsAt<V>(acc, 1));
-        StoreUnits(row.h_next + panel * kLanes, Activation::Of(a), units);
+    template <class Panels>
+    static FUSEDCELL_INLINE void Finish(const Panels& at) {
+        at.StoreUnitsOf(at.In(&CellRow::h_next), Activation::Of(Add(Load(at.In(&CellRow::projection)), at.Sum(0))));
     }
 };
 

@@ -5,8 +5,7 @@
 //     kGates                     vectors of a panel
 //     kHasInitialAccumulators    whether the chain of a panel's last gate starts from a packed value rather than zero
 //     kStoresSums                whether Finish only stores them
-//     Finish<V>(row, panel, acc, units)   turns the kGates accumulators of the panel, or of two, into stored results for
-//                                `units` lanes; where V is a pair, all lanes count and nothing is traced
+//     Finish(panels)             stores the results of a panel's sums, or of two panels' (pair.h)
 #pragma once
 
 namespace fusedcell::FUSEDCELL_ISA {
@@ -42,32 +41,44 @@ FUSEDCELL_INLINE ptrdiff_t UnitsOfPanel(const PackedMatrix& matrix, ptrdiff_t pa
 template <class Kernel>
 FUSEDCELL_INLINE void FinishPanels(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
                                    ptrdiff_t panel, ptrdiff_t panels, const F32* sums) {
-    const ptrdiff_t whole = matrix.columns / kLanes - panel;
-    const ptrdiff_t pairs_end = (whole < panels ? whole : panels) - 1;
-    FUSEDCELL_NO_UNROLL
-    for (ptrdiff_t r = 0; r < num_rows; ++r) {
-        const F32* of_row = sums + r * panels * Kernel::kGates;
-        ptrdiff_t p = 0;
-        if constexpr (kPairsOfPanels && !Kernel::kStoresSums) {
-            if (rows[r].trace == nullptr) {
+    using Row = typename Kernel::Row;
+    const auto at = [&](ptrdiff_t r, ptrdiff_t p, ptrdiff_t units) {
+        return Panel<Row>{rows[r], panel + p, sums + (r * panels + p) * Kernel::kGates, units};
+    };
+    ptrdiff_t p = 0;
+    ptrdiff_t paired_rows = 0;
+    if constexpr (kPairsOfPanels && !Kernel::kStoresSums) {
+        if (rows[0].trace == nullptr) {
+            const ptrdiff_t whole = matrix.columns / kLanes - panel;
+            if (panels > 1 || num_rows == 1) {
+                const ptrdiff_t pairs_end = (whole < panels ? whole : panels) / 2 * 2;
                 FUSEDCELL_NO_UNROLL
-                for (; p < pairs_end; p += 2) {
-                    Kernel::template Finish<Pair>(rows[r], panel + p, of_row + p * Kernel::kGates, 2 * kLanes);
+                for (ptrdiff_t r = 0; r < num_rows; ++r) {
+                    FUSEDCELL_NO_UNROLL
+                    for (p = 0; p < pairs_end; p += 2) {
+                        Kernel::Finish(Neighbours<Row, Kernel::kGates>(at(r, p, kLanes)));
+                    }
+                }
+            } else if (whole > 0) {
+                FUSEDCELL_NO_UNROLL
+                for (; paired_rows < num_rows - 1; paired_rows += 2) {
+                    Kernel::Finish(OfTwoRows<Row>(at(paired_rows, 0, kLanes), at(paired_rows + 1, 0, kLanes)));
                 }
             }
         }
+    }
+    FUSEDCELL_NO_UNROLL
+    for (; p < panels; ++p) {
+        const ptrdiff_t units = UnitsOfPanel(matrix, panel + p);
         FUSEDCELL_NO_UNROLL
-        for (; p < panels; ++p) {
-            Kernel::template Finish<F32>(rows[r], panel + p, of_row + p * Kernel::kGates,
-                                         UnitsOfPanel(matrix, panel + p));
-        }
+        for (ptrdiff_t r = paired_rows; r < num_rows; ++r) Kernel::Finish(at(r, p, units));
     }
 }
 
 // The same where its code is apart from the tiles', for all of which there is one copy.
 template <class Kernel>
 FUSEDCELL_OPAQUE void FinishApart(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
-                                    ptrdiff_t panel, ptrdiff_t panels, const F32* sums) {
+                                  ptrdiff_t panel, ptrdiff_t panels, const F32* sums) {
     FinishPanels<Kernel>(matrix, rows, num_rows, panel, panels, sums);
 }
 
@@ -88,7 +99,7 @@ FUSEDCELL_TILE void Tile(const PackedMatrix& matrix, const typename Kernel::Row*
                 const typename Kernel::Row row = rows[r];
                 FUSEDCELL_UNROLL
                 for (int p = 0; p < kPanels; ++p) {
-                    Kernel::template Finish<F32>(row, panel + p, acc[r] + p * Kernel::kGates, kLanes);
+                    Kernel::Finish(Panel<typename Kernel::Row>{row, panel + p, acc[r] + p * Kernel::kGates, kLanes});
                 }
             }
             return;
@@ -97,7 +108,8 @@ FUSEDCELL_TILE void Tile(const PackedMatrix& matrix, const typename Kernel::Row*
     if constexpr (kRows == 1 && !kGatesApart) {
         FUSEDCELL_UNROLL
         for (int p = 0; p < kPanels; ++p) {
-            Kernel::template Finish<F32>(rows[0], panel + p, acc[0] + p * Kernel::kGates, UnitsOfPanel(matrix, panel + p));
+            Kernel::Finish(Panel<typename Kernel::Row>{rows[0], panel + p, acc[0] + p * Kernel::kGates,
+                                                       UnitsOfPanel(matrix, panel + p)});
         }
     } else {
         // Through memory, so that the gates are one small loop instead of kRows * kPanels copies of their code.

@@ -35,8 +35,8 @@ FUSEDCELL_INLINE void CompleteRegisters(AnyRegisters&) {}
 
 #if defined(__GNUC__)
 /// Loads the 32 bytes that begin kOffset bytes into a table, for multiply-adds. FMLA overwrites its addend, so that a
-/// constant must come to another register first: copies take the pipes that multiply, loads do not. `operand` belongs to
-/// one of the multiply-adds; without it compilers would load once for several, and copy.
+/// constant must come to another register first: copies take the pipes that multiply, loads do not. `operand` belongs
+/// to one of the multiply-adds; without it compilers would load once for several, and copy.
 #define FUSEDCELL_LOADS_ADDENDS
 template <int kOffset, class Table>
 FUSEDCELL_INLINE void LoadTwo(const Table& table, F32 operand, F32& a, F32& b) {

@@ -78,10 +78,9 @@ FUSEDCELL_INLINE void StoreInt8(int8_t* p, F32 a) {
 
 constexpr int kNarrowed = 1;
 
-/// 2^n where the low bits of `a` hold n + 127, as the exponent of a float does (see Exp2Parts in generic/activations.h).
-FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), 23));
-}
+/// 2^n where the low bits of `a` hold n + 127, as the exponent of a float does (see Exp2Parts in
+/// generic/activations.h).
+FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), 23)); }
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA
