@@ -10,6 +10,8 @@ import pytest
 
 from models import EVERY_KIND, KIND, KINDS, SIZE_PAIRS, SIZES, Kind, flat, random_state, uniform
 
+pytestmark = pytest.mark.float_weights
+
 STEPS = 100
 TOLERANCE = 2e-6
 
