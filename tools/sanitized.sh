@@ -6,7 +6,6 @@ python=$root/.venv/bin/python
 pybind11_DIR=$("$python" -m pybind11 --cmakedir)
 export pybind11_DIR Python_ROOT_DIR=$root/.venv
 
-# The preset has each access checked by a call, which compiles in two thirds of the time that checks in place take.
 "$root/tools/build_cpp.sh" sanitize
 
 # The package as installed, with the instrumented extension in the place of the other.
