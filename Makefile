@@ -43,8 +43,9 @@ test: $(VENV)/.installed $(VENV)/.group-test test-cpp
 
 # The tests that hold us against other frameworks; `make test` skips what is not installed.
 test-peers: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
-	$(BIN)/python -m pytest tests/test_reference_torch.py tests/test_reference_onnx.py tests/test_bench_peers.py \
-	  tests/test_docs.py tests/test_layers.py $(wildcard tests/test_keras_*.py tests/test_onnx_*.py tests/test_torch_*.py)
+	$(BIN)/python -m pytest -n 2 tests/test_reference_torch.py tests/test_reference_onnx.py tests/test_bench_peers.py \
+	  tests/test_docs.py tests/test_layers.py::test_the_same_as_pytorch \
+	  $(wildcard tests/test_keras_*.py tests/test_onnx_*.py tests/test_torch_*.py)
 
 # Thousands of drawn cases for each test that draws them, against the reference and the frameworks, others on each run.
 test-thorough: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers

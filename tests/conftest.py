@@ -10,6 +10,7 @@ import pytest
 from hypothesis import Phase, settings
 
 import fusedcell as fc
+from fusedcell import _core
 
 # A shell's background job begins with SIGINT ignored, and so would what tests start, which then never sees a Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -19,6 +20,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile(
     "fusedcell", derandomize=True, deadline=None, database=None, phases=set(Phase) - {Phase.target}
 )
+# tools/aarch64/test.sh: fewer, of what every other run draws in full.
+settings.register_profile("emulated", settings.get_profile("fusedcell"), max_examples=25)
 # `make test-thorough`: many more, and others on each run, with a line to paste for one that fails.
 settings.register_profile("thorough", max_examples=2000, deadline=None, database=None, print_blob=True)
 settings.load_profile("fusedcell")
@@ -46,8 +49,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--pairs",
         action="store_true",
-        help="of a test's combinations of parameters, run enough that every two values of two parameters meet",
+        help="of a test's combinations of parameters, run enough that every two values of two parameters meet, and on "
+        "tiers that have no kernels of their own but for int8, what uses those",
     )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "isa" in metafunc.fixturenames:  # each tier that this machine runs
+        metafunc.parametrize("isa", metafunc.config.option.tiers)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -59,7 +68,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker("exhaustive") and "exhaustive" not in config.option.markexpr:
             return True
         if "isa" in item.fixturenames:
-            return item.callspec.params["isa"] not in tiers
+            return config.option.pairs and item.callspec.params["isa"] in _core.int8_isas() and is_of_floats(item)
         return config.option.tier_tests and item.path.name != "test_isa.py"
 
     left_out = {item for item in items if is_left_out(item)}
@@ -68,6 +77,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
+
+
+def is_of_floats(item: pytest.Item) -> bool:
+    """Whether it has no weights in int8, by its parameter `dtype` or else by its mark."""
+    dtype = item.callspec.params.get("dtype")
+    return item.get_closest_marker("float_weights") is not None if dtype is None else dtype != "int8"
 
 
 def without_new_pairs(items: Iterable[pytest.Item]) -> set[pytest.Item]:
@@ -90,12 +105,6 @@ def without_new_pairs(items: Iterable[pytest.Item]) -> set[pytest.Item]:
 def pytest_report_header() -> str:
     info = fc.runtime_info()
     return f"fusedcell {info['fusedcell']} on {info['cpu']}: tiers {', '.join(info['isas'])}"
-
-
-@pytest.fixture(params=fc.isas())
-def isa(request: pytest.FixtureRequest) -> str:
-    """Each tier that this machine runs."""
-    return request.param
 
 
 @pytest.fixture

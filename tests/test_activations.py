@@ -8,6 +8,8 @@ import pytest
 import fusedcell as fc
 from fusedcell import _core
 
+pytestmark = pytest.mark.float_weights
+
 SMALLEST_NORMAL = np.float32(2.0**-126)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import functools
 import platform
 import subprocess
 import sys
@@ -165,11 +166,17 @@ def test_decay_rounds_to_nearest(mode: str) -> None:
     same(actual, expected)
 
 
-@every_mode
-def test_threads_keep_the_kernels_mode_and_their_own(mode: str) -> None:
+@functools.cache
+def one_for_threads() -> tuple[Any, np.ndarray, np.ndarray]:
+    """A layer large enough for threads, x and its y; made once, as an emulated CPU takes seconds for it."""
     layer = KIND["lstm"].make(KIND["lstm"].weights(64, 512))
     x = uniform(3, 60, 64)
-    expected = layer(x)[0]
+    return layer, x, layer(x)[0]
+
+
+@every_mode
+def test_threads_keep_the_kernels_mode_and_their_own(mode: str) -> None:
+    layer, x, expected = one_for_threads()
     with caller_in(mode):
         actual = [layer(x, num_threads=2)[0] for _ in range(5)]
     for y in (*actual, layer(x, num_threads=2)[0]):

@@ -16,6 +16,8 @@ from fusedcell.reference.activations import activation_parameters
 from models import reference_function, uniform
 from test_activations import all_floats
 
+pytestmark = pytest.mark.float_weights
+
 
 def with_parameters(name: str, alpha: float, beta: float) -> Activation:
     given = {"alpha": alpha, "beta": beta}

@@ -13,6 +13,8 @@ from fusedcell.cell_options import Activation, CellOptions
 from models import GENERAL_KINDS, KIND, KIND_NAMES, GeneralKind, flat, reference_options, uniform
 from test_widths import rounded_weights
 
+pytestmark = pytest.mark.float_weights
+
 IDENTITY = Activation("Affine", 1, 0)
 
 every_general_kind = pytest.mark.parametrize("kind", GENERAL_KINDS, ids=lambda kind: kind.name)

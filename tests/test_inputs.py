@@ -11,7 +11,7 @@ import pytest
 import fusedcell as fc
 from models import KIND, KINDS, Kind, flat, uniform
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.float_weights]
 
 LSTM = KIND["lstm"]
 MAPPING = LSTM.weights(6, 9)

@@ -10,7 +10,7 @@ import pytest
 import fusedcell as fc
 from models import EVERY_KIND, KIND, KINDS, Kind, flat, random_state, uniform
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.float_weights]
 
 every_kind = pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.name)
 

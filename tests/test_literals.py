@@ -9,7 +9,7 @@ import pytest
 
 import fusedcell as fc
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.float_weights]
 
 
 def sigmoid(x: float) -> float:

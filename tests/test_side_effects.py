@@ -16,6 +16,8 @@ import pytest
 import fusedcell as fc
 from models import KIND, KINDS, Kind, uniform
 
+pytestmark = pytest.mark.float_weights
+
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 

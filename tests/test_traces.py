@@ -15,6 +15,8 @@ GATED = [kind for kind in EVERY_KIND if kind.gates > 1]
 every_gated = pytest.mark.parametrize("kind", GATED, ids=lambda kind: kind.name)
 INPUT_SIZE = 9
 
+pytestmark = pytest.mark.float_weights
+
 
 def wanted(kind: Kind) -> dict[str, bool]:
     return {"return_cells": True, "return_gates": True} if kind.gates == 4 else {"return_gates": True}

@@ -41,10 +41,9 @@ private:
     float* data_;
 };
 
-void run_guarded(const Geometry& geometry, WeightType type, const KernelTable& kernels, std::ptrdiff_t batch,
-                 bool at_end, bool general) {
+void run_guarded(const Stack& stack, std::ptrdiff_t batch, bool at_end) {
     constexpr std::ptrdiff_t kSteps = 3;
-    const auto stack = random_stack(geometry, kernels, type, general);
+    const Geometry& geometry = stack.geometry();
     const std::ptrdiff_t width = geometry.num_directions * geometry.output_size();
     const std::ptrdiff_t states = geometry.num_layers * geometry.num_directions * batch;
     GuardedFloats x(kSteps * batch * geometry.input_size, at_end);
@@ -52,20 +51,19 @@ void run_guarded(const Geometry& geometry, WeightType type, const KernelTable& k
     GuardedFloats h(states * geometry.output_size(), at_end);
     GuardedFloats c(states * geometry.hidden_size, at_end);
     Workspace workspace;
-    stack->run({kSteps,
-                batch,
-                {x.data(), batch * geometry.input_size, geometry.input_size},
-                {y.data(), batch * width, width},
-                {h.data(), h.data(), geometry.has_cell_state() ? c.data() : nullptr},
-                nullptr},
-               workspace);
+    stack.run({kSteps,
+               batch,
+               {x.data(), batch * geometry.input_size, geometry.input_size},
+               {y.data(), batch * width, width},
+               {h.data(), h.data(), geometry.has_cell_state() ? c.data() : nullptr},
+               nullptr},
+              workspace);
     for (std::ptrdiff_t i = 0; i < kSteps * batch * width; ++i) CHECK(y.data()[i] == y.data()[i]);
 }
 
 // Rows whose states lie each in memory of its own, beside the same rows in one block.
-void step_scattered(const Geometry& geometry, WeightType type, const KernelTable& kernels, std::ptrdiff_t num_rows,
-                    bool at_end, bool general) {
-    const auto stack = random_stack(geometry, kernels, type, general);
+void step_scattered(const std::shared_ptr<const Stack>& stack, std::ptrdiff_t num_rows, bool at_end) {
+    const Geometry& geometry = stack->geometry();
     const std::ptrdiff_t outputs = geometry.output_size();
     const std::ptrdiff_t h_floats = geometry.num_layers * outputs;
     const std::ptrdiff_t c_floats = geometry.has_cell_state() ? geometry.num_layers * geometry.hidden_size : 0;
@@ -91,6 +89,27 @@ void step_scattered(const Geometry& geometry, WeightType type, const KernelTable
     }
 }
 
+// All that is run between guard pages with one kind, size and type of weights; returns how much that was. Stacks are
+// made once, as an emulated CPU takes longer to make than to run them.
+int run_all(const KernelTable& kernels, CellKind kind, std::ptrdiff_t hidden, WeightType type, bool general) {
+    const auto stack_of = [&](std::ptrdiff_t proj, std::ptrdiff_t directions) {
+        return random_stack({kind, 5, hidden, proj, 2, directions}, kernels, type, general);
+    };
+    const auto both_ways = stack_of(0, 2);
+    const auto projected = kind == CellKind::kLstm && hidden > 1 ? stack_of(hidden - 1, 1) : nullptr;
+    const auto scattered = hidden == 5 || hidden == 33 ? stack_of(0, 1) : nullptr;
+    int runs = 0;
+    for (const std::ptrdiff_t batch : {1, 2, 7, 13}) {
+        for (const bool at_end : {false, true}) {
+            run_guarded(*both_ways, batch, at_end);
+            if (projected) run_guarded(*projected, batch, at_end);
+            if (scattered) step_scattered(scattered, batch, at_end);
+            runs += 1 + (projected ? 1 : 0) + (scattered ? 1 : 0);
+        }
+    }
+    return runs;
+}
+
 }    // namespace
 }    // namespace fusedcell::test
 
@@ -101,24 +120,8 @@ int main() {
     for (const KernelTable* tier : available_tiers()) {
         for (const CellKind kind : kKinds) {
             for (const std::ptrdiff_t hidden : {1, 3, 4, 5, 8, 15, 16, 17, 33, 65}) {
-                for (const std::ptrdiff_t batch : {1, 2, 7, 13}) {
-                    for (const bool at_end : {false, true}) {
-                        for (const WeightType type : kWeightTypes) {
-                            for (const bool general : {false, true}) {
-                                run_guarded({kind, 5, hidden, 0, 2, 2}, type, *tier, batch, at_end, general);
-                                ++runs;
-                                if (kind == CellKind::kLstm && hidden > 1) {
-                                    run_guarded({kind, 5, hidden, hidden - 1, 2, 1}, type, *tier, batch, at_end,
-                                                general);
-                                    ++runs;
-                                }
-                                if (hidden == 5 || hidden == 33) {
-                                    step_scattered({kind, 5, hidden, 0, 2, 1}, type, *tier, batch, at_end, general);
-                                    ++runs;
-                                }
-                            }
-                        }
-                    }
+                for (const WeightType type : kWeightTypes) {
+                    for (const bool general : {false, true}) runs += run_all(*tier, kind, hidden, type, general);
                 }
             }
         }

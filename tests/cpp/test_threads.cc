@@ -53,9 +53,9 @@ struct Steps {
 // minutes for large ones.
 std::ptrdiff_t steps_of(const Geometry& geometry) { return geometry.hidden_size < 10 ? kMostSteps : 37; }
 
-// Two runs in one workspace: the second starts with the state, and the memory, that the first left. A run that was
+// So many runs in one workspace: the second starts with the state, and the memory, that the first left. A run that was
 // stopped comes before them.
-Result run(const Stack& stack, const std::vector<float>& x, bool with_lengths, const ThreadPlan& plan,
+Result run(const Stack& stack, const std::vector<float>& x, bool with_lengths, const ThreadPlan& plan, int times = 2,
            int stop_at_step = 0) {
     const Geometry& geometry = stack.geometry();
     const std::ptrdiff_t steps = steps_of(geometry);
@@ -86,7 +86,7 @@ Result run(const Stack& stack, const std::vector<float>& x, bool with_lengths, c
     Steps unlimited{-1};
     Checkpoint checkpoint(&Steps::go_on, &unlimited, 0);
     call.checkpoint = stop_at_step > 0 ? &checkpoint : nullptr;
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < times; ++i) {
         stack.run(call, workspace, plan);
         ++runs;
     }
@@ -142,13 +142,13 @@ void a_run_that_is_stopped_leaves_nothing_behind(bool general) {
         const auto stack = test::random_stack(geometry, *available_tiers().front(), WeightType::float32, general);
         test::Random random;
         const std::vector<float> x = random.floats(kMostSteps * kBatch * geometry.input_size);
-        const Result expected = run(*stack, x, true, ThreadPlan{});
+        const Result expected = run(*stack, x, true, ThreadPlan{}, 1);
         std::vector<ThreadPlan> all = plans(geometry);
         all.push_back({});
         for (const ThreadPlan& plan : all) {
             for (const int step : {1, 20}) {
                 if (general && step == 1) continue;    // the later stop leaves more behind, and emulation is slow
-                expect(run(*stack, x, true, plan, step) == expected,
+                expect(run(*stack, x, true, plan, 1, step) == expected,
                        "stopped at step " + std::to_string(step) + " of kind " +
                            std::to_string(static_cast<int>(geometry.kind)) + ", layers " +
                            std::to_string(geometry.num_layers) + ": " + std::to_string(plan.threads) + " threads in " +
