@@ -3,7 +3,7 @@
 #
 #   .armv7l/root   an armhf CPython with headers and NumPy, unpacked from the distribution's own packages: on the package
 #                  index NumPy has no wheels for armv7l
-#   .armv7l/site   of pyproject.toml's `test` group, what is pure Python and all that tests marked `core` need
+#   .armv7l/site   pyproject.toml's `test-core` group, in versions that are pure Python
 #   .armv7l/venv   host Python with the build tools
 #
 # A second run does nothing. Only a missing compiler or emulator needs root; the armhf packages are fetched with apt's
@@ -104,14 +104,14 @@ if ! fresh "$dir/site.stamp" "$want"; then
   rm -rf "$dir/site" "$dir/site.stamp"
   say "fetching wheels"
   [[ -x $dir/venv/bin/python ]] || "$python" -m venv "$dir/venv"
-  pip install --upgrade pip
+  pip install --upgrade 'pip>=25.1' # for --group
   readarray -t requires < <("$dir/venv/bin/python" -c '
 import tomllib
 print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")')
   pip install --upgrade cmake ninja "${requires[@]}"
   # No pyc files: the host's Python would compile them.
   pip install --target "$dir/site" --no-compile --only-binary=:all: --implementation py --python-version "$version" \
-    --platform any pytest hypothesis
+    --platform any --group test-core
   echo "$want" >"$dir/site.stamp"
 fi
 
@@ -120,6 +120,6 @@ PYTHONDONTWRITEBYTECODE=1 "$dir/root/usr/bin/python" -c '
 import importlib.util as u, platform, struct, subprocess, sys, sysconfig, numpy
 assert struct.calcsize("P") == 4
 assert subprocess.check_output([sys.executable, "-c", "print(6 * 7)"]) == b"42\n"
-assert all(u.find_spec(m) for m in ("pytest", "hypothesis"))
+assert all(u.find_spec(m) for m in ("pytest", "hypothesis", "sybil"))
 suffix = sysconfig.get_config_var("EXT_SUFFIX")
 print("armv7l: Python", platform.python_version(), "and NumPy", numpy.__version__, "under QEMU, extensions are *" + suffix)'
