@@ -65,8 +65,8 @@ private:
 /// The contiguous array's memory overlaps [memory, memory + size).
 bool overlaps(PyArrayObject* array, const float* memory, std::size_t size);
 
-/// After NumPy has refused to make a float32 array of these dimensions: MemoryError where there are no addresses for it,
-/// else NumPy's own error, which may be one too.
+/// After NumPy has refused to make a float32 array of these dimensions: MemoryError where there are no addresses for
+/// it, else NumPy's own error, which may be one too.
 [[noreturn]] void throw_array_error(const npy_intp* dims, int ndim);
 
 /// A new float32 array, not initialised or all zeros.

@@ -40,8 +40,7 @@ py::object initial_state(py::handle value, const char* name, const Shape& shape,
 // y, h_n, c_n, every c and every gate, None for what there is not or was not asked for. Cells are (L * D, T, B, H) and
 // gates (L * D, T, B, G, H), with T and B as in x.
 py::tuple run(const Stack& stack, py::handle x_value, py::handle h_value, py::handle c_value, py::handle lengths_value,
-              py::handle mask_value, bool batch_first, std::int64_t num_threads, bool return_cells,
-              bool return_gates) {
+              py::handle mask_value, bool batch_first, std::int64_t num_threads, bool return_cells, bool return_gates) {
     const int threads = checked_num_threads(num_threads);
     const Geometry& geometry = stack.geometry();
     const FloatArray x(x_value, "x");

@@ -14,8 +14,8 @@ namespace fusedcell {
 namespace {
 
 constexpr std::size_t kPrefix = sizeof(std::uint64_t);
-constexpr std::uint64_t kMostHeaderBytes = 100'000'000;          // what the format allows
-constexpr std::uint64_t kMostAxes = 3;                           // of any tensor of a layer
+constexpr std::uint64_t kMostHeaderBytes = 100'000'000;    // what the format allows
+constexpr std::uint64_t kMostAxes = 3;                     // of any tensor of a layer
 // So that none overflows, even in a tensor of no bytes.
 constexpr std::uint64_t kLargestDim = std::min<std::uint64_t>(std::uint64_t{1} << 48, PTRDIFF_MAX);
 

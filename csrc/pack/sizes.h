@@ -1,5 +1,5 @@
-// How many values and bytes memory is asked for. Factors come from callers, arrays and files, and where addresses have 32
-// bits a product overflows long before any of them looks wrong, so each is computed here, and what could not be
+// How many values and bytes memory is asked for. Factors come from callers, arrays and files, and where addresses have
+// 32 bits a product overflows long before any of them looks wrong, so each is computed here, and what could not be
 // addressed is what memory does not hold: std::bad_alloc.
 #pragma once
 

@@ -39,8 +39,8 @@ inline FloatMode current_float_mode() {
 inline void set_float_mode(FloatMode mode) { __asm__ volatile("msr fpcr, %0" ::"r"(mode) : "memory"); }
 #endif
 #elif defined(__arm__) && defined(__ARM_FP) && (__ARM_FP & 0x8)
-// FPSCR of AArch32 has the exception flags too, and in its upper bits the result of the last comparison, which is not of
-// the mode. Through the compilers' own functions, which know that these bits change.
+// FPSCR of AArch32 has the exception flags too, and in its upper bits the result of the last comparison, which is not
+// of the mode. Through the compilers' own functions, which know that these bits change.
 using FloatMode = uint32_t;
 constexpr FloatMode kStandardFloatMode = 0;
 constexpr FloatMode kKernelFloatMode = FloatMode{1} << 24;    // FZ
