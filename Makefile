@@ -11,8 +11,8 @@ OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 
 .PHONY: bench bench-cpp bench-peers bench-rtneural bench-suite compliance count count-peers count-update docs edge \
 	example-cpp examples examples-ocr examples-scoring examples-torch format fuzz fuzz-load lint mca soak test \
-	test-aarch64 test-cpp test-exhaustive test-peers test-realtime test-sanitize test-thorough test-tsan test-valgrind \
-	test-wheels wheels clean
+	test-aarch64 test-armv7l test-cpp test-exhaustive test-peers test-realtime test-sanitize test-thorough test-tsan \
+	test-valgrind test-wheels wheels clean
 
 bench: $(VENV)/.installed
 	$(BIN)/fusedcell bench
@@ -93,6 +93,14 @@ test-aarch64:
 	PATH="$(CURDIR)/.aarch64/venv/bin:$$PATH" QEMU_CPU=max,pauth-impdef=on tools/test_cpp.sh aarch64
 	tools/aarch64/test.sh
 
+# The same on 32-bit ARM, with and without a fused multiply-add of the hardware. SHORT=1 is about bits, tiers and sizes.
+test-armv7l:
+	tools/armv7l/setup.sh
+	tools/armv7l/build.sh
+	PATH="$(CURDIR)/.armv7l/venv/bin:$$PATH" QEMU_CPU=cortex-a15 tools/test_cpp.sh armv7l \
+	  $(if $(SHORT),--exclude-regex 'allocation|bounds|real_time|threads')
+	tools/armv7l/test.sh $(if $(SHORT),--short)
+
 # The sdist and manylinux wheels into dist, without containers; NAMES='cp311-x86_64 cp311-aarch64' chooses wheels.
 wheels: .venv-wheels/.installed
 	PATH="$(CURDIR)/.venv-wheels/bin:$$PATH" .venv-wheels/bin/python tools/wheels/build.py $(NAMES)
@@ -170,7 +178,7 @@ examples-torch: $(VENV)/.installed $(VENV)/.group-peers
 	$(BIN)/python examples/speaker_embedding.py
 
 clean:
-	rm -rf build dist $(VENV) .venv-clang .venv-wheels .aarch64 .wheels
+	rm -rf build dist $(VENV) .venv-clang .venv-wheels .aarch64 .armv7l .wheels
 
 $(VENV)/.created:
 	$(PYTHON) -c 'import venv, ensurepip' || { echo 'Python lacks venv (on Debian: apt-get install python3-venv)'; exit 1; }

@@ -35,6 +35,15 @@ if(CMAKE_OSX_ARCHITECTURES)
   string(TOLOWER "${CMAKE_OSX_ARCHITECTURES}" fusedcell_processor)
 endif()
 
+# What the compiler makes code for may have fewer bits than the kernel, which CMake asks for the processor.
+if(CMAKE_SIZEOF_VOID_P EQUAL 4)
+  if(fusedcell_processor MATCHES "^(armv7.*|armv8.*|aarch64|arm64)$")
+    set(fusedcell_processor arm)
+  else()
+    string(APPEND fusedcell_processor " (32 bits)")
+  endif()
+endif()
+
 if(fusedcell_processor MATCHES "^(x86_64|amd64)$")
   if(MSVC)
     fusedcell_add_tier(avx2 FLAGS /arch:AVX2)
@@ -63,8 +72,13 @@ elseif(fusedcell_processor MATCHES "^(aarch64|arm64)$")
   fusedcell_add_tier(dotprod BASE neon FLAGS ${dotprod_flags})
   fusedcell_add_tier(dotprod_ld64 BASE dotprod neon_ld64 FLAGS ${dotprod_flags})
   fusedcell_add_tier(i8mm BASE neon FLAGS ${i8mm_flags})
+elseif(fusedcell_processor STREQUAL "arm")
+  # Floats stay scalar: AArch32's vectors of them cannot divide, and compilers leave them alone, as they flush denormals
+  # whatever the mode. Integers are the compiler's to vectorise. The architecture is named for compilers of Raspberry Pi OS,
+  # whose own is older than these instructions.
+  fusedcell_add_tier(vfpv4 FLAGS -march=armv7-a -mfpu=neon-vfpv4)
 else()
-  message(FATAL_ERROR "fusedcell supports x86-64 and AArch64, not '${fusedcell_processor}'")
+  message(FATAL_ERROR "fusedcell supports x86-64, AArch64 and 32-bit ARM from ARMv7 on, not '${fusedcell_processor}'")
 endif()
 fusedcell_add_tier(scalar)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -80,7 +81,7 @@ def test_half_precision_is_widened_exactly() -> None:
 
 NOT_FLOATS = [
     (np.zeros(6, np.int32), "x: expected an array of floats, got dtype int32"),
-    ([1, 2, 3, 4, 5, 6], "x: expected an array of floats, got list of dtype int64"),
+    ([1, 2, 3, 4, 5, 6], f"x: expected an array of floats, got list of dtype {np.array([1]).dtype}"),
     (np.zeros(6, np.complex64), "x: expected an array of floats, got dtype complex64"),
     (np.zeros(6, bool), "x: expected an array of floats, got dtype bool"),
     ("text", "x: expected an array of floats, got str of dtype <U4"),
@@ -224,7 +225,7 @@ def test_layers_refuse_wrong_lengths(lengths: Any, error: type[Exception], messa
         (np.zeros((1, 2, 9)), TypeError, r"state: expected a pair \(h, c\), got ndarray"),
         ((np.zeros((1, 3, 9)), np.zeros((1, 2, 9))), ValueError, r"h_0: expected shape \(1, 2, 9\), got \(1, 3, 9\)"),
         ((np.zeros((1, 2, 9)), np.zeros((1, 2, 8))), ValueError, r"c_0: expected shape \(1, 2, 9\), got \(1, 2, 8\)"),
-        ((np.zeros((1, 2, 9), int), None), TypeError, "h_0: expected an array of floats, got dtype int64"),
+        ((np.zeros((1, 2, 9), np.int64), None), TypeError, "h_0: expected an array of floats, got dtype int64"),
     ],
 )
 def test_layers_refuse_another_models_state(state: Any, error: type[Exception], message: str) -> None:
@@ -255,7 +256,7 @@ def replaced(**arrays: Any) -> dict[str, Any]:
             r"weight_hh_l0: expected shape \(36, 9\), got \(36, 8\)",
         ),
         (replaced(bias_hh_l0=np.zeros(35)), ValueError, r"bias_hh_l0: expected shape \(36,\), got \(35,\)"),
-        (replaced(bias_ih_l0=np.zeros(36, int)), TypeError, "bias_ih_l0: expected an array of floats, got dtype int64"),
+        (replaced(bias_ih_l0=np.zeros(36, np.int64)), TypeError, "bias_ih_l0: expected .* floats, got dtype int64"),
         (replaced(weight_hr_l0=np.zeros((4, 8))), ValueError, r"weight_hh_l0: expected shape \(36, 4\), got \(36, 9\)"),
         (
             replaced(weight_xx_l0=X),
@@ -382,8 +383,9 @@ def test_weights_that_another_array_changes_are_refused(dtype: type) -> None:
 
 
 def test_any_number_of_steps_of_no_rows_takes_no_time() -> None:
-    y, (h, c) = LSTM.make(MAPPING)(np.zeros((2**55, 0, 6), np.float32))
-    assert (y.shape, h.shape, c.shape) == ((2**55, 0, 9), (1, 0, 9), (1, 0, 9))
+    steps = sys.maxsize // 256
+    y, (h, c) = LSTM.make(MAPPING)(np.zeros((steps, 0, 6), np.float32))
+    assert (y.shape, h.shape, c.shape) == ((steps, 0, 9), (1, 0, 9), (1, 0, 9))
 
 
 @pytest.mark.parametrize("row", [2**63, 2**64 - 1])

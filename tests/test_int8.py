@@ -219,4 +219,6 @@ def test_about_a_quarter_of_the_bytes(name: str) -> None:
     """Scales, biases and sums come on top of the matrices."""
     layer = KIND[name].make(KIND[name].weights(128, 128))
     small = layer.astype("int8")
-    assert small.matrix_nbytes < small.nbytes <= 0.27 * layer.nbytes
+    # A scalar tier's blocks are of few rows, each filled up to a cache line: at most 576 bytes for 2112 of float32.
+    share = 0.28 if layer.isa in ("vfpv4", "scalar") else 0.27
+    assert small.matrix_nbytes < small.nbytes <= share * layer.nbytes

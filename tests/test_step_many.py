@@ -248,7 +248,7 @@ BAD_CALLS: dict[str, tuple[Callable[[Any, list[fc.Stream], np.ndarray], Any], ty
         r"X: expected shape \(1, 6\), got \(6,\)",
     ),
     "integers": (
-        lambda layer, s, X: layer.step_many(s, X.astype(int)),
+        lambda layer, s, X: layer.step_many(s, X.astype(np.int64)),
         TypeError,
         "X: expected an array of floats, got dtype int64",
     ),

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "load/load.h"
 #include "model/names.h"
 #include "model/stream.h"
+#include "pack/sizes.h"
 
 namespace fusedcell {
 
@@ -23,7 +25,7 @@ struct Layer::Data {
     // The initial state's h or c for so many rows, or zeros: (states, batch, size).
     std::vector<float> start(const std::vector<float>& initial, std::ptrdiff_t batch, std::ptrdiff_t size) const {
         const std::ptrdiff_t states = geometry().num_layers * geometry().num_directions;
-        std::vector<float> state(static_cast<std::size_t>(states * batch * size));
+        std::vector<float> state(count_of<float>(states, batch, size));
         if (initial.empty()) return state;
         const std::ptrdiff_t rows = loaded.initial_rows;
         if (rows != 1 && rows != batch) {
@@ -46,11 +48,11 @@ std::size_t size_of(std::ptrdiff_t value) { return static_cast<std::size_t>(valu
 
 // A count of the caller's, small enough that no size computed from it can overflow, and far beyond any memory.
 std::ptrdiff_t checked_count(std::size_t count, const char* name) {
-    constexpr std::size_t kMost = std::size_t{1} << 31;
+    constexpr std::uint64_t kMost = std::uint64_t{1} << 31;
     if (count < 1 || count > kMost) {
         throw std::invalid_argument(std::string(name) + ": expected from 1 to 2^31, got " + std::to_string(count));
     }
-    return static_cast<std::ptrdiff_t>(count);
+    return to_size(count);
 }
 
 std::vector<unsigned char> read_file(const std::string& path) {
@@ -64,7 +66,7 @@ std::vector<unsigned char> read_file(const std::string& path) {
     constexpr std::size_t kAtOnce = std::size_t{1} << 16;
     std::size_t count = 0;
     do {
-        bytes.resize(bytes.size() + kAtOnce);
+        bytes.resize(size_of(sum_of(to_size(bytes.size()), kAtOnce)));
         count = std::fread(bytes.data() + bytes.size() - kAtOnce, 1, kAtOnce, file.get());
         bytes.resize(bytes.size() - kAtOnce + count);
     } while (count == kAtOnce);

@@ -1,6 +1,7 @@
 #include "bindings/arrays.h"
 
 #include "kernels/simd/float_mode.h"
+#include "pack/sizes.h"
 
 #include <algorithm>
 #include <cstring>
@@ -78,25 +79,35 @@ void FloatArray::detach() {
     owner_ = py::reinterpret_steal<py::object>(copy);
 }
 
+void throw_array_error(const npy_intp* dims, int ndim) {
+    const py::error_already_set error;    // NumPy's, a ValueError where the bytes are no size
+    if (std::find(dims, dims + ndim, 0) != dims + ndim) throw error;
+    std::ptrdiff_t bytes = sizeof(float);
+    for (int i = 0; i < ndim; ++i) bytes = product_of(bytes, dims[i]);
+    throw error;
+}
+
 py::object new_array(const Shape& shape) {
     std::vector<npy_intp> dims(shape.begin(), shape.end());
-    PyObject* array = PyArray_SimpleNew(static_cast<int>(dims.size()), dims.data(), NPY_FLOAT32);
-    if (array == nullptr) throw py::error_already_set();
+    const auto ndim = static_cast<int>(dims.size());
+    PyObject* array = PyArray_SimpleNew(ndim, dims.data(), NPY_FLOAT32);
+    if (array == nullptr) throw_array_error(dims.data(), ndim);
     return py::reinterpret_steal<py::object>(array);
 }
 
 py::object new_zeros(const Shape& shape) {
     std::vector<npy_intp> dims(shape.begin(), shape.end());
-    PyObject* array = PyArray_ZEROS(static_cast<int>(dims.size()), dims.data(), NPY_FLOAT32, 0);
-    if (array == nullptr) throw py::error_already_set();
+    const auto ndim = static_cast<int>(dims.size());
+    PyObject* array = PyArray_ZEROS(ndim, dims.data(), NPY_FLOAT32, 0);
+    if (array == nullptr) throw_array_error(dims.data(), ndim);
     return py::reinterpret_steal<py::object>(array);
 }
 
 float* data_of(const py::object& array) { return static_cast<float*>(PyArray_DATA(as_array_object(array))); }
 
-int checked_num_threads(std::ptrdiff_t value) {
+int checked_num_threads(std::int64_t value) {
     if (value < 1) throw py::value_error("num_threads: expected at least 1, got " + std::to_string(value));
-    return static_cast<int>(std::min<std::ptrdiff_t>(value, std::numeric_limits<int>::max()));
+    return static_cast<int>(std::min<std::int64_t>(value, std::numeric_limits<int>::max()));
 }
 
 std::unique_ptr<bool[]> read_mask(py::handle value, const Shape& shape) {

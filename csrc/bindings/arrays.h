@@ -65,13 +65,17 @@ private:
 /// The contiguous array's memory overlaps [memory, memory + size).
 bool overlaps(PyArrayObject* array, const float* memory, std::size_t size);
 
+/// After NumPy has refused to make a float32 array of these dimensions: MemoryError where there are no addresses for
+/// it, else NumPy's own error, which may be one too.
+[[noreturn]] void throw_array_error(const npy_intp* dims, int ndim);
+
 /// A new float32 array, not initialised or all zeros.
 py::object new_array(const Shape& shape);
 py::object new_zeros(const Shape& shape);
 float* data_of(const py::object& array);
 
 /// A number of threads: at least 1, with no limit, as a run takes no more than there are CPUs.
-int checked_num_threads(std::ptrdiff_t value);
+int checked_num_threads(std::int64_t value);
 
 /// A copy of a mask: bools of this shape.
 std::unique_ptr<bool[]> read_mask(py::handle value, const Shape& shape);

@@ -40,8 +40,7 @@ py::object initial_state(py::handle value, const char* name, const Shape& shape,
 // y, h_n, c_n, every c and every gate, None for what there is not or was not asked for. Cells are (L * D, T, B, H) and
 // gates (L * D, T, B, G, H), with T and B as in x.
 py::tuple run(const Stack& stack, py::handle x_value, py::handle h_value, py::handle c_value, py::handle lengths_value,
-              py::handle mask_value, bool batch_first, std::ptrdiff_t num_threads, bool return_cells,
-              bool return_gates) {
+              py::handle mask_value, bool batch_first, std::int64_t num_threads, bool return_cells, bool return_gates) {
     const int threads = checked_num_threads(num_threads);
     const Geometry& geometry = stack.geometry();
     const FloatArray x(x_value, "x");
@@ -103,7 +102,7 @@ py::tuple run(const Stack& stack, py::handle x_value, py::handle h_value, py::ha
                         view(static_cast<const bool*>(mask.get()), 1),
                         {return_cells ? data_of(cells) : nullptr, return_gates ? data_of(gates) : nullptr,
                          batch_first ? 1 : batch, batch_first ? steps : 1},
-                        steps * batch};
+                        return_cells || return_gates ? steps * batch : 0};
     ThreadWorkspace workspace;
     const double operations = stack.step_operations() * static_cast<double>(steps) * static_cast<double>(batch);
     run_for(operations, [&](Checkpoint* checkpoint) {
@@ -138,7 +137,7 @@ py::object new_step_array(const FloatArray& x, std::ptrdiff_t size) {
     npy_intp dims[2] = {x.dim(0), size};
     if (x.ndim() == 1) dims[0] = size;
     PyObject* array = PyArray_SimpleNew(x.ndim(), dims, NPY_FLOAT32);
-    if (array == nullptr) throw py::error_already_set();
+    if (array == nullptr) throw_array_error(dims, x.ndim());
     return py::reinterpret_steal<py::object>(array);
 }
 

@@ -5,6 +5,7 @@
 #include "bindings/fast_method.h"
 #include "bindings/stream.h"
 #include "bindings/thread_workspace.h"
+#include "pack/sizes.h"
 
 namespace fusedcell::bindings {
 namespace {
@@ -77,13 +78,13 @@ private:
 };
 
 py::object step_many(const Stack& stack, py::handle stream_values, py::handle x_value, const py::object& out,
-                     std::ptrdiff_t num_threads) {
+                     std::int64_t num_threads) {
     const int threads = checked_num_threads(num_threads);
     const Geometry& geometry = stack.geometry();
     const py::tuple streams = checked_streams(stream_values, stack);
     const Py_ssize_t size = PyTuple_GET_SIZE(streams.ptr());
     std::ptrdiff_t batch = 0;
-    for (Py_ssize_t i = 0; i < size; ++i) batch += stream_at(streams, i).batch();
+    for (Py_ssize_t i = 0; i < size; ++i) batch = sum_of(batch, stream_at(streams, i).batch());
     FloatArray x(x_value, "X");
     x.expect_shape({batch, geometry.input_size});
     const RowsShape y_shape{true, batch, geometry.output_size()};
@@ -101,7 +102,7 @@ py::object step_many(const Stack& stack, py::handle stream_values, py::handle x_
     ThreadWorkspace workspace;
     std::vector<RowState>& rows = workspace.rows();
     rows.clear();
-    rows.reserve(static_cast<std::size_t>(batch));
+    rows.reserve(count_of<RowState>(batch));
     const StreamsInUse in_use(streams, rows);
     const double operations = stack.step_operations() * static_cast<double>(batch);
     std::optional<py::gil_scoped_release> release;

@@ -155,12 +155,12 @@ py::object process(Stream& stream, py::handle block) {
     return y;
 }
 
-std::unique_ptr<Stream> make_stream(std::shared_ptr<Stack> stack, std::ptrdiff_t batch_size, std::ptrdiff_t num_threads,
+std::unique_ptr<Stream> make_stream(std::shared_ptr<Stack> stack, std::int64_t batch_size, std::int64_t num_threads,
                                     py::handle h_0, py::handle c_0) {
     const int threads = checked_num_threads(num_threads);
-    check_batch(*stack, batch_size, "batch_size");
+    const std::ptrdiff_t batch = checked_batch(*stack, batch_size, "batch_size");
     py::object owner = py::cast(stack);
-    auto stream = std::make_unique<Stream>(std::move(owner), std::move(stack), batch_size, threads);
+    auto stream = std::make_unique<Stream>(std::move(owner), std::move(stack), batch, threads);
     start_from(stream->geometry(), stream->states(), h_0, c_0);
     return stream;
 }

@@ -114,8 +114,9 @@ py::object view_of(const py::object& owner, float* data, const Shape& shape, con
 /// Reads h_0, and c_0 of an LSTM, as what the states start from; None: zeros.
 void start_from(const Geometry& geometry, States& states, py::handle h_0, py::handle c_0);
 
-/// A number of rows that memory could hold, of a stack that has streams. ValueError that names the argument.
-void check_batch(const Stack& stack, std::ptrdiff_t value, const char* name);
+/// A number of rows that memory could hold, of a stack that has streams. ValueError that names the argument, and
+/// MemoryError where there are no addresses for so many.
+std::ptrdiff_t checked_batch(const Stack& stack, std::int64_t value, const char* name);
 
 /// Adds the methods that read and change states.
 void bind_states(py::class_<Stream>& stream);

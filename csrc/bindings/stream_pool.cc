@@ -36,13 +36,14 @@ public:
         for (const std::ptrdiff_t slot : slots_) check_joined(slot, "slots");
         return slots_;
     }
-    std::ptrdiff_t checked_slot(std::ptrdiff_t slot) const {
+    std::ptrdiff_t checked_slot(std::int64_t slot) const {
         if (slot < 0 || slot >= pool_.capacity()) {
             throw py::index_error("slot: expected a number from 0 to " + std::to_string(pool_.capacity() - 1) +
                                   ", got " + std::to_string(slot));
         }
-        check_joined(slot, "slot");
-        return slot;
+        const auto number = static_cast<std::ptrdiff_t>(slot);
+        check_joined(number, "slot");
+        return number;
     }
 
     // Holds the pool for one call.
@@ -64,11 +65,11 @@ private:
     Turn turn_;
 };
 
-std::unique_ptr<Pool> make_pool(std::shared_ptr<Stack> stack, std::ptrdiff_t capacity, std::ptrdiff_t num_threads,
+std::unique_ptr<Pool> make_pool(std::shared_ptr<Stack> stack, std::int64_t capacity, std::int64_t num_threads,
                                 py::handle h_0, py::handle c_0) {
     const int threads = checked_num_threads(num_threads);
-    check_batch(*stack, capacity, "capacity");
-    auto pool = std::make_unique<Pool>(std::move(stack), capacity, threads);
+    const std::ptrdiff_t slots = checked_batch(*stack, capacity, "capacity");
+    auto pool = std::make_unique<Pool>(std::move(stack), slots, threads);
     start_from(pool->geometry(), pool->pool().states(), h_0, c_0);
     return pool;
 }
@@ -81,7 +82,7 @@ std::ptrdiff_t join(Pool& pool) {
     return pool.pool().join();
 }
 
-void leave(Pool& pool, std::ptrdiff_t slot) {
+void leave(Pool& pool, std::int64_t slot) {
     const Pool::InUse in_use(pool);
     pool.pool().leave(pool.checked_slot(slot));
 }
@@ -110,7 +111,7 @@ py::object step(Pool& pool, py::handle slot_values, py::handle x_value, const py
     return y;
 }
 
-py::object state(const py::object& self, std::ptrdiff_t slot) {
+py::object state(const py::object& self, std::int64_t slot) {
     auto& pool = self.cast<Pool&>();
     const Pool::InUse in_use(pool);
     const Geometry& geometry = pool.geometry();

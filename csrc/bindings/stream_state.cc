@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "bindings/stream.h"
+#include "pack/sizes.h"
 
 namespace fusedcell::bindings {
 namespace {
@@ -253,16 +254,17 @@ void start_from(const Geometry& geometry, States& states, py::handle h_0, py::ha
     states.start_from(given.h.data(), given.c_data());
 }
 
-void check_batch(const Stack& stack, std::ptrdiff_t value, const char* name) {
+std::ptrdiff_t checked_batch(const Stack& stack, std::int64_t value, const char* name) {
     if (value < 1) throw py::value_error(std::string(name) + ": expected at least 1, got " + std::to_string(value));
     // Far beyond any memory, and small enough that no size computed from it can overflow.
-    constexpr std::ptrdiff_t kMaxBatch = std::ptrdiff_t{1} << 31;
+    constexpr std::int64_t kMaxBatch = std::int64_t{1} << 31;
     if (value > kMaxBatch) {
         throw py::value_error(std::string(name) + ": expected at most 2**31, got " + std::to_string(value));
     }
     if (!stack.geometry().has_streams()) {
         throw py::value_error("stack: expected one direction that runs forwards");
     }
+    return to_size(value);
 }
 
 void bind_states(py::class_<Stream>& stream) {

@@ -202,6 +202,10 @@ std::vector<CoreKind> detect() {
     return kinds;
 }
 
+#elif defined(__arm__) && defined(__linux__)
+
+std::vector<CoreKind> detect() { return read_core_kinds("", cpus_of_mask()); }
+
 #else
 
 std::vector<CoreKind> detect() {

@@ -84,6 +84,16 @@ uint32_t detect() {
     return features;
 }
 
+#elif defined(__linux__) && defined(__arm__)
+
+// Bit positions: Linux, arch/arm/include/uapi/asm/hwcap.h; a 64-bit kernel tells 32-bit programs the same.
+uint32_t detect() {
+    uint32_t features = 0;
+    if ((getauxval(AT_HWCAP) >> 12) & 1U) features |= kNeon;     // HWCAP_NEON
+    if ((getauxval(AT_HWCAP) >> 16) & 1U) features |= kVfpv4;    // HWCAP_VFPv4
+    return features;
+}
+
 #elif defined(__linux__)
 
 // Bit positions: Linux, arch/arm64/include/uapi/asm/hwcap.h.
@@ -157,7 +167,8 @@ std::vector<std::string> cpu_feature_names() {
         {kAvx2, "avx2"},         {kFma, "fma"},           {kF16c, "f16c"},
         {kAvxVnni, "avxvnni"},   {kAvx512F, "avx512f"},   {kAvx512Bw, "avx512bw"},
         {kAvx512Dq, "avx512dq"}, {kAvx512Vl, "avx512vl"}, {kAvx512Vnni, "avx512vnni"},
-        {kDotProd, "dotprod"},   {kI8mm, "i8mm"},
+        {kDotProd, "dotprod"},   {kI8mm, "i8mm"},         {kNeon, "neon"},
+        {kVfpv4, "vfpv4"},
     };
     std::vector<std::string> names;
     for (const auto& entry : kNames) {

@@ -7,7 +7,7 @@
 
 namespace fusedcell {
 
-// A bit each; a tier is a set of them. On AArch64 the vector baseline (NEON) needs no bit.
+// A bit each; a tier is a set of them. On AArch64 the vector baseline (NEON) needs no bit; kNeon is of 32-bit ARM.
 enum Feature : uint32_t {
     kAvx2 = 1U << 0,
     kFma = 1U << 1,
@@ -20,6 +20,8 @@ enum Feature : uint32_t {
     kF16c = 1U << 8,
     kDotProd = 1U << 9,
     kI8mm = 1U << 10,
+    kNeon = 1U << 11,
+    kVfpv4 = 1U << 12,
 };
 
 /// The features of the running CPU. Vector features count only where the operating system saves their registers.

@@ -15,6 +15,7 @@
 #include "load/description.h"
 #include "load/safetensors.h"
 #include "model/checked_stack.h"
+#include "pack/sizes.h"
 
 namespace fusedcell {
 namespace {
@@ -195,7 +196,9 @@ std::vector<double> input_scales_of(const Tensor* tensor) {
     if (tensor == nullptr) return {};
     if (tensor->shape.size() != 1) refuse(shape_error("input_scales", "(num_layers,)", to_text(tensor->shape)));
     const std::vector<float> scales = tensor->floats();
-    return {scales.begin(), scales.end()};
+    std::vector<double> values(count_of<double>(tensor->shape[0]));
+    std::copy(scales.begin(), scales.end(), values.begin());
+    return values;
 }
 
 void set_initial_state(const Tensor* h, const Tensor* c, LoadedLayer& layer) {

@@ -14,9 +14,10 @@ namespace fusedcell {
 namespace {
 
 constexpr std::size_t kPrefix = sizeof(std::uint64_t);
-constexpr std::uint64_t kMostHeaderBytes = 100'000'000;          // what the format allows
-constexpr std::uint64_t kMostAxes = 3;                           // of any tensor of a layer
-constexpr std::uint64_t kLargestDim = std::uint64_t{1} << 48;    // so that none overflows, even in a tensor of no bytes
+constexpr std::uint64_t kMostHeaderBytes = 100'000'000;    // what the format allows
+constexpr std::uint64_t kMostAxes = 3;                     // of any tensor of a layer
+// So that none overflows, even in a tensor of no bytes.
+constexpr std::uint64_t kLargestDim = std::min<std::uint64_t>(std::uint64_t{1} << 48, PTRDIFF_MAX);
 
 struct NamedType {
     const char* code;
@@ -124,9 +125,9 @@ std::optional<std::string> parse_metadata(const json::Value& value) {
 const char* name_of(StoredType type) { return entry_of(type).name; }
 
 std::vector<float> Tensor::floats() const {
-    std::size_t count = 1;
+    std::size_t count = 1;    // no more than the file has bytes
     for (const std::ptrdiff_t dim : shape) count *= static_cast<std::size_t>(dim);
-    std::vector<float> values(count);
+    std::vector<float> values(count_of<float>(to_size(count)));
     const auto half = [&](std::size_t i) {
         return static_cast<std::uint16_t>(data[2 * i] | static_cast<unsigned>(data[2 * i + 1]) << 8);
     };

@@ -18,7 +18,7 @@ constexpr std::ptrdiff_t kQuantisedUnit = sizeof(float);
 BlockRange blocks_of(const PackedMatrix& matrix, const CellWorker& worker) {
     const TeamPart& part = worker.part;
     if (part.count == 1) return {0, matrix.blocks, worker.own.backward};
-    return {matrix.blocks * part.index / part.count, matrix.blocks * (part.index + 1) / part.count,
+    return {share_of(matrix.blocks, part.index, part.count), share_of(matrix.blocks, part.index + 1, part.count),
             worker.own.backward};
 }
 
@@ -27,9 +27,10 @@ std::ptrdiff_t vectors_of_block(const PanelShape& shape) {
     return std::ptrdiff_t{shape.panels_per_block} * shape.gates;
 }
 
-template <class T>
-void grow(std::vector<T>& values, std::ptrdiff_t size) {
-    if (values.size() < static_cast<std::size_t>(size)) values.resize(static_cast<std::size_t>(size));
+template <class T, class... Sizes>
+void grow(std::vector<T>& values, Sizes... sizes) {
+    const std::size_t count = count_of<T>(sizes...);
+    if (values.size() < count) values.resize(count);
 }
 
 std::ptrdiff_t length_of(const CellRun& run, std::ptrdiff_t row) {
@@ -59,14 +60,14 @@ std::ptrdiff_t PackedCell::chunk_steps(std::ptrdiff_t steps, std::ptrdiff_t batc
 }
 
 void PackedCell::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, SharedSpace& shared) const {
-    grow(shared.projections, chunk_steps(steps, batch) * batch * projection_floats_);
-    if (kind_ == CellKind::kGruResetBefore) grow(shared.cell, batch * 2 * padded_hidden_);
-    if (general_) grow(shared.sums, batch * recurrent_gates() * padded_hidden_);
-    if (geometry_.proj_size > 0) grow(shared.cell, batch * padded_hidden_);
+    grow(shared.projections, chunk_steps(steps, batch), batch, projection_floats_);
+    if (kind_ == CellKind::kGruResetBefore) grow(shared.cell, batch, 2, padded_hidden_);
+    if (general_) grow(shared.sums, batch, recurrent_gates(), padded_hidden_);
+    if (geometry_.proj_size > 0) grow(shared.cell, batch, padded_hidden_);
 }
 
 void PackedCell::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, ThreadSpace& own) const {
-    const std::ptrdiff_t rows = chunk_steps(steps, batch) * batch;
+    const std::ptrdiff_t rows = product_of(chunk_steps(steps, batch), batch);
     grow(own.linear_rows, rows);
     grow(own.cell_rows, batch);
     if (general_) grow(own.recurrent_rows, batch);
@@ -75,8 +76,8 @@ void PackedCell::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, ThreadSpace
     if (type_ == WeightType::int8) {
         const std::ptrdiff_t widest = std::max(geometry_.hidden_size, geometry_.output_size());
         grow(own.quantise_rows, rows);
-        grow(own.quantised_x, rows * QuantisedInput::bytes(input_size_) / kQuantisedUnit);
-        grow(own.quantised_h, batch * QuantisedInput::bytes(widest) / kQuantisedUnit);
+        grow(own.quantised_x, rows, QuantisedInput::bytes(input_size_) / kQuantisedUnit);
+        grow(own.quantised_h, batch, QuantisedInput::bytes(widest) / kQuantisedUnit);
     }
 }
 
@@ -264,8 +265,8 @@ bool PackedCell::finish_gates(GateKernel kernel, int gates, std::ptrdiff_t num_r
     const std::ptrdiff_t panels = padded_hidden_ / table_->lanes;
     const TeamPart& part = worker.part;
     kernel(worker.own.cell_rows.data(), num_rows,
-           {worker.shared.sums.data(), gates * padded_hidden_, panels * part.index / part.count,
-            panels * (part.index + 1) / part.count, geometry_.hidden_size},
+           {worker.shared.sums.data(), gates * padded_hidden_, share_of(panels, part.index, part.count),
+            share_of(panels, part.index + 1, part.count), geometry_.hidden_size},
            options_);
     return true;
 }

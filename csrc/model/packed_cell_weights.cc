@@ -108,18 +108,18 @@ void PackedCell::pack(const CellWeights& weights) {
                          hidden, geometry_.proj_size});
     }
 
-    std::size_t size = 0;
+    std::ptrdiff_t size = 0;
     for (Part& part : parts) {
         part.matrix->panels = static_cast<std::ptrdiff_t>(part.rows.size()) / part.shape.gates / lanes;
         part.matrix->blocks = (part.matrix->panels + part.shape.panels_per_block - 1) / part.shape.panels_per_block;
         part.matrix->depth = part.depth;
         part.matrix->columns = part.columns;
-        size += packed_size(part.shape, part.matrix->panels, part.depth);
+        size = sum_of(size, to_size(packed_size(part.shape, part.matrix->panels, part.depth)));
         matrix_nbytes_ += packed_weights_size(part.shape, part.matrix->panels, part.depth);
     }
     const bool has_peephole = options_.peephole != nullptr;
-    const std::ptrdiff_t peephole_floats = has_peephole ? kPeepholes * padded_hidden_ : 0;
-    memory_ = AlignedBuffer(size + static_cast<std::size_t>(peephole_floats) * sizeof(float));
+    if (has_peephole) size = sum_of(size, product_of(kPeepholes, padded_hidden_, sizeof(float)));
+    memory_ = AlignedBuffer(static_cast<std::size_t>(size));
     unsigned char* destination = memory_.data();
     for (const Part& part : parts) {
         fusedcell::pack(part.shape, part.rows, part.depth, destination);
@@ -165,8 +165,8 @@ UnpackedCell PackedCell::unpack() const {
     cell.options = options_;
     cell.options.peephole = nullptr;
     const auto resize = [this](UnpackedMatrix& matrix, std::ptrdiff_t matrix_rows, std::ptrdiff_t depth) {
-        matrix.values.resize(static_cast<std::size_t>(matrix_rows * depth));
-        if (type_ == WeightType::int8) matrix.scales.resize(static_cast<std::size_t>(matrix_rows));
+        matrix.values.resize(count_of<float>(matrix_rows, depth));
+        if (type_ == WeightType::int8) matrix.scales.resize(count_of<float>(matrix_rows));
     };
     resize(cell.weight_ih, rows, input_size_);
     resize(cell.weight_hh, rows, geometry_.output_size());

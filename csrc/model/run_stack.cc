@@ -134,7 +134,7 @@ void Stack::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, const ThreadPlan
     }
     const std::ptrdiff_t boundaries = geometry_.num_layers - 1;
     const std::ptrdiff_t kept = plan.wavefront ? steps : piece_steps(steps, batch);
-    const auto floats = static_cast<std::size_t>(kept * batch * geometry_.num_directions * geometry_.output_size());
+    const std::size_t floats = count_of<float>(kept, batch, geometry_.num_directions, geometry_.output_size());
     for (std::ptrdiff_t i = 0; i < boundaries && i < 2; ++i) {
         if (workspace.between_layers[i].size() < floats) workspace.between_layers[i].resize(floats);
     }
@@ -204,8 +204,8 @@ void Stack::step_rows(const float* x, float* y, const RowState* rows, std::ptrdi
     if (parts == 0) return;
     reserve(1, (num_rows + parts - 1) / parts, workspace, num_threads);
     for (std::ptrdiff_t i = 0; i < parts; ++i) {
-        const std::ptrdiff_t first = num_rows * i / parts;
-        const std::ptrdiff_t count = num_rows * (i + 1) / parts - first;
+        const std::ptrdiff_t first = share_of(num_rows, i, parts);
+        const std::ptrdiff_t count = share_of(num_rows, i + 1, parts) - first;
         run({1,
              count,
              {x + first * geometry_.input_size, 0, geometry_.input_size},

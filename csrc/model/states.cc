@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "kernels/simd/float_mode.h"
+#include "pack/sizes.h"
 
 namespace fusedcell {
 
@@ -11,7 +12,7 @@ States::States(const Geometry& geometry, std::ptrdiff_t batch)
       batch_(batch),
       h_{geometry.output_size(), {}, {}},
       c_{geometry.has_cell_state() ? geometry.hidden_size : 0, {}, {}} {
-    for (Part* part : {&h_, &c_}) part->values.resize(static_cast<std::size_t>(layers_ * batch_ * part->size));
+    for (Part* part : {&h_, &c_}) part->values.resize(count_of<float>(layers_, batch_, part->size));
 }
 
 std::size_t States::nbytes() const {

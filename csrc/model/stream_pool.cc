@@ -10,7 +10,7 @@ StreamPool::StreamPool(std::shared_ptr<const Stack> stack, std::ptrdiff_t capaci
       num_threads_(num_threads),
       states_(stack_->geometry(), capacity),
       joined_(static_cast<std::size_t>(capacity)) {
-    rows_.reserve(joined_.size());
+    rows_.reserve(count_of<RowState>(capacity));
     for (std::ptrdiff_t slot = capacity - 1; slot >= 0; --slot) free_.push_back(slot);
     stack_->reserve(1, std::min(capacity, Stack::kMostRows), workspace_, num_threads_);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <thread>
 
@@ -34,6 +35,11 @@ private:
     alignas(64) std::atomic<int> arrived_{0};
     alignas(64) std::atomic<std::uint32_t> phase_{0};
 };
+
+/// Where the share `index` of `size` things begins that are dealt out in `count` shares as even as can be.
+inline std::ptrdiff_t share_of(std::ptrdiff_t size, std::ptrdiff_t index, std::ptrdiff_t count) {
+    return static_cast<std::ptrdiff_t>(std::int64_t{size} * index / count);
+}
 
 // One thread's place among those that share a piece of work.
 struct TeamPart {

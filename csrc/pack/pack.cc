@@ -137,20 +137,20 @@ void pack_int8(const PanelShape& shape, const SourceRow* rows, std::ptrdiff_t co
 std::ptrdiff_t weights_size(const PanelShape& shape, std::ptrdiff_t rows, std::ptrdiff_t depth) {
     switch (shape.type) {
         case WeightType::bfloat16:
-        case WeightType::float16: return rows * depth * std::ptrdiff_t{sizeof(std::uint16_t)};
-        case WeightType::int8: return rows * shape.padded(depth);
+        case WeightType::float16: return product_of(rows, depth, sizeof(std::uint16_t));
+        case WeightType::int8: return product_of(rows, shape.padded(depth));
         case WeightType::float32: break;
     }
-    return rows * depth * std::ptrdiff_t{sizeof(float)};
+    return product_of(rows, depth, sizeof(float));
 }
 
 // Bytes of a block of `rows` rows, with what fills up its last cache line.
 std::ptrdiff_t block_size(const PanelShape& shape, std::ptrdiff_t rows, std::ptrdiff_t depth) {
     constexpr std::ptrdiff_t kFloat = sizeof(float);
     std::ptrdiff_t bytes = weights_size(shape, rows, depth);
-    if (shape.has_initial_accumulators) bytes += rows / shape.gates * kFloat;
-    if (shape.type == WeightType::int8) bytes += rows * kFloat * (shape.compensated ? 2 : 1);
-    return (bytes + kBlockAlignment - 1) / kBlockAlignment * kBlockAlignment;
+    if (shape.has_initial_accumulators) bytes = sum_of(bytes, product_of(rows / shape.gates, kFloat));
+    if (shape.type == WeightType::int8) bytes = sum_of(bytes, product_of(rows, kFloat, shape.compensated ? 2 : 1));
+    return sum_of(bytes, kBlockAlignment - 1) / kBlockAlignment * kBlockAlignment;
 }
 
 }    // namespace
@@ -182,8 +182,8 @@ bool fits(WeightType type, float weight) {
 
 std::size_t packed_size(const PanelShape& shape, std::ptrdiff_t panels, std::ptrdiff_t depth) {
     const std::ptrdiff_t rest = panels % shape.panels_per_block;
-    std::ptrdiff_t bytes = panels / shape.panels_per_block * block_size(shape, shape.block_rows(), depth);
-    if (rest > 0) bytes += block_size(shape, rest * shape.panel_rows(), depth);
+    std::ptrdiff_t bytes = product_of(panels / shape.panels_per_block, block_size(shape, shape.block_rows(), depth));
+    if (rest > 0) bytes = sum_of(bytes, block_size(shape, rest * shape.panel_rows(), depth));
     return static_cast<std::size_t>(bytes);
 }
 
@@ -211,8 +211,8 @@ UnpackedRows unpack(const PanelShape& shape, const PackedMatrix& matrix) {
     const std::ptrdiff_t total = matrix.panels * shape.panel_rows();
     const std::ptrdiff_t depth = matrix.depth;
     UnpackedRows rows;
-    rows.weights.resize(static_cast<std::size_t>(total * depth));
-    rows.initial.resize(static_cast<std::size_t>(total));
+    rows.weights.resize(count_of<float>(total, depth));
+    rows.initial.resize(count_of<float>(total));
     const auto* block = static_cast<const unsigned char*>(matrix.data);
     const unsigned char* source = block;
     const auto next = [&source](auto value) {

@@ -7,6 +7,7 @@
 
 #include "kernels/kernel_api.h"
 #include "pack/aligned_buffer.h"
+#include "pack/sizes.h"
 
 namespace fusedcell {
 
@@ -49,7 +50,7 @@ constexpr std::ptrdiff_t panels_for(std::ptrdiff_t units, int lanes) { return (u
 template <class RowOfGate>
 std::vector<SourceRow> panel_order(std::ptrdiff_t units, int gates, int lanes, RowOfGate row) {
     std::vector<SourceRow> rows;
-    rows.reserve(static_cast<std::size_t>(panels_for(units, lanes) * gates * lanes));
+    rows.reserve(count_of<SourceRow>(panels_for(units, lanes), gates, lanes));
     for (std::ptrdiff_t first = 0; first < units; first += lanes) {
         for (int gate = 0; gate < gates; ++gate) {
             for (int lane = 0; lane < lanes; ++lane) {

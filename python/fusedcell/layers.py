@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count, islice
 from operator import index
@@ -136,6 +137,8 @@ class Layer(Recurrent):
         rows = self._initial_state[0].shape[1]
         if rows not in (1, batch):
             raise ValueError(f"state: the layer's initial state is for a batch of {rows}, not {batch}; give one")
+        if any(part.nbytes * batch > sys.maxsize for part in self._initial_state):
+            raise MemoryError(f"state: the layer's initial state for a batch of {batch} is beyond any memory")
         return tuple(np.repeat(part, batch, axis=1) if rows == 1 else part for part in self._initial_state)
 
     def _start_of(self, x: Array) -> tuple[Any, Any]:

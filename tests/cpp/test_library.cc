@@ -184,6 +184,52 @@ void bad_arguments_are_named() {
     expect_error<std::invalid_argument>([&] { Stream(layer, 1, 0); }, "block: expected from 1 to 2^31, got 0");
 }
 
+// Of no bytes, so that nothing but its header is large.
+std::string file_with_bias_of(std::uint64_t rows, std::uint64_t columns) {
+    std::vector<NamedTensor> tensors = one_unit();
+    tensors.push_back({"bias_ih_l0", "[" + std::to_string(rows) + "," + std::to_string(columns) + "]", {}});
+    return file_of(kRelu, tensors);
+}
+
+void shapes_that_no_memory_has_are_refused_by_name() {
+    constexpr std::uint64_t kAddresses = std::uint64_t{1} << (8 * sizeof(void*) - 1);    // that a size can count to
+    const std::uint64_t sizes[] = {(std::uint64_t{1} << 48) + 1, std::uint64_t{1} << 62, UINT64_MAX, kAddresses};
+    for (const std::uint64_t size : sizes) {
+        for (const std::string& file : {file_with_bias_of(0, size), file_with_bias_of(size, 0)}) {
+            expect_error<fusedcell::LoadError>([&] { fusedcell::load(file.data(), file.size()); },
+                                               "bias_ih_l0: its shape is beyond any memory");
+        }
+    }
+    // 2^32 + 1 is 1 to who counts in 32 bits.
+    const std::uint64_t wrapping = (std::uint64_t{1} << 32) + 1;
+    const std::string file = file_with_bias_of(wrapping, 0);
+    expect_error<fusedcell::LoadError>([&] { fusedcell::load(file.data(), file.size()); },
+                                       sizeof(void*) == 4 ? "bias_ih_l0: its shape is beyond any memory"
+                                                          : "bias_ih_l0: expected shape (1,), got (4294967297, 0)");
+}
+
+void counts_that_no_memory_has_are_refused() {
+    const Layer layer = load_one_unit();
+    const float x = 1.0F;
+    float y = 0.0F;
+    if constexpr (sizeof(std::size_t) == 4) {
+        const std::size_t first_beyond = std::size_t{1} << 31;
+        for (const std::size_t count : {first_beyond, first_beyond - 1, first_beyond / 2}) {
+            expect_error<std::bad_alloc>([&] { Stream(layer, count); }, "");
+            expect_error<std::bad_alloc>([&] { layer.run(&x, &y, 1, count); }, "");
+        }
+        expect_error<std::bad_alloc>([&] { Stream(layer, 1, first_beyond); }, "");
+        expect_error<std::bad_alloc>([&] { layer.run(&x, &y, first_beyond); }, "");
+        expect_error<std::invalid_argument>([&] { Stream(layer, first_beyond + 1); }, "batch: expected from 1 to 2^31");
+    } else {
+        const std::size_t too_many = (std::size_t{1} << 31) + 1;
+        expect_error<std::invalid_argument>([&] { Stream(layer, too_many); },
+                                            "batch: expected from 1 to 2^31, got 2147483649");
+        expect_error<std::invalid_argument>([&] { layer.run(&x, &y, too_many); },
+                                            "steps: expected from 1 to 2^31, got 2147483649");
+    }
+}
+
 void bytes_need_no_alignment_and_are_not_needed_after_loading() {
     std::string file = "x" + file_of(kRelu, one_unit());
     const Layer layer = fusedcell::load(file.data() + 1, file.size() - 1);
@@ -204,6 +250,8 @@ int main() {
     calls_start_from_the_initial_state_of_the_file();
     layers_that_need_the_end_first_have_no_streams();
     bad_arguments_are_named();
+    shapes_that_no_memory_has_are_refused_by_name();
+    counts_that_no_memory_has_are_refused();
     bytes_need_no_alignment_and_are_not_needed_after_loading();
     return 0;
 }

@@ -38,8 +38,26 @@ inline FloatMode current_float_mode() {
 }
 inline void set_float_mode(FloatMode mode) { __asm__ volatile("msr fpcr, %0" ::"r"(mode) : "memory"); }
 #endif
+#elif defined(__arm__) && defined(__ARM_FP) && (__ARM_FP & 0x8)
+// FPSCR of AArch32 has the exception flags too, and in its upper bits the result of the last comparison, which is not
+// of the mode. Through the compilers' own functions, which know that these bits change.
+using FloatMode = uint32_t;
+constexpr FloatMode kStandardFloatMode = 0;
+constexpr FloatMode kKernelFloatMode = FloatMode{1} << 24;    // FZ
+constexpr bool kModeHasStickyFlags = true;
+inline FloatMode current_float_mode() {
+    constexpr FloatMode kComparison = FloatMode{0xf} << 28;
+    const FloatMode mode = __builtin_arm_get_fpscr() & ~kComparison;
+    __asm__ volatile("" ::: "memory");
+    return mode;
+}
+inline void set_float_mode(FloatMode mode) {
+    __asm__ volatile("" ::: "memory");
+    __builtin_arm_set_fpscr(mode);
+    __asm__ volatile("" ::: "memory");
+}
 #else
-#error "fusedcell supports x86-64 and AArch64"
+#error "fusedcell supports x86-64, AArch64, and 32-bit ARM with floating-point registers for double"
 #endif
 
 /// Sets a mode, the kernels' if not another, and gives the caller's back however the scope is left.

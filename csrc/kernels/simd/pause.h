@@ -14,7 +14,7 @@ inline void Pause() {
     _mm_pause();
 #elif defined(_MSC_VER)
     __yield();
-#else
+#elif defined(__ARM_ARCH) && __ARM_ARCH >= 7
     __asm__ volatile("yield");
 #endif
 }

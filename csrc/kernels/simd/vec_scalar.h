@@ -55,7 +55,7 @@ FUSEDCELL_INLINE F32 Div(F32 a, F32 b) { return a / b; }
 /// on the side of the true value. A double has more than two bits beyond a float, so rounding that to float gives the
 /// correctly rounded result (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums", 2008).
 FUSEDCELL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) {
-#if defined(__aarch64__) && defined(__GNUC__)
+#if defined(__ARM_FEATURE_FMA) && defined(__GNUC__)
     return __builtin_fmaf(a, b, c);
 #else
     const double product = static_cast<double>(a) * static_cast<double>(b);

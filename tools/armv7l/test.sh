@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Run the tests on emulated 32-bit ARM CPUs, after tools/armv7l/setup.sh and tools/armv7l/build.sh:
+#
+#   tools/armv7l/test.sh [--short] [-- PYTEST_ARGUMENTS]
+#
+# --short      only what is about bits, tiers and sizes; the default is all tests marked `core`, and of both, of the
+#              combinations of parameters, enough that every two values of two parameters meet
+#
+# The scalar tier is tested on cortex-a9, on which an instruction of the other tier's is an illegal one; that other tier,
+# vfpv4, and what has nothing to do with tiers, on cortex-a15. The choice of a tier is tested on both.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+dir=$PWD/.armv7l
+
+tests=(-o testpaths=tests)
+while (($#)); do
+  case $1 in
+    --short) tests=(tests/test_bits.py tests/test_isa.py tests/test_sizes.py) ;;
+    --) shift && break ;;
+    *) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
+  esac
+  shift
+done
+[[ -d $dir/install/fusedcell ]] || { echo "test.sh: run tools/armv7l/build.sh first" >&2; exit 1; }
+
+unset FUSEDCELL_ISA PYTHONPATH PYTHONHOME PYTEST_ADDOPTS PYTHONDONTWRITEBYTECODE
+# Kept apart from the host's, which is another Python and may be running the same tests right now.
+export PYTHONPYCACHEPREFIX=$dir/pycache HYPOTHESIS_STORAGE_DIRECTORY=$dir/hypothesis
+mkdir -p "$dir/log"
+
+declare -A tiers=([cortex-a15]=vfpv4 [cortex-a9]=scalar)
+built=$(QEMU_CPU=cortex-a15 "$dir/root/usr/bin/python" -c 'import fusedcell; print(*fusedcell.isas())')
+[[ $built == "vfpv4 scalar" ]] || { echo "test.sh: tests vfpv4 and scalar, but there are: $built" >&2; exit 1; }
+
+# Whether a multiply-add is one instruction is what the tiers differ in.
+for tier in "${tiers[@]}"; do
+  object=$(find build/armv7l-wheel -name "$tier.cc.o")
+  fused=$(arm-linux-gnueabihf-objdump -d "$object" | grep -c 'vfma\.f32' || true)
+  [[ $tier == vfpv4 && $fused != 0 || $tier == scalar && $fused == 0 ]] ||
+    { echo "test.sh: $object has $fused fused multiply-adds" >&2; exit 1; }
+done
+
+run_cpu() { # name, pytest arguments...
+  local cpu=$1 log=$dir/log/$1.txt status=0 start=$SECONDS summary few=
+  shift
+  [[ $cpu == cortex-a15 ]] || few=1
+  QEMU_CPU=$cpu "$dir/root/usr/bin/python" -m pytest "${tests[@]}" -m core --pairs -p no:cacheprovider --color=no \
+    --tiers="${tiers[$cpu]}" ${few:+--tier-tests} "$@" >"$log" 2>&1 </dev/null || status=$?
+  summary=$(sed -n 's/^=\{3,\} \(.* in [0-9.]*s.*\) =\{3,\}$/\1/p' "$log") # empty after a crash
+  # Nothing collected is pytest's status 5, but everything skipped is its 0.
+  if ((status == 0)) && ! grep -Eq '\b[1-9][0-9]* passed\b' <<<"$summary"; then status=5; fi
+  ((status == 0)) || tail -n 100 "$log"
+  printf '%-10s %s: %s (%s; %d s; %s)\n' "$cpu" "$( ((status)) && echo FAILED || echo ok)" \
+    "${summary:-exit status $status}" "${tiers[$cpu]}" "$((SECONDS - start))" "${log#"$PWD"/}"
+  return "$status"
+}
+
+failed=0
+run_cpu cortex-a15 "$@" &
+run_cpu cortex-a9 "$@" || failed=1
+wait $! || failed=1
+exit "$failed"
