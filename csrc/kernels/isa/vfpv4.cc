@@ -4,6 +4,8 @@
 #include "kernels/simd/dot_i8_scalar.h"
 #include "kernels/simd/vec_scalar.h"
 
+#include "kernels/generic/pair.h"
+
 #include "kernels/generic/activations.h"
 #include "kernels/generic/dot.h"
 
