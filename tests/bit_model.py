@@ -55,7 +55,7 @@ def div(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def exp2_parts(x: np.ndarray, scale: np.float32) -> tuple[np.ndarray, np.ndarray]:
     t = np.clip(mul(x, scale), F32(-30), F32(30))
-    n = (np.rint(t.astype(np.float64) + 127) - 127).astype(F32)  # of two as near the odd one
+    n = np.rint(t).astype(F32)
     f = add(t, -n)
     q = np.broadcast_to(EXP2_COEFFICIENTS[0], f.shape)
     for coefficient in EXP2_COEFFICIENTS[1:]:

@@ -95,9 +95,11 @@ FUSEDCELL_INLINE void StoreInt8(int8_t* p, const F32 (&a)[kNarrowed]) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), bytes);
 }
 
-/// 2^n where the low bits of `a` hold n + 127, as the exponent of a float does (see Exp2Parts in
-/// generic/activations.h).
-FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a), 23)); }
+/// 2^n for the integer n that the low bits of `a` hold (see Exp2 in generic/activations.h).
+FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
+    const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(a), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(0x3f800000)));
+}
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA

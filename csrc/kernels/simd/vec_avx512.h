@@ -78,9 +78,11 @@ FUSEDCELL_INLINE void StoreInt8(int8_t* p, F32 a) {
 
 constexpr int kNarrowed = 1;
 
-/// 2^n where the low bits of `a` hold n + 127, as the exponent of a float does (see Exp2Parts in
-/// generic/activations.h).
-FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), 23)); }
+/// 2^n for the integer n that the low bits of `a` hold (see Exp2 in generic/activations.h).
+FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
+    const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(a), 23);
+    return _mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_set1_epi32(0x3f800000)));
+}
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA

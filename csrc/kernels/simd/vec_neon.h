@@ -77,9 +77,11 @@ FUSEDCELL_INLINE void StoreInt8(int8_t* p, const F32 (&a)[kNarrowed]) {
     vst1q_s8(p, vuzp1q_s8(vreinterpretq_s8_s16(words(0)), vreinterpretq_s8_s16(words(2))));
 }
 
-/// 2^n where the low bits of `a` hold n + 127, as the exponent of a float does (see Exp2Parts in
-/// generic/activations.h).
-FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) { return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(a), 23)); }
+/// 2^n for the integer n that the low bits of `a` hold (see Exp2 in generic/activations.h).
+FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
+    const uint32x4_t exponent = vshlq_n_u32(vreinterpretq_u32_f32(a), 23);
+    return vreinterpretq_f32_u32(vaddq_u32(exponent, vdupq_n_u32(0x3f800000)));
+}
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA

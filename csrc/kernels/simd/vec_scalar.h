@@ -102,12 +102,11 @@ FUSEDCELL_INLINE void StoreInt8(int8_t* p, F32 a) {
 
 constexpr int kNarrowed = 1;
 
-/// 2^n where the low bits of `a` hold n + 127, as the exponent of a float does (see Exp2Parts in
-/// generic/activations.h).
+/// 2^n for the integer n that the low bits of `a` hold (see Exp2 in generic/activations.h).
 FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
     uint32_t bits;
     memcpy(&bits, &a, sizeof bits);
-    return FromBits(bits << 23);
+    return FromBits((bits << 23) + 0x3f800000U);
 }
 
 }    // namespace
