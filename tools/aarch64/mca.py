@@ -59,8 +59,13 @@ LOOPS = (
     Loop("int8 LSTM, i8mm, 6 rows", "i8mm", "Lstm, Int8Weights", 6, "smmla", 16 / 3),
 )
 
-GATES = {"LSTM gates, 8 units": "FinishApart<Lstm>", "GRU gates, 8 units": "FinishApart<GruResetAfter>"}
-DIVISIONS = 4  # of two panels, of either
+# Name, function, and divisions on the way, two for a panel: two panels, and the last of an odd number.
+GATES = (
+    ("LSTM gates, 8 units", "FinishApart<Lstm>", 4),
+    ("LSTM gates, 4 units", "FinishApart<Lstm>", 2),
+    ("GRU gates, 8 units", "FinishApart<GruResetAfter>", 4),
+    ("GRU gates, 4 units", "FinishApart<GruResetAfter>", 2),
+)
 
 
 class Instruction(NamedTuple):
@@ -116,9 +121,9 @@ def multiply_loop(body: Body, mnemonic: str) -> Body:
     return max(innermost, key=lambda loop: (count(loop, mnemonic), len(loop)))
 
 
-def gates_path(body: Body) -> Body:
-    """The shortest way through the loop that takes two panels and makes no call, as a run without a trace does."""
-    paths = [path for loop in loops(body) for path in ways(loop) if count(path, "fdiv") == DIVISIONS]
+def gates_path(body: Body, divisions: int) -> Body:
+    """The shortest way through a loop with so many divisions that makes no call, as a run without a trace does."""
+    paths = [path for loop in loops(body) for path in ways(loop) if count(path, "fdiv") == divisions]
     return min(paths, key=len)
 
 
@@ -199,7 +204,8 @@ def table(objects: dict[str, dict[str, Body]]) -> list[str]:
         lines.append(line(loop.name, part, count(part, loop.multiply) * loop.weight_bytes))
     for tier in ("neon", "neon_ld64"):
         suffix = "" if tier == "neon" else f", {tier}"
-        lines += [line(name + suffix, gates_path(objects[tier][function]), 0) for name, function in GATES.items()]
+        for name, function, divisions in GATES:
+            lines.append(line(name + suffix, gates_path(objects[tier][function], divisions), 0))
     return lines
 
 
