@@ -89,14 +89,14 @@ soak: $(VENV)/.installed $(VENV)/.group-test
 
 test-aarch64:
 	tools/aarch64/setup.sh
-	tools/aarch64/build.sh
+	tools/emulated/build.sh aarch64
 	PATH="$(CURDIR)/.aarch64/venv/bin:$$PATH" QEMU_CPU=max,pauth-impdef=on tools/test_cpp.sh aarch64
 	tools/aarch64/test.sh
 
 # The same on 32-bit ARM, with and without a fused multiply-add of the hardware. SHORT=1 is about bits, tiers and sizes.
 test-armv7l:
 	tools/armv7l/setup.sh
-	tools/armv7l/build.sh
+	tools/emulated/build.sh armv7l
 	PATH="$(CURDIR)/.armv7l/venv/bin:$$PATH" QEMU_CPU=cortex-a15 tools/test_cpp.sh armv7l \
 	  $(if $(SHORT),--exclude-regex 'allocation|bounds|real_time|threads')
 	tools/armv7l/test.sh $(if $(SHORT),--short)
@@ -117,7 +117,7 @@ count count-update: $(VENV)/.group-cpp
 # Instructions a step on emulated AArch64 CPUs, beside those of other libraries: some ten minutes.
 count-peers:
 	tools/aarch64/setup.sh --peers
-	tools/aarch64/build.sh
+	tools/emulated/build.sh aarch64
 	$(PYTHON) tools/aarch64/count_peers.py
 
 # The inner loops of the AArch64 kernels by llvm-mca's models of cores; ARGS=--clang for Clang's code of them.

@@ -1,6 +1,6 @@
 """Counts the instructions that a step takes on emulated AArch64 CPUs: ours, and those of other libraries' wheels.
 
-tools/aarch64/setup.sh --peers and tools/aarch64/build.sh come first. Prints tables in Markdown and writes every count
+tools/aarch64/setup.sh --peers and `tools/emulated/build.sh aarch64` come first. Prints tables in Markdown and writes every count
 to build/count_peers.json. The counts are of tools/aarch64/count_calls.py under QEMU with the plugin insn_count.so: same
 weights, same inputs, one thread, answers held against the float64 reference before anything is counted.
 """
@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="with commas between (default: %(default)s)")
     options = parser.parse_args()
     if not (AARCH64 / "peers").is_dir() or not (AARCH64 / "install").is_dir():
-        raise SystemExit("run tools/aarch64/setup.sh --peers and tools/aarch64/build.sh first")
+        raise SystemExit("run tools/aarch64/setup.sh --peers and `tools/emulated/build.sh aarch64` first")
 
     with TemporaryDirectory() as name, ThreadPoolExecutor(os.cpu_count()) as pool:
         folder = Path(name)

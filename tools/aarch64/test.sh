@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run the tests on emulated AArch64 CPUs, after tools/aarch64/setup.sh and tools/aarch64/build.sh:
+# Run the tests on emulated AArch64 CPUs, after tools/aarch64/setup.sh and `tools/emulated/build.sh aarch64`:
 #
 #   tools/aarch64/test.sh [--all] [--cpu NAME]... [-- PYTEST_ARGUMENTS]
 #
@@ -38,7 +38,7 @@ if ((!${#cpus[@]})); then
   tiers=([cortex-a53]=neon,neon_ld64,scalar [neoverse-n1]=dotprod,dotprod_ld64 [max]=i8mm)
 fi
 
-[[ -d $dir/install/fusedcell ]] || { echo "test.sh: run tools/aarch64/build.sh first" >&2; exit 1; }
+[[ -d $dir/install/fusedcell ]] || { echo "test.sh: run tools/emulated/build.sh aarch64 first" >&2; exit 1; }
 
 unset FUSEDCELL_ISA PYTHONPATH PYTHONHOME PYTEST_ADDOPTS PYTHONDONTWRITEBYTECODE
 # Kept apart from the host's, which is another Python and may be running the same tests right now.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run the tests on emulated 32-bit ARM CPUs, after tools/armv7l/setup.sh and tools/armv7l/build.sh:
+# Run the tests on emulated 32-bit ARM CPUs, after tools/armv7l/setup.sh and `tools/emulated/build.sh armv7l`:
 #
 #   tools/armv7l/test.sh [--short] [-- PYTEST_ARGUMENTS]
 #
@@ -21,7 +21,7 @@ while (($#)); do
   esac
   shift
 done
-[[ -d $dir/install/fusedcell ]] || { echo "test.sh: run tools/armv7l/build.sh first" >&2; exit 1; }
+[[ -d $dir/install/fusedcell ]] || { echo "test.sh: run tools/emulated/build.sh armv7l first" >&2; exit 1; }
 
 unset FUSEDCELL_ISA PYTHONPATH PYTHONHOME PYTEST_ADDOPTS PYTHONDONTWRITEBYTECODE
 # Kept apart from the host's, which is another Python and may be running the same tests right now.
