@@ -1,8 +1,9 @@
 """Counts the instructions that a step takes on emulated AArch64 CPUs: ours, and those of other libraries' wheels.
 
-tools/aarch64/setup.sh --peers and `tools/emulated/build.sh aarch64` come first. Prints tables in Markdown and writes every count
-to build/count_peers.json. The counts are of tools/aarch64/count_calls.py under QEMU with the plugin insn_count.so: same
-weights, same inputs, one thread, answers held against the float64 reference before anything is counted.
+tools/aarch64/setup.sh --peers and `tools/emulated/build.sh aarch64` come first. Prints tables in Markdown and writes
+every count to build/count_peers.json. The counts are of tools/aarch64/count_calls.py under QEMU with the plugin
+insn_count.so: same weights, same inputs, one thread, answers held against the float64 reference before anything is
+counted.
 """
 
 from __future__ import annotations
