@@ -80,8 +80,8 @@ FUSEDCELL_INLINE V Exp2Polynomial(V q, V f) {
 template <class V>
 FUSEDCELL_INLINE Exp2<V> Exp2Parts(V x, float scale) {
     const V t = Clamp(Mul(x, BroadcastTo<V>(scale)), BroadcastTo<V>(-kMaxExponent), BroadcastTo<V>(kMaxExponent));
-    // Adding 1.5 * 2^23 rounds to the nearest integer and leaves it in the low mantissa bits. With the exponent's bias
-    // added at once, two would round to the odd one of two as near, and 2^f - 1 be less accurate where t is 1/2.
+    // Adding 1.5 * 2^23 rounds to the nearest integer and leaves it in the low mantissa bits. The exponent's bias could
+    // be added with it, but is odd: t = 1/2 would round to 1, which costs 2^f - 1 accuracy where x is small.
     const V magic = BroadcastTo<V>(0x1.8p23F);
     const V shifted = Add(t, magic);
     const V f = Sub(t, Sub(shifted, magic));

@@ -37,7 +37,8 @@ FUSEDCELL_INLINE ptrdiff_t UnitsOfPanel(const PackedMatrix& matrix, ptrdiff_t pa
     return units_left < kLanes ? units_left : kLanes;
 }
 
-// The gates of `panels` panels from `panel` on, for `num_rows` rows, whose sums are in memory.
+// The gates of `panels` panels from `panel` on, for `num_rows` rows, whose sums are in memory. Two panels of a row at a
+// time, or where there is one panel, two rows.
 template <class Kernel>
 FUSEDCELL_INLINE void FinishPanels(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
                                    ptrdiff_t panel, ptrdiff_t panels, const F32* sums) {
