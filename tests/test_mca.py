@@ -69,9 +69,9 @@ def test_the_loop_over_k_is_the_innermost() -> None:
     assert texts(tool.multiply_loop(body, "fmla")) == ["ldp", "fmla", "b.ne"]
 
 
-def test_the_way_through_the_gates_divides_and_makes_no_call() -> None:
+def test_the_way_through_the_gates_has_the_divisions_asked_for_and_makes_no_call() -> None:
     body = tool.functions(DISASSEMBLY, "neon")["FinishApart<Lstm>"]
-    assert texts(tool.gates_path(body)) == ["cbz", "fdiv", "cbz", "fdiv", "subs", "b.ne"]
+    assert texts(tool.gates_path(body, 2)) == ["cbz", "fdiv", "cbz", "fdiv", "subs", "b.ne"]
 
 
 def test_branches_of_what_llvm_mca_reads_have_a_label() -> None:

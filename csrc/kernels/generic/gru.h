@@ -18,13 +18,15 @@ FUSEDCELL_INLINE V UpdateState(V exp_negative_z, V n, V h) {
     return Div(numerator, Mul(Add(BroadcastTo<V>(1.0F), exp_negative_z), candidate.denominator));
 }
 
-/// Gates r and z, and the candidate n, of one panel, from what goes into their activations.
-FUSEDCELL_NOINLINE void TraceGatesOfGru(const CellRow& row, ptrdiff_t panel, ptrdiff_t units, F32 r, F32 z) {
+/// Gates r and z, and the candidate n, of one panel, from what goes into their activations. Unused where a build leaves
+/// the cells out.
+[[maybe_unused]] FUSEDCELL_NOINLINE void TraceGatesOfGru(const CellRow& row, ptrdiff_t panel, ptrdiff_t units, F32 r,
+                                                         F32 z) {
     const F32 gates[] = {Sigmoid(r), Sigmoid(z)};
     Trace(*row.trace, panel * kLanes, units, 0, gates, 2);
 }
 
-FUSEDCELL_NOINLINE void TraceCandidate(const CellRow& row, ptrdiff_t panel, ptrdiff_t units, F32 n) {
+[[maybe_unused]] FUSEDCELL_NOINLINE void TraceCandidate(const CellRow& row, ptrdiff_t panel, ptrdiff_t units, F32 n) {
     const F32 candidate = Tanh(n);
     Trace(*row.trace, panel * kLanes, units, 2, &candidate, 1);
 }

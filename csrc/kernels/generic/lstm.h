@@ -10,9 +10,9 @@
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
-/// Of one panel. Out of line, because hardly any run wants it.
-FUSEDCELL_NOINLINE void TraceLstm(const CellRow& row, ptrdiff_t panel, ptrdiff_t units, F32 i, F32 f, F32 g, F32 o,
-                                  F32 c_next) {
+/// Of one panel. Out of line, because hardly any run wants it; unused where a build leaves the cell out.
+[[maybe_unused]] FUSEDCELL_NOINLINE void TraceLstm(const CellRow& row, ptrdiff_t panel, ptrdiff_t units, F32 i, F32 f,
+                                                   F32 g, F32 o, F32 c_next) {
     const F32 gates[] = {Sigmoid(i), Sigmoid(f), Tanh(g), Sigmoid(o)};
     Trace(*row.trace, panel * kLanes, units, 0, gates, 4);
     if (row.trace->c != nullptr) StoreUnits(row.trace->c + panel * kLanes, c_next, units);
