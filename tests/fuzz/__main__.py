@@ -16,8 +16,8 @@ from random import Random
 import atheris
 
 with atheris.instrument_imports(include=["fusedcell"]):
-    import fusedcell  # noqa: F401 - imported here to be instrumented, as the next
-    from fusedcell.convert import keras_files, onnx_read, state_files  # noqa: F401
+    import fusedcell  # noqa: F401 - imported here to be instrumented
+    from fusedcell.convert import keras_files, onnx_read, state_files  # noqa: F401 - likewise
 from fuzz.targets import TARGETS
 
 MEBIBYTES = 1024  # that one input may take
