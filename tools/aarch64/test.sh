@@ -40,10 +40,7 @@ fi
 
 [[ -d $dir/install/fusedcell ]] || { echo "test.sh: run tools/emulated/build.sh aarch64 first" >&2; exit 1; }
 
-unset FUSEDCELL_ISA PYTHONPATH PYTHONHOME PYTEST_ADDOPTS PYTHONDONTWRITEBYTECODE
-# Kept apart from the host's, which is another Python and may be running the same tests right now.
-export PYTHONPYCACHEPREFIX=$dir/pycache HYPOTHESIS_STORAGE_DIRECTORY=$dir/hypothesis
-mkdir -p "$dir/log"
+source tools/emulated/pytest.sh
 
 if ((${#tiers[@]})); then
   tested=$(printf '%s\n' "${tiers[@]}" | tr ',' '\n' | sort)
@@ -52,30 +49,16 @@ if ((${#tiers[@]})); then
 fi
 
 run_cpu() { # name, pytest arguments...
-  local log=$dir/log/$1.txt status=0 verdict=ok start=$SECONDS summary isas only=${tiers[$1]:-} few=
-  [[ -z $only || $1 == max ]] || few=1
-  export QEMU_CPU=$1
-  # The pointer authentication that the architecture defines is slow to emulate, and nothing here is about it.
-  [[ $1 != max ]] || QEMU_CPU=max,pauth-impdef=on
+  local cpu=$1 isas only=${tiers[$1]:-} few=
   shift
-  isas=$("$dir/root/usr/bin/python" -c 'import fusedcell; print(*fusedcell.isas())' 2>&1) || {
-    printf '%-12s FAILED: import fusedcell\n%s\n' "${QEMU_CPU%%,*}" "$isas"
+  [[ -z $only || $cpu == max ]] || few=1
+  # The pointer authentication that the architecture defines is slow to emulate, and nothing here is about it.
+  [[ $cpu != max ]] || cpu=max,pauth-impdef=on
+  isas=$(QEMU_CPU=$cpu "$dir/root/usr/bin/python" -c 'import fusedcell; print(*fusedcell.isas())' 2>&1) || {
+    printf '%-12s FAILED: import fusedcell\n%s\n' "${cpu%%,*}" "$isas"
     return 1
   }
-  "$dir/root/usr/bin/python" -m pytest -o testpaths=tests -p no:cacheprovider --color=no ${only:+--tiers="$only"} ${few:+--tier-tests} "$@" \
-    >"$log" 2>&1 </dev/null || status=$?
-  summary=$(sed -n 's/^=\{3,\} \(.* in [0-9.]*s.*\) =\{3,\}$/\1/p' "$log") # empty after a crash
-  # Nothing collected is pytest's status 5, but everything skipped is its 0.
-  if ((status == 0)) && ! grep -Eq '\b[1-9][0-9]* passed\b' <<<"$summary"; then status=5; fi
-  if ((status)); then
-    verdict=FAILED
-    tail -n 100 "$log"
-    ((status != 5)) || summary="no test ran: $summary"
-    summary=${summary:-exit status $status}
-  fi
-  printf '%-12s %s: %s (%s; %d s; %s)\n' "${QEMU_CPU%%,*}" "$verdict" "$summary" "${only:-$isas}" "$((SECONDS - start))" \
-    "${log#"$PWD"/}"
-  return "$status"
+  run_pytest "$cpu" "${only:-$isas}" -o testpaths=tests ${only:+--tiers="$only"} ${few:+--tier-tests} "$@"
 }
 
 pids=()

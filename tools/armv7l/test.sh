@@ -23,10 +23,7 @@ while (($#)); do
 done
 [[ -d $dir/install/fusedcell ]] || { echo "test.sh: run tools/emulated/build.sh armv7l first" >&2; exit 1; }
 
-unset FUSEDCELL_ISA PYTHONPATH PYTHONHOME PYTEST_ADDOPTS PYTHONDONTWRITEBYTECODE
-# Kept apart from the host's, which is another Python and may be running the same tests right now.
-export PYTHONPYCACHEPREFIX=$dir/pycache HYPOTHESIS_STORAGE_DIRECTORY=$dir/hypothesis
-mkdir -p "$dir/log"
+source tools/emulated/pytest.sh
 
 declare -A tiers=([cortex-a15]=vfpv4 [cortex-a9]=scalar)
 built=$(QEMU_CPU=cortex-a15 "$dir/root/usr/bin/python" -c 'import fusedcell; print(*fusedcell.isas())')
@@ -41,18 +38,10 @@ for tier in "${tiers[@]}"; do
 done
 
 run_cpu() { # name, pytest arguments...
-  local cpu=$1 log=$dir/log/$1.txt status=0 start=$SECONDS summary few=
+  local cpu=$1 few=
   shift
   [[ $cpu == cortex-a15 ]] || few=1
-  QEMU_CPU=$cpu "$dir/root/usr/bin/python" -m pytest "${tests[@]}" -m core --pairs -p no:cacheprovider --color=no \
-    --tiers="${tiers[$cpu]}" ${few:+--tier-tests} "$@" >"$log" 2>&1 </dev/null || status=$?
-  summary=$(sed -n 's/^=\{3,\} \(.* in [0-9.]*s.*\) =\{3,\}$/\1/p' "$log") # empty after a crash
-  # Nothing collected is pytest's status 5, but everything skipped is its 0.
-  if ((status == 0)) && ! grep -Eq '\b[1-9][0-9]* passed\b' <<<"$summary"; then status=5; fi
-  ((status == 0)) || tail -n 100 "$log"
-  printf '%-10s %s: %s (%s; %d s; %s)\n' "$cpu" "$( ((status)) && echo FAILED || echo ok)" \
-    "${summary:-exit status $status}" "${tiers[$cpu]}" "$((SECONDS - start))" "${log#"$PWD"/}"
-  return "$status"
+  run_pytest "$cpu" "${tiers[$cpu]}" "${tests[@]}" -m core --pairs --tiers="${tiers[$cpu]}" ${few:+--tier-tests} "$@"
 }
 
 failed=0
