@@ -90,6 +90,7 @@ soak: $(VENV)/.installed $(VENV)/.group-test
 test-aarch64:
 	tools/aarch64/setup.sh
 	tools/emulated/build.sh aarch64
+	tools/check_headers.sh aarch64 aarch64-linux-gnu-g++
 	PATH="$(CURDIR)/.aarch64/venv/bin:$$PATH" QEMU_CPU=max,pauth-impdef=on tools/test_cpp.sh aarch64
 	tools/aarch64/test.sh
 

@@ -9,6 +9,7 @@ mypy
 python -m mypy.stubtest fusedcell._core
 git ls-files | grep -E '^(bench|csrc|examples|include|tests|tools)/.*\.(c|cc|h)$' | xargs clang-format --dry-run --Werror
 codespell
+tools/check_headers.sh x86_64 "${CXX:-g++}"
 
 mkdir -p build
 pybind11_DIR=$(python -m pybind11 --cmakedir)

@@ -1,6 +1,5 @@
 #include "cpu/dispatch.h"
 
-#include <algorithm>
 #include <cstdlib>
 #include <stdexcept>
 
@@ -18,75 +17,64 @@ std::string available_names() {
     return names;
 }
 
-// How fast the tier can multiply is no matter of one row.
-[[maybe_unused]] void take_matrix_kernels(WeightKernels& kernels, const WeightKernels& from) {
-    if (from.linear.run == nullptr) return;
-#define FUSEDCELL_MATRIX_KERNEL(name, Operation, Row) kernels.name = from.name;
-#include "kernels/kernels.inc"
-}
-
-[[maybe_unused]] KernelTable with_rows(KernelTable table, const char* isa, const RowKernels& rows) {
+[[maybe_unused]] KernelTable overlaid(KernelTable table, const char* isa, const KernelOverlay& overlay) {
     table.isa = isa;
-#define FUSEDCELL_WEIGHT_TYPE(name, Weights) take_matrix_kernels(table.name, rows.name);
+#define FUSEDCELL_WEIGHT_TYPE(name, Weights) \
+    if (overlay.name.linear.run != nullptr) table.name = overlay.name;
 #include "kernels/weight_types.inc"
     return table;
 }
 
-[[maybe_unused]] KernelTable with_int8(KernelTable table, const char* isa, const WeightKernels& int8_kernels) {
-    table.isa = isa;
-    table.int8 = int8_kernels;
-    return table;
+[[maybe_unused]] bool has_int8_alone(const KernelOverlay& overlay) {
+    return overlay.float32.linear.run == nullptr && overlay.bfloat16.linear.run == nullptr &&
+           overlay.float16.linear.run == nullptr;
 }
+
+// All are declared first, as an overlay may come before its base.
+#define FUSEDCELL_TIER(isa, required_features) const KernelTable& table_of_##isa();
+#define FUSEDCELL_OVERLAY(isa, base, required_features) const KernelTable& table_of_##isa();
+#include "kernels/tiers.inc"
+#define FUSEDCELL_TIER(isa, required_features) \
+    const KernelTable& table_of_##isa() { return isa::kernel_table; }
+#define FUSEDCELL_OVERLAY(isa, base, required_features)                                   \
+    const KernelTable& table_of_##isa() {                                                 \
+        static const KernelTable table = overlaid(table_of_##base(), #isa, isa::overlay); \
+        return table;                                                                     \
+    }
+#include "kernels/tiers.inc"
 
 }    // namespace
 
-std::vector<const KernelTable*> tiers_for(uint32_t features, [[maybe_unused]] const std::vector<CoreKind>& kinds) {
+std::vector<const KernelTable*> tiers_for(uint32_t features) {
     std::vector<const KernelTable*> found;
     const auto consider = [&](const KernelTable& table, uint32_t required) {
         if ((features & required) == required) found.push_back(&table);
     };
-    // Where a chip has other cores too, they are the faster ones, and what suits them counts.
-    [[maybe_unused]] const auto consider_row = [&](const KernelTable& table, uint32_t required) {
-        const bool first =
-            std::all_of(kinds.begin(), kinds.end(), [](const CoreKind& kind) { return kind.loads_64_bits; });
-        if ((features & required) == required) found.insert(first ? found.end() - 1 : found.end(), &table);
-    };
-#define FUSEDCELL_TIER(isa, required_features) consider(isa::kernel_table, required_features);
-#define FUSEDCELL_INT8_TIER(isa, base, required_features)                                          \
-    static const KernelTable isa##_table = with_int8(base::kernel_table, #isa, isa::int8_kernels); \
-    consider(isa##_table, required_features);
-#define FUSEDCELL_ROW_TIER(isa, base, required_features)                                          \
-    static const KernelTable isa##_table = with_rows(base::kernel_table, #isa, isa::row_kernels); \
-    consider_row(isa##_table, required_features);
-#define FUSEDCELL_INT8_ROW_TIER(isa, base, row, required_features)                          \
-    static const KernelTable isa##_table =                                                  \
-        with_rows(with_rows(base##_table, #row, row::row_kernels), #isa, isa::row_kernels); \
-    consider_row(isa##_table, required_features);
+#define FUSEDCELL_TIER(isa, required_features) consider(table_of_##isa(), required_features);
+#define FUSEDCELL_OVERLAY(isa, base, required_features) consider(table_of_##isa(), required_features);
 #include "kernels/tiers.inc"
     return found;
 }
 
 const std::vector<const KernelTable*>& available_tiers() {
-    static const std::vector<const KernelTable*> tiers = tiers_for(cpu_features(), core_kinds());
+    static const std::vector<const KernelTable*> tiers = tiers_for(cpu_features());
     return tiers;
 }
 
 std::vector<std::string> compiled_tiers() {
     return {
 #define FUSEDCELL_TIER(isa, required_features) #isa,
-#define FUSEDCELL_INT8_TIER(isa, base, required_features) #isa,
-#define FUSEDCELL_ROW_TIER(isa, base, required_features) #isa,
-#define FUSEDCELL_INT8_ROW_TIER(isa, base, row, required_features) #isa,
+#define FUSEDCELL_OVERLAY(isa, base, required_features) #isa,
 #include "kernels/tiers.inc"
     };
 }
 
 std::vector<std::string> int8_tiers() {
-    return {
-#define FUSEDCELL_INT8_TIER(isa, base, required_features) #isa,
-#define FUSEDCELL_INT8_ROW_TIER(isa, base, row, required_features) #isa,
+    std::vector<std::string> names;
+#define FUSEDCELL_OVERLAY(isa, base, required_features) \
+    if (has_int8_alone(isa::overlay)) names.emplace_back(#isa);
 #include "kernels/tiers.inc"
-    };
+    return names;
 }
 
 const KernelTable& select_tier(const std::string& requested) {

@@ -5,13 +5,12 @@
 #include <string>
 #include <vector>
 
-#include "cpu/cores.h"
 #include "kernels/kernel_api.h"
 
 namespace fusedcell {
 
-/// The tiers that a CPU with these features (a set of Feature) and cores runs, best first.
-std::vector<const KernelTable*> tiers_for(uint32_t features, const std::vector<CoreKind>& kinds);
+/// The tiers that a CPU with these features (a set of Feature) runs, best first.
+std::vector<const KernelTable*> tiers_for(uint32_t features);
 
 /// The tiers that this CPU runs, best first.
 const std::vector<const KernelTable*>& available_tiers();

@@ -1,6 +1,23 @@
 // What a kernel is given and what it promises: plain structs and function pointers, so that code compiled for one
 // instruction set never shares an inline function with code compiled for another.
 //
+// Words, each with one meaning in all of kernels/:
+//
+//     unit       one number of a cell's state; a cell has `columns` units
+//     gate       one of the sums that a unit's state is made of: 4 in an LSTM, 3 in a GRU, 1 in an RNN
+//     k          number of an input; `depth` counts them
+//     row        what one sequence of a batch brings to a step: its inputs, its state, where its results go
+//     lane       place in a vector; each is another unit
+//     panel      `lanes` units with all their gates, a vector each
+//     block      panels whose weights lie interleaved in memory
+//     group      consecutive k whose weights of one lane are neighbours: 1 of floats, 4 or 8 of int8
+//     tile       rows and panels whose sums are in registers together
+//     chain      one accumulator's multiply-adds, each of which waits for the one before
+//     chunk      weights that are loaded together (generic/dot_pipelined.h)
+//     step       of time; kernels know only one
+//     tier       an instruction set and the kernels compiled for it; an overlay has some kernels of its own and takes
+//                the rest from the tier that is its base
+//
 // Order of operations. Every output is one defined chain, the same on every tier, for every batch and every split of
 // a sequence, so its bits are the same too:
 //
@@ -10,7 +27,7 @@
 //
 // Vector lanes are output units and never slices of k, so the vector width cannot change the order.
 //
-// With int8 weights a sum over k is b + s * (integer dot product), s the product of the row's and the input's scale:
+// With int8 weights a sum over k is b + s * (integer dot product), s the product of the unit's and the input's scale:
 // exact integers, so the order does not matter, and then the same three roundings everywhere (generic/weights.h).
 //
 // Weight layout. A packed matrix is one linear stream. A panel is `gates` vectors that belong to the same `lanes`
@@ -179,9 +196,8 @@ struct WeightKernels {
 #include "kernels/kernels.inc"
 };
 
-// The kernels that a tier has for one row and the tier that it builds on has in another form; for types of weights that
-// they are the same for, empty.
-struct RowKernels {
+// What a tier has other than the tier that it builds on: kernels for some types of weights, and nothing for the rest.
+struct KernelOverlay {
 #define FUSEDCELL_WEIGHT_TYPE(name, Weights) WeightKernels name;
 #include "kernels/weight_types.inc"
 };
@@ -204,17 +220,9 @@ struct KernelTable {
     namespace isa {                            \
     extern const KernelTable kernel_table;     \
     }
-#define FUSEDCELL_INT8_TIER(isa, base, required_features) \
-    namespace isa {                                       \
-    extern const WeightKernels int8_kernels;              \
-    }
-#define FUSEDCELL_ROW_TIER(isa, base, required_features) \
-    namespace isa {                                      \
-    extern const RowKernels row_kernels;                 \
-    }
-#define FUSEDCELL_INT8_ROW_TIER(isa, base, row, required_features) \
-    namespace isa {                                                \
-    extern const RowKernels row_kernels;                           \
+#define FUSEDCELL_OVERLAY(isa, base, required_features) \
+    namespace isa {                                     \
+    extern const KernelOverlay overlay;                 \
     }
 #include "kernels/tiers.inc"
 

@@ -3,7 +3,7 @@
 #include "kernels/kernel_api.h"
 
 namespace fusedcell::FUSEDCELL_ISA {
-extern const WeightKernels int8_kernels;
+extern const KernelOverlay overlay;
 }
 
 #include "kernels/isa/avxvnni.cc"

@@ -10,7 +10,7 @@
 namespace fusedcell {
 
 namespace avxvnni_evex {
-extern const WeightKernels int8_kernels;
+extern const KernelOverlay overlay;
 }
 
 namespace test {
@@ -66,7 +66,7 @@ int main() {
     }
     KernelTable kernels = avx2::kernel_table;
     kernels.isa = "avxvnni_evex";
-    kernels.int8 = avxvnni_evex::int8_kernels;
+    kernels.int8 = avxvnni_evex::overlay.int8;
     int runs = 0;
     for (const CellKind kind : kKinds) {
         for (const std::ptrdiff_t hidden : {1, 3, 7, 8, 9, 16, 31, 65}) {

@@ -17,6 +17,8 @@
 // an absolute error of 1e-9. NaN gives NaN.
 #pragma once
 
+#include "kernels/generic/pair.h"
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 

@@ -1,6 +1,12 @@
 // Entries of the kernel tables, made from kernels.inc.
 #pragma once
 
+#include "kernels/generic/gru.h"
+#include "kernels/generic/linear.h"
+#include "kernels/generic/lstm.h"
+#include "kernels/generic/multiply.h"
+#include "kernels/generic/rnn.h"
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
@@ -36,6 +42,13 @@ constexpr WeightKernels DescribeAll() {
 #include "kernels/kernels.inc"
         };
     }
+}
+
+/// The overlay of a tier that has int8 kernels of its own and everything else from its base.
+constexpr KernelOverlay Int8Overlay() {
+    KernelOverlay overlay{};
+    overlay.int8 = DescribeAll<FUSEDCELL_PART(INT8, Int8Weights)>();
+    return overlay;
 }
 
 }    // namespace

@@ -31,6 +31,9 @@
 // NaN gives NaN in all of them.
 #pragma once
 
+#include "kernels/generic/activations.h"
+#include "kernels/generic/tile.h"
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 

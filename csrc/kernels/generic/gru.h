@@ -8,6 +8,9 @@
 //     h' = (e N + h M) / ((1 + e) M)
 #pragma once
 
+#include "kernels/generic/activations.h"
+#include "kernels/generic/tile.h"
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 

@@ -1,6 +1,8 @@
 // y = b + W x, each output one chain that starts at b: the input projection of every cell, and the LSTM's projection.
 #pragma once
 
+#include "kernels/generic/tile.h"
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 

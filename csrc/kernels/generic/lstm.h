@@ -7,6 +7,9 @@
 // Di Mg is one rounded product in both places, so its error cancels in the term that carries c from step to step.
 #pragma once
 
+#include "kernels/generic/activations.h"
+#include "kernels/generic/tile.h"
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 

@@ -2,6 +2,8 @@
 // the register tiles of this tier could reach, for the bench to measure.
 #pragma once
 
+#include "kernels/generic/tile.h"
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
@@ -63,9 +65,7 @@ float Multiply(ptrdiff_t rounds) {
         for (ptrdiff_t group = 0; group < kMultiplyGroups; group += AnyDot::kTogether) {
             FUSEDCELL_UNROLL
             for (int v = 0; v < kTileVectors; ++v) {
-                typename AnyDot::template Chunk<1> chunk;
-                AnyDot::template LoadChunk<1>(chunk, weights + group * kStride + v * kLanes * AnyDot::kGroup, kStride);
-                const auto w = AnyDot::WeightsOf(chunk, 0);
+                const auto w = LoadWeights<AnyDot>(weights + group * kStride + v * kLanes * AnyDot::kGroup, kStride);
                 FUSEDCELL_UNROLL
                 for (int s = 0; s < kSets; ++s) acc[s][v] = AnyDot::template Add<0>(acc[s][v], w, in[s]);
             }

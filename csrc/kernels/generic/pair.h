@@ -2,6 +2,8 @@
 // for nothing of each other, so that one works while the other waits. What is written for a V is for either.
 #pragma once
 
+#include "kernels/generic/tier.h"
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
@@ -70,7 +72,7 @@ FUSEDCELL_INLINE void StoreUnits(float* p, F32 a, ptrdiff_t units) {
 
 /// What Finish makes results of: a panel of a row, which may have fewer units than lanes ...
 template <class Row>
-struct Panel {
+struct PanelSums {
     static constexpr bool kIsPair = false;
     const Row& row;
     ptrdiff_t panel;
@@ -102,9 +104,9 @@ struct WholePanels {
 /// ... or a panel with all its units and the next one, in a run that leaves no trace ...
 template <class Row, int kGates>
 struct Neighbours : WholePanels {
-    Panel<Row> first;
+    PanelSums<Row> first;
 
-    explicit FUSEDCELL_INLINE Neighbours(const Panel<Row>& panel) : first(panel) {}
+    explicit FUSEDCELL_INLINE Neighbours(const PanelSums<Row>& panel) : first(panel) {}
     FUSEDCELL_INLINE Pair Sum(int gate) const { return {first.sums[gate], first.sums[kGates + gate]}; }
     template <class T>
     FUSEDCELL_INLINE Places<T> In(T* Row::* array, int vectors = 1, int v = 0) const {
@@ -116,10 +118,10 @@ struct Neighbours : WholePanels {
 /// ... or such a panel of two rows.
 template <class Row>
 struct OfTwoRows : WholePanels {
-    Panel<Row> first;
-    Panel<Row> second;
+    PanelSums<Row> first;
+    PanelSums<Row> second;
 
-    FUSEDCELL_INLINE OfTwoRows(const Panel<Row>& one, const Panel<Row>& other) : first(one), second(other) {}
+    FUSEDCELL_INLINE OfTwoRows(const PanelSums<Row>& one, const PanelSums<Row>& other) : first(one), second(other) {}
     FUSEDCELL_INLINE Pair Sum(int gate) const { return {first.Sum(gate), second.Sum(gate)}; }
     template <class T>
     FUSEDCELL_INLINE Places<T> In(T* Row::* array, int vectors = 1, int v = 0) const {

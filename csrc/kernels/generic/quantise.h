@@ -9,6 +9,10 @@
 // and q is 0, which makes every output of this row NaN and touches no other.
 #pragma once
 
+#include <string.h>
+
+#include "kernels/generic/tier.h"
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 

@@ -1,6 +1,9 @@
 // h' = f(p + R h), f = tanh or relu.
 #pragma once
 
+#include "kernels/generic/activations.h"
+#include "kernels/generic/tile.h"
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 

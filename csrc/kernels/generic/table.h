@@ -1,5 +1,9 @@
-// The tier's kernel table, made from kernels.inc. The last include of a translation unit in isa/.
+// The kernel table of a tier that is not an overlay, made from kernels.inc; isa/ has a translation unit for each.
 #pragma once
+
+#include "kernels/generic/describe.h"
+#include "kernels/generic/general.h"
+#include "kernels/generic/quantise.h"
 
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {

@@ -8,6 +8,9 @@
 //     Finish(panels)             stores the results of a panel's sums, or of two panels' (pair.h)
 #pragma once
 
+#include "kernels/generic/pair.h"
+#include "kernels/generic/weights.h"
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
@@ -15,12 +18,12 @@ namespace {
 constexpr int kTileVectors = 4;
 
 // Rows of the tallest tile.
-#if defined(FUSEDCELL_WITHOUT_ROW_TILES) || defined(FUSEDCELL_ROWS_OF)
+#ifdef FUSEDCELL_WITHOUT_ROW_TILES
 template <class Weights>
 constexpr int kTallest = 1;
 #else
 template <class Weights>
-constexpr int kTallest = Weights::kMostRows;
+constexpr int kTallest = kOneRowAlone ? 1 : Weights::kMostRows;
 #endif
 
 template <class Kernel, class Weights>
@@ -44,7 +47,7 @@ FUSEDCELL_INLINE void FinishPanels(const PackedMatrix& matrix, const typename Ke
                                    ptrdiff_t panel, ptrdiff_t panels, const F32* sums) {
     using Row = typename Kernel::Row;
     const auto at = [&](ptrdiff_t r, ptrdiff_t p, ptrdiff_t units) {
-        return Panel<Row>{rows[r], panel + p, sums + (r * panels + p) * Kernel::kGates, units};
+        return PanelSums<Row>{rows[r], panel + p, sums + (r * panels + p) * Kernel::kGates, units};
     };
     ptrdiff_t p = 0;
     ptrdiff_t paired_rows = 0;
@@ -100,7 +103,8 @@ FUSEDCELL_TILE void Tile(const PackedMatrix& matrix, const typename Kernel::Row*
                 const typename Kernel::Row row = rows[r];
                 FUSEDCELL_UNROLL
                 for (int p = 0; p < kPanels; ++p) {
-                    Kernel::Finish(Panel<typename Kernel::Row>{row, panel + p, acc[r] + p * Kernel::kGates, kLanes});
+                    Kernel::Finish(
+                        PanelSums<typename Kernel::Row>{row, panel + p, acc[r] + p * Kernel::kGates, kLanes});
                 }
             }
             return;
@@ -109,8 +113,8 @@ FUSEDCELL_TILE void Tile(const PackedMatrix& matrix, const typename Kernel::Row*
     if constexpr (kRows == 1 && !kGatesApart) {
         FUSEDCELL_UNROLL
         for (int p = 0; p < kPanels; ++p) {
-            Kernel::Finish(Panel<typename Kernel::Row>{rows[0], panel + p, acc[0] + p * Kernel::kGates,
-                                                       UnitsOfPanel(matrix, panel + p)});
+            Kernel::Finish(PanelSums<typename Kernel::Row>{rows[0], panel + p, acc[0] + p * Kernel::kGates,
+                                                           UnitsOfPanel(matrix, panel + p)});
         }
     } else {
         // Through memory, so that the gates are one small loop instead of kRows * kPanels copies of their code.

@@ -1,12 +1,18 @@
 // How weights of each type lie in a block and become sums.
 //
 //     block of float weights   [initial accumulators][weights: for each k, for each vector, lanes]
-//     block of int8 weights    [initial accumulators][row scales][dot products' start][weights: for each group, ...]
+//     block of int8 weights    [initial accumulators][unit scales][dot products' start][weights: for each group, ...]
 //
 // Initial accumulators are one float a lane and panel, for the chain of the panel's last gate; the others start at
-// zero. Row scales are one float a lane and vector. The dot products' start is one int32 a lane and vector, on tiers
+// zero. Unit scales are one float a lane and vector. The dot products' start is one int32 a lane and vector, on tiers
 // whose dot product is compensated. A group is four or eight k, whose weights of one lane are neighbours.
 #pragma once
+
+#include "kernels/generic/dot.h"
+
+#ifdef FUSEDCELL_PIPELINED
+#include "kernels/generic/dot_pipelined.h"
+#endif
 
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
@@ -72,6 +78,33 @@ FUSEDCELL_INLINE F32 InitialOf(const float* initial, int v) {
     return Load(initial + v / Kernel::kGates * kLanes);
 }
 
+/// One vector's weights of kTogether groups, `stride` elements apart.
+template <class AnyDot>
+FUSEDCELL_INLINE typename AnyDot::Weights LoadWeights(const typename AnyDot::Element* p,
+                                                      [[maybe_unused]] ptrdiff_t stride) {
+#ifdef FUSEDCELL_PIPELINED
+    typename AnyDot::template Chunk<1> chunk;
+    AnyDot::template LoadChunk<1>(chunk, p, stride);
+    AnyDot::template LoadRest<1>(chunk, p, stride);
+    AnyDot::Complete(chunk);
+    return AnyDot::WeightsOf(chunk, 0);
+#else
+    return AnyDot::WeightsAt(p);
+#endif
+}
+
+/// The tier's loop over k.
+template <class AnyDot, int kSets, int kVectors, class X>
+FUSEDCELL_INLINE void Accumulate(typename AnyDot::Accumulator (&acc)[kSets][kVectors],
+                                 const typename AnyDot::Element* weights, ptrdiff_t stride,
+                                 const X* const (&x)[kSets * AnyDot::kRows], ptrdiff_t depth) {
+#ifdef FUSEDCELL_PIPELINED
+    PipelinedLoop<AnyDot, kSets, kVectors>::Run(acc, weights, stride, x, depth);
+#else
+    PlainSum<AnyDot>(acc, weights, stride, x, depth);
+#endif
+}
+
 template <class Loads>
 struct FloatWeights {
     using Element = typename Loads::Element;
@@ -94,7 +127,7 @@ struct FloatWeights {
             FUSEDCELL_UNROLL
             for (int r = 0; r < kRows; ++r) sums[r][v] = initial;
         }
-        SumLoop<FloatDot<Loads>, kRows, kVectors>::Run(sums, block.weights, StrideOf<kRows, kVectors>(block), x, depth);
+        Accumulate<FloatDot<Loads>>(sums, block.weights, StrideOf<kRows, kVectors>(block), x, depth);
     }
 };
 
@@ -111,7 +144,7 @@ struct Int8Weights {
     static constexpr int kRowChains = Dot::kChains;
     static constexpr int kMostRows = RowsDot::kMostRows;
 
-    /// sums[r][v] = initial + (integer dot product) * (input scale * row scale), rounded: the product of the scales,
+    /// sums[r][v] = initial + (integer dot product) * (input scale * unit scale), rounded: the product of the scales,
     /// the integer's conversion, and one fused multiply-add.
     template <class Kernel, int kRows, int kVectors>
     static FUSEDCELL_INLINE void Sum(F32 (&sums)[kRows][kVectors], const BlockView<Int8Weights>& block,
@@ -140,14 +173,14 @@ private:
             FUSEDCELL_UNROLL
             for (int s = 0; s < kSets; ++s) acc[s][v] = AnyDot::Start(block.start + v * kLanes);
         }
-        SumLoop<AnyDot, kSets, kVectors>::Run(acc, block.weights, StrideOf<kRows, kVectors>(block), x, depth);
+        Accumulate<AnyDot>(acc, block.weights, StrideOf<kRows, kVectors>(block), x, depth);
         FUSEDCELL_UNROLL
         for (int v = 0; v < kVectors; ++v) {
-            const F32 row_scale = Load(block.scales + v * kLanes);
+            const F32 unit_scale = Load(block.scales + v * kLanes);
             const F32 initial = InitialOf<Kernel>(block.initial, v);
             FUSEDCELL_UNROLL
             for (int r = 0; r < kRows; ++r) {
-                const F32 scale = Mul(Broadcast(static_cast<const QuantisedInput*>(inputs[r])->scale), row_scale);
+                const F32 scale = Mul(Broadcast(static_cast<const QuantisedInput*>(inputs[r])->scale), unit_scale);
                 sums[r][v] = MulAdd(AnyDot::ToFloat(acc[r / AnyDot::kRows][v], r % AnyDot::kRows), scale, initial);
             }
         }

@@ -1,30 +1,13 @@
 #define FUSEDCELL_ISA neon_ld64
 #define FUSEDCELL_LOADS_64
-// Without SDOT multiplications are the limit of int8, and not loads.
-#ifndef FUSEDCELL_WITHOUT_INT8
-#define FUSEDCELL_WITHOUT_INT8
-#endif
-#define FUSEDCELL_ROWS_OF(type) neon::kernel_table.type
-#include "kernels/kernel_api.h"
 #include "kernels/simd/dot_i8_neon.h"
-#include "kernels/simd/vec_neon.h"
 
-#include "kernels/generic/pair.h"
+#include "kernels/generic/one_row.h"
 
-#include "kernels/generic/activations.h"
-#include "kernels/generic/dot.h"
-
-#include "kernels/generic/weights.h"
-
-#include "kernels/generic/tile.h"
-
-#include "kernels/generic/gru.h"
-#include "kernels/generic/linear.h"
-#include "kernels/generic/lstm.h"
-#include "kernels/generic/rnn.h"
-
-#include "kernels/generic/multiply.h"
-
-#include "kernels/generic/describe.h"
-
-#include "kernels/generic/row_table.h"
+// Not int8: without SDOT multiplications are its limit, and not loads.
+constexpr fusedcell::KernelOverlay fusedcell::neon_ld64::overlay = {
+    OneRow<FUSEDCELL_PART(FLOAT32, Float32Weights), neon::kernel_table, &KernelTable::float32>(),
+    OneRow<FUSEDCELL_PART(BFLOAT16, Bfloat16Weights), neon::kernel_table, &KernelTable::bfloat16>(),
+    OneRow<FUSEDCELL_PART(FLOAT16, Float16Weights), neon::kernel_table, &KernelTable::float16>(),
+    {},
+};

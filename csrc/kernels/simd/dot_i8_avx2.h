@@ -5,14 +5,15 @@
 
 #include "kernels/simd/vec_avx2.h"
 
+#include "kernels/simd/from_memory.h"
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
 // VPMADDUBSW multiplies unsigned by signed and saturates sums of two products at 32,767. With |x| as the unsigned
 // factor and the sign of x moved to w, and both in [-127, 127], such a sum is at most 2 * 127 * 127 = 32,258: never
 // saturated.
-struct Dot : ChunkInMemory<int8_t, kLanes * 4> {
-    using Weights = const int8_t*;
+struct Dot : PlainDot<int8_t> {
     using Accumulator = I32;
     struct Inputs {
         __m256i value;

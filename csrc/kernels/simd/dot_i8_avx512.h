@@ -5,12 +5,13 @@
 
 #include "kernels/simd/vec_avx512.h"
 
+#include "kernels/simd/from_memory.h"
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
 // As in dot_i8_avx2.h; AVX-512 has no VPSIGNB, so the weights are negated under a mask of the negative x.
-struct Dot : ChunkInMemory<int8_t, kLanes * 4> {
-    using Weights = const int8_t*;
+struct Dot : PlainDot<int8_t> {
     using Accumulator = I32;
     struct Inputs {
         __m512i magnitude;

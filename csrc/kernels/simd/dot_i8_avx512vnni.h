@@ -5,12 +5,13 @@
 
 #include "kernels/simd/vec_avx512.h"
 
+#include "kernels/simd/from_memory.h"
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
 // See dot_i8_avxvnni.h for the arithmetic.
-struct Dot : ChunkInMemory<int8_t, kLanes * 4> {
-    using Weights = const int8_t*;
+struct Dot : PlainDot<int8_t> {
     using Accumulator = I32;
     using Inputs = __m512i;
     static constexpr int kGroup = 4;

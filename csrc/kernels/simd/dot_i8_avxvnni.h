@@ -5,13 +5,14 @@
 
 #include "kernels/simd/vec_avx2.h"
 
+#include "kernels/simd/from_memory.h"
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
 // VPDPBUSD multiplies unsigned by signed, so x + 128 goes in, and the accumulator starts at -128 times the sum of the
 // weights, which packing leaves beside them. No intermediate saturates; 65,536 products of 255 * 127 fit 31 bits.
-struct Dot : ChunkInMemory<int8_t, kLanes * 4> {
-    using Weights = const int8_t*;
+struct Dot : PlainDot<int8_t> {
     using Accumulator = I32;
     using Inputs = __m256i;
     static constexpr int kGroup = 4;

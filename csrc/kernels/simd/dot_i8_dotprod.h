@@ -5,10 +5,12 @@
 
 #include "kernels/simd/vec_neon.h"
 
+#include "kernels/simd/from_registers.h"
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
-struct Dot : ChunkInRegisters<int8_t, int8x16_t> {
+struct Dot : PipelinedDot<int8_t, int8x16_t> {
     using Weights = int8x16_t;
     using Inputs = int8x16_t;
     using Accumulator = int32x4_t;
@@ -27,13 +29,13 @@ struct Dot : ChunkInRegisters<int8_t, int8x16_t> {
         memcpy(&four, x[0] + k, sizeof four);
         return vreinterpretq_s8_s32(vdupq_n_s32(four));
     }
-    template <int kStep>
+    template <int kPlace>
     static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, Weights w, Inputs in) {
 #ifdef FUSEDCELL_IN_PLACE
-        asm volatile("sdot %0.4s, %1.16b, %2.4b[%3]" : "+w"(acc) : "w"(w), "w"(in), "i"(kStep));
+        asm volatile("sdot %0.4s, %1.16b, %2.4b[%3]" : "+w"(acc) : "w"(w), "w"(in), "i"(kPlace));
         return acc;
 #else
-        return vdotq_laneq_s32(acc, w, in, kStep);
+        return vdotq_laneq_s32(acc, w, in, kPlace);
 #endif
     }
     static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return vcvtq_f32_s32(acc); }

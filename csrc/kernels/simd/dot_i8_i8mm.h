@@ -5,6 +5,8 @@
 
 #include "kernels/simd/vec_neon.h"
 
+#include "kernels/simd/from_registers.h"
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
@@ -20,7 +22,7 @@ struct Dot {
         int32x4_t high;
     };
     struct Inputs {
-        int8x16_t steps[2];
+        int8x16_t groups[2];
     };
     static constexpr int kGroup = 8;
     static constexpr int kTogether = 1;
@@ -62,9 +64,9 @@ struct Dot {
     static FUSEDCELL_INLINE Inputs BroadcastInput(const int8_t* const* x, ptrdiff_t k) {
         return {{BroadcastEight(x[0] + k), vdupq_n_s8(0)}};
     }
-    template <int kStep>
+    template <int kPlace>
     static FUSEDCELL_INLINE Accumulator Add(const Accumulator& acc, const Weights& w, const Inputs& in) {
-        return {vdotq_s32(acc.low, w.low, in.steps[kStep]), vdotq_s32(acc.high, w.high, in.steps[kStep])};
+        return {vdotq_s32(acc.low, w.low, in.groups[kPlace]), vdotq_s32(acc.high, w.high, in.groups[kPlace])};
     }
     static FUSEDCELL_INLINE F32 ToFloat(const Accumulator& acc, int) {
         return vcvtq_f32_s32(vpaddq_s32(acc.low, acc.high));

@@ -5,6 +5,8 @@
 
 #include "kernels/simd/vec_neon.h"
 
+#include "kernels/simd/from_registers.h"
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 

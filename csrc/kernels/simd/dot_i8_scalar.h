@@ -5,11 +5,12 @@
 
 #include "kernels/simd/vec_scalar.h"
 
+#include "kernels/simd/from_memory.h"
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
-struct Dot : ChunkInMemory<int8_t, kLanes * 4> {
-    using Weights = const int8_t*;
+struct Dot : PlainDot<int8_t> {
     using Accumulator = int32_t;
     struct Inputs {
         int32_t x[4];

@@ -1,6 +1,10 @@
 // Weights one vector at a time and inputs one broadcast at a time, for tiers whose multiply-adds take them from memory.
-// Included by the vector types after their own loads.
+// Dot products include it after their vector type.
 #pragma once
+
+#ifndef FUSEDCELL_ISA    // opened by itself
+#include "kernels/simd/vec_scalar.h"
+#endif
 
 #define FUSEDCELL_TILE FUSEDCELL_NOINLINE
 
@@ -8,11 +12,9 @@ namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
 constexpr int kInputs = 1;
+constexpr bool kOneRowAlone = false;
 constexpr bool kGatesApart = false;
 constexpr bool kPairsOfPanels = false;
-constexpr int kLoadRegisters = 0;
-constexpr int kMostOfChunk = 1;
-constexpr int kMostInRing = 1;
 
 FUSEDCELL_INLINE F32 LoadInputs(const float* x) { return Broadcast(*x); }
 template <int>
@@ -20,36 +22,25 @@ FUSEDCELL_INLINE F32 MulAddInput(F32 w, F32 input, F32 acc) {
     return MulAdd(w, input, acc);
 }
 
-/// A chunk is where the weights are; a vector has kElements of them.
-template <class AnyElement, int kElements>
-struct ChunkInMemory {
+/// What dots share whose loop is plain (generic/dot.h).
+template <class AnyElement>
+struct PlainDot {
     using Element = AnyElement;
-    template <int>
-    using Chunk = const Element*;
+    using Weights = const Element*;
     static constexpr int kTogether = 1;
     static constexpr int kInputs = 1;
-    static constexpr int kTemporaries = 0;
 
-    template <int>
-    static FUSEDCELL_INLINE void LoadChunk(const Element*& chunk, const Element* p, ptrdiff_t) {
-        chunk = p;
-    }
-    template <int>
-    static FUSEDCELL_INLINE void LoadRest(const Element*&, const Element*, ptrdiff_t) {}
-    static FUSEDCELL_INLINE void Complete(const Element*&) {}
-    static FUSEDCELL_INLINE const Element* WeightsOf(const Element* chunk, int i) {
-        return chunk + ptrdiff_t{i} * kElements;
-    }
+    static FUSEDCELL_INLINE const Element* WeightsAt(const Element* p) { return p; }
 };
 
-struct Float32Loads : ChunkInMemory<float, kLanes> {
-    static FUSEDCELL_INLINE F32 WeightsOf(const float* chunk, int i) { return Load(chunk + i * kLanes); }
+struct Float32Loads : PlainDot<float> {
+    static FUSEDCELL_INLINE F32 WeightsAt(const float* p) { return Load(p); }
 };
-struct Bfloat16Loads : ChunkInMemory<uint16_t, kLanes> {
-    static FUSEDCELL_INLINE F32 WeightsOf(const uint16_t* chunk, int i) { return LoadBfloat16(chunk + i * kLanes); }
+struct Bfloat16Loads : PlainDot<uint16_t> {
+    static FUSEDCELL_INLINE F32 WeightsAt(const uint16_t* p) { return LoadBfloat16(p); }
 };
-struct Float16Loads : ChunkInMemory<uint16_t, kLanes> {
-    static FUSEDCELL_INLINE F32 WeightsOf(const uint16_t* chunk, int i) { return LoadFloat16(chunk + i * kLanes); }
+struct Float16Loads : PlainDot<uint16_t> {
+    static FUSEDCELL_INLINE F32 WeightsAt(const uint16_t* p) { return LoadFloat16(p); }
 };
 
 }    // namespace

@@ -2,6 +2,11 @@
 // load, and a multiply-add takes one of them as a lane. How weights are loaded is in loads_128.h or loads_64.h.
 #pragma once
 
+#include "kernels/simd/vec_neon.h"
+
+// Loops over k are those of generic/dot_pipelined.h.
+#define FUSEDCELL_PIPELINED
+
 // Functions of loops that leave no register free. Before register allocation, GCC's scheduling for AArch64 moves their
 // loads up until accumulators have to go to memory; of everything else it makes faster code.
 #if defined(__GNUC__) && !defined(__clang__)
@@ -22,7 +27,6 @@ namespace {
 constexpr int kInputs = 4;
 constexpr bool kGatesApart = true;
 constexpr bool kPairsOfPanels = true;
-constexpr int kLoadRegisters = 32;
 
 FUSEDCELL_INLINE F32 LoadInputs(const float* x) { return vld1q_f32(x); }
 template <int kLane>
@@ -35,9 +39,9 @@ FUSEDCELL_INLINE F32 MulAddInput(F32 w, F32 inputs, F32 acc) {
 #endif
 }
 
-/// A chunk of registers, one a vector.
+/// What dots share whose loop is pipelined (generic/dot_pipelined.h), with one register a vector.
 template <class AnyElement, class Register>
-struct ChunkInRegisters {
+struct PipelinedDot {
     using Element = AnyElement;
     static constexpr int kTemporaries = 0;
     template <int kSize>
@@ -61,7 +65,7 @@ struct ChunkInRegisters {
     }
 };
 
-struct Float32Loads : ChunkInRegisters<float, float32x4_t> {};
+struct Float32Loads : PipelinedDot<float, float32x4_t> {};
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA

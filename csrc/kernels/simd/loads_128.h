@@ -1,9 +1,12 @@
 // Loads of 128 bits: neighbouring weights are loaded together, so that compilers make pairs (LDP) of the loads.
 #pragma once
 
+#include "kernels/simd/vec_neon.h"
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
+constexpr bool kOneRowAlone = false;
 constexpr int kMostOfChunk = 4;
 constexpr int kMostInRing = 2;
 

@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#include "kernels/simd/vec_neon.h"
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
@@ -15,6 +17,9 @@ namespace {
 // are for the fifth vector from there, insertions for the second.
 constexpr int kMostOfChunk = 1;
 constexpr int kMostInRing = 6;
+
+// Tiles of several rows come from the tier that this one builds on (generic/one_row.h).
+constexpr bool kOneRowAlone = true;
 
 template <class Register, int kSize>
 struct Registers {

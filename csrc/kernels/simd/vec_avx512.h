@@ -11,6 +11,10 @@
 
 #include "kernels/simd/compiler.h"
 
+#ifndef FUSEDCELL_ISA    // opened by itself
+#define FUSEDCELL_ISA avx512
+#endif
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
@@ -86,5 +90,3 @@ FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA
-
-#include "kernels/simd/from_memory.h"

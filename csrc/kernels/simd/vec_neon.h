@@ -7,6 +7,10 @@
 
 #include "kernels/simd/compiler.h"
 
+#ifndef FUSEDCELL_ISA    // opened by itself
+#define FUSEDCELL_ISA neon
+#endif
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
@@ -85,5 +89,3 @@ FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA
-
-#include "kernels/simd/from_registers.h"

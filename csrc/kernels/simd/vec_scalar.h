@@ -7,6 +7,10 @@
 
 #include "kernels/simd/compiler.h"
 
+#ifndef FUSEDCELL_ISA    // opened by itself
+#define FUSEDCELL_ISA scalar
+#endif
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
@@ -111,5 +115,3 @@ FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA
-
-#include "kernels/simd/from_memory.h"

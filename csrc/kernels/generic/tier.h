@@ -1,0 +1,9 @@
+// The tier that is compiled: a file in isa/ includes its dot products, and with them its vector type, before anything
+// else. A header that is opened by itself is the scalar tier's.
+#pragma once
+
+#include "kernels/kernel_api.h"
+
+#ifndef FUSEDCELL_ISA
+#include "kernels/simd/dot_i8_scalar.h"
+#endif
