@@ -64,7 +64,7 @@ def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def python_results(layer: Any, x: np.ndarray) -> np.ndarray:
-    """What the program gives for x (T, B, I): of the layer y, and where it has streams y, state and y of a stream."""
+    """What the program gives for x as the layer takes it: its y, and where it has streams y, state and y of a stream."""
     if not hasattr(layer, "stream"):
         state: Any = None
         steps = []
@@ -73,17 +73,21 @@ def python_results(layer: Any, x: np.ndarray) -> np.ndarray:
             steps.append(state[0] if isinstance(state, tuple) else state)
         y, final = np.stack(steps), flat((state,))
     else:
-        swap = layer.batch_first
-        y, *state = layer(np.swapaxes(x, 0, 1) if swap else x)
-        y, final = np.swapaxes(y, 0, 1) if swap else y, flat(tuple(state))
+        y, *state = layer(x)
+        final = flat(tuple(state))
         if layer.bidirectional or layer.reverse:
             return y.ravel()
     return np.concatenate([part.ravel() for part in (y, y, *final, y)])
 
 
+def arranged(layer: Any, steps: int, batch: int) -> tuple[int, int]:
+    """The first two axes of x."""
+    return (batch, steps) if getattr(layer, "batch_first", False) else (steps, batch)
+
+
 def compare(library: Library, layer: Any, batch: int = 2, isa: str = "") -> None:
     fc.save(layer, library.file)
-    x = uniform(41, 7, batch, layer.input_size)
+    x = uniform(41, *arranged(layer, 7, batch), layer.input_size)
     results = library.run(x, 7, batch, isa)
     assert isinstance(results, np.ndarray), results
     np.testing.assert_array_equal(results.view(np.uint32), python_results(layer, x).view(np.uint32))
@@ -96,7 +100,8 @@ def test_every_layer_has_the_same_bits(kind: Kind, dtype: str, library: Library)
     for layers, directions in ((1, 1), (3, 1), (2, 2)):
         mapping = kind.weights(9, 17, layers=layers, directions=directions)
         for batch in (1, 2):
-            compare(library, kind.make(mapping, dtype=dtype, batch_first=batch == 2), batch)
+            for batch_first in (False, True):
+                compare(library, kind.make(mapping, dtype=dtype, batch_first=batch_first), batch)
     compare(library, kind.make(kind.weights(3, 40, bias=False), dtype=dtype))
     compare(library, kind.make_cell(kind.weights(9, 17), dtype=dtype))
 
@@ -170,7 +175,7 @@ def python_answer(path: Path, x: np.ndarray, batch: int) -> np.ndarray | Refusal
         return Refusal("UnsupportedError", str(error))
     except ValueError as error:
         return Refusal("LoadError", str(error))
-    rows = np.resize(x, (len(x), batch, layer.input_size))
+    rows = np.resize(x, (*arranged(layer, len(x), batch), layer.input_size))
     try:
         return python_results(layer, rows)
     except ValueError as error:  # the initial state is another batch's

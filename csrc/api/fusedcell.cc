@@ -83,6 +83,7 @@ std::size_t Layer::hidden_size() const noexcept { return size_of(data_->geometry
 std::size_t Layer::output_size() const noexcept { return size_of(data_->geometry().output_size()); }
 std::size_t Layer::num_layers() const noexcept { return size_of(data_->geometry().num_layers); }
 std::size_t Layer::num_directions() const noexcept { return size_of(data_->geometry().num_directions); }
+bool Layer::batch_first() const noexcept { return data_->loaded.batch_first; }
 bool Layer::reverse() const noexcept { return data_->geometry().reverse; }
 bool Layer::has_cell_state() const noexcept { return data_->geometry().has_cell_state(); }
 const char* Layer::dtype() const noexcept { return name_of(data_->stack().type()); }
@@ -107,7 +108,12 @@ void Layer::run(const float* x, float* y, std::size_t num_steps, std::size_t num
         c = own_c.data();
     }
     Workspace workspace;
-    data_->stack().run({steps, batch, {x, batch * inputs, inputs}, {y, batch * outputs, outputs}, {h, h, c}, nullptr},
+    data_->stack().run({steps,
+                        batch,
+                        sequence_view(x, steps, batch, inputs, batch_first()),
+                        sequence_view(y, steps, batch, outputs, batch_first()),
+                        {h, h, c},
+                        nullptr},
                        workspace);
 }
 
@@ -169,15 +175,19 @@ void Stream::step(const float* x, float* y) noexcept FUSEDCELL_NONBLOCKING { dat
 void Stream::process(const float* x, float* y, std::size_t steps) noexcept FUSEDCELL_NONBLOCKING {
     StreamState& state = data_->state;
     const Geometry& geometry = state.stack().geometry();
-    for (auto left = static_cast<std::ptrdiff_t>(steps); left > 0;) {
+    const auto all = static_cast<std::ptrdiff_t>(steps);
+    const bool batch_first = data_->layer.batch_first();
+    auto x_view = sequence_view(x, all, state.batch(), geometry.input_size, batch_first);
+    auto y_view = sequence_view(y, all, state.batch(), geometry.output_size(), batch_first);
+    for (std::ptrdiff_t left = all; left > 0;) {
         const std::ptrdiff_t count = std::min(left, data_->block);
-        if (count == 1) {
-            state.step(x, y);
+        if (count == 1 && state.batch() == 1) {
+            state.step(x_view.data, y_view.data);
         } else {
-            state.process(x, y, count);
+            state.process(x_view, y_view, count);
         }
-        x += count * state.batch() * geometry.input_size;
-        y += count * state.batch() * geometry.output_size();
+        x_view.data += count * x_view.step_stride;
+        y_view.data += count * y_view.step_stride;
         left -= count;
     }
 }

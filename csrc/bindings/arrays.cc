@@ -12,12 +12,28 @@ namespace {
 
 std::string type_name(py::handle value) { return Py_TYPE(value.ptr())->tp_name; }
 
+// PyTorch's.
+bool is_packed_sequence(py::handle value) { return PyTuple_Check(value.ptr()) && py::hasattr(value, "batch_sizes"); }
+
+std::string text_of(py::handle value) {
+    try {
+        return py::str(value).cast<std::string>();
+    } catch (const py::error_already_set&) {
+        return type_name(value);
+    }
+}
+
 // Any array that NumPy makes of the value, with the failure named after the argument.
 py::object as_array(py::handle value, const std::string& name, const std::string& expected) {
     PyObject* array = PyArray_FromAny(value.ptr(), nullptr, 0, 0, 0, nullptr);
     if (array == nullptr) {
         py::error_already_set cause;
-        py::raise_from(cause, PyExc_TypeError, (name + ": expected " + expected + ", got " + type_name(value)).c_str());
+        // NumPy's or the value's own words, such as PyTorch's of detach().
+        const std::string reason = is_packed_sequence(value)
+                                       ? "; give padded data with lengths=, or accelerate the module"
+                                       : ": " + text_of(cause.value());
+        py::raise_from(cause, PyExc_TypeError,
+                       (name + ": expected " + expected + ", got " + type_name(value) + reason).c_str());
         throw py::error_already_set();
     }
     return py::reinterpret_steal<py::object>(array);
@@ -33,16 +49,26 @@ void throw_shape_error(const std::string& name, const std::string& expected, con
     throw py::value_error(shape_error(name, expected, got));
 }
 
-FloatArray::FloatArray(py::handle value, const std::string& name) : name_(name) {
+void throw_state_error(const std::string& name, const Shape& expected, const Shape& got, py::handle value) {
+    throw py::value_error(shape_error(name, to_text(expected), to_text(got)) +
+                          (is_pair(value) ? "; only an LSTM's state is a pair (h, c)" : ""));
+}
+
+bool is_pair(py::handle value) {
+    return (py::isinstance<py::tuple>(value) || py::isinstance<py::list>(value)) && py::len(value) == 2;
+}
+
+FloatArray::FloatArray(py::handle value, const std::string& name, const char* advice) : name_(name) {
     if (is_plain_float32(value.ptr())) {
         owner_ = py::reinterpret_borrow<py::object>(value);
         return;
     }
     const py::object array = as_array(value, name, "an array of floats");
     if (!PyArray_ISFLOAT(as_array_object(array))) {
-        throw py::type_error(name + ": expected an array of floats, got " +
-                             (PyArray_Check(value.ptr()) ? "" : type_name(value) + " of ") + "dtype " +
-                             dtype_text(array));
+        throw py::type_error(
+            name + ": expected an array of floats, got " +
+            (PyArray_Check(value.ptr()) ? "" : type_name(value) + " of ") + "dtype " + dtype_text(array) +
+            (PyArray_ISBOOL(as_array_object(array)) || PyArray_ISINTEGER(as_array_object(array)) ? advice : ""));
     }
     const ScopedFloatMode mode(kStandardFloatMode);    // NumPy would round as the caller's does
     PyObject* converted = PyArray_FromArray(as_array_object(array), PyArray_DescrFromType(NPY_FLOAT32),

@@ -28,6 +28,12 @@ namespace py = pybind11;
 /// ValueError "name: expected shape (3, 4), got (3, 5)".
 [[noreturn]] void throw_shape_error(const std::string& name, const std::string& expected, const std::string& got);
 
+/// The same for a state, whose `value` may be an LSTM's pair where only h was expected.
+[[noreturn]] void throw_state_error(const std::string& name, const Shape& expected, const Shape& got, py::handle value);
+
+/// A tuple or a list of two.
+bool is_pair(py::handle value);
+
 /// True for a float32 array that kernels can read in place: native byte order, aligned, C-contiguous.
 inline bool is_plain_float32(PyObject* object) {
     if (!PyArray_Check(object)) return false;
@@ -38,8 +44,9 @@ inline bool is_plain_float32(PyObject* object) {
 // A float32, C-contiguous array: the caller's own where it is one already, else a converted copy.
 class FloatArray {
 public:
-    /// Takes anything NumPy can view as an array of floats of any width; TypeError otherwise.
-    FloatArray(py::handle value, const std::string& name);
+    /// Takes anything NumPy can view as an array of floats of any width; TypeError otherwise, which ends in `advice`
+    /// where bools or integers came.
+    FloatArray(py::handle value, const std::string& name, const char* advice = "");
 
     const float* data() const { return static_cast<const float*>(PyArray_DATA(array())); }
     const std::string& name() const { return name_; }

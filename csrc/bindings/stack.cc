@@ -28,10 +28,8 @@ py::object initial_state(py::handle value, const char* name, const Shape& shape,
         std::memset(data_of(state), 0, size * sizeof(float));
         return state;
     }
-    const FloatArray given(value, name);
-    if (given.shape() != shape && given.shape() != also) {
-        throw_shape_error(name, to_text(shape), to_text(given.shape()));
-    }
+    const FloatArray given(value, name, "; the argument is the state, and lengths and masks are given by name");
+    if (given.shape() != shape && given.shape() != also) throw_state_error(name, shape, given.shape(), value);
     std::memcpy(data_of(state), given.data(), size * sizeof(float));
     return state;
 }
@@ -90,8 +88,7 @@ py::tuple run(const Stack& stack, py::handle x_value, py::handle h_value, py::ha
     if (return_cells) cells = new_zeros(shape_of({states}, {hidden}));
     if (return_gates) gates = new_zeros(shape_of({states}, {gates_of(geometry.kind), hidden}));
     const auto view = [&](auto* data, std::ptrdiff_t size) {
-        return batch_first ? SequenceView<std::remove_pointer_t<decltype(data)>>{data, size, steps * size}
-                           : SequenceView<std::remove_pointer_t<decltype(data)>>{data, batch * size, size};
+        return sequence_view(data, steps, batch, size, batch_first);
     };
     const StackRun call{steps,
                         batch,
@@ -119,7 +116,7 @@ std::optional<FloatArray> step_state(PyObject* value, const char* name, const Fl
     FloatArray state(value, name);
     const int last = x.ndim() - 1;
     if (state.ndim() != x.ndim() || state.dim(last) != size || (last == 1 && state.dim(0) != x.dim(0))) {
-        throw_shape_error(name, to_text(last == 1 ? Shape{x.dim(0), size} : Shape{size}), to_text(state.shape()));
+        throw_state_error(name, last == 1 ? Shape{x.dim(0), size} : Shape{size}, state.shape(), value);
     }
     return state;
 }
@@ -203,6 +200,13 @@ PyMethodDef step_definition = {
 }    // namespace
 
 void bind_stack(py::module_& module) {
+    module.def(
+        "expect_finite",
+        [](const std::string& name, py::handle value) {
+            const FloatArray array(value, name);
+            NamedArray{name, array.data(), array.shape()}.expect_finite();
+        },
+        py::arg("name"), py::arg("array"));
     py::class_<Stack, std::shared_ptr<Stack>> stack(module, "Stack", py::is_final());
     stack
         .def(py::init(&make_stack), py::arg("kind"), py::arg("cells"), py::arg("suffixes"),
@@ -218,12 +222,11 @@ void bind_stack(py::module_& module) {
         .def_property_readonly("num_directions", [](const Stack& s) { return s.geometry().num_directions; })
         .def(
             "astype",
-            [](const Stack& s, const std::string& dtype, const std::vector<double>& input_scales) {
-                const WeightType type = checked_weight_type(dtype);
-                return std::make_shared<Stack>(
-                    s.astype(type, checked_input_scales(input_scales, s.geometry().num_layers, type)));
+            [](const Stack& s, const std::string& dtype, const std::vector<double>& input_scales,
+               const std::vector<std::string>& suffixes) {
+                return checked_astype(s, checked_weight_type(dtype), input_scales, suffixes);
             },
-            py::arg("dtype"), py::arg("input_scales") = py::tuple())
+            py::arg("dtype"), py::arg("input_scales"), py::arg("suffixes"))
         .def("arrays", &arrays_of)
         .def_property_readonly("kind", [](const Stack& s) { return std::string(name_of(s.geometry().kind)); })
         .def_property_readonly("options", &options_of)

@@ -137,32 +137,47 @@ py::object bind(const py::object& self, const py::object& x, const py::object& o
 py::object process(Stream& stream, py::handle block) {
     FloatArray x(block, "block");
     const std::ptrdiff_t inputs = stream.geometry().input_size;
-    const bool unbatched = stream.batch() == 1 && x.ndim() == 2;
-    if ((!unbatched && x.ndim() != 3) || x.dim(x.ndim() - 1) != inputs || (!unbatched && x.dim(1) != stream.batch())) {
+    const std::ptrdiff_t batch = stream.batch();
+    const bool batch_first = stream.batch_first();
+    const bool unbatched = batch == 1 && x.ndim() == 2;
+    if ((!unbatched && x.ndim() != 3) || x.dim(x.ndim() - 1) != inputs ||
+        (!unbatched && x.dim(batch_first ? 0 : 1) != batch)) {
         const std::string size = std::to_string(inputs);
-        const std::string three = "(steps, " + std::to_string(stream.batch()) + ", " + size + ")";
-        throw_shape_error("block", stream.batch() == 1 ? "(steps, " + size + ") or " + three : three,
-                          to_text(x.shape()));
+        const std::string rows = std::to_string(batch);
+        const std::string three = "(" + (batch_first ? rows + ", steps" : "steps, " + rows) + ", " + size + ")";
+        throw_shape_error("block", batch == 1 ? "(steps, " + size + ") or " + three : three, to_text(x.shape()));
     }
     if (overlaps(x.array(), stream.states())) x.detach();
-    const std::ptrdiff_t steps = x.dim(0);
+    const std::ptrdiff_t steps = x.dim(batch_first && !unbatched ? 1 : 0);
     const std::ptrdiff_t outputs = stream.geometry().output_size();
-    const py::object y = new_array(unbatched ? Shape{steps, outputs} : Shape{steps, stream.batch(), outputs});
-    float* const y_data = data_of(y);
+    Shape y_shape = x.shape();
+    y_shape.back() = outputs;
+    const py::object y = new_array(y_shape);
+    const auto x_view = sequence_view(x.data(), steps, batch, inputs, batch_first);
+    const auto y_view = sequence_view(data_of(y), steps, batch, outputs, batch_first);
     const Stream::InUse in_use(stream);
     run_for(stream.operations(steps),
-            [&](Checkpoint* checkpoint) { stream.state().process(x.data(), y_data, steps, checkpoint); });
+            [&](Checkpoint* checkpoint) { stream.state().process(x_view, y_view, steps, checkpoint); });
     return y;
 }
 
-std::unique_ptr<Stream> make_stream(std::shared_ptr<Stack> stack, std::int64_t batch_size, std::int64_t num_threads,
-                                    py::handle h_0, py::handle c_0) {
+std::unique_ptr<Stream> make_stream(const py::object& owner, std::int64_t batch_size, std::int64_t num_threads,
+                                    bool batch_first, py::handle h_0, py::handle c_0) {
+    if (!py::isinstance<Stack>(owner)) {
+        throw py::type_error(
+            "Stream: made by layer.stream(batch_size), layer.stream_from_bytes(data) or stream.copy()");
+    }
+    auto stack = owner.cast<std::shared_ptr<Stack>>();
     const int threads = checked_num_threads(num_threads);
     const std::ptrdiff_t batch = checked_batch(*stack, batch_size, "batch_size");
-    py::object owner = py::cast(stack);
-    auto stream = std::make_unique<Stream>(std::move(owner), std::move(stack), batch, threads);
+    auto stream = std::make_unique<Stream>(owner, std::move(stack), batch, threads, batch_first);
     start_from(stream->geometry(), stream->states(), h_0, c_0);
     return stream;
+}
+
+std::unique_ptr<Stream> copy_of(Stream& stream) {
+    const Stream::InUse in_use(stream);
+    return std::make_unique<Stream>(stream);
 }
 
 }    // namespace
@@ -171,26 +186,40 @@ void bind_stream(py::module_& module) {
     py::class_<Stream> stream(module, "Stream", py::is_final(),
                               "The state of one sequence, or of a batch of them, on a layer's shared weights.\n\n"
                               "Made by `layer.stream(batch_size)`. Shapes of a stream of one row have no batch axis.");
+    {
+        py::options options;
+        options.disable_function_signatures();    // which would be for users
+        stream
+            .def(py::init(&make_stream), py::arg("stack") = py::none(), py::arg("batch_size") = 1,
+                 py::arg("num_threads") = 1, py::arg("batch_first") = false, py::arg("h_0") = py::none(),
+                 py::arg("c_0") = py::none())
+            .def("__copy__", &copy_of)
+            .def("__deepcopy__", [](Stream& self, py::handle) { return copy_of(self); })
+            .def("__reduce__",
+                 [](py::handle) {
+                     throw py::type_error(
+                         "Stream: has no pickle; send stream.to_bytes(), which layer.stream_from_bytes(data) takes");
+                 })
+            .def("__repr__",
+                 [](py::handle self) { return py::module_::import("fusedcell.layers").attr("stream_text")(self); });
+    }
     stream
-        .def(py::init(&make_stream), py::arg("stack"), py::arg("batch_size") = 1, py::arg("num_threads") = 1,
-             py::arg("h_0") = py::none(), py::arg("c_0") = py::none())
-        .def("process", &process, py::arg("block"),
-             "Many time steps: (T, input_size) or (T, batch_size, input_size) in, h of every step out, with the same\n"
-             "bits as calling `step` T times. If a signal handler raises meanwhile, as Ctrl-C does, so does the call,\n"
-             "within some 0.1 s and with the state as it was.")
+        .def(
+            "process", &process, py::arg("block"),
+            "Many time steps: (T, batch_size, input_size) in, or (batch_size, T, input_size) for a stream of a layer\n"
+            "with batch_first, or (T, input_size) for one row; h of every step out, in the same arrangement, with the\n"
+            "bits of calling `step` T times. If a signal handler raises meanwhile, as Ctrl-C does, so does the call,\n"
+            "within some 0.1 s and with the state as it was.")
         .def(
             "bind", &bind, py::arg("x"), py::arg("out"),
             "A function without arguments that makes one step from x into out and returns out: `step(x, out)` for who\n"
             "fills the same x again and again, in about half the time of the call. x and out are as for `step`, but x\n"
             "is never converted.")
-        .def(
-            "copy",
-            [](Stream& self) {
-                const Stream::InUse in_use(self);
-                return std::make_unique<Stream>(self);
-            },
-            "A stream with the same state that goes on independently.")
+        .def("copy", &copy_of, "A stream with the same state that goes on independently.")
         .def_property_readonly("batch_size", &Stream::batch, "Rows that step together.")
+        .def_property_readonly("batch_first", &Stream::batch_first,
+                               "Whether blocks are (batch_size, T, ...), as the layer's x is, rather than\n"
+                               "(T, batch_size, ...).")
         .def_property_readonly(
             "input_size", [](const Stream& s) { return s.geometry().input_size; }, "Features of x.")
         .def_property_readonly(

@@ -53,13 +53,18 @@ struct RowsShape {
 
 class Stream {
 public:
-    /// `owner` is the stack's Python object.
-    Stream(py::object owner, std::shared_ptr<const Stack> stack, std::ptrdiff_t batch, int num_threads)
+    /// `owner` is the stack's Python object. With `batch_first` blocks are (batch, steps, features).
+    Stream(py::object owner, std::shared_ptr<const Stack> stack, std::ptrdiff_t batch, int num_threads,
+           bool batch_first)
         : owner_(std::move(owner)),
           state_(std::move(stack), batch, num_threads),
-          step_operations_(state_.stack().step_operations() * static_cast<double>(batch)) {}
+          step_operations_(state_.stack().step_operations() * static_cast<double>(batch)),
+          batch_first_(batch_first) {}
     Stream(const Stream& other)
-        : owner_(other.owner_), state_(other.state_), step_operations_(other.step_operations_) {}
+        : owner_(other.owner_),
+          state_(other.state_),
+          step_operations_(other.step_operations_),
+          batch_first_(other.batch_first_) {}
     Stream& operator=(const Stream&) = delete;
 
     StreamState& state() { return state_; }
@@ -68,6 +73,7 @@ public:
     const py::object& owner() const { return owner_; }
     const Geometry& geometry() const { return stack().geometry(); }
     std::ptrdiff_t batch() const { return state_.batch(); }
+    bool batch_first() const { return batch_first_; }
     Turn& turn() { return turn_; }
 
     /// Multiply-adds of so many steps.
@@ -88,6 +94,7 @@ private:
     py::object owner_;
     StreamState state_;
     double step_operations_;
+    bool batch_first_;
     Turn turn_;
 };
 

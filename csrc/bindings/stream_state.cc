@@ -136,23 +136,24 @@ struct GivenState {
                const char* h_name, const char* c_name)
         : h(h_value, h_name) {
         if (geometry.has_cell_state()) c.emplace(c_value, c_name);
-        check(h, h_shape(geometry, batch));
-        if (c) check(*c, c_shape(geometry, batch));
+        check(h, h_shape(geometry, batch), h_value);
+        if (c) check(*c, c_shape(geometry, batch), c_value);
     }
 
     const float* c_data() const { return c ? c->data() : nullptr; }
 
 private:
-    static void check(const FloatArray& array, const Shape& shape) {
+    static void check(const FloatArray& array, const Shape& shape, py::handle value) {
         array.expect_unchanged();
         const Shape unbatched{shape[0], shape[2]};
-        if (shape[1] != 1 || array.shape() != unbatched) array.expect_shape(shape);
+        if (array.shape() == shape || (shape[1] == 1 && array.shape() == unbatched)) return;
+        throw_state_error(array.name(), shape, array.shape(), value);
     }
 };
 
 void set_state(Stream& stream, const py::object& value) {
     const bool has_c = stream.states().c() != nullptr;
-    if (has_c && !((py::isinstance<py::tuple>(value) || py::isinstance<py::list>(value)) && py::len(value) == 2)) {
+    if (has_c && !is_pair(value)) {
         throw py::type_error(std::string("state: expected a pair (h, c), got ") + Py_TYPE(value.ptr())->tp_name);
     }
     const py::object h = has_c ? py::object(value[py::int_(0)]) : value;

@@ -207,13 +207,13 @@ Description Description::parse(std::string_view text) {
     const std::optional<WeightType> type = weight_type_from_name(dtype);
     if (!type) refuse_unsupported("dtype='" + dtype + "' is not supported; supported: " + weight_type_names());
 
-    bool_or_false(fields, "batch_first");    // of Python's arrays; ours say what they are
+    const bool batch_first = bool_or_false(fields, "batch_first") && !is_cell;
     const bool reverse = bool_or_false(fields, "reverse");
     const Value* options = find(fields, "options");
     if (options != nullptr && options->kind() != Kind::kArray) {
         refuse("options: expected a list, got " + options->repr());
     }
-    return {!is_first, is_cell, *kind, *type, reverse, options == nullptr ? Value::parse("[]") : *options};
+    return {!is_first, is_cell, *kind, *type, batch_first, reverse, options == nullptr ? Value::parse("[]") : *options};
 }
 
 std::vector<CellOptions> parse_options(const Value& list, CellKind kind, const std::vector<std::string>& suffixes) {

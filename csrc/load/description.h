@@ -16,6 +16,7 @@ struct Description {
     bool is_cell;
     CellKind kind;
     WeightType type;
+    bool batch_first;
     bool reverse;
     json::Value options;    // in the text that it was read from
 

@@ -210,17 +210,20 @@ void set_initial_state(const Tensor* h, const Tensor* c, LoadedLayer& layer) {
     const std::ptrdiff_t states = geometry.num_layers * geometry.num_directions;
     const auto rows_of = [](const Tensor& tensor) { return tensor.shape.size() == 3 ? tensor.shape[1] : 1; };
     const std::ptrdiff_t rows = rows_of(*h);
-    const auto check = [&](const Tensor& tensor, const char* name, std::ptrdiff_t size) {
-        if (tensor.shape == Shape{states, rows, size} && rows >= 1) return;
-        const std::string row_text = rows == 0 ? "'batch'" : std::to_string(rows);
-        const std::string expected = "(" + std::to_string(states) + ", " + row_text + ", " + std::to_string(size) + ")";
-        refuse(shape_error(name, expected, to_text(tensor.shape)));
+    const auto checked = [&](const Tensor& tensor, const char* name, std::ptrdiff_t size) {
+        if (tensor.shape != Shape{states, rows, size} || rows < 1) {
+            const std::string row_text = rows == 0 ? "'batch'" : std::to_string(rows);
+            const std::string expected =
+                "(" + std::to_string(states) + ", " + row_text + ", " + std::to_string(size) + ")";
+            refuse(shape_error(name, expected, to_text(tensor.shape)));
+        }
+        std::vector<float> floats = tensor.floats();
+        NamedArray{name, floats.data(), tensor.shape}.expect_finite();
+        return floats;
     };
-    check(*h, "h", geometry.output_size());
-    if (c != nullptr) check(*c, "c", geometry.hidden_size);
     layer.initial_rows = rows;
-    layer.initial_h = h->floats();
-    if (c != nullptr) layer.initial_c = c->floats();
+    layer.initial_h = checked(*h, "h", geometry.output_size());
+    if (c != nullptr) layer.initial_c = checked(*c, "c", geometry.hidden_size);
 }
 
 LoadedLayer load_checked(const unsigned char* data, std::size_t size, const std::string& isa) {
@@ -261,6 +264,7 @@ LoadedLayer load_checked(const unsigned char* data, std::size_t size, const std:
     Cells cells(layers);
     for (std::size_t i = 0; i < cell_options.size(); ++i) cells.named()[i].options = cell_options[i];
     LoadedLayer layer;
+    layer.batch_first = description.batch_first;
     layer.stack = make_checked_stack(description.kind, cells.named(), description.type, select_tier(isa), options);
     set_initial_state(h, c, layer);
     return layer;

@@ -12,6 +12,7 @@ namespace fusedcell {
 
 struct LoadedLayer {
     std::shared_ptr<const Stack> stack;
+    bool batch_first = false;    // sequences are (B, T, ...)
     // What calls without a state start from, (L * D, rows, size); empty: zeros.
     std::vector<float> initial_h, initial_c;
     std::ptrdiff_t initial_rows = 0;

@@ -1,6 +1,11 @@
 #include "model/checked_stack.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <numeric>
 #include <stdexcept>
 
 #include "kernels/simd/float_mode.h"
@@ -17,14 +22,21 @@ std::vector<const NamedMatrix*> matrices_of(const NamedCell& cell) {
     return all;
 }
 
+std::ptrdiff_t size_of(const Shape& shape) {
+    return std::accumulate(shape.begin(), shape.end(), std::ptrdiff_t{1}, std::multiplies<>());
+}
+
 void check_values(const NamedMatrix& matrix, WeightType type) {
     const NamedArray& array = matrix.values;
+    array.expect_finite();
+    if (!matrix.scales && type == WeightType::float32) return;
+    const std::ptrdiff_t size = size_of(array.shape);
     const std::ptrdiff_t depth = array.shape[1];
     const auto refuse_value = [&](std::ptrdiff_t index, const std::string& expected) {
         refuse(array.name + ": expected " + expected + ", got " + std::to_string(array.data[index]) + " at index (" +
                std::to_string(index / depth) + ", " + std::to_string(index % depth) + ")");
     };
-    for (std::ptrdiff_t i = 0; i < array.shape[0] * depth; ++i) {
+    for (std::ptrdiff_t i = 0; i < size; ++i) {
         const float value = array.data[i];
         if (!matrix.scales) {
             if (!fits(type, value)) refuse_value(i, std::string("weights that ") + name_of(type) + " can hold");
@@ -87,6 +99,21 @@ void check_peephole(const Geometry& geometry, const NamedCell& cell, bool expect
     if (cell.weight_peephole) cell.weight_peephole->expect_shape({3 * geometry.hidden_size});
 }
 
+// What is packed is the sum of both biases, but for the candidate of a GRU that resets after.
+void check_biases(const Geometry& geometry, const NamedCell& cell) {
+    if (cell.bias_ih) cell.bias_ih->expect_finite();
+    if (cell.bias_hh) cell.bias_hh->expect_finite();
+    if (!cell.bias_ih || !cell.bias_hh) return;
+    const std::ptrdiff_t added = (geometry.kind == CellKind::kGruResetAfter ? 2 : gates_of(geometry.kind));
+    for (std::ptrdiff_t i = 0; i < added * geometry.hidden_size; ++i) {
+        const float ih = cell.bias_ih->data[i];
+        const float hh = cell.bias_hh->data[i];
+        if (std::isfinite(ih + hh)) continue;
+        refuse(cell.bias_ih->name + ": expected a finite sum with " + cell.bias_hh->name + ", got " +
+               std::to_string(ih) + " + " + std::to_string(hh) + " at index " + std::to_string(i));
+    }
+}
+
 void check_shapes(const Geometry& geometry, std::ptrdiff_t input_size, const NamedCell& cell) {
     const std::ptrdiff_t rows = gates_of(geometry.kind) * geometry.hidden_size;
     cell.weight_ih.values.expect_shape({rows, input_size});
@@ -107,6 +134,23 @@ void check_shapes(const Geometry& geometry, std::ptrdiff_t input_size, const Nam
 
 void NamedArray::expect_shape(const Shape& expected) const {
     if (shape != expected) refuse(shape_error(name, to_text(expected), to_text(shape)));
+}
+
+void NamedArray::expect_finite() const {
+    constexpr std::uint32_t kExponent = 0x7f800000U;
+    const std::ptrdiff_t size = size_of(shape);
+    std::ptrdiff_t not_finite = 0;
+    for (std::ptrdiff_t i = 0; i < size; ++i) {
+        std::uint32_t bits;
+        std::memcpy(&bits, data + i, sizeof bits);
+        not_finite += (bits & kExponent) == kExponent ? 1 : 0;
+    }
+    if (not_finite == 0) return;
+    const std::ptrdiff_t nans = std::count_if(data, data + size, [](float value) { return std::isnan(value); });
+    std::string counts = nans > 0 ? std::to_string(nans) + " NaN" : "";
+    if (nans > 0 && not_finite > nans) counts += " and ";
+    if (not_finite > nans) counts += std::to_string(not_finite - nans) + " infinite";
+    refuse(name + ": expected finite values, got " + counts + " of " + std::to_string(size));
 }
 
 CellWeights NamedCell::view() const {
@@ -135,6 +179,32 @@ std::vector<float> checked_input_scales(const std::vector<double>& scales, std::
     return {scales.begin(), scales.end()};
 }
 
+std::shared_ptr<Stack> checked_astype(const Stack& stack, WeightType type, const std::vector<double>& input_scales,
+                                      const std::vector<std::string>& suffixes) {
+    const Geometry& geometry = stack.geometry();
+    if (suffixes.size() != stack.num_cells()) refuse("suffixes: expected one per layer and direction");
+    const ScopedFloatMode mode;    // for the scales that weights are multiplied by; as Stack's constructor
+    std::vector<UnpackedCell> cells = stack.unpack();
+    std::vector<CellWeights> weights;
+    weights.reserve(cells.size());
+    for (std::size_t i = 0; i < cells.size(); ++i) {
+        UnpackedCell& cell = cells[i];
+        const auto check = [&](const char* name, UnpackedMatrix& matrix, std::ptrdiff_t depth) {
+            if (type == WeightType::int8 && !matrix.scales.empty()) return;    // they stay as they are
+            matrix.dequantise();
+            const std::ptrdiff_t rows = static_cast<std::ptrdiff_t>(matrix.values.size()) / depth;
+            check_values({{name + suffixes[i], matrix.values.data(), {rows, depth}}, std::nullopt}, type);
+        };
+        const std::ptrdiff_t layer = static_cast<std::ptrdiff_t>(i) / geometry.num_directions;
+        check("weight_ih", cell.weight_ih, geometry.layer_input_size(layer));
+        check("weight_hh", cell.weight_hh, geometry.output_size());
+        check("weight_hr", cell.weight_hr, geometry.hidden_size);
+        weights.push_back(cell.view());
+    }
+    return std::make_shared<Stack>(geometry, weights, type, stack.kernels(),
+                                   checked_input_scales(input_scales, geometry.num_layers, type));
+}
+
 std::shared_ptr<Stack> make_checked_stack(CellKind kind, const std::vector<NamedCell>& cells, WeightType type,
                                           const KernelTable& kernels, const StackOptions& options) {
     const ScopedFloatMode mode(kStandardFloatMode);    // the caller's may flush or trap what checks compare
@@ -148,6 +218,8 @@ std::shared_ptr<Stack> make_checked_stack(CellKind kind, const std::vector<Named
         const NamedCell& cell = cells[i];
         check_shapes(geometry, geometry.layer_input_size(layer), cell);
         check_peephole(geometry, cell, cells[0].weight_peephole.has_value());
+        check_biases(geometry, cell);
+        if (cell.weight_peephole) cell.weight_peephole->expect_finite();
         for (const NamedMatrix* matrix : matrices_of(cell)) {
             if (matrix->scales.has_value() != cell.weight_ih.scales.has_value()) {
                 refuse(matrix->values.name + ": expected all weights with scales, or none");

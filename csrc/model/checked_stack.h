@@ -20,6 +20,8 @@ struct NamedArray {
     Shape shape;
 
     void expect_shape(const Shape& expected) const;
+    /// A weight that is NaN or infinite makes every answer so, and says nothing of where it came from.
+    void expect_finite() const;
 };
 
 // One weight, and its scales where it is quantised already: its values are then whole numbers.
@@ -51,6 +53,11 @@ struct StackOptions {
 /// Sizes follow from the shapes. `cells` are layer-major, then direction, and not empty.
 std::shared_ptr<Stack> make_checked_stack(CellKind kind, const std::vector<NamedCell>& cells, WeightType type,
                                           const KernelTable& kernels, const StackOptions& options);
+
+/// The same layers with their weights, as they are stored, rounded to another type. `suffixes` are as in NamedCell, one
+/// a cell; `input_scales` as in StackOptions.
+std::shared_ptr<Stack> checked_astype(const Stack& stack, WeightType type, const std::vector<double>& input_scales,
+                                      const std::vector<std::string>& suffixes);
 
 /// As Stack takes them: none, or one a layer that int8 can use.
 std::vector<float> checked_input_scales(const std::vector<double>& scales, std::ptrdiff_t num_layers, WeightType type);

@@ -77,6 +77,13 @@ struct SequenceView {
     }
 };
 
+/// A contiguous array (T, B, size), or (B, T, size) with batch_first.
+template <class T>
+SequenceView<T> sequence_view(T* data, std::ptrdiff_t steps, std::ptrdiff_t batch, std::ptrdiff_t size,
+                              bool batch_first) {
+    return batch_first ? SequenceView<T>{data, size, steps * size} : SequenceView<T>{data, batch * size, size};
+}
+
 // Where the state of one row lies: h (P,) and c (H,) of the first layer; the next layer's are `layer_rows` rows on.
 struct RowState {
     float* h;

@@ -42,25 +42,6 @@ std::vector<UnpackedCell> Stack::unpack() const {
     return cells;
 }
 
-Stack Stack::astype(WeightType type, const std::vector<float>& input_scales) const {
-    const ScopedFloatMode mode;    // for the scales that weights are multiplied by; as in the constructor
-    std::vector<UnpackedCell> cells = unpack();
-    std::vector<CellWeights> weights;
-    weights.reserve(cells.size());
-    for (UnpackedCell& cell : cells) {
-        for (UnpackedMatrix* matrix : {&cell.weight_ih, &cell.weight_hh, &cell.weight_hr}) {
-            if (type != WeightType::int8) matrix->dequantise();
-            for (const float weight : matrix->values) {
-                if (!fits(type, weight)) {
-                    throw std::invalid_argument("astype: the type cannot hold a weight of " + std::to_string(weight));
-                }
-            }
-        }
-        weights.push_back(cell.view());
-    }
-    return {geometry_, weights, type, *kernels_, input_scales};
-}
-
 std::size_t Stack::nbytes() const {
     std::size_t total = 0;
     for (const PackedCell& cell : cells_) total += cell.nbytes();

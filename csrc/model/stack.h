@@ -58,10 +58,6 @@ public:
     Stack(const Geometry& geometry, const std::vector<CellWeights>& weights, WeightType type,
           const KernelTable& kernels, std::vector<float> input_scales = {});
 
-    /// The same layers with their weights, as they are stored here, rounded to another type. Throws
-    /// std::invalid_argument if that type cannot hold one of them. `input_scales` are for int8: one a layer, or none.
-    Stack astype(WeightType type, const std::vector<float>& input_scales) const;
-
     /// The weights as they are stored, halves widened to float; layer-major, then direction.
     std::vector<UnpackedCell> unpack() const;
 

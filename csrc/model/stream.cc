@@ -24,22 +24,21 @@ void StreamState::step(const float* x, float* y) {
     }
 }
 
-void StreamState::process(const float* x, float* y, std::ptrdiff_t steps, Checkpoint* checkpoint) {
+void StreamState::process(const float* x, float* y, std::ptrdiff_t steps) {
+    const Geometry& geometry = stack_->geometry();
+    process(sequence_view(x, steps, states_.batch(), geometry.input_size, false),
+            sequence_view(y, steps, states_.batch(), geometry.output_size(), false), steps);
+}
+
+void StreamState::process(const SequenceView<const float>& x, const SequenceView<float>& y, std::ptrdiff_t steps,
+                          Checkpoint* checkpoint) {
     const bool can_stop = checkpoint != nullptr;
     const auto copy = [can_stop](const float* state, std::size_t size) {
         return can_stop ? std::vector<float>(state, state + size) : std::vector<float>{};
     };
     const std::vector<float> h_before = copy(states_.h(), states_.h_floats());
     const std::vector<float> c_before = copy(states_.c(), states_.c_floats());
-    const std::ptrdiff_t batch = states_.batch();
-    const std::ptrdiff_t inputs = stack_->geometry().input_size;
-    const std::ptrdiff_t outputs = stack_->geometry().output_size();
-    StackRun run{steps,
-                 batch,
-                 {x, batch * inputs, inputs},
-                 {y, batch * outputs, outputs},
-                 {states_.h(), states_.h(), states_.c()},
-                 nullptr};
+    StackRun run{steps, states_.batch(), x, y, {states_.h(), states_.h(), states_.c()}, nullptr};
     run.checkpoint = checkpoint;
     stack_->run(run, workspace_, num_threads_);
     if (can_stop && checkpoint->stopped()) {

@@ -23,7 +23,10 @@ public:
     void reserve(std::ptrdiff_t steps) { stack_->reserve(steps, states_.batch(), workspace_); }
     /// T steps: x (T, B, I), y (T, B, P); the same bits as T calls of step. If `checkpoint` is given and stops them,
     /// the state is what it was before the first.
-    void process(const float* x, float* y, std::ptrdiff_t steps, Checkpoint* checkpoint = nullptr);
+    void process(const SequenceView<const float>& x, const SequenceView<float>& y, std::ptrdiff_t steps,
+                 Checkpoint* checkpoint = nullptr);
+    /// The same of contiguous arrays.
+    void process(const float* x, float* y, std::ptrdiff_t steps);
 
     const Stack& stack() const { return *stack_; }
     std::ptrdiff_t batch() const { return states_.batch(); }

@@ -170,7 +170,6 @@ float from_float16(std::uint16_t half) {
 
 bool fits(WeightType type, float weight) {
     constexpr std::uint32_t kBfloat16RoundsToInfinity = 0x7f7f8000U;
-    if (!std::isfinite(weight)) return type != WeightType::int8;
     switch (type) {
         case WeightType::float32:
         case WeightType::int8: return true;

@@ -86,7 +86,7 @@ UnpackedRows unpack(const PanelShape& shape, const PackedMatrix& matrix);
 float from_bfloat16(std::uint16_t half);
 float from_float16(std::uint16_t half);
 
-/// Whether a weight can be stored: int8 needs finite ones, and a half must not turn a finite one into infinity.
+/// Whether a finite weight stays so when it is stored: a half must not turn it into infinity.
 bool fits(WeightType type, float weight);
 
 }    // namespace fusedcell

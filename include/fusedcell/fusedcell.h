@@ -7,7 +7,8 @@
 // Outputs have the bits that Python's fusedcell gives for the same layer, on every instruction-set tier.
 //
 // Arrays are float32, contiguous, in the layouts that are given in brackets, with T time steps, B batch rows,
-// I = input_size(), H = hidden_size(), P = output_size(), L = num_layers(), D = num_directions().
+// I = input_size(), H = hidden_size(), P = output_size(), L = num_layers(), D = num_directions(). Sequences of a layer
+// whose batch_first() is true have their first two axes the other way round, as in Python: (B, T, I), (B, T, D * P).
 #pragma once
 
 #include <cstddef>
@@ -56,6 +57,9 @@ public:
     std::size_t num_layers() const noexcept;
     /// 2 for a bidirectional layer.
     std::size_t num_directions() const noexcept;
+    /// Whether sequences are (B, T, ...) rather than (T, B, ...), for run() and for Stream::process(); the file says
+    /// so.
+    bool batch_first() const noexcept;
     /// Whether the one direction runs from the last step to the first.
     bool reverse() const noexcept;
     /// Whether there is a cell state c, which is so in an LSTM.
@@ -67,10 +71,11 @@ public:
     /// Bytes of packed weights.
     std::size_t nbytes() const noexcept;
 
-    /// Whole sequences: x (T, B, I), y (T, B, D * P), which must not overlap. Starts from h (L * D, B, P) and
-    /// c (L * D, B, H) and leaves the last state there; with null, which c must be where there is no cell state, it
-    /// starts from the file's initial state or zeros, and keeps nothing. Allocates. Throws std::invalid_argument
-    /// where the file's initial state is for another batch size, and std::bad_alloc.
+    /// Whole sequences: x (T, B, I), y (T, B, D * P), or (B, T, I) and (B, T, D * P) where batch_first(), which must
+    /// not overlap. Starts from h (L * D, B, P) and c (L * D, B, H), whatever batch_first() says, and leaves the last
+    /// state there; with null, which c must be where there is no cell state, it starts from the file's initial state or
+    /// zeros, and keeps nothing. Allocates. Throws std::invalid_argument where the file's initial state is for another
+    /// batch size, and std::bad_alloc.
     void run(const float* x, float* y, std::size_t steps, std::size_t batch = 1, float* h = nullptr,
              float* c = nullptr) const;
 
@@ -109,7 +114,8 @@ public:
 
     /// One time step: x (B, I) to y (B, P), which must not overlap.
     void step(const float* x, float* y) noexcept FUSEDCELL_NONBLOCKING;
-    /// Many: x (T, B, I) to y (T, B, P), which must not overlap; the same bits as step by step.
+    /// Many: x (T, B, I) to y (T, B, P), or (B, T, I) to (B, T, P) where layer().batch_first(), which must not
+    /// overlap; the same bits as step by step.
     void process(const float* x, float* y, std::size_t steps) noexcept FUSEDCELL_NONBLOCKING;
     /// Back to the state that the stream started from: every row, or one of 0 to batch() - 1.
     void reset() noexcept FUSEDCELL_NONBLOCKING;

@@ -58,7 +58,7 @@ def make_stack(
     `options` are one per mapping, or none. `reverse` is for one direction, which then runs from each row's last step to
     its first.
 
-    Raises UnsupportedError for an unknown activation, TypeError or ValueError for what does not fit.
+    Raises UnsupportedError for an unknown activation, TypeError or ValueError for what does not fit, or is not finite.
     """
     if isa is not None and not isinstance(isa, str):
         raise TypeError(f"isa: expected a string or None, got {type(isa).__name__}")
@@ -79,8 +79,7 @@ def _narrowed(value: Any, name: str) -> Any:
 class Recurrent:
     """Packed weights that never change, and what can be asked of them."""
 
-    def __init__(self, stack: _core.Stack) -> None:
-        self._stack = stack
+    _stack: _core.Stack
 
     @property
     def input_size(self) -> int:
@@ -134,10 +133,15 @@ class Recurrent:
         rounded to multiples of its layer's scale and saturates at 127 of them. None lets each row have its own scale at
         each step.
 
-        Raises UnsupportedError for an unknown dtype, ValueError if it cannot hold one of the weights, or for scales
-        that are not one a layer from 2^-100 to 2^100.
+        Raises UnsupportedError for an unknown dtype, ValueError, naming the array, if it cannot hold one of the
+        weights, or for scales that are not one a layer from 2^-100 to 2^100.
         """
-        return self._with_stack(self._stack.astype(check_dtype(dtype), () if input_scales is None else input_scales))
+        scales = () if input_scales is None else input_scales
+        return self._with_stack(self._stack.astype(check_dtype(dtype), scales, self._suffixes()))
+
+    def _suffixes(self) -> list[str]:
+        """The ends of array names in the order of packing."""
+        return [""]
 
     @classmethod
     def _of(cls, stack: _core.Stack) -> Self:

@@ -6,13 +6,14 @@ import hashlib
 import json
 import math
 import struct
+from contextlib import suppress
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from . import _options
-from ._base import MATRIX_NAMES, FloatArray
+from ._base import DTYPES, MATRIX_NAMES, FloatArray
 from ._core import Stack, Stream
 
 _MAGIC = b"\x89fcs\r\n\x1a\n"  # as PNG's: what a transfer in text mode would change
@@ -22,6 +23,7 @@ _HEADER = struct.Struct("<8sHHIQQQ32s")
 _CHECKSUM_BYTES = 16
 
 _fingerprints: WeakKeyDictionary[Stack, bytes] = WeakKeyDictionary()
+_narrower: WeakKeyDictionary[Stack, dict[bytes, str]] = WeakKeyDictionary()  # dtypes by fingerprint
 
 
 class _Header(NamedTuple):
@@ -87,7 +89,7 @@ def to_bytes(stream: Stream) -> bytes:
     return content + _checksum(content)
 
 
-def from_bytes(stack: Stack, data: bytes, num_threads: int) -> Stream:
+def from_bytes(stack: Stack, data: bytes, num_threads: int, batch_first: bool) -> Stream:
     """The stream that `to_bytes` was given, on these weights; TypeError or ValueError that says what is wrong."""
     if not isinstance(data, bytes | bytearray | memoryview):
         raise TypeError(f"data: expected bytes, got {type(data).__name__}")
@@ -99,7 +101,7 @@ def from_bytes(stack: Stack, data: bytes, num_threads: int) -> Stream:
         arrays.append(np.frombuffer(content, "<f4", math.prod(shape), start).reshape(shape).astype(np.float32))
         start += arrays[-1].nbytes
     parts = 2 if header.c_size else 1
-    stream = Stream(stack, header.batch_size, num_threads, *arrays[parts:])
+    stream = Stream(stack, header.batch_size, num_threads, batch_first, *arrays[parts:])
     stream.state = tuple(arrays[:parts]) if header.c_size else arrays[0]
     return stream
 
@@ -126,12 +128,33 @@ def _checked_header(data: bytes, stack: Stack) -> _Header:
     own = _header_of(stack, header.batch_size, header.flags & _INITIAL_STATE)
     if header.fingerprint != own.fingerprint:
         raise ValueError(
-            f"data: expected a state of this layer's weights, {_short(own.fingerprint)} ({own.sizes()}), got one of "
-            f"{_short(header.fingerprint)} ({header.sizes()})"
+            f"data: expected a state of this layer's weights, {_short(own.fingerprint)} ({own.sizes()}, {stack.dtype})"
+            f", got one of {_short(header.fingerprint)} ({header.sizes()}), {_difference(header, own, stack)}"
         )
     if header != own or header.batch_size < 1:
         raise ValueError(f"data: expected a state of {own.sizes()} and at least 1 row, got {header}")
     return header
+
+
+def _difference(header: _Header, own: _Header, stack: Stack) -> str:
+    """How the weights that a state was of differ from these, as far as it can be known."""
+    if (header.num_layers, header.h_size, header.c_size) != (own.num_layers, own.h_size, own.c_size):
+        return "which are of another size or kind of layer"
+    if header.fingerprint in _narrower_fingerprints(stack):
+        dtype = _narrower_fingerprints(stack)[header.fingerprint]
+        return f"which are these in {dtype}: use layer.astype({dtype!r})"
+    return f"which are others, or these in another dtype than {stack.dtype}"
+
+
+def _narrower_fingerprints(stack: Stack) -> dict[bytes, str]:
+    known = _narrower.get(stack)
+    if known is None:
+        known = _narrower[stack] = {}
+        for dtype in DTYPES[1:] if stack.dtype == "float32" else ():
+            with suppress(ValueError):  # the dtype cannot hold one of the weights
+                narrower = stack.astype(dtype, (), [""] * len(stack.arrays()))
+                known[_fingerprint(narrower)] = dtype
+    return known
 
 
 def _checksum(content: bytes) -> bytes:

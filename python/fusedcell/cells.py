@@ -20,14 +20,15 @@ class Cell(Recurrent):
 
     def __init__(self, kind: str, dtype: str, isa: str | None, **arrays: Array) -> None:
         known = check_dtype(dtype)
-        super().__init__(make_stack(kind, [arrays], [""], 1, known, isa))
+        self._stack = make_stack(kind, [arrays], self._suffixes(), 1, known, isa)
 
 
 class RNNCell(Cell):
     """h' = f(W x + b_ih + R h + b_hh), f = tanh or relu (``torch.nn.RNNCell``).
 
     Raises UnsupportedError for another nonlinearity or dtype, ValueError for a tier that this machine does not run,
-    and TypeError or ValueError, naming the array, for weights that are not floats or whose shapes do not fit.
+    and TypeError or ValueError, naming the array, for weights that are not floats, not finite, or whose shapes do not
+    fit.
     """
 
     def __init__(
@@ -118,10 +119,10 @@ class LSTMCell(Cell):
         return h_next, c_next
 
 
-def unpack_state(state: Any) -> tuple[Any, Any]:
-    """The (h, c) of an LSTM, or (None, None)."""
+def unpack_state(state: Any, advice: str = "") -> tuple[Any, Any]:
+    """The (h, c) of an LSTM, or (None, None); TypeError, which ends in `advice`, for anything else."""
     if state is None:
         return None, None
     if not isinstance(state, (tuple, list)) or len(state) != 2:
-        raise TypeError(f"state: expected a pair (h, c), got {type(state).__name__}")
+        raise TypeError(f"state: expected a pair (h, c), got {type(state).__name__}{advice}")
     return state[0], state[1]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias,
 import numpy as np
 
 from ._base import ARRAY_NAMES, FloatArray, Recurrent, check_dtype, check_nonlinearity, make_stack
-from ._core import Stack, Stream, step_many
+from ._core import Stack, Stream, expect_finite, step_many
 from ._options import nonlinearity_of
 from ._stream_bytes import from_bytes
 from .cell_options import CellOptions
@@ -34,6 +34,7 @@ StateDict: TypeAlias = Mapping[str, Any] | str | os.PathLike[str]
 """Arrays or PyTorch tensors by name, or the path of a file that holds them."""
 
 _MOST_ROWS = 2**31  # of a stream
+_BY_NAME = "; lengths and masks are given by name"
 _KEY = re.compile(r"([a-z_]+?)(_l(?:0|[1-9][0-9]*)(?:_reverse)?)")
 
 
@@ -69,10 +70,21 @@ class Layer(Recurrent):
 
     _arrays: ClassVar[tuple[str, ...]] = ARRAY_NAMES[:4]
     _initial_state: tuple[FloatArray, ...] | None = None
+    _batch_first = False
 
-    def __init__(self, stack: Stack, *, batch_first: bool) -> None:
-        super().__init__(stack)
-        self._batch_first = bool(batch_first)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Raises TypeError that says what makes a layer, as it is made of trained weights."""
+        name = type(self).__name__
+        raise TypeError(
+            f"{name}: a layer is made of trained weights, by {name}.from_state_dict(mapping), fusedcell.from_torch"
+            "(module), from_keras(model), from_onnx(model) or load(path)"
+        )
+
+    @classmethod
+    def _of(cls, stack: Stack, *, batch_first: bool = False) -> Self:
+        layer = super()._of(stack)
+        layer._batch_first = bool(batch_first)
+        return layer
 
     @property
     def num_layers(self) -> int:
@@ -106,7 +118,8 @@ class Layer(Recurrent):
     def with_initial_state(self, h: Array, c: Array | None = None) -> Self:
         """A new layer on the same weights that starts from h, or h and c for an LSTM, where it is given no state.
 
-        Shapes are those of :attr:`initial_state`. Raises TypeError or ValueError for arrays that are not so.
+        Shapes are those of :attr:`initial_state`. Raises TypeError or ValueError for arrays that are not so, or not of
+        finite floats.
         """
         has_c = self._stack.kind == "lstm"
         if has_c != (c is not None):
@@ -116,7 +129,7 @@ class Layer(Recurrent):
         arrays: list[FloatArray] = []
         for name, (value, size) in given.items():
             try:
-                source = np.asarray(value)
+                source = np.asarray(to_array(value, name))
             except ValueError as error:  # a ragged list
                 raise TypeError(f"{name}: expected an array of floats, got {type(value).__name__}") from error
             if source.dtype.kind != "f":
@@ -125,6 +138,7 @@ class Layer(Recurrent):
             rows = arrays[0].shape[1] if arrays else array.shape[1] if array.ndim == 3 else 1
             if array.shape != (states, rows, size) or rows < 1:
                 raise ValueError(f"{name}: expected shape {(states, rows or 'batch', size)}, got {array.shape}")
+            expect_finite(name, array)
             array.setflags(write=False)
             arrays.append(array)
         other = self._with_stack(self._stack)
@@ -147,7 +161,7 @@ class Layer(Recurrent):
             return None, None
         try:
             shape = np.shape(x)
-        except ValueError:  # a ragged list, of which the call itself says what is wrong
+        except (ValueError, RuntimeError):  # a ragged list, or tensors, of which the call itself says what is wrong
             shape = ()
         if len(shape) not in (2, 3):
             return None, None
@@ -157,11 +171,13 @@ class Layer(Recurrent):
     def stream(self, batch_size: int = 1, *, num_threads: int = 1) -> Stream:
         """A new stream at :attr:`initial_state` on this layer's weights; any number can share them.
 
-        `num_threads` is as in a call of the layer.
+        Its blocks are arranged as this layer's x: (T, B, I), or (B, T, I) with batch_first. `num_threads` is as in a
+        call of the layer.
 
         Raises UnsupportedError for a bidirectional or reverse layer, whose output needs the end of the sequence.
         """
-        return Stream(self._stack, batch_size, num_threads, *self._stream_start(batch_size, "batch_size"))
+        start = self._stream_start(batch_size, "batch_size")
+        return Stream(self._stack, batch_size, num_threads, self._batch_first, *start)
 
     def _stream_start(self, batch: int, name: str) -> tuple[FloatArray, ...]:
         """What streams of so many rows start from: empty, h, or h and c. Errors as for :meth:`stream`.
@@ -203,19 +219,25 @@ class Layer(Recurrent):
     def stream_from_bytes(self, data: bytes, *, num_threads: int = 1) -> Stream:
         """The stream whose ``to_bytes`` gave `data`: its state, batch size, and what it resets to.
 
-        `num_threads` is as in a call of the layer. The layer need not be the one that the stream was of, nor run on the
-        same instruction-set tier or machine, but must have the same weights, in the same dtype.
+        Its blocks are arranged as this layer's x. `num_threads` is as in a call of the layer. The layer need not be the
+        one that the stream was of, nor run on the same instruction-set tier or machine, but must have the same weights,
+        in the same dtype.
 
         Raises TypeError for what is not bytes, ValueError for a state of other weights, of another version of the
         format, or that was cut or altered, UnsupportedError as for :meth:`stream`.
         """
         self._check_has_streams()
-        return from_bytes(self._stack, data, num_threads)
+        return from_bytes(self._stack, data, num_threads, self._batch_first)
 
     def _options(self) -> list[str]:
         layers = [f"num_layers={self.num_layers}"] if self.num_layers > 1 else []
         directions = ["bidirectional=True"] if self.bidirectional else ["reverse=True"] if self.reverse else []
-        return layers + super()._options() + directions
+        batch_first = ["batch_first=True"] if self._batch_first else []
+        return layers + super()._options() + directions + batch_first
+
+    def _suffixes(self) -> list[str]:
+        directions = self._stack.num_directions
+        return list(islice(layer_suffixes(directions), self.num_layers * directions))
 
     @classmethod
     def _from_cells(
@@ -238,7 +260,7 @@ class Layer(Recurrent):
         suffixes = list(islice(layer_suffixes(num_directions), len(cells)))
         known = check_dtype(dtype)
         stack = make_stack(kind, cells, suffixes, num_directions, known, isa, options=options, reverse=reverse)
-        return cls(stack, batch_first=batch_first)
+        return cls._of(stack, batch_first=batch_first)
 
     @classmethod
     def _stack_from(cls, kind: str, mapping: StateDict, prefix: str, dtype: str, isa: str | None) -> Stack:
@@ -249,6 +271,17 @@ class Layer(Recurrent):
             mapping = read_state_dict(mapping, prefix)
         cells = cells_by_layer(mapping, prefix, cls._arrays)
         return make_stack(kind, cells.values(), list(cells), 1 + any("_reverse" in key for key in cells), known, isa)
+
+
+def stream_text(stream: Stream) -> str:
+    """What a stream's ``repr`` is."""
+    return f"Stream({layer_of(stream._stack, stream.batch_first)!r}, batch_size={stream.batch_size})"
+
+
+def layer_of(stack: Stack, batch_first: bool) -> Layer:
+    """A layer on these packed weights."""
+    cls = LSTM if stack.kind == "lstm" else GRU if stack.kind.startswith("gru") else RNN
+    return cls._of(stack, batch_first=batch_first)
 
 
 def layer_suffixes(num_directions: int) -> Iterator[str]:
@@ -305,7 +338,11 @@ def _arrays_by_suffix(mapping: Mapping[str, Any], prefix: str, allowed: tuple[st
 
 
 class LSTM(Layer):
-    """Long short-term memory, ``torch.nn.LSTM``'s formulas (see :class:`fusedcell.LSTMCell`)."""
+    """Long short-term memory, ``torch.nn.LSTM``'s formulas (see :class:`fusedcell.LSTMCell`).
+
+    Made of trained weights by :meth:`from_state_dict`, :func:`fusedcell.from_torch`,
+    :func:`fusedcell.from_keras`, :func:`fusedcell.from_onnx` or :func:`fusedcell.load`.
+    """
 
     _arrays: ClassVar[tuple[str, ...]] = ARRAY_NAMES
 
@@ -330,10 +367,10 @@ class LSTM(Layer):
         torch.save writes state dictionaries (``pip install fusedcell[torch]``), where nothing in it is ever run.
 
         Raises UnsupportedError for a name, dtype or kind of file that is not known, ValueError for a missing array, a
-        shape that does not fit, a damaged file or a tier that this machine does not run, TypeError for an array that
-        is not of floats.
+        shape that does not fit, a value that is not finite, a damaged file or a tier that this machine does not run,
+        TypeError for an array that is not of floats.
         """
-        return cls(cls._stack_from("lstm", mapping, prefix, dtype, isa), batch_first=batch_first)
+        return cls._of(cls._stack_from("lstm", mapping, prefix, dtype, isa), batch_first=batch_first)
 
     @overload
     def __call__(
@@ -374,7 +411,7 @@ class LSTM(Layer):
 
         `state` is (h_0, c_0), `initial_state` if None. The other arguments are in :class:`.Layer`'s description.
         """
-        h_0, c_0 = self._start_of(x) if state is None else unpack_state(state)
+        h_0, c_0 = self._start_of(x) if state is None else unpack_state(state, _BY_NAME)
         y, h_n, c_n, cells, gates = self._stack.run(
             x, h_0, c_0, lengths, mask, self._batch_first, num_threads, return_cells, return_gates
         )
@@ -385,7 +422,11 @@ class LSTM(Layer):
 
 
 class GRU(Layer):
-    """Gated recurrent unit in both its forms (see :class:`fusedcell.GRUCell`)."""
+    """Gated recurrent unit in both its forms (see :class:`fusedcell.GRUCell`).
+
+    Made of trained weights by :meth:`from_state_dict`, :func:`fusedcell.from_torch`,
+    :func:`fusedcell.from_keras`, :func:`fusedcell.from_onnx` or :func:`fusedcell.load`.
+    """
 
     @property
     def reset_after(self) -> bool:
@@ -405,7 +446,7 @@ class GRU(Layer):
     ) -> GRU:
         """As :meth:`LSTM.from_state_dict`; ``reset_after=True`` is PyTorch's form."""
         kind = "gru_reset_after" if reset_after else "gru_reset_before"
-        return cls(cls._stack_from(kind, mapping, prefix, dtype, isa), batch_first=batch_first)
+        return cls._of(cls._stack_from(kind, mapping, prefix, dtype, isa), batch_first=batch_first)
 
     @overload
     def __call__(
@@ -453,7 +494,11 @@ class GRU(Layer):
 
 
 class RNN(Layer):
-    """Plain recurrent layer with tanh or relu (see :class:`fusedcell.RNNCell`)."""
+    """Plain recurrent layer with tanh or relu (see :class:`fusedcell.RNNCell`).
+
+    Made of trained weights by :meth:`from_state_dict`, :func:`fusedcell.from_torch`,
+    :func:`fusedcell.from_keras`, :func:`fusedcell.from_onnx` or :func:`fusedcell.load`.
+    """
 
     @property
     def nonlinearity(self) -> str:
@@ -473,7 +518,7 @@ class RNN(Layer):
     ) -> RNN:
         """As :meth:`LSTM.from_state_dict`; `nonlinearity` is "tanh" or "relu"."""
         kind = f"rnn_{check_nonlinearity(nonlinearity)}"
-        return cls(cls._stack_from(kind, mapping, prefix, dtype, isa), batch_first=batch_first)
+        return cls._of(cls._stack_from(kind, mapping, prefix, dtype, isa), batch_first=batch_first)
 
     def __call__(
         self,

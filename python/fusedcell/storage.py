@@ -39,6 +39,7 @@ _KINDS = {
     "GRU": ("gru_reset_after", "gru_reset_before"),
 }
 _INITIAL_STATE = ("initial_h", "initial_c")
+_FRAMEWORKS = ("torch", "keras", "tensorflow")
 _SCALES = tuple(f"{name}_scale" for name in MATRIX_NAMES)
 
 # How a weight type is stored: its name in safetensors files, and the NumPy type that holds its bits, as NumPy has no
@@ -134,11 +135,10 @@ def from_tensors(
     stack = make_stack(
         kind, cells.values(), list(cells), directions, dtype, isa, input_scales.tolist(), options, reverse
     )
-    layer = cls._of(stack)
-    if isinstance(layer, Layer):
-        layer._batch_first = batch_first
-        return layer.with_initial_state(*initial_state) if initial_state else layer
-    return layer
+    if not issubclass(cls, Layer):
+        return cls._of(stack)
+    layer = cls._of(stack, batch_first=batch_first)
+    return layer.with_initial_state(*initial_state) if initial_state else layer
 
 
 def save(layer: Recurrent, path: str | os.PathLike[str]) -> None:
@@ -146,8 +146,8 @@ def save(layer: Recurrent, path: str | os.PathLike[str]) -> None:
 
     The same layer always gives the same bytes. Needs the package safetensors (``pip install fusedcell[safetensors]``).
     """
-    if type(layer).__name__ not in _CLASSES:
-        raise TypeError(f"layer: expected a layer or a cell, got {type(layer).__name__}")
+    if not isinstance(layer, Recurrent) or type(layer).__name__ not in _CLASSES:
+        raise TypeError(f"layer: expected a layer or a cell, got {type(layer).__name__}{_advice(layer)}")
     safetensors = import_safetensors()
     description, tensors = to_tensors(layer)
     specs = {}
@@ -167,6 +167,17 @@ def save(layer: Recurrent, path: str | os.PathLike[str]) -> None:
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _advice(value: Any) -> str:
+    """What to do with something else than a layer or a cell."""
+    if isinstance(value, Mapping):
+        return "; a file holds one layer: make it by LSTM.from_state_dict or its siblings, and save each to its own"
+    if isinstance(getattr(value, "layer", None), Layer):
+        return "; save its .layer"
+    if type(value).__module__.split(".")[0] in _FRAMEWORKS or hasattr(value, "state_dict"):
+        return "; make layers of its recurrent parts first, by fusedcell.from_torch or from_keras"
+    return ""
 
 
 def load(path: str | os.PathLike[str], *, isa: str | None = None) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from . import _core
 from .layers import Layer
 
@@ -20,6 +22,14 @@ class StreamPool(_core.StreamPool):
         if not isinstance(layer, Layer):
             raise TypeError(f"layer: expected an RNN, LSTM or GRU, got {type(layer).__name__}")
         super().__init__(layer._stack, capacity, num_threads, *layer._stream_start(capacity, "capacity"))
+        self._layer = layer
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "StreamPool: has no copies and no pickle; set the state of a stream, or of a slot of another pool, from "
+            "pool.state(slot)"
+        )
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({len(self)} of {self.capacity} slots, {self.nbytes} bytes)"
+        slots = f"{len(self)} of {self.capacity} slots, {self.nbytes} bytes"
+        return f"{type(self).__name__}({self._layer!r}, {slots})"

@@ -2,10 +2,12 @@
 //
 //     FILE <tab> ISA <tab> STEPS <tab> BATCH <tab> X <tab> RESULTS
 //
-// where X holds floats, taken again from the first when they run out. RESULTS gets what Layer::run gives, y, h and c,
-// and for a layer that has streams y, h and c of a Stream step by step, and y of one that takes blocks. The answer is a
+// where X holds floats in the layer's own arrangement, taken again from the first when they run out. RESULTS gets y of
+// Layer::run, and for a layer that has streams y, h and c of a Stream step by step, and y of one that takes blocks, all
+// arranged as x is. The answer is a
 // line, "ok", or an exception's class and its text, in hexadecimal as it may quote whatever is in a file. Asked for
 // --isas, it lists the tiers instead.
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
@@ -65,7 +67,18 @@ void run(const Request& request) {
     if (layer.num_directions() == 2 || layer.reverse()) return;
 
     fusedcell::Stream stream(layer, request.batch);
-    for (std::size_t t = 0; t < request.steps; ++t) stream.step(x.data() + t * x_row, y.data() + t * y_row);
+    Floats x_t(x_row);
+    Floats y_t(y_row);
+    for (std::size_t t = 0; t < request.steps; ++t) {
+        const auto row = [&](std::size_t b) {
+            return layer.batch_first() ? b * request.steps + t : t * request.batch + b;
+        };
+        const auto copy = [](const Floats& from, std::size_t from_row, Floats& to, std::size_t to_row,
+                             std::size_t size) { std::copy_n(&from[from_row * size], size, &to[to_row * size]); };
+        for (std::size_t b = 0; b < request.batch; ++b) copy(x, row(b), x_t, b, layer.input_size());
+        stream.step(x_t.data(), y_t.data());
+        for (std::size_t b = 0; b < request.batch; ++b) copy(y_t, b, y, row(b), layer.output_size());
+    }
     write_floats(results, y.data(), y.size());
     write_floats(results, stream.h(), states * layer.output_size());
     if (layer.has_cell_state()) write_floats(results, stream.c(), states * layer.hidden_size());

@@ -222,6 +222,8 @@ def weights(data: bytes) -> None:
         settled(False, refusal.error, "weights")
     if not all(is_float(drawn[name], array.shape) for name, array in honest.items()):
         return  # other sizes, which may fit together, or a bias that is absent
+    if not all(np.isfinite(array).all() for array in arrays):
+        settled(False, refusal.error, "weights")
     settled((dtype in DTYPES) if fits else None, refusal.error, "weights")
     if result is not None:
         clean = (make or kind.make_cell)({name: as_float32(argument) for name, argument in drawn.items()}, dtype=dtype)

@@ -108,8 +108,9 @@ def call_bound(shadow: Shadow, source: Source) -> None:
 
 def process(shadow: Shadow, source: Source) -> None:
     steps = source.choice((2, 1, 0, 33))
-    shape = (steps, *shadow.rows, shadow.layer.input_size)
-    accepted = [shape, (steps, shadow.batch, shadow.layer.input_size)]
+    size, batch, batch_first = shadow.layer.input_size, shadow.batch, shadow.layer.batch_first
+    blocks = (batch, steps, size) if batch_first else (steps, batch, size)
+    accepted = [(steps, size) if batch == 1 else blocks, blocks]
     x = floats(source, accepted[source.below(2)])
     result: Any = None
     with may_raise(*DOCUMENTED, *([MemoryError] if x.is_huge else [])) as refusal:
@@ -118,8 +119,9 @@ def process(shadow: Shadow, source: Source) -> None:
         shadow.adopt()
         return
     # Any number of steps will do.
-    got = x.plain.shape[1:]
-    valid = x.plain.dtype.kind == "f" and got in [shape[1:] for shape in accepted] and x.plain.ndim >= 2
+    time = 1 if batch_first and x.plain.ndim == 3 else 0
+    got = (*x.plain.shape[:time], *x.plain.shape[time + 1 :])
+    valid = x.plain.dtype.kind == "f" and got in ((batch, size), (size,) if batch == 1 else (batch, size))
     settled(valid, refusal.error, "process")
     if result is not None:
         same(result, shadow.other.process(as_float32(x)), "process")

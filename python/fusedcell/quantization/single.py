@@ -22,13 +22,14 @@ def check_layer(name: str, value: Any) -> None:
 def single_layers(layer: Layer) -> list[tuple[Layer, ...]]:
     """Each layer's directions, forward first, as layers of their own that run forwards; their bits are the same.
 
-    The sequences of one that runs in reverse, as `reverse_flags` says, go in and come out with time flipped.
+    They take (T, B, I), as :func:`as_steps` gives it. The sequences of one that runs in reverse, as `reverse_flags`
+    says, go in and come out with time flipped.
     """
     stack = layer._stack
     directions = stack.num_directions
     options = layer.cell_options
     singles = [
-        layer._with_stack(
+        layer._of(
             make_stack(
                 stack.kind,
                 [arrays],
