@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from operator import index
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -150,10 +151,10 @@ class Recurrent:
         vars(other).update(vars(self), _stack=stack)
         return other
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
         from . import storage  # which imports the classes
 
-        return storage.from_tensors, storage.to_tensors(self)
+        return storage.from_picklable, storage.to_picklable(self, index(protocol))
 
     def __copy__(self) -> Self:
         return self._with_stack(self._stack)

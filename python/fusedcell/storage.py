@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import PickleBuffer
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,6 +26,7 @@ from .errors import UnsupportedError
 from .layers import GRU, LSTM, RNN, Layer, cells_by_layer, layer_suffixes
 
 Tensors: TypeAlias = dict[str, npt.NDArray[Any]]
+PlainArray: TypeAlias = tuple[str, tuple[int, ...], Any]
 
 # The first version knows neither options nor the reverse direction, and is written where there are none.
 _KEYS = {
@@ -139,6 +141,33 @@ def from_tensors(
         layer._batch_first = batch_first
         return layer.with_initial_state(*initial_state) if initial_state else layer
     return layer
+
+
+def to_picklable(layer: Recurrent, protocol: int) -> tuple[dict[str, Any], dict[str, PlainArray]]:
+    """What `from_picklable` makes an equal layer or cell of, with nothing of NumPy's, whose pickles differ by version.
+
+    From protocol 5 on the bytes are buffers, which whoever pickles may carry beside the pickle.
+    """
+    description, tensors = to_tensors(layer)
+    return description, {name: to_plain(tensor, protocol) for name, tensor in tensors.items()}
+
+
+def from_picklable(description: Mapping[str, Any], tensors: Mapping[str, PlainArray]) -> Any:
+    """The layer or cell that `to_picklable` was given. Errors as for `from_tensors`."""
+    return from_tensors(description, {name: from_plain(plain) for name, plain in tensors.items()})
+
+
+def to_plain(array: npt.NDArray[Any], protocol: int = 0) -> PlainArray:
+    """The array as its dtype's code, shape and bytes."""
+    contiguous: Any = np.ascontiguousarray(array)  # for a checker that does not see a buffer in it
+    data = PickleBuffer(contiguous) if protocol >= 5 else contiguous.tobytes()
+    return array.dtype.str, array.shape, data
+
+
+def from_plain(plain: PlainArray) -> npt.NDArray[Any]:
+    """The array that `to_plain` was given."""
+    code, shape, data = plain
+    return np.frombuffer(data, code).reshape(shape)
 
 
 def save(layer: Recurrent, path: str | os.PathLike[str]) -> None:
