@@ -110,8 +110,6 @@ def hostile(path: Path, what: str) -> None:
                 new.writestr(name, old.read(name))
     elif what == "a list":
         torch.save([torch.zeros(3)], path)
-    elif what == "nested":
-        torch.save({"state_dict": state, "epoch": 3}, path)
     elif what == "empty":
         path.write_bytes(b"")
 
@@ -119,14 +117,16 @@ def hostile(path: Path, what: str) -> None:
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("code", "not a file of weights alone, or damaged"),
+        ("code", "not a file of weights alone: it holds objects, of 'posix.mkdir' for one"),
         ("a pickle", "not an archive that torch.save writes"),
-        ("a module", "not a file of weights alone, or damaged"),
+        (
+            "a module",
+            r"of 'torch.nn.modules.rnn.GRU' for one, .* torch.save\(model.state_dict\(\), path\), or .*from_torch",
+        ),
         ("an old format", "not an archive that torch.save writes since PyTorch 1.6"),
         ("a giant of four bytes", r"weight_ih_l0 of shape \(1048576, 1048576\) is stored in 4 bytes"),
         ("compressed", "is compressed, which torch.save does not do"),
         ("a list", "expected a state dictionary, got list"),
-        ("nested", r"'state_dict' is a dictionary in it.*torch.load\(path, weights_only=True\)\['state_dict'\]"),
         ("empty", "not an archive that torch.save writes"),
     ],
 )
@@ -186,9 +186,12 @@ def test_files_that_are_not_there_and_of_unknown_kinds(tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError):
             fc.LSTM.from_state_dict(tmp_path / name)
     with pytest.raises(
-        fc.UnsupportedError, match=r"a.h5' is a file of an unknown kind; supported: .safetensors, .pt, .pth"
+        fc.UnsupportedError, match=r"a.xyz' is a file of an unknown kind; supported: .safetensors, .pt, .pth"
     ):
-        fc.LSTM.from_state_dict(tmp_path / "a.h5")
+        fc.LSTM.from_state_dict(tmp_path / "a.xyz")
+    for name, reader in (("a.h5", "from_keras"), ("a.keras", "from_keras"), ("a.onnx", "from_onnx")):
+        with pytest.raises(fc.UnsupportedError, match=rf"by its name, which fusedcell.{reader}\(path\) reads"):
+            fc.LSTM.from_state_dict(tmp_path / name)
     with pytest.raises(TypeError, match="expected a mapping of names to arrays, or a path, got int"):
         fc.LSTM.from_state_dict(3)  # type: ignore[arg-type]
 

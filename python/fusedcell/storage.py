@@ -22,8 +22,9 @@ from . import _options
 from ._base import ARRAY_NAMES, MATRIX_NAMES, Recurrent, check_dtype, make_stack
 from .cell_options import CellOptions
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
+from .convert.state_names import cells_by_layer, layer_suffixes
 from .errors import UnsupportedError
-from .layers import GRU, LSTM, RNN, Layer, cells_by_layer, layer_suffixes
+from .layers import GRU, LSTM, RNN, Layer
 
 Tensors: TypeAlias = dict[str, npt.NDArray[Any]]
 PlainArray: TypeAlias = tuple[str, tuple[int, ...], Any]

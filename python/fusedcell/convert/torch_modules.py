@@ -15,7 +15,8 @@ from typing import Any
 from .._base import Recurrent
 from ..cells import GRUCell, LSTMCell, RNNCell
 from ..errors import UnsupportedError
-from ..layers import GRU, LSTM, RNN, layer_suffixes
+from ..layers import GRU, LSTM, RNN
+from .state_names import layer_suffixes
 from .torch_tensors import to_array
 
 _LAYERS: dict[str, Any] = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
