@@ -17,7 +17,10 @@ py::object as_array(py::handle value, const std::string& name, const std::string
     PyObject* array = PyArray_FromAny(value.ptr(), nullptr, 0, 0, 0, nullptr);
     if (array == nullptr) {
         py::error_already_set cause;
-        py::raise_from(cause, PyExc_TypeError, (name + ": expected " + expected + ", got " + type_name(value)).c_str());
+        const std::string what = cause.what();
+        const std::string reason = " (" + what.substr(0, what.find('\n')) + ")";    // a tensor's says to detach it
+        const std::string message = name + ": expected " + expected + ", got " + type_name(value) + reason;
+        py::raise_from(cause, PyExc_TypeError, message.c_str());
         throw py::error_already_set();
     }
     return py::reinterpret_steal<py::object>(array);

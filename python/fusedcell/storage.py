@@ -22,6 +22,7 @@ from . import _options
 from ._base import ARRAY_NAMES, MATRIX_NAMES, Recurrent, check_dtype, make_stack
 from .cell_options import CellOptions
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
+from .convert.file_kinds import SAFETENSORS, kind_of
 from .convert.state_names import cells_by_layer, layer_suffixes
 from .errors import UnsupportedError
 from .layers import GRU, LSTM, RNN, Layer
@@ -210,7 +211,9 @@ def load(path: str | os.PathLike[str], *, isa: str | None = None) -> Any:
     try:
         found = safetensors.deserialize(data)  # checks all of the header's offsets and sizes
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{os.fspath(path)}: not a safetensors file: {error}") from error
+        kind = kind_of(path)
+        advice = f"; {kind.advice}" if kind is not None and kind != SAFETENSORS else ""
+        raise ValueError(f"{os.fspath(path)}: not a safetensors file: {error}{advice}") from error
     try:
         return from_tensors(_description(data), {name: _as_array(name, entry) for name, entry in found}, isa)
     except (ValueError, TypeError) as error:
@@ -234,7 +237,7 @@ def _description(data: bytes) -> Mapping[str, Any]:
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     text = (header.get("__metadata__") or {}).get("fusedcell")
     if text is None:
-        raise ValueError("not written by fusedcell.save: its header has no entry 'fusedcell'")
+        raise ValueError(f"not written by fusedcell.save: its header has no entry 'fusedcell'; {SAFETENSORS.advice}")
     try:
         description = json.loads(text)
     except RecursionError as error:

@@ -8,23 +8,19 @@ from typing import NamedTuple
 
 
 class FileKind(NamedTuple):
-    """The ends of its names, in lower case, what it is, and the call that reads it."""
+    """The ends of its names, in lower case, and what reads it, for errors."""
 
     suffixes: tuple[str, ...]
-    description: str
-    reader: str
+    advice: str
 
 
-SAFETENSORS = FileKind(
-    (".safetensors",), "named tensors", "fusedcell.LSTM.from_state_dict(path, prefix), or GRU or RNN"
-)
+_STATE_DICTIONARY = "with fusedcell.LSTM.from_state_dict(path, 'lstm.'), or GRU or RNN, and the prefix of its names"
+SAFETENSORS = FileKind((".safetensors",), f"read a state dictionary {_STATE_DICTIONARY}")
 PYTORCH = FileKind(
-    (".pt", ".pth", ".ckpt", ".bin", ".tar"),
-    "PyTorch's",
-    "fusedcell.LSTM.from_state_dict(path, prefix), or GRU or RNN, where prefix is as in 'lstm.'",
+    (".pt", ".pth", ".ckpt", ".bin", ".tar"), f"read a state dictionary of PyTorch's {_STATE_DICTIONARY}"
 )
-KERAS = FileKind((".keras", ".h5", ".hdf5"), "Keras's", "fusedcell.from_keras(path)")
-ONNX = FileKind((".onnx",), "an ONNX model", "fusedcell.from_onnx(path)")
+KERAS = FileKind((".keras", ".h5", ".hdf5"), "read a model of Keras with fusedcell.from_keras(path)")
+ONNX = FileKind((".onnx",), "read an ONNX model with fusedcell.from_onnx(path)")
 _KINDS = (SAFETENSORS, PYTORCH, KERAS, ONNX)
 SUFFIXES = tuple(suffix for kind in _KINDS for suffix in kind.suffixes)
 
@@ -33,9 +29,3 @@ def kind_of(path: str | os.PathLike[str]) -> FileKind | None:
     """What the end of the name says; None for another."""
     suffix = Path(path).suffix.lower()
     return next((kind for kind in _KINDS if suffix in kind.suffixes), None)
-
-
-def other_reader(path: str | os.PathLike[str]) -> str:
-    """For errors, of a file that somebody else reads: what it is by its name, and who; else nothing."""
-    kind = kind_of(path)
-    return f"is {kind.description} by its name, which {kind.reader} reads" if kind else ""

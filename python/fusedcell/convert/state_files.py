@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import UnsupportedError
 from ..storage import import_safetensors
-from .file_kinds import PYTORCH, SAFETENSORS, kind_of, other_reader
+from .file_kinds import PYTORCH, SAFETENSORS, kind_of
 from .state_names import StateDictionary
 from .torch_tensors import Stored, is_tensor
 
@@ -51,9 +51,10 @@ def open_state_dict(source: StateDict) -> Iterator[StateDictionary]:
     elif kind == PYTORCH:
         yield _pytorch(path)
     else:
+        suffixes = ", ".join((*SAFETENSORS.suffixes, *PYTORCH.suffixes))
         raise UnsupportedError(
-            f"mapping: {os.fspath(path)!r} {other_reader(path) or 'is a file of an unknown kind'}; supported: "
-            f"{', '.join((*SAFETENSORS.suffixes, *PYTORCH.suffixes))}"
+            f"mapping: {os.fspath(path)!r} is not a kind of file that has a state dictionary; supported: {suffixes}"
+            + (f"; {kind.advice}" if kind else "")
         )
 
 

@@ -219,7 +219,8 @@ def _is_recurrent(arrays: set[str]) -> bool:
 
 
 def _none_with(prefix: str) -> str:
-    return f"no name starts with {prefix + 'weight_ih_l0'!r}"
+    dot = "." if prefix and not prefix.endswith(".") else ""
+    return f"no name starts with {f'{prefix}{dot}weight_ih_l0'!r}"
 
 
 def _part(name: str) -> _Part | None:
