@@ -133,7 +133,7 @@ def test_layers_and_directions_lost_on_the_way_are_missed(kind: str, lost: str) 
             CLASSES[kind].from_state_dict(prefixed(left, "x."), "x.")
     one_direction = weights(kind, layers=3)
     gap = {name: array for name, array in one_direction.items() if not name.endswith("_l1")}
-    with pytest.raises(ValueError, match=r"_hh_l1 is missing; there are arrays of _l0, _l2$"):
+    with pytest.raises(ValueError, match=r"_hh_l1 is missing, got arrays of _l0, _l2$"):
         CLASSES[kind].from_state_dict(gap)
 
 

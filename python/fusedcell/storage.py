@@ -237,7 +237,10 @@ def _description(data: bytes) -> Mapping[str, Any]:
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     text = (header.get("__metadata__") or {}).get("fusedcell")
     if text is None:
-        raise ValueError(f"not written by fusedcell.save: its header has no entry 'fusedcell'; {SAFETENSORS.advice}")
+        raise ValueError(
+            "not written by fusedcell.save: its header has no entry 'fusedcell'; of a state dictionary, `fusedcell "
+            "convert` makes such a file, and in Python fusedcell.LSTM.from_state_dict(path, 'lstm.') a layer"
+        )
     try:
         description = json.loads(text)
     except RecursionError as error:

@@ -58,7 +58,7 @@ def cells_by_layer(mapping: Mapping[str, Any], prefix: str, allowed: tuple[str, 
         missing = sorted((first | {"weight_ih", "weight_hh"}) - set(found.get(suffix, ())))
         if missing:
             ends = ", ".join(sorted(found)[:_LISTED])
-            raise ValueError(f"mapping: {prefix}{missing[0]}{suffix} is missing; there are arrays of {ends}")
+            raise ValueError(f"mapping: {prefix}{missing[0]}{suffix} is missing, got arrays of {ends}")
         extra = sorted(set(found[suffix]) - first)
         if extra:
             raise ValueError(f"mapping: {prefix}{extra[0]}{suffix} has no counterpart in layer 0")
