@@ -256,7 +256,7 @@ def replaced(**arrays: Any) -> dict[str, Any]:
             "'weight_xx_l0' is not an array of this layer; supported: weight_ih",
         ),
         (replaced(weight_ih_l01=X), fc.UnsupportedError, "'weight_ih_l01' is not an array of this layer"),
-        (replaced(**{"fc.weight": X}), fc.UnsupportedError, "pass its prefix"),
+        (replaced(**{"fc.weight": X}), fc.UnsupportedError, "'fc.weight' is not an array of this layer"),
         (replaced(weight_ih_l2=X), ValueError, "bias_hh_l1 is missing"),
         (replaced(weight_ih_l0_reverse=X), ValueError, "bias_hh_l0_reverse is missing"),
         ({k: v for k, v in MAPPING.items() if k != "weight_hh_l0"}, ValueError, "weight_hh_l0 is missing"),

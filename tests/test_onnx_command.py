@@ -143,7 +143,8 @@ def test_what_cannot_be_converted_leaves_no_file(tmp_path: Path, capsys: Capture
     for arguments, message in (
         ([str(model), str(ours)], "there are 2 recurrent nodes; choose with node="),
         ([str(model), str(ours), "--node", "9"], "node: expected an index from 0 to 1, got 9"),
-        ([str(model), str(out)], "expected .onnx to .safetensors or the reverse, got 'a.onnx' to 'out.onnx'"),
+        ([str(model), str(model.with_suffix(".pt"))], "expected to write a file ending in .safetensors or .onnx, got"),
+        ([str(model), str(model)], "expected another file to write than 'a.onnx', which is read"),
         ([str(cell), str(out)], "holds a RNNCell; only layers become ONNX models"),
         ([str(cell), str(out), "--node", "0"], "holds one layer, so there is nothing to choose"),
     ):

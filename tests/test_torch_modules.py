@@ -256,7 +256,19 @@ def with_pre_hook() -> Any:
             lambda: nn.Linear(2, 3),
             r"torch\.nn\.modules\.linear\.Linear is not supported; supported: torch\.nn\.RNN, LSTM",
         ),
-        (lambda: nn.Sequential(nn.LSTM(2, 3)), r"Sequential is not supported"),
+        (
+            lambda: nn.Sequential(nn.LSTM(2, 3), nn.ModuleDict({"enc": nn.GRUCell(2, 3)})),
+            r"Sequential is not supported; it contains model\[0\], model\[1\]\.enc: pass one .*accelerate\(model\)",
+        ),
+        (lambda: nn.DataParallel(nn.LSTM(2, 3)), r"it contains model\.module: pass one of them"),
+        (
+            lambda: torch.jit.script(nn.Sequential(nn.LSTM(2, 3))),
+            r"of Sequential is not supported; it contains model\[0\]",
+        ),
+        (
+            lambda: nn.LSTM(2, 3).state_dict(),
+            r"OrderedDict is not a module .* fusedcell.LSTM.from_state_dict\(path, 'lstm.",
+        ),
         (lambda: OwnForward(3, 4).eval(), r"OwnForward replaces torch\.nn\.LSTM\.forward"),
         (with_own_forward_on_the_instance, r"LSTM replaces torch\.nn\.LSTM\.forward"),
         (accelerated_with_own_forward, r"FusedGRU replaces torch\.nn\.GRU\.forward"),

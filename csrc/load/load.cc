@@ -228,7 +228,11 @@ void set_initial_state(const Tensor* h, const Tensor* c, LoadedLayer& layer) {
 
 LoadedLayer load_checked(const unsigned char* data, std::size_t size, const std::string& isa) {
     const TensorFile file = parse_safetensors(data, size);
-    if (!file.description) refuse("not written by fusedcell.save: its header has no entry 'fusedcell'");
+    if (!file.description) {
+        refuse(
+            "not written by fusedcell.save: its header has no entry 'fusedcell'; of a state dictionary, `fusedcell "
+            "convert` makes such a file, and in Python fusedcell.LSTM.from_state_dict(path, 'lstm.') a layer");
+    }
     const Description description = Description::parse(*file.description);
     check_types(file.tensors, description.type);
     TensorsByName tensors;

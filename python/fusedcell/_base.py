@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from operator import index
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from . import _core, _options
 from .cell_options import CellOptions
 from .convert.floats import to_float32
+from .convert.torch_tensors import to_array
 from .errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ Dtype: TypeAlias = Literal["float32", "bfloat16", "float16", "int8"]
 
 DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "float16", "int8")
 NONLINEARITIES = ("tanh", "relu")
+GATES = {"LSTM": (4, "four gates"), "GRU": (3, "three gates"), "RNN": (1, "one gate")}
 ARRAY_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_peephole")
 MATRIX_NAMES = ("weight_ih", "weight_hh", "weight_hr")  # those that are stored in the dtype
 
@@ -70,8 +73,30 @@ def make_stack(
     return _core.Stack(kind, arrays, list(suffixes), num_directions, dtype, isa or "", input_scales, checked, reverse)
 
 
+def class_of_gates(weight_hh: Any, weight_hr: Any = None) -> str:
+    """The class whose number of gates an array has by its shape, "" where that is none's."""
+    shape: tuple[int, ...] = tuple(getattr(weight_hh, "shape", ()))
+    hidden = shape if weight_hr is None else tuple(getattr(weight_hr, "shape", ()))
+    if len(shape) != 2 or len(hidden) != 2 or shape[0] < 1:
+        return ""
+    return next((name for name, (gates, _) in GATES.items() if shape[0] == gates * hidden[1]), "")
+
+
+def check_gates(kind: str, arrays: Mapping[str, Any], suffix: str) -> None:
+    """Raises ValueError for arrays of one of the other kinds of layer or cell, by the number of their gates."""
+    asked, weight_hh = kind.partition("_")[0].upper(), arrays.get("weight_hh")
+    found = class_of_gates(weight_hh, arrays.get("weight_hr"))
+    if weight_hh is not None and found not in ("", asked):
+        rows = f"{GATES[asked][0]} * hidden_size".removeprefix("1 * ")
+        raise ValueError(
+            f"weight_hh{suffix}: expected shape ({rows}, hidden_size), got {tuple(weight_hh.shape)}, which has "
+            f"{GATES[found][1]}: use fusedcell.{found}{'' if suffix else 'Cell'}"
+        )
+
+
 def _narrowed(value: Any, name: str) -> Any:
-    """Wide floats as float32, of which NumPy's own conversion makes infinities; anything else as it is."""
+    """Tensors as arrays, and wide floats as float32, of which NumPy's own conversion makes infinities; others as is."""
+    value = to_array(value, name)
     is_wide = isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.itemsize > 4
     return to_float32(value, name) if is_wide else value
 
@@ -154,10 +179,10 @@ class Recurrent:
         vars(other).update(vars(self), _stack=stack)
         return other
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
         from . import storage  # which imports the classes
 
-        return storage.from_tensors, storage.to_tensors(self)
+        return storage.from_picklable, storage.to_picklable(self, index(protocol))
 
     def __copy__(self) -> Self:
         return self._with_stack(self._stack)

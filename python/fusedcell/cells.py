@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._base import FloatArray, Recurrent, check_dtype, check_nonlinearity, make_stack
+from ._base import FloatArray, Recurrent, check_dtype, check_gates, check_nonlinearity, make_stack
 from ._options import nonlinearity_of
 
 Array = Any
@@ -20,6 +20,7 @@ class Cell(Recurrent):
 
     def __init__(self, kind: str, dtype: str, isa: str | None, **arrays: Array) -> None:
         known = check_dtype(dtype)
+        check_gates(kind, arrays, "")
         self._stack = make_stack(kind, [arrays], self._suffixes(), 1, known, isa)
 
 

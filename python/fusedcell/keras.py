@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ._base import FloatArray
+from .storage import from_plain, to_plain
 
 if TYPE_CHECKING:
     from .cells import Array
@@ -80,6 +81,14 @@ class KerasLayer:
         if self.output.return_state:
             return (*merged, *self._states(finals))
         return merged if len(merged) > 1 else merged[0]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_state": self._state and tuple(map(to_plain, self._state))}
+
+    def __setstate__(self, attributes: dict[str, Any]) -> None:
+        # An older pickle has arrays.
+        state = [part if isinstance(part, np.ndarray) else from_plain(part) for part in attributes["_state"] or ()]
+        vars(self).update(attributes, _state=tuple(state) or None)
 
     def reset_state(self) -> None:
         """Forgets the state of a stateful layer."""

@@ -8,22 +8,22 @@ x is (T, B, I), or (B, T, I) with batch_first, or (T, I); y is (T, B, D * P) in 
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import count, islice
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from operator import index
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, overload
 
 import numpy as np
 
-from ._base import ARRAY_NAMES, FloatArray, Recurrent, check_dtype, check_nonlinearity, make_stack
+from ._base import ARRAY_NAMES, FloatArray, Recurrent, check_dtype, check_gates, check_nonlinearity, make_stack
 from ._core import Stack, Stream, expect_finite, step_many
 from ._options import nonlinearity_of
 from ._stream_bytes import from_bytes
 from .cell_options import CellOptions
 from .cells import Array, unpack_state
 from .convert.floats import to_float32
+from .convert.state_names import cells_by_layer, check_directions, layer_suffixes
 from .convert.torch_tensors import to_array
 from .errors import UnsupportedError
 
@@ -35,7 +35,6 @@ StateDict: TypeAlias = Mapping[str, Any] | str | os.PathLike[str]
 
 _MOST_ROWS = 2**31  # of a stream
 _BY_NAME = "; lengths and masks are given by name"
-_KEY = re.compile(r"([a-z_]+?)(_l(?:0|[1-9][0-9]*)(?:_reverse)?)")
 
 
 class Trace(NamedTuple):
@@ -264,12 +263,19 @@ class Layer(Recurrent):
 
     @classmethod
     def _stack_from(cls, kind: str, mapping: StateDict, prefix: str, dtype: str, isa: str | None) -> Stack:
-        known = check_dtype(dtype)
-        if isinstance(mapping, (str, os.PathLike)):
-            from .convert.state_files import read_state_dict  # which storage.py is needed for, which needs this
+        from .convert.state_files import open_state_dict  # which storage.py is needed for, which needs this
 
-            mapping = read_state_dict(mapping, prefix)
-        cells = cells_by_layer(mapping, prefix, cls._arrays)
+        known = check_dtype(dtype)
+        with open_state_dict(mapping) as state:
+            prefix = state.found(prefix)
+            if state.is_cell(prefix):
+                raise UnsupportedError(
+                    f"mapping: {prefix + 'weight_hh'!r} is an array of a cell, as its name has no end such as _l0; "
+                    f"supported: layers; of its arrays make a fusedcell.{kind.partition('_')[0].upper()}Cell"
+                )
+            cells = cells_by_layer(state.module(prefix), prefix, cls._arrays)
+        check_gates(kind, cells["_l0"], "_l0")
+        check_directions(cells, prefix)
         return make_stack(kind, cells.values(), list(cells), 1 + any("_reverse" in key for key in cells), known, isa)
 
 
@@ -282,59 +288,6 @@ def layer_of(stack: Stack, batch_first: bool) -> Layer:
     """A layer on these packed weights."""
     cls = LSTM if stack.kind == "lstm" else GRU if stack.kind.startswith("gru") else RNN
     return cls._of(stack, batch_first=batch_first)
-
-
-def layer_suffixes(num_directions: int) -> Iterator[str]:
-    """The ends of array names in the order of packing: _l0, _l0_reverse where there are two directions, _l1, ..."""
-    for layer in count():
-        yield f"_l{layer}"
-        if num_directions == 2:
-            yield f"_l{layer}_reverse"
-
-
-def cells_by_layer(mapping: Mapping[str, Any], prefix: str, allowed: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """The arrays of each layer and direction by the end of their names, in the order of packing.
-
-    Raises UnsupportedError for a name that is not one of `allowed` with such an end, ValueError for one that is missing
-    or that only some layers have.
-    """
-    found = _arrays_by_suffix(mapping, prefix, allowed)
-    directions = 1 + any("_reverse" in suffix for suffix in found)
-    suffixes = layer_suffixes(directions)
-    cells: dict[str, dict[str, Any]] = {}
-    first = set(found.get("_l0", ()))
-    while len(cells) < len(found) or len(cells) % directions:
-        suffix = next(suffixes)
-        missing = sorted((first | {"weight_ih", "weight_hh"}) - set(found.get(suffix, ())))
-        if missing:
-            raise ValueError(f"mapping: {prefix}{missing[0]}{suffix} is missing")
-        extra = sorted(set(found[suffix]) - first)
-        if extra:
-            raise ValueError(f"mapping: {prefix}{extra[0]}{suffix} has no counterpart in layer 0")
-        cells[suffix] = found[suffix]
-    return cells
-
-
-def _arrays_by_suffix(mapping: Mapping[str, Any], prefix: str, allowed: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    if not isinstance(mapping, Mapping):
-        raise TypeError(f"mapping: expected a mapping of names to arrays, or a path, got {type(mapping).__name__}")
-    cells: dict[str, dict[str, Any]] = {}
-    for key, value in mapping.items():
-        if not isinstance(key, str):
-            raise TypeError(f"mapping: expected names as strings, got {key!r}")
-        if not key.startswith(prefix):
-            continue
-        match = _KEY.fullmatch(key[len(prefix) :])
-        if match is None or match[1] not in allowed:
-            hint = "" if prefix else "; to read one module of a whole model, pass its prefix, such as prefix='lstm.'"
-            raise UnsupportedError(
-                f"mapping: {key!r} is not an array of this layer; supported: "
-                f"{', '.join(allowed)}, each followed by _l0, _l0_reverse, _l1, ...{hint}"
-            )
-        cells.setdefault(match[2], {})[match[1]] = to_array(value, key)
-    if not cells:
-        raise ValueError(f"mapping: no name starts with {prefix + 'weight_ih_l0'!r}")
-    return cells
 
 
 class LSTM(Layer):
@@ -360,15 +313,22 @@ class LSTM(Layer):
 
         Names that do not start with `prefix` belong to other modules and are left alone; every name that does must be
         understood. Sizes, layers, directions and projection follow from names and shapes. Biases may be absent.
-        Peepholes, which PyTorch does not have, are ``weight_peephole_l0`` (3 * H,), ..., order i f o.
+        Peepholes, which PyTorch does not have, are ``weight_peephole_l0`` (3 * H,), ..., order i f o. Weights that
+        weight_norm or pruning keep in parts, as ``weight_hh_l0_g`` and ``_v``, are computed of them in float64 and in
+        their own type.
+
+        `prefix` may leave out its last dot. In a mapping of dictionaries, as checkpoints are, it is that of the module
+        in the one of them that has it; "state_dict.lstm." says which.
 
         `mapping` holds NumPy arrays or PyTorch tensors, or is the path of a file of them, of which only what starts
-        with `prefix` is read: ``.safetensors`` (``pip install fusedcell[safetensors]``), or ``.pt`` and ``.pth`` as
-        torch.save writes state dictionaries (``pip install fusedcell[torch]``), where nothing in it is ever run.
+        with `prefix` is read: ``.safetensors`` (``pip install fusedcell[safetensors]``), or ``.pt``, ``.pth``,
+        ``.pth.tar``, ``.ckpt`` and ``.bin`` as torch.save writes state dictionaries (``pip install fusedcell[torch]``),
+        where nothing in it is ever run.
 
-        Raises UnsupportedError for a name, dtype or kind of file that is not known, ValueError for a missing array, a
-        shape that does not fit, a value that is not finite, a damaged file or a tier that this machine does not run,
-        TypeError for an array that is not of floats.
+        Raises UnsupportedError for a name, dtype or kind of file that is not known, or a weight that does not follow
+        from its parts, ValueError for a prefix or an array that is missing, a shape that does not fit, a value
+        that is not finite, a damaged file or a tier that this machine does not run, TypeError for an array that is
+        not of floats.
         """
         return cls._of(cls._stack_from("lstm", mapping, prefix, dtype, isa), batch_first=batch_first)
 

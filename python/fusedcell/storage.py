@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import PickleBuffer
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,10 +22,13 @@ from . import _options
 from ._base import ARRAY_NAMES, MATRIX_NAMES, Recurrent, check_dtype, make_stack
 from .cell_options import CellOptions
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
+from .convert.file_kinds import SAFETENSORS, kind_of
+from .convert.state_names import cells_by_layer, layer_suffixes
 from .errors import UnsupportedError
-from .layers import GRU, LSTM, RNN, Layer, cells_by_layer, layer_suffixes
+from .layers import GRU, LSTM, RNN, Layer
 
 Tensors: TypeAlias = dict[str, npt.NDArray[Any]]
+PlainArray: TypeAlias = tuple[str, tuple[int, ...], Any]
 
 # The first version knows neither options nor the reverse direction, and is written where there are none.
 _KEYS = {
@@ -141,6 +145,33 @@ def from_tensors(
     return layer.with_initial_state(*initial_state) if initial_state else layer
 
 
+def to_picklable(layer: Recurrent, protocol: int) -> tuple[dict[str, Any], dict[str, PlainArray]]:
+    """What `from_picklable` makes an equal layer or cell of, with nothing of NumPy's, whose pickles differ by version.
+
+    From protocol 5 on the bytes are buffers, which whoever pickles may carry beside the pickle.
+    """
+    description, tensors = to_tensors(layer)
+    return description, {name: to_plain(tensor, protocol) for name, tensor in tensors.items()}
+
+
+def from_picklable(description: Mapping[str, Any], tensors: Mapping[str, PlainArray]) -> Any:
+    """The layer or cell that `to_picklable` was given. Errors as for `from_tensors`."""
+    return from_tensors(description, {name: from_plain(plain) for name, plain in tensors.items()})
+
+
+def to_plain(array: npt.NDArray[Any], protocol: int = 0) -> PlainArray:
+    """The array as its dtype's code, shape and bytes."""
+    contiguous: Any = np.ascontiguousarray(array)  # for a checker that does not see a buffer in it
+    data = PickleBuffer(contiguous) if protocol >= 5 else contiguous.tobytes()
+    return array.dtype.str, array.shape, data
+
+
+def from_plain(plain: PlainArray) -> npt.NDArray[Any]:
+    """The array that `to_plain` was given."""
+    code, shape, data = plain
+    return np.frombuffer(data, code).reshape(shape)
+
+
 def save(layer: Recurrent, path: str | os.PathLike[str]) -> None:
     """Writes a layer or cell to a safetensors file, replacing one that is there only once all is written.
 
@@ -191,7 +222,9 @@ def load(path: str | os.PathLike[str], *, isa: str | None = None) -> Any:
     try:
         found = safetensors.deserialize(data)  # checks all of the header's offsets and sizes
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{os.fspath(path)}: not a safetensors file: {error}") from error
+        kind = kind_of(path)
+        advice = f"; {kind.advice}" if kind is not None and kind != SAFETENSORS else ""
+        raise ValueError(f"{os.fspath(path)}: not a safetensors file: {error}{advice}") from error
     try:
         return from_tensors(_description(data), {name: _as_array(name, entry) for name, entry in found}, isa)
     except (ValueError, TypeError) as error:
@@ -215,7 +248,10 @@ def _description(data: bytes) -> Mapping[str, Any]:
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     text = (header.get("__metadata__") or {}).get("fusedcell")
     if text is None:
-        raise ValueError("not written by fusedcell.save: its header has no entry 'fusedcell'")
+        raise ValueError(
+            "not written by fusedcell.save: its header has no entry 'fusedcell'; of a state dictionary, `fusedcell "
+            "convert` makes such a file, and in Python fusedcell.LSTM.from_state_dict(path, 'lstm.') a layer"
+        )
     try:
         description = json.loads(text)
     except RecursionError as error:

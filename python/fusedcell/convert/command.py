@@ -6,63 +6,105 @@ import argparse
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from .._base import DTYPES, Recurrent
+from .._base import DTYPES, GATES, NONLINEARITIES, Recurrent
 from .._options import described
-from ..layers import Layer
+from ..cells import Cell, GRUCell
+from ..layers import GRU, Layer
 from ..storage import load, save, to_tensors
+from .file_kinds import KERAS, ONNX, PYTORCH, SAFETENSORS, SUFFIXES, FileKind, kind_of
+from .keras_files import recurrent_names
+from .keras_layers import from_keras
 from .onnx_file import OnnxFile
 from .onnx_graph import recurrent_nodes
 from .onnx_read import NodeReport, from_onnx, report
 from .onnx_write import to_onnx
 from .spec import RecurrentSpec
+from .state_files import is_own_file
+from .state_modules import read_module
+from .state_modules import report as report_modules
 
-_ONNX, _SAFETENSORS = ".onnx", ".safetensors"
+_Table: TypeAlias = tuple[str, list[tuple[str, str]], str]  # a title, rows, and why it cannot be loaded, if so
+_KINDS_OF_OUT = (SAFETENSORS, ONNX)
 
 
 def add_parsers(commands: Any) -> None:
     """Adds both commands to the parsers of the command line."""
-    inspect = commands.add_parser(
-        "inspect", help="the recurrent nodes of an ONNX model, or what a .safetensors file of ours holds"
+    suffixes = ", ".join(SUFFIXES)
+    inspect = commands.add_parser("inspect", help="the recurrent layers of a model file, or why they cannot be loaded")
+    inspect.add_argument("file", metavar="FILE", type=Path, help=f"a file ending in {suffixes}")
+    convert = commands.add_parser("convert", help="a recurrent layer of a model file to a file of ours, or of ONNX")
+    convert.add_argument("model", metavar="MODEL", type=Path, help=f"a file ending in {suffixes}")
+    convert.add_argument("out", metavar="OUT", type=Path, help=f"{_suffixes_of_out()}; replaced if it is there")
+    convert.add_argument(
+        "--node",
+        "--prefix",
+        "--layer",
+        metavar="NAME",
+        dest="which",
+        help="which of several: an ONNX node, the prefix of PyTorch's names, a layer of Keras, or the number in "
+        "inspect's list",
     )
-    inspect.add_argument("file", metavar="FILE", type=Path)
-    convert = commands.add_parser(
-        "convert", help="an ONNX model's node to a .safetensors file, or that to an ONNX model"
-    )
-    convert.add_argument("model", metavar="MODEL", type=Path, help=f"a file ending in {_ONNX} or {_SAFETENSORS}")
-    convert.add_argument("out", metavar="OUT", type=Path, help="the other of the two; replaced if it is there")
-    convert.add_argument("--node", help="which recurrent node of several: its name, or its number in inspect's list")
     convert.add_argument("--dtype", choices=DTYPES, help="round the weights to it (float32, or the file's)")
+    convert.add_argument("--nonlinearity", choices=NONLINEARITIES, help="of a state dictionary's RNN")
+    convert.add_argument("--batch-first", action="store_true", help="of a state dictionary's layer: x is (B, T, I)")
 
 
 def run(options: argparse.Namespace) -> int:
     """Runs one of the commands. Status 1, after an error or with all told, where something cannot be loaded."""
     try:
         return _inspect(options.file) if options.command == "inspect" else _convert(options)
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, RuntimeError) as error:
         _print(f"fusedcell: {error}", sys.stderr)
         return 1
 
 
+def _kind(path: Path) -> FileKind:
+    kind = kind_of(path)
+    if kind is None:
+        raise ValueError(f"expected a file ending in {', '.join(SUFFIXES)}, got {path.name!r}")
+    return kind
+
+
+def _suffixes_of_out() -> str:
+    return " or ".join(suffix for kind in _KINDS_OF_OUT for suffix in kind.suffixes)
+
+
 def _convert(options: argparse.Namespace) -> int:
-    model, out, dtype = options.model, options.out, options.dtype
-    ways = {(_ONNX, _SAFETENSORS), (_SAFETENSORS, _ONNX)}
-    if (model.suffix.lower(), out.suffix.lower()) not in ways:
-        raise ValueError(f"expected {_ONNX} to {_SAFETENSORS} or the reverse, got {model.name!r} to {out.name!r}")
-    if model.suffix.lower() == _ONNX:
-        layer: Any = from_onnx(model, _node(model, options.node), dtype=dtype or "float32")
+    kind, out = _kind(options.model), options.out
+    if kind_of(out) not in _KINDS_OF_OUT:
+        raise ValueError(f"expected to write a file ending in {_suffixes_of_out()}, got {out.name!r}")
+    if out.exists() and out.samefile(options.model):
+        raise ValueError(f"expected another file to write than {options.model.name!r}, which is read")
+    layer = _read(kind, options)
+    if kind_of(out) == SAFETENSORS:
         save(layer, out)
-    else:
-        if options.node is not None:
-            raise ValueError(f"--node: {model.name!r} holds one layer, so there is nothing to choose")
-        layer = load(model)
-        if not isinstance(layer, Layer):
-            raise ValueError(f"{model}: holds a {type(layer).__name__}; only layers become ONNX models")
-        layer = layer if dtype is None else layer.astype(dtype)
+    elif isinstance(layer, Layer):
         to_onnx(layer, out)
+    else:
+        raise ValueError(f"{options.model}: holds a {type(layer).__name__}; only layers become ONNX models")
     _print(f"{out}: {layer!r}")
     return 0
+
+
+def _read(kind: FileKind, options: argparse.Namespace) -> Any:
+    model, which, dtype = options.model, options.which, options.dtype or "float32"
+    is_own = kind == SAFETENSORS and is_own_file(model)
+    if kind in (SAFETENSORS, PYTORCH) and not is_own:
+        return read_module(
+            model, which, nonlinearity=options.nonlinearity, batch_first=options.batch_first, dtype=dtype
+        )
+    if options.nonlinearity is not None or options.batch_first:
+        raise ValueError(f"--nonlinearity, --batch-first: {model.name!r} says itself what its layer is")
+    if is_own:
+        if which is not None:
+            raise ValueError(f"--node: {model.name!r} holds one layer, so there is nothing to choose")
+        layer = load(model)
+        return layer if options.dtype is None else layer.astype(dtype)
+    if kind == ONNX:
+        return from_onnx(model, _node(model, which), dtype=dtype)
+    return from_keras(model, _layer(model, which), dtype=dtype)
 
 
 def _node(model: Path, text: str | None) -> str | int | None:
@@ -73,19 +115,78 @@ def _node(model: Path, text: str | None) -> str | int | None:
     return text if text in names else int(text)
 
 
+def _layer(model: Path, text: str | None) -> str | None:
+    """A name, or else that of a number in the list."""
+    if text is None or not text.isdecimal():
+        return text
+    names = [name for name, _ in recurrent_names(model)]
+    return text if text in names or int(text) >= len(names) else names[int(text)]
+
+
 def _inspect(path: Path) -> int:
-    if path.suffix.lower() == _SAFETENSORS:
+    kind = _kind(path)
+    if kind == SAFETENSORS and is_own_file(path):
         _table(path.name, _layer_rows(load(path)))
         return 0
-    reports = report(path)
-    for index, found in enumerate(reports):
-        _table(f"{index}  {found.occurrence.description}", _node_rows(found))
-    if not reports:
-        _print(f"{path}: there is no recurrent node (RNN, GRU, LSTM)")
-    refused = sum(bool(found.refusal) for found in reports)
+    tables, what = {ONNX: _nodes, KERAS: _keras_layers}.get(kind, _modules)(path)
+    for index, (title, rows, _) in enumerate(tables):
+        _table(f"{index}  {title}", rows)
+    if not tables:
+        _print(f"{path}: there is no recurrent {what}")
+    refused = sum(bool(refusal) for _, _, refusal in tables)
     if refused:
-        _print(f"{refused} of {len(reports)} cannot be loaded")
-    return 1 if refused or not reports else 0
+        _print(f"{refused} of {len(tables)} cannot be loaded")
+    return 1 if refused or not tables else 0
+
+
+def _nodes(path: Path) -> tuple[list[_Table], str]:
+    tables = [(found.occurrence.description, _node_rows(found), found.refusal) for found in report(path)]
+    return tables, "node (RNN, GRU, LSTM)"
+
+
+def _modules(path: Path) -> tuple[list[_Table], str]:
+    reports, count = report_modules(path)
+    tables = []
+    for found in reports:
+        name = type(found.layer).__name__
+        call = name if isinstance(found.layer, Cell) else f"{name}.from_state_dict(path, {found.prefix!r})"
+        if name.startswith("RNN"):
+            call += ', nonlinearity="tanh" or "relu", which is not in its names'
+        tables.append((repr(found.prefix), _module_rows(found.layer, found.refusal, call), found.refusal))
+    if count > len(reports):
+        _print(f"{path}: the first {len(reports)} of {count} recurrent modules")
+    return tables, "module (RNN, GRU, LSTM, or their cells)"
+
+
+def _keras_layers(path: Path) -> tuple[list[_Table], str]:
+    tables = []
+    for name, class_name in recurrent_names(path):
+        layer, refusal = None, ""
+        try:
+            layer = from_keras(path, name)
+        except ValueError as error:
+            refusal = str(error)
+        rows = _module_rows(layer, refusal, f"from_keras(path, {name!r})")
+        tables.append((f"{class_name} layer {name!r}", rows, refusal))
+    return tables, "layer"
+
+
+def _module_rows(layer: Recurrent | None, refusal: str, call: str) -> list[tuple[str, str]]:
+    if layer is None:
+        return [("loads", f"no: {refusal}")]
+    name = type(layer).__name__
+    rows = [
+        ("kind", f"{name}, of {GATES[name.removesuffix('Cell')][1]}"),
+        ("sizes", f"{layer.input_size} → {layer.hidden_size}" + f" → {layer.proj_size}" * bool(layer.proj_size)),
+    ]
+    if isinstance(layer, Layer):
+        direction = "bidirectional" if layer.bidirectional else "reverse" if layer.reverse else "forward"
+        rows += [("layers", str(layer.num_layers)), ("direction", direction)]
+    options = [f"reset_after={layer.reset_after}"] if isinstance(layer, (GRU, GRUCell)) else []
+    options += described(layer.cell_options)
+    if isinstance(layer, Layer) and layer.batch_first:
+        options.append("batch_first=True")
+    return [*rows, ("options", ", ".join(options) or "none"), ("loads", f"as fusedcell.{call}")]
 
 
 def _node_rows(found: NodeReport) -> list[tuple[str, str]]:

@@ -24,6 +24,7 @@ from .spec import RecurrentSpec
 _LARGEST_JSON = 1 << 26  # bytes; a configuration has a few hundred a layer
 _DEEPEST = 50
 _WEIGHTS = "model.weights.h5"
+_OF_DAMAGED_ZIPS = (zipfile.BadZipFile, NotImplementedError, OverflowError, EOFError, RuntimeError, OSError)
 _MODELS = ("Sequential", "Functional", "Model")
 _WEIGHT = re.compile(r"(kernel|recurrent_kernel|bias)(?:_[0-9]+)?(?::[0-9]+)?")
 
@@ -46,9 +47,28 @@ def read_keras_file(path: str | os.PathLike[str], name: str | None) -> tuple[Lay
     check_h5py()
     source = Path(os.fsdecode(path))
     label = os.fspath(source)
-    with source.open("rb") as file:
-        is_zip = file.read(4) == b"PK\x03\x04"
-    return (_read_zip if is_zip else _read_legacy)(source, label, name)
+    return (_read_zip if _is_zip(source) else _read_legacy)(source, label, name)
+
+
+def recurrent_names(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
+    """The name and the class of each recurrent layer of a file, in its order. Errors as for `read_keras_file`."""
+    check_h5py()
+    label = os.fspath(path)
+    if _is_zip(Path(path)):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                model = _json(_member(archive, "config.json", label), label)
+        except _OF_DAMAGED_ZIPS as error:
+            raise ValueError(f"{label}: not a .keras file, or damaged: {error}") from error
+    else:
+        with open_hdf5(Path(path), label) as root:
+            model = _json(_model_config(root, label), label)
+    return [(found.name, found.item["class_name"]) for found in _recurrent_layers(model, "", "", 0, label)]
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
 
 
 def _read_zip(path: Path, label: str, name: str | None) -> tuple[LayerConfig, RecurrentSpec]:
@@ -64,7 +84,7 @@ def _read_zip(path: Path, label: str, name: str | None) -> tuple[LayerConfig, Re
             found = _choose(model, name, label, nested_groups=True)
             config = _config(found, version, label)
             _check_member(archive, _WEIGHTS, label)
-    except (zipfile.BadZipFile, NotImplementedError, OverflowError, EOFError, RuntimeError, OSError) as error:
+    except _OF_DAMAGED_ZIPS as error:
         raise ValueError(f"{label}: not a .keras file, or damaged: {error}") from error
     with open_hdf5(path, f"{label}: {_WEIGHTS}", _WEIGHTS) as root:
 
@@ -94,13 +114,7 @@ def _named(root: Hdf5, path: str, name: str) -> Hdf5:
 
 def _read_legacy(path: Path, label: str, name: str | None) -> tuple[LayerConfig, RecurrentSpec]:
     with open_hdf5(path, label) as root:
-        text = root.text("model_config")
-        if text is None:
-            raise UnsupportedError(
-                f"{label}: holds no configuration (model_config), perhaps weights alone, from which a layer's options "
-                "do not follow; supported: files of model.save(), as .keras or .h5. With Keras, load the weights into "
-                "the model, and pass its layer or save it whole"
-            )
+        text = _model_config(root, label)
         version = _major(root.text("keras_version"), label)
         found = _choose(_json(text, label), name, label, nested_groups=False)
         config = _config(found, version, label)
@@ -129,6 +143,17 @@ def _read_legacy(path: Path, label: str, name: str | None) -> tuple[LayerConfig,
         for left in names:
             raise ValueError(f"{label}: {config.where}: weights beside its own: {left[:100]!r}")
         return config, spec
+
+
+def _model_config(root: Hdf5, label: str) -> str:
+    text = root.text("model_config")
+    if text is None:
+        raise UnsupportedError(
+            f"{label}: holds no configuration (model_config), perhaps weights alone, from which a layer's options do "
+            "not follow; supported: files of model.save(), as .keras or .h5. With Keras, load the weights into the "
+            "model, and pass its layer or save it whole"
+        )
+    return text
 
 
 def _check_order(found: Found, where: str) -> None:

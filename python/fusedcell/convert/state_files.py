@@ -8,62 +8,89 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import UnsupportedError
 from ..storage import import_safetensors
-from .torch_tensors import is_tensor
+from .file_kinds import PYTORCH, SAFETENSORS, kind_of
+from .state_names import StateDictionary
+from .torch_tensors import Stored, is_tensor
+
+if TYPE_CHECKING:
+    from ..layers import StateDict
 
 # safetensors' names of float types, with NumPy types of the same width. NumPy has no bfloat16.
 _FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
-_PYTORCH = (".pt", ".pth")
+_OBJECT = re.compile(r"GLOBAL (\S+)")  # in what PyTorch says of a class that is not of weights
 
 
-def read_state_dict(path: str | os.PathLike[str], prefix: str) -> dict[str, Any]:
-    """The arrays or tensors of a file whose names start with `prefix`; of the others no values are read.
+@contextmanager
+def open_state_dict(source: StateDict) -> Iterator[StateDictionary]:
+    """The arrays or tensors of a mapping, or of a file, of which only what is asked for is read, while it is open.
 
     Raises UnsupportedError for a file of another kind, ValueError for one that is damaged, what opening a file raises,
     and ImportError, naming the extra, where the package that reads it is not installed.
     """
-    path = Path(path)
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path, prefix)
-    if path.suffix in _PYTORCH:
-        return _read_pytorch(path, prefix)
-    raise UnsupportedError(
-        f"mapping: {os.fspath(path)!r} is a file of an unknown kind; supported: .safetensors, {', '.join(_PYTORCH)}"
+    if not isinstance(source, (str, os.PathLike)):
+        yield StateDictionary(source)
+        return
+    path = Path(source)
+    kind = kind_of(path)
+    if kind == SAFETENSORS:
+        import_safetensors()  # so that a file that is not there does not hide that the package is not
+        with path.open("rb") as file:
+            yield _safetensors(path, file)
+    elif kind == PYTORCH:
+        yield _pytorch(path)
+    else:
+        suffixes = ", ".join((*SAFETENSORS.suffixes, *PYTORCH.suffixes))
+        raise UnsupportedError(
+            f"mapping: {os.fspath(path)!r} is not a kind of file that has a state dictionary; supported: {suffixes}"
+            + (f"; {kind.advice}" if kind else "")
+        )
+
+
+def is_own_file(path: Path) -> bool:
+    """Whether fusedcell.save wrote a safetensors file. Errors as for `open_state_dict`."""
+    with path.open("rb") as file:
+        return "fusedcell" in _header(path, file)[1]
+
+
+def _header(path: Path, file: Any) -> tuple[dict[str, Any], Mapping[str, Any], int]:
+    """The entries by name, the metadata, and where the values start."""
+    safetensors = import_safetensors()
+    try:
+        with safetensors.safe_open(path, framework="numpy"):
+            pass  # has checked all of the header's sizes and offsets
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file: {error}") from error
+    size = int.from_bytes(file.read(8), "little")
+    header = json.loads(file.read(size))
+    return header, header.pop("__metadata__", None) or {}, 8 + size
+
+
+def _safetensors(path: Path, file: Any) -> StateDictionary:
+    entries, metadata, start = _header(path, file)
+    if "fusedcell" in metadata:
+        raise UnsupportedError(
+            f"{path}: fusedcell.save wrote it, and options of the layer are not among its names; read it with "
+            "fusedcell.load"
+        )
+    return StateDictionary(
+        {name: Stored(partial(_read_array, path, file, start, name, entry)) for name, entry in entries.items()}
     )
 
 
-def _read_safetensors(path: Path, prefix: str) -> dict[str, Any]:
-    safetensors = import_safetensors()
-    with path.open("rb") as file:
-        try:
-            with safetensors.safe_open(path, framework="numpy"):
-                pass  # has checked all of the header's sizes and offsets
-        except safetensors.SafetensorError as error:
-            raise ValueError(f"{path}: not a safetensors file: {error}") from error
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        if "fusedcell" in (header.get("__metadata__") or {}):
-            raise UnsupportedError(
-                f"{path}: fusedcell.save wrote it, and options of the layer are not among its names; read it with "
-                "fusedcell.load"
-            )
-        arrays = {}
-        for name, entry in header.items():
-            if name != "__metadata__" and name.startswith(prefix):
-                file.seek(8 + size + entry["data_offsets"][0])
-                arrays[name] = _read_array(file, f"{path}: {name}", entry)
-        return arrays
-
-
-def _read_array(file: Any, name: str, entry: Mapping[str, Any]) -> Any:
+def _read_array(path: Path, file: Any, start: int, name: str, entry: Mapping[str, Any]) -> Any:
+    name = f"{path}: {name}"
     code = entry["dtype"]
     if code not in _FLOATS:
         raise TypeError(f"{name}: expected a dtype of {', '.join(_FLOATS)}, got {code}")
@@ -72,6 +99,7 @@ def _read_array(file: Any, name: str, entry: Mapping[str, Any]) -> Any:
     # Checked once more, as another name of the same key could have been what the library saw.
     if last - first != math.prod(shape) * np.dtype(_FLOATS[code]).itemsize:
         raise ValueError(f"{name}: shape {shape} does not fit {last - first} bytes")
+    file.seek(start + first)
     data = file.read(last - first)
     if len(data) != last - first:
         raise ValueError(f"{name}: the file ends before its values do")
@@ -79,7 +107,7 @@ def _read_array(file: Any, name: str, entry: Mapping[str, Any]) -> Any:
     return (array.astype(np.uint32) << 16).view(np.float32) if code == "BF16" else array
 
 
-def _read_pytorch(path: Path, prefix: str) -> dict[str, Any]:
+def _pytorch(path: Path) -> StateDictionary:
     try:
         import torch
     except ImportError as error:
@@ -89,19 +117,18 @@ def _read_pytorch(path: Path, prefix: str) -> dict[str, Any]:
         # Maps the file, so that what is never looked at is never read.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # of a dozen kinds, by where the file is damaged
+        found = _OBJECT.search(str(error))
+        if found:
+            raise UnsupportedError(
+                f"{path}: not a file of weights alone: it holds objects, of {found[1][:100]!r} for one, and to make "
+                "them would run code; supported: state dictionaries. Where those classes are known, save the weights, "
+                "torch.save(model.state_dict(), path), or pass the model's recurrent module to fusedcell.from_torch"
+            ) from error
         raise ValueError(f"{path}: not a file of weights alone, or damaged: {_first_line(error)}") from error
     if not isinstance(content, Mapping):
         raise UnsupportedError(f"{path}: expected a state dictionary, got {type(content).__name__}")
-    found = {name: value for name, value in content.items() if isinstance(name, str) and name.startswith(prefix)}
-    for name, value in found.items():
-        if is_tensor(value):
-            _check_extent(path, name, value)
-        elif isinstance(value, Mapping):
-            raise UnsupportedError(
-                f"{path}: {name!r} is a dictionary in it, not a tensor; where that holds the weights, pass "
-                f"torch.load(path, weights_only=True)[{name!r}]"
-            )
-    return found
+    named = {name: value for name, value in content.items() if isinstance(name, str)}
+    return StateDictionary(named, lambda name, value: Stored(partial(_checked_extent, path, name, value)))
 
 
 def _check_archive(path: Path) -> None:
@@ -112,7 +139,8 @@ def _check_archive(path: Path) -> None:
                 entries = archive.infolist()
         except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError) as error:
             raise ValueError(
-                f"{path}: not an archive that torch.save writes since PyTorch 1.6, or damaged: {error}"
+                f"{path}: not an archive that torch.save writes since PyTorch 1.6, or damaged: {error}; a file of an "
+                "older version becomes one where PyTorch loads it and saves it again"
             ) from error
     if any(entry.filename.rpartition("/")[2] == "constants.pkl" for entry in entries):
         raise UnsupportedError(
@@ -124,12 +152,13 @@ def _check_archive(path: Path) -> None:
             raise ValueError(f"{path}: {entry.filename!r} in it is compressed, which torch.save does not do")
 
 
-def _check_extent(path: Path, name: str, tensor: Any) -> None:
+def _checked_extent(path: Path, name: str, value: Any) -> Any:
     """A few bytes can be the storage of a tensor of any size, by strides of zero."""
-    if str(tensor.layout) == "torch.strided" and tensor.numel() > tensor.untyped_storage().nbytes():
-        raise ValueError(
-            f"{path}: {name} of shape {tuple(tensor.shape)} is stored in {tensor.untyped_storage().nbytes()} bytes"
-        )
+    if is_tensor(value) and str(value.layout) == "torch.strided":
+        size = value.untyped_storage().nbytes()
+        if value.numel() > size:
+            raise ValueError(f"{path}: {name} of shape {tuple(value.shape)} is stored in {size} bytes")
+    return value
 
 
 def _first_line(error: Exception) -> str:

@@ -6,8 +6,10 @@ Source: torch/nn/modules/rnn.py, and https://docs.pytorch.org/docs/stable/nn.htm
 from __future__ import annotations
 
 import copy
+import os
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -15,7 +17,9 @@ from typing import Any
 from .._base import Recurrent
 from ..cells import GRUCell, LSTMCell, RNNCell
 from ..errors import UnsupportedError
-from ..layers import GRU, LSTM, RNN, layer_suffixes
+from ..layers import GRU, LSTM, RNN
+from .file_kinds import SAFETENSORS
+from .state_names import layer_suffixes
 from .torch_tensors import to_array
 
 _LAYERS: dict[str, Any] = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
@@ -30,6 +34,7 @@ _DECIDES_THE_RESULT = (
 )
 _SCRIPTED = re.compile(r"__torch__\.torch\.nn\.modules\.rnn\.(?:___torch_mangle_[0-9]+\.)?([A-Za-z]+)")
 _MISSING = object()
+_LISTED = 20  # in an error
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,10 @@ def form_of(module: Any) -> Form:
 def _class_name(module: Any) -> str:
     torch: Any = sys.modules.get("torch")
     if torch is None or not isinstance(module, torch.nn.Module):
-        raise UnsupportedError(f"module: {type(module).__name__} is not a module of PyTorch; supported: {SUPPORTED}")
+        advice = f"; {SAFETENSORS.advice}" if isinstance(module, (Mapping, str, os.PathLike)) else ""
+        raise UnsupportedError(
+            f"module: {type(module).__name__} is not a module of PyTorch; supported: {SUPPORTED}{advice}"
+        )
     if isinstance(module, torch.jit.ScriptModule):
         return _scripted_class_name(module)
     accelerated = getattr(type(module), "fusedcell_replaces", None)
@@ -134,7 +142,26 @@ def _class_name(module: Any) -> str:
                 _check_flat_weights(module)
             return name
     raise UnsupportedError(
-        f"module: {type(module).__module__}.{type(module).__qualname__} is not supported; supported: {SUPPORTED}"
+        f"module: {type(module).__module__}.{type(module).__qualname__} is not supported; {_inside(module)}supported: "
+        f"{SUPPORTED}"
+    )
+
+
+def _inside(module: Any) -> str:
+    """For errors: the recurrent modules within a module, as a program says them."""
+    torch: Any = sys.modules["torch"]
+    bases = (torch.nn.RNNBase, torch.nn.RNNCellBase)
+    found = [
+        f"model{''.join(f'[{part}]' if part.isdecimal() else f'.{part}' for part in name.split('.'))}"
+        for name, child in module.named_modules()
+        if name and (isinstance(child, bases) or getattr(child, "original_name", "") in CLASS_NAMES)
+    ]
+    if not found:
+        return ""
+    more = ", ..." if len(found) > _LISTED else ""
+    return (
+        f"it contains {', '.join(found[:_LISTED])}{more}: pass one of them, or swap all of them in place with "
+        "fusedcell.torch.accelerate(model); "
     )
 
 
@@ -166,7 +193,9 @@ def _scripted_class_name(module: Any) -> str:
     original = getattr(module, "original_name", type(module).__name__)
     match = _SCRIPTED.fullmatch(module._c._type().qualified_name())
     if match is None or match[1] != original or original not in CLASS_NAMES:
-        raise UnsupportedError(f"module: TorchScript of {original} is not supported; supported: {SUPPORTED}")
+        raise UnsupportedError(
+            f"module: TorchScript of {original} is not supported; {_inside(module)}supported: {SUPPORTED}"
+        )
     needed = ("bias", "hidden_size") if original in _CELLS else ("num_layers", "batch_first", "mode", "proj_size")
     for attribute in needed + (("nonlinearity",) if original == "RNNCell" else ()):
         if getattr(module, attribute, _MISSING) is _MISSING:

@@ -1,12 +1,21 @@
-"""PyTorch's tensors as NumPy arrays, without importing PyTorch: who has a tensor has imported it."""
+"""PyTorch's tensors, and arrays in files, as NumPy arrays, without importing PyTorch: who has a tensor has it."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 _WIDER = ("float16", "bfloat16")
 _AS_THEY_ARE = ("float32", "float64")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An array in a file, which is read when it is asked for."""
+
+    read: Callable[[], Any]
 
 
 def is_tensor(value: object) -> bool:
@@ -18,8 +27,11 @@ def is_tensor(value: object) -> bool:
 def to_array(value: Any, name: str) -> Any:
     """A tensor as a NumPy array of the same values, half widths as float32; anything else as it is.
 
-    Raises TypeError, naming the tensor, for one that is not of floats or has no values in reach.
+    Raises TypeError, naming the tensor, for one that is not of floats or has no values in reach, and what reading a
+    file raises.
     """
+    if isinstance(value, Stored):
+        value = value.read()
     if not is_tensor(value):
         return value
     dtype = str(value.dtype).removeprefix("torch.")

@@ -1,0 +1,124 @@
+"""The recurrent modules of a state dictionary in a file: what each of them is, and one of them as a layer or cell."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from .._base import ARRAY_NAMES, GATES, Recurrent, class_of_gates
+from ..cells import GRUCell, LSTMCell, RNNCell
+from ..errors import UnsupportedError
+from ..layers import GRU, LSTM, RNN
+from .state_files import open_state_dict
+from .state_names import StateDictionary
+from .torch_tensors import to_array
+
+_LAYERS: dict[str, Any] = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
+_CELLS: dict[str, Any] = {"RNN": RNNCell, "LSTM": LSTMCell, "GRU": GRUCell}
+_MOST = 100  # that are reported
+
+
+@dataclass(frozen=True)
+class ModuleReport:
+    """One module: the prefix of its names, and either what it becomes, an RNN with tanh, or why it cannot be loaded."""
+
+    prefix: str
+    layer: Recurrent | None
+    refusal: str
+
+
+def report(path: str | os.PathLike[str]) -> tuple[list[ModuleReport], int]:
+    """The first hundred recurrent modules of a file, and how many there are. Errors as of `open_state_dict`."""
+    reports = []
+    with open_state_dict(path) as state:
+        for prefix in state.prefixes[:_MOST]:
+            layer, refusal = None, ""
+            try:
+                name, arrays = _read(state, prefix)
+                nonlinearity = "tanh" if name == "RNN" else None
+                layer = _make(state, prefix, name, arrays, nonlinearity, batch_first=False, dtype="float32")
+            except (ValueError, TypeError) as error:
+                refusal = str(error)
+            reports.append(ModuleReport(prefix, layer, refusal))
+        return reports, len(state.prefixes)
+
+
+def read_module(
+    path: str | os.PathLike[str], which: str | None, *, nonlinearity: str | None, batch_first: bool, dtype: str
+) -> Recurrent:
+    """A recurrent module of a file: the only one, or that of a prefix or of a number in the report.
+
+    Raises what `open_state_dict` and ``from_state_dict`` do, and ValueError where `which` is missing or wrong, or
+    `nonlinearity` is, which a plain RNN needs and others have not.
+    """
+    with open_state_dict(path) as state:
+        try:
+            prefix = _chosen(state, which)
+            name, arrays = _read(state, prefix)
+            return _make(state, prefix, name, arrays, nonlinearity, batch_first=batch_first, dtype=dtype)
+        except (ValueError, TypeError) as error:
+            raise (UnsupportedError if isinstance(error, UnsupportedError) else ValueError)(
+                f"{os.fspath(path)}: {error}"
+            ) from error
+
+
+def _chosen(state: StateDictionary, which: str | None) -> str:
+    prefixes = state.prefixes
+    if which is None:
+        if len(prefixes) == 1:
+            return prefixes[0]
+        choose = f"--prefix: there are {len(prefixes)} recurrent modules, so name one; " if prefixes else ""
+        raise ValueError(choose + state.listing(prefixes))
+    if which.isdecimal() and not {which, f"{which}."} & set(prefixes) and int(which) < len(prefixes):
+        return prefixes[int(which)]
+    return state.found(which)
+
+
+def _read(state: StateDictionary, prefix: str) -> tuple[str, dict[str, Any]]:
+    """The class of a module, by the shape of one of its weights, and its arrays."""
+    arrays = state.module(prefix)
+    end = "" if state.is_cell(prefix) else "_l0"
+    hidden, projection = f"{prefix}weight_hh{end}", f"{prefix}weight_hr{end}"
+    weight_hh = to_array(arrays.get(hidden), hidden)
+    name = class_of_gates(weight_hh, to_array(arrays.get(projection), projection))
+    if not name:
+        kinds = ", ".join(f"{gates} of a {kind}" for kind, (_, gates) in GATES.items())
+        got = "nothing" if weight_hh is None else f"shape {tuple(weight_hh.shape)}"
+        raise ValueError(f"{hidden}: expected a row for each unit in each gate, {kinds}, got {got}")
+    return name, arrays
+
+
+def _make(
+    state: StateDictionary,
+    prefix: str,
+    name: str,
+    arrays: dict[str, Any],
+    nonlinearity: str | None,
+    *,
+    batch_first: bool,
+    dtype: str,
+) -> Recurrent:
+    options = {"dtype": dtype}
+    if name != "RNN" and nonlinearity is not None:
+        raise ValueError(f"--nonlinearity: is for RNNs alone, and {prefix!r} is of class {name}")
+    if name == "RNN":
+        if nonlinearity is None:
+            raise ValueError(
+                f"--nonlinearity: expected tanh or relu for {prefix!r}, an RNN, whose names do not say which it has"
+            )
+        options["nonlinearity"] = nonlinearity
+    if not state.is_cell(prefix):
+        layer: Recurrent = _LAYERS[name].from_state_dict(arrays, prefix, batch_first=batch_first, **options)
+        return layer
+    if batch_first:
+        raise ValueError(f"--batch-first: is for layers, and {prefix!r} is a cell")
+    known = ARRAY_NAMES[: 5 if name == "LSTM" else 4]
+    for key in arrays:
+        if key.removeprefix(prefix) not in known:
+            raise UnsupportedError(f"{key!r} is not an array of a {name}Cell; supported: {', '.join(known)}")
+    given = {key.removeprefix(prefix): to_array(value, key) for key, value in arrays.items()}
+    if "weight_ih" not in given:
+        raise ValueError(f"{prefix}weight_ih is missing")
+    cell: Recurrent = _CELLS[name](**given, **options)
+    return cell

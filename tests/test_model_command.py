@@ -1,0 +1,238 @@
+"""`fusedcell inspect` and `fusedcell convert` of PyTorch's, safetensors' and Keras's files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("safetensors", minversion="0.8")
+
+from safetensors.numpy import save_file
+
+import fusedcell as fc
+from fusedcell.__main__ import main
+from models import KIND, flat, uniform
+
+PROJECTION = fc.LSTM.from_state_dict(KIND["lstm_projected"].weights(3, 4)).proj_size
+Capture = pytest.CaptureFixture[str]
+
+
+def model() -> dict[str, Any]:
+    """A state dictionary with a module of each kind, and others beside them."""
+    state: dict[str, Any] = {"embed.weight": np.ones((4, 4), np.float32)}
+    modules = {
+        "a.lstm.": KIND["lstm_projected"].weights(3, 4, layers=2, directions=2),
+        "dec.gru.": KIND["gru_reset_after"].weights(3, 4),
+        "dec.rnn.": KIND["rnn_tanh"].weights(3, 4, layers=2),
+        "z.cell.": {name.removesuffix("_l0"): a for name, a in KIND["lstm"].weights(3, 4).items()},
+    }
+    for prefix, arrays in modules.items():
+        state |= {prefix + name: array for name, array in arrays.items()}
+    return state
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    save_file(model(), tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
+
+
+def pytorch_file(folder: Path) -> Path:
+    torch = pytest.importorskip("torch")
+    state = {name: torch.from_numpy(array) for name, array in model().items()}
+    torch.save({"state_dict": state, "epoch": 3}, folder / "model.ckpt")
+    return folder / "model.ckpt"
+
+
+def same(actual: Any, expected: Any) -> None:
+    assert repr(actual) == repr(expected)
+    x = uniform(5, 6, 3) if "Cell" in type(actual).__name__ else uniform(5, 6, 2, 3)
+    for a, e in zip(flat(actual(x)), flat(expected(x)), strict=True):
+        np.testing.assert_array_equal(a, e)
+
+
+def listed(path: Path, prefix: str, capsys: Capture) -> None:
+    assert main(["inspect", str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.count("loads") == 4
+    for text in (
+        f"0  '{prefix}a.lstm.'",
+        "LSTM, of four gates",
+        f"3 → 4 → {PROJECTION}",
+        "layers     2",
+        "direction  bidirectional",
+        f"1  '{prefix}dec.gru.'",
+        "GRU, of three gates",
+        f"as fusedcell.GRU.from_state_dict(path, '{prefix}dec.gru.')",
+        f"2  '{prefix}dec.rnn.'",
+        "RNN, of one gate",
+        'nonlinearity="tanh" or "relu", which is not in its names',
+        f"3  '{prefix}z.cell.'",
+        "LSTMCell, of four gates",
+        "as fusedcell.LSTMCell",
+    ):
+        assert text in out
+    assert "embed" not in out
+
+
+def test_inspect_lists_every_module_of_a_safetensors_file(path: Path, capsys: Capture) -> None:
+    listed(path, "", capsys)
+
+
+def test_inspect_lists_every_module_of_a_checkpoint(tmp_path: Path, capsys: Capture) -> None:
+    listed(pytorch_file(tmp_path), "state_dict.", capsys)
+
+
+def test_inspect_says_what_of_a_module_cannot_be_loaded(tmp_path: Path, capsys: Capture) -> None:
+    state = {"0.weight_ih_l0": np.ones((10, 3)), "0.weight_hh_l0": np.ones((10, 4)), **model()}
+    state |= {"a.lstm.weight_hh_l0_orig": state.pop("a.lstm.weight_hh_l0")}
+    save_file(state, tmp_path / "m.safetensors")
+    assert main(["inspect", str(tmp_path / "m.safetensors")]) == 1
+    out = capsys.readouterr().out
+    assert "no: 0.weight_hh_l0: expected a row for each unit in each gate, four gates of a LSTM" in out
+    assert "no: mapping: a.lstm.weight_hh_l0 is computed of 'a.lstm.weight_hh_l0_orig'" in out
+    assert "2 of 5 cannot be loaded" in out
+    save_file({"w": np.ones(3)}, tmp_path / "m.safetensors")
+    assert main(["inspect", str(tmp_path / "m.safetensors")]) == 1
+    assert "there is no recurrent module" in capsys.readouterr().out
+
+
+def test_inspect_of_a_file_of_many_modules_has_an_end(tmp_path: Path, capsys: Capture) -> None:
+    weights = KIND["rnn_tanh"].weights(1, 1)
+    save_file({f"m{i}.{name}": a for i in range(103) for name, a in weights.items()}, tmp_path / "m.safetensors")
+    assert main(["inspect", str(tmp_path / "m.safetensors")]) == 0
+    out = capsys.readouterr().out
+    assert "the first 100 of 103 recurrent modules" in out
+    assert out.count("loads") == 100
+
+
+CONVERSIONS = {
+    ("a.lstm.", "--dtype", "int8"): lambda s: fc.LSTM.from_state_dict(s, "a.lstm.", dtype="int8"),
+    ("a.lstm", "--batch-first"): lambda s: fc.LSTM.from_state_dict(s, "a.lstm.", batch_first=True),
+    ("0",): lambda s: fc.LSTM.from_state_dict(s, "a.lstm."),
+    ("dec.gru",): lambda s: fc.GRU.from_state_dict(s, "dec.gru."),
+    ("2", "--nonlinearity", "relu"): lambda s: fc.RNN.from_state_dict(s, "dec.rnn.", nonlinearity="relu"),
+    ("dec.rnn.", "--nonlinearity", "tanh"): lambda s: fc.RNN.from_state_dict(s, "dec.rnn."),
+    ("z.cell", "--dtype", "bfloat16"): lambda s: fc.LSTMCell(
+        **{name.removeprefix("z.cell."): a for name, a in s.items() if name.startswith("z.cell.")}, dtype="bfloat16"
+    ),
+}
+
+
+@pytest.mark.parametrize("arguments", CONVERSIONS, ids=" ".join)
+def test_convert_takes_a_module_by_its_prefix_or_number(
+    arguments: tuple[str, ...], path: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "out.safetensors"
+    assert main(["convert", str(path), str(out), "--prefix", *arguments]) == 0
+    same(fc.load(out), CONVERSIONS[arguments](model()))
+    assert capsys.readouterr().out.startswith(f"{out}: ")
+
+
+def test_convert_of_a_checkpoint_and_of_the_one_module_there_is(tmp_path: Path) -> None:
+    out = tmp_path / "out.safetensors"
+    assert main(["convert", str(pytorch_file(tmp_path)), str(out), "--prefix", "dec.gru."]) == 0
+    same(fc.load(out), fc.GRU.from_state_dict(model(), "dec.gru."))
+    save_file({f"x.{name}": a for name, a in KIND["lstm"].weights(3, 4).items()}, tmp_path / "one.safetensors")
+    assert main(["convert", str(tmp_path / "one.safetensors"), str(out)]) == 0
+    same(fc.load(out), fc.LSTM.from_state_dict(KIND["lstm"].weights(3, 4)))
+    again = tmp_path / "again.safetensors"
+    assert main(["convert", str(out), str(again), "--dtype", "float16"]) == 0
+    same(fc.load(again), fc.load(out).astype("float16"))
+
+
+def test_convert_of_a_state_dictionary_to_onnx(path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    assert main(["convert", str(path), str(tmp_path / "out.onnx"), "--prefix", "dec.gru."]) == 0
+    same(fc.from_onnx(tmp_path / "out.onnx"), fc.GRU.from_state_dict(model(), "dec.gru."))
+
+
+def test_what_cannot_be_converted_leaves_the_files_as_they_were(path: Path, tmp_path: Path, capsys: Capture) -> None:
+    out, ours, before = tmp_path / "out.safetensors", tmp_path / "ours.safetensors", path.read_bytes()
+    fc.save(fc.GRU.from_state_dict(model(), "dec.gru."), ours)
+    (tmp_path / "notes.txt").write_text("no model", encoding="utf-8")
+    for arguments, message in (
+        (
+            [path, out],
+            "--prefix: there are 4 recurrent modules, so name one; recurrent weights here: 'a.lstm.', 'dec.gru.'",
+        ),
+        ([path, out, "--prefix", "decoder."], "no name starts with 'decoder.weight_ih_l0'; recurrent weights here: "),
+        ([path, out, "--prefix", "9"], "no name starts with '9.weight_ih_l0'; recurrent weights here: "),
+        ([path, out, "--prefix", "dec.rnn."], "--nonlinearity: expected tanh or relu for 'dec.rnn.'"),
+        ([path, out, "--prefix", "a.lstm.", "--nonlinearity", "relu"], "--nonlinearity: is for RNNs alone"),
+        (
+            [path, out, "--prefix", "z.cell", "--batch-first"],
+            "--batch-first: is for layers, and 'z.cell.' is a cell",
+        ),
+        ([path, tmp_path / "out.onnx", "--prefix", "z.cell"], "holds a LSTMCell; only layers become ONNX models"),
+        ([path, path, "--prefix", "a.lstm."], "expected another file to write than 'model.safetensors'"),
+        (
+            [path, tmp_path / "out.pt", "--prefix", "a.lstm."],
+            "expected to write a file ending in .safetensors or .onnx",
+        ),
+        ([ours, out, "--batch-first"], "'ours.safetensors' says itself what its layer is"),
+        ([ours, out, "--prefix", "gru."], "holds one layer, so there is nothing to choose"),
+        (
+            [tmp_path / "notes.txt", out],
+            "expected a file ending in .safetensors, .pt, .pth, .ckpt, .bin, .tar, .keras, ",
+        ),
+    ):
+        assert main(["convert", *map(str, arguments)]) == 1
+        shown, err = capsys.readouterr()
+        assert shown == ""
+        assert message in err
+        assert len(err.splitlines()) == 1
+    assert not out.exists()
+    assert not (tmp_path / "out.onnx").exists()
+    assert path.read_bytes() == before
+    assert main(["inspect", str(tmp_path / "notes.txt")]) == 1
+    assert "expected a file ending in .safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_layers_of_keras_are_listed_and_converted(suffix: str, tmp_path: Path, capsys: Capture) -> None:
+    pytest.importorskip("h5py")
+    from keras_models import KerasCase, KerasCell, sequential, write_h5, write_keras
+
+    lstm = KerasCase([KerasCell("LSTM", 4)], options={"return_sequences": True})
+    both = KerasCase([KerasCell("GRU", 4)], 4, merge_mode="sum")
+    items = sequential([lstm.item("encoder"), both.item("decoder")])
+    path, arrays = tmp_path / f"m{suffix}", lstm.arrays()[0] + [a for each in both.arrays() for a in each]
+    if suffix == ".h5":
+        write_h5(path, items, {"encoder": arrays[:1], "decoder": arrays[1:]}, "3.1.0")
+    else:
+        groups = dict(zip(("forward_layer", "backward_layer"), arrays[1:], strict=True))
+        within = {f"layers/bidirectional/{direction}/cell": each for direction, each in groups.items()}
+        write_keras(path, items, {"layers/lstm/cell": arrays[0], **within})
+    assert main(["inspect", str(path)]) == 1
+    out = capsys.readouterr().out
+    for text in (
+        "0  LSTM layer 'encoder'",
+        "3 → 4",
+        "batch_first=True",
+        "as fusedcell.from_keras(path, 'encoder')",
+        "1  Bidirectional layer 'decoder'",
+        "no: ",
+        "merge_mode='sum' is not supported",
+        "1 of 2 cannot be loaded",
+    ):
+        assert text in out
+    ours = tmp_path / "ours.safetensors"
+    for which in ("encoder", "0"):
+        assert main(["convert", str(path), str(ours), "--layer", which, "--dtype", "float16"]) == 0
+        same(fc.load(ours), fc.from_keras(path, "encoder", dtype="float16"))
+        ours.unlink()
+    capsys.readouterr()
+    for arguments, message in (
+        ([], "there are 2 recurrent layers"),
+        (["--layer", "7"], "no recurrent layers are called '7'"),
+        (["--layer", "1"], "merge_mode='sum' is not supported"),
+        (["--layer", "encoder", "--batch-first"], "says itself what its layer is"),
+    ):
+        assert main(["convert", str(path), str(ours), *arguments]) == 1
+        assert message in capsys.readouterr().err
+    assert not ours.exists()
