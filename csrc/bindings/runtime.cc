@@ -7,6 +7,7 @@
 
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
+#include "bindings/gil.h"
 #include "bindings/options.h"
 #include "bindings/weights.h"
 #include "cpu/available.h"
@@ -198,14 +199,13 @@ void bind_runtime(py::module_& module) {
     module.def("activate", &activate, py::arg("name"), py::arg("x"), py::arg("alpha") = 0.0, py::arg("beta") = 0.0,
                py::arg("isa") = "", "Applies an activation of cells with options, such as 'Elu', to every element.");
     module.def("read_seconds", &read_seconds, py::arg("nbytes"), py::arg("repeats"), py::arg("isa") = "",
-               py::call_guard<py::gil_scoped_release>(),
+               py::call_guard<GilRelease>(),
                "Least seconds that one thread took to read a buffer of so many bytes that it had just read.");
     module.def(
         "multiply_seconds", &multiply_seconds, py::arg("multiply_adds"), py::arg("repeats"),
-        py::arg("dtype") = "float32", py::arg("isa") = "", py::call_guard<py::gil_scoped_release>(),
+        py::arg("dtype") = "float32", py::arg("isa") = "", py::call_guard<GilRelease>(),
         "Least seconds that one thread took for so many multiply-adds, as they are done with weights of a dtype.");
-    module.def("chain_seconds", &chain_seconds, py::arg("operations"), py::arg("repeats"),
-               py::call_guard<py::gil_scoped_release>(),
+    module.def("chain_seconds", &chain_seconds, py::arg("operations"), py::arg("repeats"), py::call_guard<GilRelease>(),
                "Least seconds that one thread took for so many additions and exclusive ors of integers, each of which "
                "waits for the one before: a cycle each on the cores there are.");
 }
