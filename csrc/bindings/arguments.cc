@@ -63,6 +63,14 @@ double read_float(py::handle value, const char* name) {
     return number;
 }
 
+std::vector<double> read_floats(py::handle values, const char* name) {
+    const auto items = py::reinterpret_steal<py::tuple>(call_python([&] { return PySequence_Tuple(values.ptr()); }));
+    if (!items) throw_conversion_error(std::string(name) + ": expected numbers, got " + type_name(values));
+    std::vector<double> floats;
+    for (const py::handle item : items) floats.push_back(read_float(item, name));
+    return floats;
+}
+
 int read_num_threads(py::handle value) {
     const Integer number(value, "num_threads");
     if (number.nearest() < 1) throw py::value_error("num_threads: expected at least 1, got " + number.text());

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace fusedcell::bindings {
 
@@ -40,6 +41,8 @@ private:
 /// A bool or a number as one; None is false.
 bool read_flag(py::handle value, const char* name);
 double read_float(py::handle value, const char* name);
+/// Of a sequence, or whatever else can be gone through.
+std::vector<double> read_floats(py::handle values, const char* name);
 
 /// A number of threads: at least 1 in 64 bits, and with no other limit, as a run takes no more than there are CPUs.
 int read_num_threads(py::handle value);

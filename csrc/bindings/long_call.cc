@@ -14,6 +14,7 @@ constexpr std::chrono::milliseconds kBetweenSignals{100};
 
 // Handlers run on no other thread.
 bool is_main_thread() {
+    if (Py_IsInitialized() == 0) return false;    // it is ending, and imports nothing more
     PyObject* ident = call_python([] {
         PyObject* threading = PyImport_ImportModule("threading");
         PyObject* main = threading == nullptr ? nullptr : PyObject_CallMethod(threading, "main_thread", nullptr);

@@ -188,6 +188,11 @@ void bind_runtime(py::module_& module) {
                "CPUs that this process may keep busy, and so the most threads of a call.");
     module.def("core_kinds", &kinds_of_cores,
                "Kinds of core that this process may run on, each with how many there are, and which.");
+    module.def(
+        "as_array",
+        [](py::handle value, const std::string& name) { return to_array(value, name, "an array of floats"); },
+        py::arg("value"), py::arg("name"),
+        "Any array that NumPy makes of the value; TypeError that names it, or what its own code raises.");
     module.def("compiler", &compiler_name, "Compiler that built this module.");
     module.def("weight_types", &weight_types, "Types in which weights can be stored.");
     module.def("kernels", &kernels, "Names of all kernels that every tier has.");

@@ -223,10 +223,11 @@ void bind_stack(py::module_& module) {
         .def_property_readonly("num_directions", [](const Stack& s) { return s.geometry().num_directions; })
         .def(
             "astype",
-            [](const Stack& s, const std::string& dtype, const std::vector<double>& input_scales) {
+            [](const Stack& s, const std::string& dtype, py::handle input_scales) {
                 const WeightType type = checked_weight_type(dtype);
+                const std::vector<double> scales = read_floats(input_scales, "input_scales");
                 return std::make_shared<Stack>(
-                    s.astype(type, checked_input_scales(input_scales, s.geometry().num_layers, type)));
+                    s.astype(type, checked_input_scales(scales, s.geometry().num_layers, type)));
             },
             py::arg("dtype"), py::arg("input_scales") = py::tuple())
         .def("arrays", &arrays_of)
