@@ -128,6 +128,114 @@ print(in_child, is_refused())
     assert run_script(script) == "True False"
 
 
+# Calls of some 0.3 s, in the middle of which a signal comes, whose handler forks.
+HANDLER_FORKS = """
+import hashlib
+
+class Stop(Exception): pass
+
+def slow_layer(layers=1, directions=1):
+    sizes = [(2048, 512 * directions if layer else 64) for layer in range(layers)]
+    return fc.LSTM.from_state_dict({
+        f"{name}_l{layer}{end}": rng.normal(size=size if name == "weight_ih" else (2048, 512)) / 40
+        for layer, size in enumerate(sizes) for end in ["", "_reverse"][:directions]
+        for name in ("weight_ih", "weight_hh")
+    }, isa="scalar")
+
+def enough(call):
+    call(16)
+    start = time.perf_counter()
+    call(16)
+    return int(16 * 0.3 / (time.perf_counter() - start)) + 16
+
+def layer_call(layers, directions, **options):
+    slow = slow_layer(layers, directions)
+    h, c = rng.normal(size=(2, layers * directions, 512)).astype(np.float32)
+    def call(steps):
+        return slow(np.ones((steps, 64), np.float32), (h, c), num_threads=2, **options)
+    steps = enough(call)
+    return lambda: call(steps)
+
+def stream_call(layers):
+    slow = slow_layer(layers)
+    stream = slow.stream(num_threads=2)
+    steps = enough(lambda steps: stream.process(np.ones((steps, 64), np.float32)))
+    start = stream.to_bytes()
+    x = rng.normal(size=(steps, 64)).astype(np.float32)
+    stream.process(x)
+    end = stream.to_bytes()
+    def call():
+        stream = slow.stream_from_bytes(start, num_threads=2)
+        try:
+            return stream.process(x), stream.state
+        except Stop:
+            assert stream.to_bytes() in (start, end)    # the end, if the call was over when the signal came
+            raise
+    return call
+
+def step_many_call():
+    slow = slow_layer()
+    x = rng.normal(size=(256, 64)).astype(np.float32)
+    return lambda: slow.step_many([slow.stream() for _ in x], x, num_threads=2)
+
+def outcome(call):
+    def digest(value):
+        if isinstance(value, tuple):
+            return "".join(map(digest, value))
+        return hashlib.sha256(np.ascontiguousarray(value)).hexdigest() if value is not None else ""
+    try:
+        return digest(call())
+    except Stop:
+        return "stopped"
+
+def forked_in_the_middle(call, raises):
+    \"""What the call gives in this process and in the child.\"""
+    child = None
+    def handler(*_):
+        nonlocal child
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(120)    # of a child that hangs
+        if raises:
+            raise Stop
+    signal.signal(signal.SIGALRM, handler)
+    reader, writer = os.pipe()
+    signal.setitimer(signal.ITIMER_REAL, 0.11)
+    found = outcome(call)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    if child == 0:
+        os.write(writer, found.encode())
+        os._exit(0)
+    os.close(writer)
+    with open(reader) as pipe: return found, pipe.read()
+"""
+
+
+@needs_fork
+@pytest.mark.parametrize(
+    ("made", "is_interrupted"),
+    [
+        ("layer_call(1, 2, return_cells=True, return_gates=True)", True),
+        ("layer_call(3, 1)", True),
+        ("stream_call(1)", True),
+        ("step_many_call()", False),
+    ],
+)
+def test_a_child_that_a_signal_handler_forks_in_a_call_ends_it_as_its_parent_does(
+    made: str, is_interrupted: bool
+) -> None:
+    script = f"""
+call = {made}
+expected = outcome(call)
+print(forked_in_the_middle(call, False) == (expected, expected))
+if {is_interrupted}:
+    print(forked_in_the_middle(call, True) == ("stopped", "stopped"))
+print(outcome(call) == expected)
+"""
+    assert set(run_script(HANDLER_FORKS + script).split()) == {"True"}
+
+
 def call(layer: Any, x: np.ndarray, num_threads: int) -> np.ndarray:
     y: np.ndarray = layer(x, num_threads=num_threads)[0]
     return y

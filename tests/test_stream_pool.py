@@ -227,7 +227,7 @@ BAD_CALLS: dict[str, tuple[Callable[[fc.StreamPool, np.ndarray], Any], type[Exce
     ),
     "leave twice": (lambda p, X: p.leave(0), ValueError, "slot: expected slots that have joined, got 0"),
     "leave beyond": (lambda p, X: p.leave(6), IndexError, "slot: expected a number from 0 to 5, got 6"),
-    "leave no slot": (lambda p, X: p.leave("a"), TypeError, "incompatible function arguments"),
+    "leave no slot": (lambda p, X: p.leave("a"), TypeError, "slot: expected an integer, got str"),
     "reset one not joined": (lambda p, X: p.reset([4, 0]), ValueError, "slots: expected slots that have joined, got 0"),
     "reset beyond": (lambda p, X: p.reset([4, -1]), IndexError, "slots: expected numbers from 0 to 5, got -1"),
     "state of none": (lambda p, X: p.state(0), ValueError, "slot: expected slots that have joined, got 0"),

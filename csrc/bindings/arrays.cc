@@ -1,49 +1,110 @@
 #include "bindings/arrays.h"
 
+#include "bindings/arguments.h"
+#include "bindings/gil.h"
 #include "kernels/simd/float_mode.h"
 #include "pack/sizes.h"
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
 
 namespace fusedcell::bindings {
 namespace {
 
-std::string type_name(py::handle value) { return Py_TYPE(value.ptr())->tp_name; }
-
 // PyTorch's.
-bool is_packed_sequence(py::handle value) { return PyTuple_Check(value.ptr()) && py::hasattr(value, "batch_sizes"); }
-
-std::string text_of(py::handle value) {
-    try {
-        return py::str(value).cast<std::string>();
-    } catch (const py::error_already_set&) {
-        return type_name(value);
-    }
-}
-
-// Any array that NumPy makes of the value, with the failure named after the argument.
-py::object as_array(py::handle value, const std::string& name, const std::string& expected) {
-    PyObject* array = PyArray_FromAny(value.ptr(), nullptr, 0, 0, 0, nullptr);
-    if (array == nullptr) {
-        py::error_already_set cause;
-        // NumPy's or the value's own words, such as PyTorch's of detach().
-        const std::string reason = is_packed_sequence(value)
-                                       ? "; give padded data with lengths=, or accelerate the module"
-                                       : ": " + text_of(cause.value());
-        py::raise_from(cause, PyExc_TypeError,
-                       (name + ": expected " + expected + ", got " + type_name(value) + reason).c_str());
-        throw py::error_already_set();
-    }
-    return py::reinterpret_steal<py::object>(array);
+bool is_packed_sequence(py::handle value) {
+    return PyTuple_Check(value.ptr()) && !PyTuple_CheckExact(value.ptr()) && py::hasattr(value.get_type(), "batch_sizes");
 }
 
 PyArrayObject* as_array_object(const py::object& array) { return reinterpret_cast<PyArrayObject*>(array.ptr()); }
 
-std::string dtype_text(const py::object& array) { return py::str(array.attr("dtype")).cast<std::string>(); }
+std::string dtype_text(const py::object& array) {
+    return text_of(reinterpret_cast<PyObject*>(PyArray_DESCR(as_array_object(array))));
+}
+
+// Of this dtype unless it is null, and contiguous. Nothing if NumPy raises.
+py::object contiguous(const py::object& array, PyArray_Descr* dtype) {
+    return py::reinterpret_steal<py::object>(call_python(
+        [&] { return PyArray_FromArray(as_array_object(array), dtype, NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST); }));
+}
+
+// How many sequences within one another are looked at for what NumPy would hide: more than any argument has axes.
+constexpr int kMostNested = 4;
+
+// NumPy swallows what exporting a buffer and __len__ raise, a Ctrl-C too, and goes on as if the value had neither. This
+// asks first: the value with views of memory and lists in the place of such parts, or nothing, with Python's error.
+class ReadFirst {
+public:
+    static py::object in(py::handle value, int depth = kMostNested) {
+        PyObject* object = value.ptr();
+        const bool is_itself = depth == 0 || PyFloat_CheckExact(object) || PyLong_CheckExact(object) ||
+                               PyArray_Check(object) || PyArray_CheckScalar(object) || PyUnicode_Check(object) ||
+                               PyBytes_Check(object);
+        if (is_itself) return py::reinterpret_borrow<py::object>(value);
+        if (PyList_CheckExact(object) || PyTuple_CheckExact(object)) return items(value, depth);
+        if (PyObject_CheckBuffer(object)) {
+            py::object view = call([&] { return PyMemoryView_FromObject(object); });
+            if (view || !may_be_ignored(PyExc_BufferError)) return view;
+        }
+        if (!PySequence_Check(object)) return py::reinterpret_borrow<py::object>(value);
+        for (const char* name : {"__array_struct__", "__array_interface__", "__array__"}) {
+            if (call([&] { return PyObject_GetAttrString(object, name); })) {
+                return py::reinterpret_borrow<py::object>(value);
+            }
+            if (!may_be_ignored(PyExc_AttributeError)) return {};
+        }
+        if (call_python([&] { return PySequence_Size(object); }) < 0) {
+            return may_be_ignored(PyExc_TypeError) ? py::reinterpret_borrow<py::object>(value) : py::object();
+        }
+        const py::object list = call([&] { return PySequence_List(object); });
+        return list ? items(list, depth) : list;
+    }
+
+private:
+    template <class Call>
+    static py::object call(const Call& function) {
+        return py::reinterpret_steal<py::object>(call_python(function));
+    }
+
+    // Forgets the error if it says that there is no such thing.
+    static bool may_be_ignored(PyObject* error) {
+        if (PyErr_ExceptionMatches(error) == 0) return false;
+        PyErr_Clear();
+        return true;
+    }
+
+    static py::object items(py::handle sequence, int depth) {
+        // Other code can change a list while it is gone through.
+        const py::object tuple = call([&] { return PySequence_Tuple(sequence.ptr()); });
+        if (!tuple) return tuple;
+        const Py_ssize_t size = PyTuple_GET_SIZE(tuple.ptr());
+        py::object changed;
+        for (Py_ssize_t i = 0; i < size; ++i) {
+            PyObject* const item = PyTuple_GET_ITEM(tuple.ptr(), i);
+            py::object read = in(item, depth - 1);
+            if (!read) return read;
+            if (read.ptr() == item) continue;
+            if (!changed) changed = py::reinterpret_steal<py::object>(PySequence_List(tuple.ptr()));
+            if (!changed || PyList_SetItem(changed.ptr(), i, read.release().ptr()) < 0) return {};
+        }
+        return changed ? changed : py::reinterpret_borrow<py::object>(sequence);
+    }
+};
 
 }    // namespace
+
+py::object to_array(py::handle value, const std::string& name, const std::string& expected) {
+    PyObject* array = nullptr;
+    const bool is_packed = is_packed_sequence(value);
+    const py::object read = ReadFirst::in(value);
+    if (read) array = call_python([&] { return PyArray_FromAny(read.ptr(), nullptr, 0, 0, 0, nullptr); });
+    if (array == nullptr) {
+        const std::string message = name + ": expected " + expected + ", got " + type_name(value);
+        if (is_packed) throw_conversion_error(message + "; give padded data with lengths=, or accelerate the module");
+        throw_conversion_error(message, true);
+    }
+    return py::reinterpret_steal<py::object>(array);
+}
 
 void throw_shape_error(const std::string& name, const std::string& expected, const std::string& got) {
     throw py::value_error(shape_error(name, expected, got));
@@ -55,7 +116,8 @@ void throw_state_error(const std::string& name, const Shape& expected, const Sha
 }
 
 bool is_pair(py::handle value) {
-    return (py::isinstance<py::tuple>(value) || py::isinstance<py::list>(value)) && py::len(value) == 2;
+    return (PyTuple_Check(value.ptr()) && PyTuple_GET_SIZE(value.ptr()) == 2) ||
+           (PyList_Check(value.ptr()) && PyList_GET_SIZE(value.ptr()) == 2);
 }
 
 FloatArray::FloatArray(py::handle value, const std::string& name, const char* advice) : name_(name) {
@@ -63,18 +125,18 @@ FloatArray::FloatArray(py::handle value, const std::string& name, const char* ad
         owner_ = py::reinterpret_borrow<py::object>(value);
         return;
     }
-    const py::object array = as_array(value, name, "an array of floats");
+    const py::object array = to_array(value, name, "an array of floats");
     if (!PyArray_ISFLOAT(as_array_object(array))) {
-        throw py::type_error(
-            name + ": expected an array of floats, got " +
-            (PyArray_Check(value.ptr()) ? "" : type_name(value) + " of ") + "dtype " + dtype_text(array) +
-            (PyArray_ISBOOL(as_array_object(array)) || PyArray_ISINTEGER(as_array_object(array)) ? advice : ""));
+        const bool is_number = PyArray_ISINTEGER(as_array_object(array)) || PyArray_ISBOOL(as_array_object(array));
+        throw py::type_error(name + ": expected an array of floats, got " +
+                             (PyArray_Check(value.ptr()) ? "" : type_name(value) + " of ") + "dtype " +
+                             dtype_text(array) +
+                             (is_number ? "; numpy.asarray(value, numpy.float32) makes floats of it" : "") +
+                             (is_number ? advice : ""));
     }
     const ScopedFloatMode mode(kStandardFloatMode);    // NumPy would round as the caller's does
-    PyObject* converted = PyArray_FromArray(as_array_object(array), PyArray_DescrFromType(NPY_FLOAT32),
-                                            NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST);
-    if (converted == nullptr) throw py::error_already_set();
-    owner_ = py::reinterpret_steal<py::object>(converted);
+    owner_ = contiguous(array, PyArray_DescrFromType(NPY_FLOAT32));
+    if (!owner_) throw py::error_already_set();
 }
 
 Shape FloatArray::shape() const {
@@ -100,7 +162,7 @@ bool overlaps(PyArrayObject* array, const float* memory, std::size_t size) {
 }
 
 void FloatArray::detach() {
-    PyObject* copy = PyArray_NewCopy(array(), NPY_CORDER);
+    PyObject* copy = call_python([&] { return PyArray_NewCopy(array(), NPY_CORDER); });
     if (copy == nullptr) throw py::error_already_set();
     owner_ = py::reinterpret_steal<py::object>(copy);
 }
@@ -131,19 +193,13 @@ py::object new_zeros(const Shape& shape) {
 
 float* data_of(const py::object& array) { return static_cast<float*>(PyArray_DATA(as_array_object(array))); }
 
-int checked_num_threads(std::int64_t value) {
-    if (value < 1) throw py::value_error("num_threads: expected at least 1, got " + std::to_string(value));
-    return static_cast<int>(std::min<std::int64_t>(value, std::numeric_limits<int>::max()));
-}
-
 std::unique_ptr<bool[]> read_mask(py::handle value, const Shape& shape) {
-    const py::object array = as_array(value, "mask", "an array of bools");
+    const py::object array = to_array(value, "mask", "an array of bools");
     if (PyArray_TYPE(as_array_object(array)) != NPY_BOOL) {
         throw py::type_error("mask: expected an array of bools, got dtype " + dtype_text(array));
     }
-    PyObject* contiguous = PyArray_FromArray(as_array_object(array), nullptr, NPY_ARRAY_CARRAY_RO);
-    if (contiguous == nullptr) throw py::error_already_set();
-    const py::object owner = py::reinterpret_steal<py::object>(contiguous);
+    const py::object owner = contiguous(array, nullptr);
+    if (!owner) throw py::error_already_set();
     PyArrayObject* mask = as_array_object(owner);
     const Shape got(PyArray_DIMS(mask), PyArray_DIMS(mask) + PyArray_NDIM(mask));
     if (got != shape) throw_shape_error("mask", to_text(shape) + " (x's without its last axis)", to_text(got));
@@ -155,15 +211,13 @@ std::unique_ptr<bool[]> read_mask(py::handle value, const Shape& shape) {
 }
 
 std::vector<std::int64_t> read_lengths(py::handle value, std::ptrdiff_t batch, std::ptrdiff_t steps) {
-    const py::object array = as_array(value, "lengths", "an array of integers");
+    const py::object array = to_array(value, "lengths", "an array of integers");
     if (!PyArray_ISINTEGER(as_array_object(array))) {
         throw py::type_error("lengths: expected an array of integers, got dtype " + dtype_text(array));
     }
     // Unsigned 64-bit values that do not fit become negative here and are refused below.
-    PyObject* converted = PyArray_FromArray(as_array_object(array), PyArray_DescrFromType(NPY_INT64),
-                                            NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST);
-    if (converted == nullptr) throw py::error_already_set();
-    const py::object owner = py::reinterpret_steal<py::object>(converted);
+    const py::object owner = contiguous(array, PyArray_DescrFromType(NPY_INT64));
+    if (!owner) throw py::error_already_set();
     PyArrayObject* lengths = as_array_object(owner);
     const Shape shape(PyArray_DIMS(lengths), PyArray_DIMS(lengths) + PyArray_NDIM(lengths));
     if (shape != Shape{batch}) throw_shape_error("lengths", to_text({batch}) + " (one per batch row)", to_text(shape));

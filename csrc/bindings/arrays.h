@@ -41,6 +41,10 @@ inline bool is_plain_float32(PyObject* object) {
     return PyArray_TYPE(array) == NPY_FLOAT32 && PyArray_ISCARRAY_RO(array);
 }
 
+/// Any array that NumPy makes of the value; a TypeError that names it where it makes none. What code of the value's own
+/// raises else comes through.
+py::object to_array(py::handle value, const std::string& name, const std::string& expected);
+
 // A float32, C-contiguous array: the caller's own where it is one already, else a converted copy.
 class FloatArray {
 public:
@@ -80,9 +84,6 @@ bool overlaps(PyArrayObject* array, const float* memory, std::size_t size);
 py::object new_array(const Shape& shape);
 py::object new_zeros(const Shape& shape);
 float* data_of(const py::object& array);
-
-/// A number of threads: at least 1, with no limit, as a run takes no more than there are CPUs.
-int checked_num_threads(std::int64_t value);
 
 /// A copy of a mask: bools of this shape.
 std::unique_ptr<bool[]> read_mask(py::handle value, const Shape& shape);

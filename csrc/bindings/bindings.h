@@ -3,6 +3,8 @@
 
 #include <pybind11/pybind11.h>
 
+#include "bindings/instance.h"
+
 namespace fusedcell::bindings {
 
 void bind_runtime(pybind11::module_& module);

@@ -3,7 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
-#include <string>
+#include "bindings/instance.h"
 
 namespace fusedcell::bindings {
 
@@ -12,9 +12,7 @@ template <class T>
 T& instance_of(PyObject* self) {
     auto* instance = reinterpret_cast<pybind11::detail::instance*>(self);
     auto* object = static_cast<T*>(instance->simple_value_holder[0]);
-    if (!instance->simple_layout || object == nullptr) {
-        throw pybind11::type_error(std::string(Py_TYPE(self)->tp_name) + ": it was never initialised");
-    }
+    if (object == nullptr) throw_not_initialised(Py_TYPE(self));
     return *object;
 }
 

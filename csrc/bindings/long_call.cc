@@ -14,8 +14,17 @@ constexpr std::chrono::milliseconds kBetweenSignals{100};
 
 // Handlers run on no other thread.
 bool is_main_thread() {
-    const py::object main = py::module_::import("threading").attr("main_thread")();
-    return main.attr("ident").cast<unsigned long>() == PyThread_get_thread_ident();
+    if (Py_IsInitialized() == 0) return false;    // it is ending, and imports nothing more
+    PyObject* ident = call_python([] {
+        PyObject* threading = PyImport_ImportModule("threading");
+        PyObject* main = threading == nullptr ? nullptr : PyObject_CallMethod(threading, "main_thread", nullptr);
+        PyObject* found = main == nullptr ? nullptr : PyObject_GetAttrString(main, "ident");
+        Py_XDECREF(main);
+        Py_XDECREF(threading);
+        return found;
+    });
+    if (ident == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(ident).cast<unsigned long>() == PyThread_get_thread_ident();
 }
 
 }    // namespace
@@ -30,8 +39,8 @@ bool LongCall::handle_signals(void* self) {
     auto& call = *static_cast<LongCall*>(self);
     if (std::chrono::steady_clock::now() - call.handled_ < kBetweenSignals) return true;
     const ScopedFloatMode mode(call.callers_mode_);
-    PyEval_RestoreThread(call.thread_);
-    const bool go_on = PyErr_CheckSignals() == 0;
+    take_gil(call.thread_);
+    const bool go_on = call_python([] { return PyErr_CheckSignals(); }) == 0;
     call.thread_ = PyEval_SaveThread();
     call.handled_ = std::chrono::steady_clock::now();
     return go_on;

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "bindings/bindings.h"
+#include "bindings/gil.h"
 #include "kernels/simd/float_mode.h"
 #include "model/checkpoint.h"
 
@@ -17,7 +18,7 @@ class LongCall {
 public:
     /// With the GIL. A call of so few multiply-adds that no signal could seem late has no checkpoint.
     explicit LongCall(double operations);
-    ~LongCall() { PyEval_RestoreThread(thread_); }
+    ~LongCall() { take_gil(thread_); }
     LongCall(const LongCall&) = delete;
     LongCall& operator=(const LongCall&) = delete;
 

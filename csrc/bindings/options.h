@@ -6,6 +6,7 @@
 #include <tuple>
 #include <vector>
 
+#include "bindings/instance.h"
 #include "model/stack.h"
 
 namespace fusedcell::bindings {

@@ -7,6 +7,7 @@
 
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
+#include "bindings/gil.h"
 #include "bindings/options.h"
 #include "bindings/weights.h"
 #include "cpu/available.h"
@@ -187,6 +188,11 @@ void bind_runtime(py::module_& module) {
                "CPUs that this process may keep busy, and so the most threads of a call.");
     module.def("core_kinds", &kinds_of_cores,
                "Kinds of core that this process may run on, each with how many there are, and which.");
+    module.def(
+        "as_array",
+        [](py::handle value, const std::string& name) { return to_array(value, name, "an array of floats"); },
+        py::arg("value"), py::arg("name"),
+        "Any array that NumPy makes of the value; TypeError that names it, or what its own code raises.");
     module.def("compiler", &compiler_name, "Compiler that built this module.");
     module.def("weight_types", &weight_types, "Types in which weights can be stored.");
     module.def("kernels", &kernels, "Names of all kernels that every tier has.");
@@ -198,14 +204,13 @@ void bind_runtime(py::module_& module) {
     module.def("activate", &activate, py::arg("name"), py::arg("x"), py::arg("alpha") = 0.0, py::arg("beta") = 0.0,
                py::arg("isa") = "", "Applies an activation of cells with options, such as 'Elu', to every element.");
     module.def("read_seconds", &read_seconds, py::arg("nbytes"), py::arg("repeats"), py::arg("isa") = "",
-               py::call_guard<py::gil_scoped_release>(),
+               py::call_guard<GilRelease>(),
                "Least seconds that one thread took to read a buffer of so many bytes that it had just read.");
     module.def(
         "multiply_seconds", &multiply_seconds, py::arg("multiply_adds"), py::arg("repeats"),
-        py::arg("dtype") = "float32", py::arg("isa") = "", py::call_guard<py::gil_scoped_release>(),
+        py::arg("dtype") = "float32", py::arg("isa") = "", py::call_guard<GilRelease>(),
         "Least seconds that one thread took for so many multiply-adds, as they are done with weights of a dtype.");
-    module.def("chain_seconds", &chain_seconds, py::arg("operations"), py::arg("repeats"),
-               py::call_guard<py::gil_scoped_release>(),
+    module.def("chain_seconds", &chain_seconds, py::arg("operations"), py::arg("repeats"), py::call_guard<GilRelease>(),
                "Least seconds that one thread took for so many additions and exclusive ors of integers, each of which "
                "waits for the one before: a cycle each on the cores there are.");
 }

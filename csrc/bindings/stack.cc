@@ -7,9 +7,11 @@
 #include <memory>
 #include <optional>
 
+#include "bindings/arguments.h"
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
 #include "bindings/fast_method.h"
+#include "bindings/gil.h"
 #include "bindings/long_call.h"
 #include "bindings/thread_workspace.h"
 #include "bindings/weights.h"
@@ -38,8 +40,11 @@ py::object initial_state(py::handle value, const char* name, const Shape& shape,
 // y, h_n, c_n, every c and every gate, None for what there is not or was not asked for. Cells are (L * D, T, B, H) and
 // gates (L * D, T, B, G, H), with T and B as in x.
 py::tuple run(const Stack& stack, py::handle x_value, py::handle h_value, py::handle c_value, py::handle lengths_value,
-              py::handle mask_value, bool batch_first, std::int64_t num_threads, bool return_cells, bool return_gates) {
-    const int threads = checked_num_threads(num_threads);
+              py::handle mask_value, bool batch_first, py::handle num_threads, py::handle return_cells_value,
+              py::handle return_gates_value) {
+    const int threads = read_num_threads(num_threads);
+    const bool return_cells = read_flag(return_cells_value, "return_cells");
+    const bool return_gates = read_flag(return_gates_value, "return_gates");
     const Geometry& geometry = stack.geometry();
     const FloatArray x(x_value, "x");
     if ((x.ndim() != 2 && x.ndim() != 3) || x.dim(x.ndim() - 1) != geometry.input_size) {
@@ -172,7 +177,7 @@ PyObject* step(const Stack& stack, PyObject* x_value, PyObject* h_value, PyObjec
                         {h_0.data(), h_0.data(), geometry.has_cell_state() ? data_of(c) : nullptr},
                         nullptr};
     if (stack.step_operations() * static_cast<double>(batch) >= kOperationsToReleaseGil) {
-        const py::gil_scoped_release release;
+        const GilRelease release;
         stack.run(call, workspace.get());
     } else {
         stack.run(call, workspace.get());
@@ -188,7 +193,7 @@ PyObject* step_fastcall(PyObject* self, PyObject* const* args, Py_ssize_t count)
             throw py::type_error("step(x, h=None, c=None): expected 1 to 3 arguments, got " + std::to_string(count));
         }
         return step(instance_of<Stack>(self), args[0], count > 1 ? args[1] : Py_None, count > 2 ? args[2] : Py_None);
-    } catch (...) {
+    } catch (const std::exception&) {
         return set_python_error();
     }
 }
@@ -222,9 +227,10 @@ void bind_stack(py::module_& module) {
         .def_property_readonly("num_directions", [](const Stack& s) { return s.geometry().num_directions; })
         .def(
             "astype",
-            [](const Stack& s, const std::string& dtype, const std::vector<double>& input_scales,
+            [](const Stack& s, const std::string& dtype, py::handle input_scales,
                const std::vector<std::string>& suffixes) {
-                return checked_astype(s, checked_weight_type(dtype), input_scales, suffixes);
+                return checked_astype(s, checked_weight_type(dtype), read_floats(input_scales, "input_scales"),
+                                      suffixes);
             },
             py::arg("dtype"), py::arg("input_scales"), py::arg("suffixes"))
         .def("arrays", &arrays_of)
@@ -239,6 +245,7 @@ void bind_stack(py::module_& module) {
         .def_property_readonly("matrix_nbytes", &Stack::matrix_nbytes)
         .def_property_readonly("isa", [](const Stack& s) { return std::string(s.kernels().isa); });
     add_method(stack, step_definition);
+    refuse_pickling(stack);
 }
 
 }    // namespace fusedcell::bindings

@@ -1,8 +1,10 @@
 // One step of many streams in one call. It is as hot as Stream.step, so the streams' objects are looked at in place.
 #include <optional>
 
+#include "bindings/arguments.h"
 #include "bindings/bindings.h"
 #include "bindings/fast_method.h"
+#include "bindings/gil.h"
 #include "bindings/stream.h"
 #include "bindings/thread_workspace.h"
 #include "pack/sizes.h"
@@ -20,7 +22,7 @@ py::tuple checked_streams(py::handle value, const Stack& stack) {
         throw py::type_error(std::string("streams: expected a sequence of streams, got ") +
                              Py_TYPE(value.ptr())->tp_name);
     }
-    auto streams = py::reinterpret_steal<py::tuple>(PySequence_Tuple(value.ptr()));
+    auto streams = py::reinterpret_steal<py::tuple>(call_python([&] { return PySequence_Tuple(value.ptr()); }));
     if (!streams) throw py::error_already_set();
     const auto* type = reinterpret_cast<PyTypeObject*>(py::type::handle_of<Stream>().ptr());
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(streams.ptr()); ++i) {
@@ -78,8 +80,8 @@ private:
 };
 
 py::object step_many(const Stack& stack, py::handle stream_values, py::handle x_value, const py::object& out,
-                     std::int64_t num_threads) {
-    const int threads = checked_num_threads(num_threads);
+                     py::handle num_threads) {
+    const int threads = read_num_threads(num_threads);
     const Geometry& geometry = stack.geometry();
     const py::tuple streams = checked_streams(stream_values, stack);
     const Py_ssize_t size = PyTuple_GET_SIZE(streams.ptr());
@@ -105,7 +107,7 @@ py::object step_many(const Stack& stack, py::handle stream_values, py::handle x_
     rows.reserve(count_of<RowState>(batch));
     const StreamsInUse in_use(streams, rows);
     const double operations = stack.step_operations() * static_cast<double>(batch);
-    std::optional<py::gil_scoped_release> release;
+    std::optional<GilRelease> release;
     if (operations >= kOperationsToReleaseGil) release.emplace();
     stack.step_rows(x.data(), y_data, rows.data(), batch, workspace.get(), threads);
     return y;

@@ -5,8 +5,10 @@
 #include <optional>
 #include <string>
 
+#include "bindings/arguments.h"
 #include "bindings/bindings.h"
 #include "bindings/fast_method.h"
+#include "bindings/gil.h"
 #include "bindings/long_call.h"
 
 namespace fusedcell::bindings {
@@ -25,7 +27,7 @@ float* checked_out(PyObject* out, Stream& stream) {
 void run_step(Stream& stream, const float* x, float* y) {
     const Stream::InUse in_use(stream);
     if (stream.operations(1) >= kOperationsToReleaseGil) {
-        const py::gil_scoped_release release;
+        const GilRelease release;
         stream.state().step(x, y);
     } else {
         stream.state().step(x, y);
@@ -69,7 +71,7 @@ PyObject* step_fastcall(PyObject* self, PyObject* const* args, Py_ssize_t num_po
         }
         if (values[0] == nullptr) throw_argument_error("x is missing");
         return step(instance_of<Stream>(self), values[0], values[1] == Py_None ? nullptr : values[1]).release().ptr();
-    } catch (...) {
+    } catch (const std::exception&) {
         return set_python_error();
     }
 }
@@ -90,17 +92,30 @@ void check_x_apart(const py::object& x, Stream& stream) {
     }
 }
 
-// A step whose arrays are known beforehand: the capsule that a function of no arguments is bound to.
+// A step whose arrays are known beforehand: what a function of no arguments is bound to.
 struct BoundStep {
     Stream* stream;
     py::object owner, x, out;    // what must live as long as the function
 };
 
-constexpr const char* kBoundStepName = "fusedcell.BoundStep";
+// An array of a class of its own may hold the function, so the garbage collector has to see through it. Such an array
+// is where the collector then cuts the cycle; a step that has its arrays has them to its end.
+void let_collector_see(PyHeapTypeObject* heap_type) {
+    PyTypeObject& type = heap_type->ht_type;
+    type.tp_flags |= Py_TPFLAGS_HAVE_GC;
+    type.tp_traverse = [](PyObject* self, visitproc visit, void* arg) {
+        Py_VISIT(Py_TYPE(self));
+        const auto* bound =
+            static_cast<BoundStep*>(reinterpret_cast<py::detail::instance*>(self)->simple_value_holder[0]);
+        if (bound == nullptr) return 0;
+        for (const py::object* object : {&bound->owner, &bound->x, &bound->out}) Py_VISIT(object->ptr());
+        return 0;
+    };
+}
 
-PyObject* call_bound_step(PyObject* capsule, PyObject*) {
-    const auto& bound = *static_cast<BoundStep*>(PyCapsule_GetPointer(capsule, kBoundStepName));
+PyObject* call_bound_step(PyObject* self, PyObject*) {
     try {
+        const BoundStep& bound = instance_of<BoundStep>(self);
         // An array can be given another shape, dtype or memory in place.
         if (!is_plain_input(bound.x.ptr(), *bound.stream)) {
             throw py::value_error("x: no longer the array that was bound, but of another shape, dtype or layout");
@@ -108,11 +123,10 @@ PyObject* call_bound_step(PyObject* capsule, PyObject*) {
         check_x_apart(bound.x, *bound.stream);
         const auto* x = static_cast<const float*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(bound.x.ptr())));
         run_step(*bound.stream, x, checked_out(bound.out.ptr(), *bound.stream));
-    } catch (...) {
+        return bound.out.inc_ref().ptr();
+    } catch (const std::exception&) {
         return set_python_error();
     }
-    Py_INCREF(bound.out.ptr());
-    return bound.out.ptr();
 }
 
 PyMethodDef bound_step_definition = {"bound_step", &call_bound_step, METH_NOARGS,
@@ -126,10 +140,8 @@ py::object bind(const py::object& self, const py::object& x, const py::object& o
     FloatArray(x, "x").expect_shape(stream.x_shape().dims());
     check_x_apart(x, stream);
     checked_out(out.ptr(), stream);
-    const py::capsule capsule(new BoundStep{&stream, self, x, out}, kBoundStepName, [](PyObject* object) {
-        delete static_cast<BoundStep*>(PyCapsule_GetPointer(object, kBoundStepName));
-    });
-    PyObject* function = PyCFunction_New(&bound_step_definition, capsule.ptr());
+    const py::object bound = py::cast(std::make_unique<BoundStep>(BoundStep{&stream, self, x, out}));
+    PyObject* function = PyCFunction_New(&bound_step_definition, bound.ptr());
     if (function == nullptr) throw py::error_already_set();
     return py::reinterpret_steal<py::object>(function);
 }
@@ -161,15 +173,15 @@ py::object process(Stream& stream, py::handle block) {
     return y;
 }
 
-std::unique_ptr<Stream> make_stream(const py::object& owner, std::int64_t batch_size, std::int64_t num_threads,
+std::unique_ptr<Stream> make_stream(const py::object& owner, py::handle batch_size, py::handle num_threads,
                                     bool batch_first, py::handle h_0, py::handle c_0) {
     if (!py::isinstance<Stack>(owner)) {
         throw py::type_error(
             "Stream: made by layer.stream(batch_size), layer.stream_from_bytes(data) or stream.copy()");
     }
     auto stack = owner.cast<std::shared_ptr<Stack>>();
-    const int threads = checked_num_threads(num_threads);
-    const std::ptrdiff_t batch = checked_batch(*stack, batch_size, "batch_size");
+    const int threads = read_num_threads(num_threads);
+    const std::ptrdiff_t batch = read_batch(*stack, batch_size, "batch_size");
     auto stream = std::make_unique<Stream>(owner, std::move(stack), batch, threads, batch_first);
     start_from(stream->geometry(), stream->states(), h_0, c_0);
     return stream;
@@ -183,6 +195,8 @@ std::unique_ptr<Stream> copy_of(Stream& stream) {
 }    // namespace
 
 void bind_stream(py::module_& module) {
+    refuse_pickling(
+        py::class_<BoundStep>(module, "_BoundStep", py::is_final(), py::custom_type_setup(&let_collector_see)));
     py::class_<Stream> stream(module, "Stream", py::is_final(),
                               "The state of one sequence, or of a batch of them, on a layer's shared weights.\n\n"
                               "Made by `layer.stream(batch_size)`. Shapes of a stream of one row have no batch axis.");

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "bindings/arrays.h"
+#include "bindings/instance.h"
 #include "model/stream.h"
 
 namespace fusedcell::bindings {
@@ -123,9 +124,17 @@ void start_from(const Geometry& geometry, States& states, py::handle h_0, py::ha
 
 /// A number of rows that memory could hold, of a stack that has streams. ValueError that names the argument, and
 /// MemoryError where there are no addresses for so many.
-std::ptrdiff_t checked_batch(const Stack& stack, std::int64_t value, const char* name);
+std::ptrdiff_t read_batch(const Stack& stack, py::handle value, const char* name);
 
 /// Adds the methods that read and change states.
 void bind_states(py::class_<Stream>& stream);
 
 }    // namespace fusedcell::bindings
+
+namespace pybind11::detail {
+
+template <>
+class type_caster<fusedcell::bindings::Stream>
+    : public fusedcell::bindings::InitialisedCaster<type_caster_base<fusedcell::bindings::Stream>> {};
+
+}    // namespace pybind11::detail

@@ -3,7 +3,9 @@
 
 #include <optional>
 
+#include "bindings/arguments.h"
 #include "bindings/bindings.h"
+#include "bindings/gil.h"
 #include "bindings/stream.h"
 
 namespace fusedcell::bindings {
@@ -36,12 +38,12 @@ public:
         for (const std::ptrdiff_t slot : slots_) check_joined(slot, "slots");
         return slots_;
     }
-    std::ptrdiff_t checked_slot(std::int64_t slot) const {
-        if (slot < 0 || slot >= pool_.capacity()) {
+    std::ptrdiff_t checked_slot(const Integer& slot) const {
+        if (slot.nearest() < 0 || slot.nearest() >= pool_.capacity()) {
             throw py::index_error("slot: expected a number from 0 to " + std::to_string(pool_.capacity() - 1) +
-                                  ", got " + std::to_string(slot));
+                                  ", got " + slot.text());
         }
-        const auto number = static_cast<std::ptrdiff_t>(slot);
+        const auto number = static_cast<std::ptrdiff_t>(slot.nearest());
         check_joined(number, "slot");
         return number;
     }
@@ -65,10 +67,24 @@ private:
     Turn turn_;
 };
 
-std::unique_ptr<Pool> make_pool(std::shared_ptr<Stack> stack, std::int64_t capacity, std::int64_t num_threads,
+}    // namespace
+}    // namespace fusedcell::bindings
+
+namespace pybind11::detail {
+
+template <>
+class type_caster<fusedcell::bindings::Pool>
+    : public fusedcell::bindings::InitialisedCaster<type_caster_base<fusedcell::bindings::Pool>> {};
+
+}    // namespace pybind11::detail
+
+namespace fusedcell::bindings {
+namespace {
+
+std::unique_ptr<Pool> make_pool(std::shared_ptr<Stack> stack, py::handle capacity, py::handle num_threads,
                                 py::handle h_0, py::handle c_0) {
-    const int threads = checked_num_threads(num_threads);
-    const std::ptrdiff_t slots = checked_batch(*stack, capacity, "capacity");
+    const int threads = read_num_threads(num_threads);
+    const std::ptrdiff_t slots = read_batch(*stack, capacity, "capacity");
     auto pool = std::make_unique<Pool>(std::move(stack), slots, threads);
     start_from(pool->geometry(), pool->pool().states(), h_0, c_0);
     return pool;
@@ -82,9 +98,10 @@ std::ptrdiff_t join(Pool& pool) {
     return pool.pool().join();
 }
 
-void leave(Pool& pool, std::int64_t slot) {
+void leave(Pool& pool, py::handle slot) {
+    const Integer number(slot, "slot");
     const Pool::InUse in_use(pool);
-    pool.pool().leave(pool.checked_slot(slot));
+    pool.pool().leave(pool.checked_slot(number));
 }
 
 void reset(Pool& pool, py::handle slots) {
@@ -105,17 +122,18 @@ py::object step(Pool& pool, py::handle slot_values, py::handle x_value, const py
     check_apart(reinterpret_cast<PyArrayObject*>(y.ptr()), states);
     if (overlaps(x.array(), states) || overlaps(x.array(), y_data, y_shape.floats())) x.detach();
     const double operations = pool.pool().stack().step_operations() * static_cast<double>(batch);
-    std::optional<py::gil_scoped_release> release;
+    std::optional<GilRelease> release;
     if (operations >= kOperationsToReleaseGil) release.emplace();
     pool.pool().step(slots, x.data(), y_data);
     return y;
 }
 
-py::object state(const py::object& self, std::int64_t slot) {
+py::object state(const py::object& self, py::handle slot) {
     auto& pool = self.cast<Pool&>();
+    const Integer number(slot, "slot");
     const Pool::InUse in_use(pool);
     const Geometry& geometry = pool.geometry();
-    const RowState row = pool.pool().states().row(pool.checked_slot(slot));
+    const RowState row = pool.pool().states().row(pool.checked_slot(number));
     const auto view = [&](float* data, std::ptrdiff_t size) {
         return view_of(self, data, {geometry.num_layers, size}, {row.layer_rows * size, 1});
     };
@@ -127,8 +145,9 @@ py::object state(const py::object& self, std::int64_t slot) {
 }    // namespace
 
 void bind_stream_pool(py::module_& module) {
-    py::class_<Pool>(module, "StreamPool")
-        .def(py::init(&make_pool), py::arg("stack"), py::arg("capacity"), py::arg("num_threads") = 1,
+    py::class_<Pool> type(module, "StreamPool");
+    refuse_pickling(type);
+    type.def(py::init(&make_pool), py::arg("stack"), py::arg("capacity"), py::arg("num_threads") = 1,
              py::arg("h_0") = py::none(), py::arg("c_0") = py::none())
         .def("join", &join,
              "Takes a free slot, whose state is that of a new stream, and returns its number. Raises RuntimeError if\n"

@@ -6,6 +6,8 @@
 #include <numeric>
 #include <optional>
 
+#include "bindings/arguments.h"
+#include "bindings/gil.h"
 #include "bindings/stream.h"
 #include "pack/sizes.h"
 
@@ -44,26 +46,30 @@ bool read_plain_rows(py::handle value, std::vector<std::ptrdiff_t>& rows) {
 
 // The same of anything that NumPy takes for numbers or a mask.
 void read_any_rows(py::handle value, const char* name, std::ptrdiff_t batch, std::vector<std::ptrdiff_t>& rows) {
-    const py::module_ numpy = py::module_::import("numpy");
-    py::object indices = numpy.attr("asarray")(value);
-    auto* array = reinterpret_cast<PyArrayObject*>(indices.ptr());
+    const std::string expected = "row numbers or a boolean mask";
+    py::object indices = to_array(value, name, expected);
+    const auto array_of = [](const py::object& object) { return reinterpret_cast<PyArrayObject*>(object.ptr()); };
+    PyArrayObject* const array = array_of(indices);
     if (PyArray_ISBOOL(array)) {
         if (PyArray_NDIM(array) != 1 || PyArray_DIM(array, 0) != batch) {
             throw_shape_error(name, to_text({batch}) + " for a mask",
                               to_text({PyArray_DIMS(array), PyArray_DIMS(array) + PyArray_NDIM(array)}));
         }
-        indices = numpy.attr("flatnonzero")(indices);
+        const auto axes = py::reinterpret_steal<py::tuple>(PyArray_Nonzero(array));
+        if (!axes) throw py::error_already_set();
+        indices = axes[0];
     } else if (!PyArray_ISINTEGER(array) && PyArray_SIZE(array) != 0) {
-        throw py::type_error(std::string(name) + ": expected row numbers or a boolean mask, got dtype " +
-                             py::str(indices.attr("dtype")).cast<std::string>());
+        throw py::type_error(std::string(name) + ": expected " + expected + ", got dtype " +
+                             text_of(reinterpret_cast<PyObject*>(PyArray_DESCR(array))));
     }
-    for (const py::handle item : numpy.attr("ravel")(indices).attr("tolist")()) {
-        const Py_ssize_t row = PyLong_AsSsize_t(item.ptr());
-        if (row == -1 && PyErr_Occurred() != nullptr) {
-            PyErr_Clear();
-            throw_row_error(name, batch, py::str(item).cast<std::string>());
-        }
-        rows.push_back(row);
+    const auto flat = py::reinterpret_steal<py::object>(PyArray_Ravel(array_of(indices), NPY_CORDER));
+    if (!flat) throw py::error_already_set();
+    const auto numbers = py::reinterpret_steal<py::list>(PyArray_ToList(array_of(flat)));
+    if (!numbers) throw py::error_already_set();
+    for (const py::handle item : numbers) {
+        const Integer row(item, name);
+        if (!row.has_64_bits()) throw_row_error(name, batch, row.text());
+        rows.push_back(static_cast<std::ptrdiff_t>(row.nearest()));
     }
 }
 
@@ -85,7 +91,8 @@ void reset(Stream& stream, py::handle rows) {
     for (const std::ptrdiff_t row : selected) stream.states().reset_row(row);
 }
 
-void decay(Stream& stream, double factor, py::handle rows) {
+void decay(Stream& stream, py::handle factor_value, py::handle rows) {
+    const double factor = read_float(factor_value, "factor");
     if (!(factor >= 0 && factor <= 1)) {
         throw py::value_error("factor: expected a number from 0 to 1, got " +
                               py::repr(py::float_(factor)).cast<std::string>());
@@ -156,8 +163,14 @@ void set_state(Stream& stream, const py::object& value) {
     if (has_c && !is_pair(value)) {
         throw py::type_error(std::string("state: expected a pair (h, c), got ") + Py_TYPE(value.ptr())->tp_name);
     }
-    const py::object h = has_c ? py::object(value[py::int_(0)]) : value;
-    const py::object c = has_c ? py::object(value[py::int_(1)]) : py::none();
+    const auto item = [&](Py_ssize_t index) {
+        auto part =
+            py::reinterpret_steal<py::object>(call_python([&] { return PySequence_GetItem(value.ptr(), index); }));
+        if (!part) throw py::error_already_set();
+        return part;
+    };
+    const py::object h = has_c ? item(0) : value;
+    const py::object c = has_c ? item(1) : py::none();
     const GivenState given(stream.geometry(), stream.batch(), h, c, "state h", "state c");
     const Stream::InUse in_use(stream);
     std::memmove(stream.states().h(), given.h.data(), stream.states().h_floats() * sizeof(float));
@@ -209,7 +222,7 @@ float* checked_out(PyObject* out, const RowsShape& shape) {
     auto* array = reinterpret_cast<PyArrayObject*>(out);
     if (PyArray_TYPE(array) != NPY_FLOAT32) {
         throw py::type_error("out: expected a float32 array, got dtype " +
-                             py::str(py::handle(out).attr("dtype")).cast<std::string>());
+                             text_of(reinterpret_cast<PyObject*>(PyArray_DESCR(array))));
     }
     if (!PyArray_ISCARRAY(array)) {
         throw py::value_error("out: expected a writeable, aligned, C-contiguous array in native byte order");
@@ -255,17 +268,18 @@ void start_from(const Geometry& geometry, States& states, py::handle h_0, py::ha
     states.start_from(given.h.data(), given.c_data());
 }
 
-std::ptrdiff_t checked_batch(const Stack& stack, std::int64_t value, const char* name) {
-    if (value < 1) throw py::value_error(std::string(name) + ": expected at least 1, got " + std::to_string(value));
+std::ptrdiff_t read_batch(const Stack& stack, py::handle value, const char* name) {
+    const Integer number(value, name);
+    if (number.nearest() < 1) throw py::value_error(std::string(name) + ": expected at least 1, got " + number.text());
     // Far beyond any memory, and small enough that no size computed from it can overflow.
     constexpr std::int64_t kMaxBatch = std::int64_t{1} << 31;
-    if (value > kMaxBatch) {
-        throw py::value_error(std::string(name) + ": expected at most 2**31, got " + std::to_string(value));
+    if (number.nearest() > kMaxBatch) {
+        throw py::value_error(std::string(name) + ": expected at most 2**31, got " + number.text());
     }
     if (!stack.geometry().has_streams()) {
         throw py::value_error("stack: expected one direction that runs forwards");
     }
-    return to_size(value);
+    return to_size(number.nearest());
 }
 
 void bind_states(py::class_<Stream>& stream) {
@@ -286,7 +300,11 @@ void bind_states(py::class_<Stream>& stream) {
         .def(
             "to_bytes",
             [](const py::object& self) {
-                return py::module_::import("fusedcell._stream_bytes").attr("to_bytes")(self);
+                const py::module_ module = py::module_::import("fusedcell._stream_bytes");
+                PyObject* bytes =
+                    call_python([&] { return PyObject_CallMethod(module.ptr(), "to_bytes", "O", self.ptr()); });
+                if (bytes == nullptr) throw py::error_already_set();
+                return py::reinterpret_steal<py::object>(bytes);
             },
             "The state, and what it resets to, as bytes for `layer.stream_from_bytes`, also of another process or\n"
             "machine. docs/file_format.md describes them.")

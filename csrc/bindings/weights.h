@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "bindings/instance.h"
 #include "bindings/options.h"
 #include "model/stack.h"
 

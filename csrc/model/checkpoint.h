@@ -4,6 +4,8 @@
 #include <atomic>
 #include <thread>
 
+#include "model/forks.h"
+
 namespace fusedcell {
 
 // Of one run, and of all its threads. Made on the thread that starts the run.
@@ -22,7 +24,23 @@ public:
         passed_ += operations;
         if (passed_ < operations_between_) return;
         passed_ = 0;
-        if (!go_on_(context_)) stopped_.store(true, std::memory_order_relaxed);
+        const bool go_on = go_on_(context_);
+        lost_threads_ = go_on && shared_ && forks() != forks_before_;
+        if (!go_on || lost_threads_) stopped_.store(true, std::memory_order_relaxed);
+    }
+
+    /// The run is shared out among threads from here on. A child that is forked while it is asked has none of the
+    /// others, and cannot go on with their work half done: there the run is stopped.
+    void share() {
+        shared_ = true;
+        forks_before_ = forks();
+    }
+    /// Whether that has stopped the run.
+    bool lost_threads() const { return lost_threads_; }
+    /// The run begins again, on one thread.
+    void begin_alone() {
+        shared_ = lost_threads_ = false;
+        stopped_.store(false, std::memory_order_relaxed);
     }
 
     bool stopped() const { return stopped_.load(std::memory_order_relaxed); }
@@ -33,6 +51,9 @@ private:
     const double operations_between_;
     const std::thread::id caller_ = std::this_thread::get_id();
     double passed_ = 0;
+    bool shared_ = false;
+    bool lost_threads_ = false;
+    unsigned forks_before_ = 0;
     std::atomic<bool> stopped_{false};
 };
 

@@ -217,6 +217,15 @@ void Stack::step_rows(const float* x, float* y, const RowState* rows, std::ptrdi
 }
 
 bool Stack::run_team(const StackRun& run, const ThreadPlan& plan, Workspace& workspace) const {
+    const auto states = static_cast<std::size_t>(geometry_.num_layers * geometry_.num_directions * run.batch);
+    std::vector<float> h_before;
+    std::vector<float> c_before;
+    if (run.checkpoint != nullptr) {
+        run.checkpoint->share();
+        h_before.assign(run.states.h_0, run.states.h_0 + states * static_cast<std::size_t>(geometry_.output_size()));
+        const float* c = run.states.c;
+        if (c != nullptr) c_before.assign(c, c + states * static_cast<std::size_t>(geometry_.hidden_size));
+    }
     std::array<Barrier, kMostGroups> group_barriers;
     Barrier barrier;
     Progress progress(geometry_.num_layers);
@@ -233,7 +242,12 @@ bool Stack::run_team(const StackRun& run, const ThreadPlan& plan, Workspace& wor
             in_pieces(run) ? run_pieces(run, worker) : run_layers(run, worker);
         }
     };
-    return Team::run(plan.threads, work);
+    if (!Team::run(plan.threads, work)) return false;
+    if (run.checkpoint == nullptr || !run.checkpoint->lost_threads()) return true;
+    if (run.states.h_0 == run.states.h_n) std::copy(h_before.begin(), h_before.end(), run.states.h_n);
+    std::copy(c_before.begin(), c_before.end(), run.states.c);
+    run.checkpoint->begin_alone();
+    return false;
 }
 
 std::ptrdiff_t Stack::piece_steps(std::ptrdiff_t steps, std::ptrdiff_t batch) const {

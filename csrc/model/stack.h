@@ -112,6 +112,7 @@ private:
 
     ThreadPlan plan(const StackRun& run, int num_threads, bool called_recently) const;
     void reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, const ThreadPlan& plan, Workspace& workspace) const;
+    // False if there are no threads for it, or no longer, and the run is all to be done.
     bool run_team(const StackRun& run, const ThreadPlan& plan, Workspace& workspace) const;
     std::ptrdiff_t piece_steps(std::ptrdiff_t steps, std::ptrdiff_t batch) const;
     bool in_pieces(const StackRun& run) const { return piece_steps(run.steps, run.batch) < run.steps; }

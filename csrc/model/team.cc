@@ -8,8 +8,9 @@
 #include <exception>
 #include <thread>
 
+#include "model/forks.h"
+
 #if !defined(_WIN32)
-#include <pthread.h>
 #include <csignal>
 #endif
 
@@ -50,6 +51,7 @@ struct Seat {
 };
 
 struct Crew {
+    const unsigned made_after = forks();
     std::atomic<bool> busy{false};    // its holder owns all that follows
     void (*job)(void* context, int index) = nullptr;
     void* context = nullptr;
@@ -94,15 +96,12 @@ struct Crew {
 
 std::atomic<Crew*> current_crew{nullptr};
 
-#if !defined(_WIN32)
-// Before main, so that no fork comes between a first crew and this, and no thread of the child finds a lock held here.
-[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] { current_crew.store(nullptr); });
-#endif
+bool is_of_this_process(const Crew* crew) { return crew != nullptr && crew->made_after == forks(); }
 
-// Crews are never deleted: workers use theirs until the process ends, and after fork() the parent's is out of reach.
+// Crews are never deleted: workers use theirs until the process ends, and after fork() the parent's is of no use.
 Crew& crew() {
     Crew* existing = current_crew.load();
-    if (existing != nullptr) return *existing;
+    if (is_of_this_process(existing)) return *existing;
     auto made = std::make_unique<Crew>();
     return *(current_crew.compare_exchange_strong(existing, made.get()) ? made.release() : existing);
 }
@@ -123,7 +122,7 @@ void Barrier::wait(int count, const Checkpoint* checkpoint) {
 
 bool Team::is_awake(int size) {
     const Crew* existing = current_crew.load();
-    if (existing == nullptr || existing->workers.load() < size - 1) return false;
+    if (!is_of_this_process(existing) || existing->workers.load() < size - 1) return false;
     for (int i = 0; i < size - 1; ++i) {
         if (existing->seats[static_cast<std::size_t>(i)]->asleep.load(std::memory_order_relaxed)) return false;
     }
@@ -140,7 +139,7 @@ bool Team::run_job(int size, Job job, void* context) {
         own.running.store(size - 1, std::memory_order_relaxed);
         for (int i = 0; i < size - 1; ++i) own.seats[static_cast<std::size_t>(i)]->call();
         job(context, 0);
-        spin_until([&] { return own.running.load(std::memory_order_acquire) == 0; });
+        spin_until([&] { return own.running.load(std::memory_order_acquire) == 0 || own.made_after != forks(); });
     }
     own.busy.store(false, std::memory_order_release);
     return ready;

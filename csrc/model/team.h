@@ -72,7 +72,8 @@ public:
     static bool is_awake(int size);
 
     /// Runs work(i) for i in [0, size) at the same time: 0 on this thread, the others on workers. Returns false and
-    /// runs nothing if the workers are busy for another caller, or cannot be made.
+    /// runs nothing if the workers are busy for another caller, or cannot be made. In a child that work(0) has forked
+    /// it returns when that does, as there are no workers to wait for.
     template <class Work>
     static bool run(int size, Work& work) {
         return run_job(size, [](void* context, int index) { (*static_cast<Work*>(context))(index); }, &work);

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from . import _core
 from ._base import FloatArray
 from .storage import from_plain, to_plain
 
@@ -58,9 +59,9 @@ class KerasLayer:
         Raises TypeError or ValueError naming the argument for what does not fit.
         """
         try:
-            x = np.asarray(x)
-        except ValueError as error:
-            raise ValueError(f"x: expected an array of floats: {error}") from error
+            x = _core.as_array(x, "x")
+        except TypeError as error:
+            raise ValueError(str(error)) from error
         if x.ndim != 3 or x.shape[1] < 1:
             raise ValueError(f"x: expected shape (batch, time, features) with a step at least, got {x.shape}")
         state = self._given(initial_state, len(x)) if initial_state is not None else self._remembered(len(x))
@@ -106,7 +107,7 @@ class KerasLayer:
     def _output(self, y: FloatArray, mask: Array | None, *, backwards: bool) -> FloatArray:
         """One direction's output: y is aligned with x, and at masked steps repeats the state."""
         if mask is not None:
-            shown = np.asarray(mask)
+            shown = _core.as_array(mask, "mask")
             if not self.output.zero_output_for_mask:
                 order = slice(None, None, -1 if backwards else 1)
                 shown = np.logical_or.accumulate(shown[:, order], axis=1)[:, order]
@@ -145,7 +146,7 @@ class KerasLayer:
         """An initial state in the arrangement of Keras as that of the layer: h, or h and c, (cells, B, H)."""
         parts = len(self._parts)
         count = parts * self.layer.num_layers * (1 + self.layer.bidirectional)
-        arrays = [np.asarray(array) for array in leaves(value)]
+        arrays = [_core.as_array(array, "initial_state") for array in leaves(value)]
         shape = (batch, self.layer.hidden_size)
         if len(arrays) != count or any(array.shape != shape for array in arrays):
             raise ValueError(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias,
 import numpy as np
 
 from ._base import ARRAY_NAMES, FloatArray, Recurrent, check_dtype, check_gates, check_nonlinearity, make_stack
-from ._core import Stack, Stream, expect_finite, step_many
+from ._core import Stack, Stream, as_array, expect_finite, step_many
 from ._options import nonlinearity_of
 from ._stream_bytes import from_bytes
 from .cell_options import CellOptions
@@ -127,10 +127,7 @@ class Layer(Recurrent):
         given = {"h": (h, self.proj_size or self.hidden_size)} | ({"c": (c, self.hidden_size)} if has_c else {})
         arrays: list[FloatArray] = []
         for name, (value, size) in given.items():
-            try:
-                source = np.asarray(to_array(value, name))
-            except ValueError as error:  # a ragged list
-                raise TypeError(f"{name}: expected an array of floats, got {type(value).__name__}") from error
+            source = as_array(value, name)
             if source.dtype.kind != "f":
                 raise TypeError(f"{name}: expected an array of floats, got dtype {source.dtype}")
             array = to_float32(source, name).copy()
@@ -158,10 +155,7 @@ class Layer(Recurrent):
         """The h and c, or None, that a call starts from which is given no state, in the shape that x asks for."""
         if self._initial_state is None:
             return None, None
-        try:
-            shape = np.shape(x)
-        except (ValueError, RuntimeError):  # a ragged list, or tensors, of which the call itself says what is wrong
-            shape = ()
+        shape = x.shape if hasattr(x, "shape") else as_array(x, "x").shape
         if len(shape) not in (2, 3):
             return None, None
         state = self._start(1 if len(shape) == 2 else shape[0 if self._batch_first else 1])

@@ -45,5 +45,7 @@ def to_array(value: Any, name: str) -> Any:
     array = value.float() if dtype in _WIDER else value
     try:
         return array.numpy(force=True)
+    except RecursionError:
+        raise
     except RuntimeError as error:  # as of some subclasses of Tensor
         raise TypeError(f"{name}: expected a tensor with values, got {type(value).__name__}: {error}") from error

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._base import FloatArray, make_stack
+from .._core import as_array
 from ..errors import UnsupportedError
 from ..layers import Layer
 
@@ -67,7 +68,7 @@ def as_steps(name: str, data: Any, layer: Layer) -> FloatArray:
 
     Raises TypeError if they are not floats, ValueError for another shape, or a value that is not finite as float32.
     """
-    array = np.asarray(data)
+    array = as_array(data, name)
     if array.dtype.kind != "f":
         raise TypeError(f"{name}: expected an array of floats, got dtype {array.dtype}")
     size = layer.input_size

@@ -40,6 +40,8 @@ def accelerate(model: nn.Module, dtype: str = "float32", *, isa: str | None = No
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     if isinstance(num_threads, bool) or not isinstance(num_threads, int) or num_threads < 1:
         raise ValueError(f"num_threads: expected at least 1, got {num_threads!r}")
+    if num_threads >= 2**63:
+        raise ValueError(f"num_threads: expected an int of 64 bits, got {num_threads!r}")
     storage = Storage(check_dtype(dtype), isa)
     _core.resolve_isa(isa or "")
 
@@ -50,6 +52,8 @@ def accelerate(model: nn.Module, dtype: str = "float32", *, isa: str | None = No
         reason = ""
         try:
             swaps.append(_prepare(module, storage, num_threads))
+        except RecursionError:
+            raise
         except (TypeError, ValueError, RuntimeError) as error:  # the last of tensors without memory of their own
             reason = str(error).removeprefix("module: ")
         entries.append(Entry(names[0], _class_name(module), not reason, reason, tuple(names[1:])))
