@@ -27,6 +27,23 @@ PyArrayObject* as_array_object(const py::object& array) { return reinterpret_cas
 
 std::string dtype_text(const py::object& array) { return py::str(array.attr("dtype")).cast<std::string>(); }
 
+// A copy of integers of any width, and their shape.
+std::pair<std::vector<std::int64_t>, Shape> read_integers(py::handle value, const char* name) {
+    const py::object array = as_array(value, name, "an array of integers");
+    if (!PyArray_ISINTEGER(as_array_object(array))) {
+        throw py::type_error(std::string(name) + ": expected an array of integers, got dtype " + dtype_text(array));
+    }
+    // Unsigned 64-bit values that do not fit become negative here, which callers refuse.
+    PyObject* converted = PyArray_FromArray(as_array_object(array), PyArray_DescrFromType(NPY_INT64),
+                                            NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST);
+    if (converted == nullptr) throw py::error_already_set();
+    const py::object owner = py::reinterpret_steal<py::object>(converted);
+    PyArrayObject* integers = as_array_object(owner);
+    const auto* data = static_cast<const std::int64_t*>(PyArray_DATA(integers));
+    return {{data, data + PyArray_SIZE(integers)},
+            {PyArray_DIMS(integers), PyArray_DIMS(integers) + PyArray_NDIM(integers)}};
+}
+
 }    // namespace
 
 void throw_shape_error(const std::string& name, const std::string& expected, const std::string& got) {
@@ -105,9 +122,20 @@ py::object new_zeros(const Shape& shape) {
 
 float* data_of(const py::object& array) { return static_cast<float*>(PyArray_DATA(as_array_object(array))); }
 
-int checked_num_threads(std::int64_t value) {
-    if (value < 1) throw py::value_error("num_threads: expected at least 1, got " + std::to_string(value));
-    return static_cast<int>(std::min<std::int64_t>(value, std::numeric_limits<int>::max()));
+int checked_num_threads(py::handle value) {
+    const auto index =
+        py::reinterpret_steal<py::object>(PyBool_Check(value.ptr()) ? nullptr : PyNumber_Index(value.ptr()));
+    if (!index) {
+        PyErr_Clear();
+        throw py::type_error("num_threads: expected an integer, got " + type_name(value));
+    }
+    int beyond = 0;    // -1 or 1 for integers of more than 64 bits
+    const long long threads = PyLong_AsLongLongAndOverflow(index.ptr(), &beyond);
+    if (beyond < 0 || (beyond == 0 && threads < 1)) {
+        throw py::value_error("num_threads: expected at least 1, got " + py::str(index).cast<std::string>());
+    }
+    constexpr int kMost = std::numeric_limits<int>::max();
+    return beyond > 0 || threads > kMost ? kMost : static_cast<int>(threads);
 }
 
 std::unique_ptr<bool[]> read_mask(py::handle value, const Shape& shape) {
@@ -129,26 +157,36 @@ std::unique_ptr<bool[]> read_mask(py::handle value, const Shape& shape) {
 }
 
 std::vector<std::int64_t> read_lengths(py::handle value, std::ptrdiff_t batch, std::ptrdiff_t steps) {
-    const py::object array = as_array(value, "lengths", "an array of integers");
-    if (!PyArray_ISINTEGER(as_array_object(array))) {
-        throw py::type_error("lengths: expected an array of integers, got dtype " + dtype_text(array));
-    }
-    // Unsigned 64-bit values that do not fit become negative here and are refused below.
-    PyObject* converted = PyArray_FromArray(as_array_object(array), PyArray_DescrFromType(NPY_INT64),
-                                            NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST);
-    if (converted == nullptr) throw py::error_already_set();
-    const py::object owner = py::reinterpret_steal<py::object>(converted);
-    PyArrayObject* lengths = as_array_object(owner);
-    const Shape shape(PyArray_DIMS(lengths), PyArray_DIMS(lengths) + PyArray_NDIM(lengths));
+    const auto [lengths, shape] = read_integers(value, "lengths");
     if (shape != Shape{batch}) throw_shape_error("lengths", to_text({batch}) + " (one per batch row)", to_text(shape));
-    const auto* data = static_cast<const std::int64_t*>(PyArray_DATA(lengths));
-    for (std::ptrdiff_t b = 0; b < batch; ++b) {
-        if (data[b] < 0 || data[b] > steps) {
+    for (std::size_t b = 0; b < lengths.size(); ++b) {
+        if (lengths[b] < 0 || lengths[b] > steps) {
             throw py::value_error("lengths: expected values from 0 to the number of steps, " + std::to_string(steps) +
-                                  ", got " + std::to_string(data[b]) + " at index " + std::to_string(b));
+                                  ", got " + std::to_string(lengths[b]) + " at index " + std::to_string(b));
         }
     }
-    return {data, data + batch};
+    return lengths;
+}
+
+std::vector<std::int64_t> read_batch_sizes(py::handle value, std::ptrdiff_t rows) {
+    const auto [sizes, shape] = read_integers(value, "batch_sizes");
+    if (shape.size() != 1 || sizes.empty()) throw_shape_error("batch_sizes", "(steps,), at least 1", to_text(shape));
+    std::int64_t left = rows;
+    for (std::size_t step = 0; step < sizes.size(); ++step) {
+        const std::int64_t most = step == 0 ? left : std::min(left, sizes[step - 1]);
+        if (sizes[step] < 1 || sizes[step] > most) {
+            throw py::value_error(
+                "batch_sizes: expected numbers from 1 on that never rise and add up to the rows of x, " +
+                std::to_string(rows) + ", got " + std::to_string(sizes[step]) + " at index " + std::to_string(step) +
+                " with " + std::to_string(left) + " rows left");
+        }
+        left -= sizes[step];
+    }
+    if (left != 0) {
+        throw py::value_error("batch_sizes: expected numbers that add up to the rows of x, " + std::to_string(rows) +
+                              ", got " + std::to_string(rows - left));
+    }
+    return sizes;
 }
 
 }    // namespace fusedcell::bindings

@@ -75,12 +75,15 @@ py::object new_zeros(const Shape& shape);
 float* data_of(const py::object& array);
 
 /// A number of threads: at least 1, with no limit, as a run takes no more than there are CPUs.
-int checked_num_threads(std::int64_t value);
+int checked_num_threads(py::handle value);
 
 /// A copy of a mask: bools of this shape.
 std::unique_ptr<bool[]> read_mask(py::handle value, const Shape& shape);
 
 /// Lengths of a batch: integers (batch,) in [0, steps].
 std::vector<std::int64_t> read_lengths(py::handle value, std::ptrdiff_t batch, std::ptrdiff_t steps);
+
+/// How many of packed sequences have each step: integers (steps,) that never rise, `rows` together.
+std::vector<std::int64_t> read_batch_sizes(py::handle value, std::ptrdiff_t rows);
 
 }    // namespace fusedcell::bindings

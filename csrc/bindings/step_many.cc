@@ -78,7 +78,7 @@ private:
 };
 
 py::object step_many(const Stack& stack, py::handle stream_values, py::handle x_value, const py::object& out,
-                     std::int64_t num_threads) {
+                     py::handle num_threads) {
     const int threads = checked_num_threads(num_threads);
     const Geometry& geometry = stack.geometry();
     const py::tuple streams = checked_streams(stream_values, stack);

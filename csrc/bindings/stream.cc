@@ -155,7 +155,7 @@ py::object process(Stream& stream, py::handle block) {
     return y;
 }
 
-std::unique_ptr<Stream> make_stream(std::shared_ptr<Stack> stack, std::int64_t batch_size, std::int64_t num_threads,
+std::unique_ptr<Stream> make_stream(std::shared_ptr<Stack> stack, std::int64_t batch_size, py::handle num_threads,
                                     py::handle h_0, py::handle c_0) {
     const int threads = checked_num_threads(num_threads);
     const std::ptrdiff_t batch = checked_batch(*stack, batch_size, "batch_size");

@@ -65,7 +65,7 @@ private:
     Turn turn_;
 };
 
-std::unique_ptr<Pool> make_pool(std::shared_ptr<Stack> stack, std::int64_t capacity, std::int64_t num_threads,
+std::unique_ptr<Pool> make_pool(std::shared_ptr<Stack> stack, std::int64_t capacity, py::handle num_threads,
                                 py::handle h_0, py::handle c_0) {
     const int threads = checked_num_threads(num_threads);
     const std::ptrdiff_t slots = checked_batch(*stack, capacity, "capacity");
