@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from fusedcell import _core
+from fusedcell.convert.floats import to_float32
 from models import KIND, Kind, flat, uniform
 
 X86 = platform.machine().lower() in ("x86_64", "amd64")
@@ -165,6 +166,42 @@ def test_decay_rounds_to_nearest(mode: str) -> None:
     with caller_in(mode):
         actual = decayed()
     same(actual, expected)
+
+
+@every_mode
+def test_norms_and_checks_of_states_round_to_nearest_and_trap_nothing(mode: str) -> None:
+    kind = KIND["lstm"]
+    layer = kind.make(kind.weights(6, 17, layers=2))
+    streams = [layer.stream(5), layer.stream()]
+    for stream in streams:
+        stream.state = (uniform(3, 2, stream.batch_size, 17) / 3, uniform(4, 2, stream.batch_size, 17) / 7)
+        stream.state[0][0, 0, 3] = 1e-42  # a denormal, which counts
+    streams[1].state[1][0, 0, :2] = np.array([0x7FA00000, 0x7F800000], np.uint32).view(np.float32)  # traps, if it may
+
+    def judged() -> list[np.ndarray]:
+        return [np.asarray(result) for stream in streams for result in (stream.norm(), stream.is_finite())]
+
+    expected = judged()
+    h, c = (part.astype(np.float64).transpose(1, 0, 2).reshape(5, -1) for part in streams[0].state)
+    np.testing.assert_allclose(expected[0], np.sqrt((h**2).sum(1) + (c**2).sum(1)), rtol=1e-15)
+    with caller_in(mode):
+        actual = judged()
+    same(tuple(actual), tuple(expected))
+
+
+@every_mode
+def test_wide_arrays_of_layers_and_converters_become_the_nearest_floats(mode: str) -> None:
+    kind = KIND["lstm"]
+    layer = kind.make(kind.weights(6, 17))
+
+    def made() -> list[np.ndarray]:
+        started = layer.with_initial_state(wide(5, 1, 1, 17), wide(6, 1, 1, 17).astype(np.longdouble))
+        return [*started.initial_state, to_float32(wide(7, 3, 4), "x")]
+
+    expected = made()
+    with caller_in(mode):
+        actual = made()
+    same(tuple(actual), tuple(expected))
 
 
 @functools.cache

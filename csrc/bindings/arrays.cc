@@ -91,6 +91,21 @@ private:
     }
 };
 
+// A copy of integers of any width, and their shape.
+std::pair<std::vector<std::int64_t>, Shape> read_integers(py::handle value, const char* name) {
+    const py::object array = to_array(value, name, "an array of integers");
+    if (!PyArray_ISINTEGER(as_array_object(array))) {
+        throw py::type_error(std::string(name) + ": expected an array of integers, got dtype " + dtype_text(array));
+    }
+    // Unsigned 64-bit values that do not fit become negative here, which callers refuse.
+    const py::object owner = contiguous(array, PyArray_DescrFromType(NPY_INT64));
+    if (!owner) throw py::error_already_set();
+    PyArrayObject* integers = as_array_object(owner);
+    const auto* data = static_cast<const std::int64_t*>(PyArray_DATA(integers));
+    return {{data, data + PyArray_SIZE(integers)},
+            {PyArray_DIMS(integers), PyArray_DIMS(integers) + PyArray_NDIM(integers)}};
+}
+
 }    // namespace
 
 py::object to_array(py::handle value, const std::string& name, const std::string& expected) {
@@ -211,24 +226,36 @@ std::unique_ptr<bool[]> read_mask(py::handle value, const Shape& shape) {
 }
 
 std::vector<std::int64_t> read_lengths(py::handle value, std::ptrdiff_t batch, std::ptrdiff_t steps) {
-    const py::object array = to_array(value, "lengths", "an array of integers");
-    if (!PyArray_ISINTEGER(as_array_object(array))) {
-        throw py::type_error("lengths: expected an array of integers, got dtype " + dtype_text(array));
-    }
-    // Unsigned 64-bit values that do not fit become negative here and are refused below.
-    const py::object owner = contiguous(array, PyArray_DescrFromType(NPY_INT64));
-    if (!owner) throw py::error_already_set();
-    PyArrayObject* lengths = as_array_object(owner);
-    const Shape shape(PyArray_DIMS(lengths), PyArray_DIMS(lengths) + PyArray_NDIM(lengths));
+    const auto [lengths, shape] = read_integers(value, "lengths");
     if (shape != Shape{batch}) throw_shape_error("lengths", to_text({batch}) + " (one per batch row)", to_text(shape));
-    const auto* data = static_cast<const std::int64_t*>(PyArray_DATA(lengths));
-    for (std::ptrdiff_t b = 0; b < batch; ++b) {
-        if (data[b] < 0 || data[b] > steps) {
+    for (std::size_t b = 0; b < lengths.size(); ++b) {
+        if (lengths[b] < 0 || lengths[b] > steps) {
             throw py::value_error("lengths: expected values from 0 to the number of steps, " + std::to_string(steps) +
-                                  ", got " + std::to_string(data[b]) + " at index " + std::to_string(b));
+                                  ", got " + std::to_string(lengths[b]) + " at index " + std::to_string(b));
         }
     }
-    return {data, data + batch};
+    return lengths;
+}
+
+std::vector<std::int64_t> read_batch_sizes(py::handle value, std::ptrdiff_t rows) {
+    const auto [sizes, shape] = read_integers(value, "batch_sizes");
+    if (shape.size() != 1 || sizes.empty()) throw_shape_error("batch_sizes", "(steps,), at least 1", to_text(shape));
+    std::int64_t left = rows;
+    for (std::size_t step = 0; step < sizes.size(); ++step) {
+        const std::int64_t most = step == 0 ? left : std::min(left, sizes[step - 1]);
+        if (sizes[step] < 1 || sizes[step] > most) {
+            throw py::value_error(
+                "batch_sizes: expected numbers from 1 on that never rise and add up to the rows of x, " +
+                std::to_string(rows) + ", got " + std::to_string(sizes[step]) + " at index " + std::to_string(step) +
+                " with " + std::to_string(left) + " rows left");
+        }
+        left -= sizes[step];
+    }
+    if (left != 0) {
+        throw py::value_error("batch_sizes: expected numbers that add up to the rows of x, " + std::to_string(rows) +
+                              ", got " + std::to_string(rows - left));
+    }
+    return sizes;
 }
 
 }    // namespace fusedcell::bindings

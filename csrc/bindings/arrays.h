@@ -91,4 +91,7 @@ std::unique_ptr<bool[]> read_mask(py::handle value, const Shape& shape);
 /// Lengths of a batch: integers (batch,) in [0, steps].
 std::vector<std::int64_t> read_lengths(py::handle value, std::ptrdiff_t batch, std::ptrdiff_t steps);
 
+/// How many of packed sequences have each step: integers (steps,) that never rise, `rows` together.
+std::vector<std::int64_t> read_batch_sizes(py::handle value, std::ptrdiff_t rows);
+
 }    // namespace fusedcell::bindings

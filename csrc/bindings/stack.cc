@@ -36,6 +36,14 @@ py::object initial_state(py::handle value, const char* name, const Shape& shape,
     return state;
 }
 
+void run_stoppable(const Stack& stack, StackRun call, int num_threads) {
+    ThreadWorkspace workspace;
+    run_for(stack.step_operations() * call.rows(), [&](Checkpoint* checkpoint) {
+        call.checkpoint = checkpoint;
+        stack.run(call, workspace.get(), num_threads);
+    });
+}
+
 // Whole sequences. x is (T, B, I), (B, T, I) with batch_first, or (T, I); the mask is of that shape without I. Returns
 // y, h_n, c_n, every c and every gate, None for what there is not or was not asked for. Cells are (L * D, T, B, H) and
 // gates (L * D, T, B, G, H), with T and B as in x.
@@ -105,14 +113,59 @@ py::tuple run(const Stack& stack, py::handle x_value, py::handle h_value, py::ha
                         {return_cells ? data_of(cells) : nullptr, return_gates ? data_of(gates) : nullptr,
                          batch_first ? 1 : batch, batch_first ? steps : 1},
                         return_cells || return_gates ? steps * batch : 0};
-    ThreadWorkspace workspace;
-    const double operations = stack.step_operations() * static_cast<double>(steps) * static_cast<double>(batch);
-    run_for(operations, [&](Checkpoint* checkpoint) {
-        StackRun stoppable = call;
-        stoppable.checkpoint = checkpoint;
-        stack.run(stoppable, workspace.get(), threads);
-    });
+    run_stoppable(stack, call, threads);
     return py::make_tuple(y, h, c, cells, gates);
+}
+
+// Sequences as PyTorch packs them, the longest first: x (N, I) has the rows of each step, batch_sizes[step] of them,
+// after those of the step before. Returns y, which is packed alike, h_n and c_n, with the rows of states in that order
+// too.
+py::tuple run_packed(const Stack& stack, py::handle x_value, py::handle batch_sizes_value, py::handle h_value,
+                     py::handle c_value, py::handle num_threads) {
+    const int threads = read_num_threads(num_threads);
+    const Geometry& geometry = stack.geometry();
+    const FloatArray x(x_value, "x");
+    if (x.ndim() != 2 || x.dim(1) != geometry.input_size) {
+        throw_shape_error("x", "(rows, " + std::to_string(geometry.input_size) + ")", to_text(x.shape()));
+    }
+    const std::ptrdiff_t x_size = x.size();
+    const std::vector<std::int64_t> batch_sizes = read_batch_sizes(batch_sizes_value, x.dim(0));
+    const auto steps = static_cast<std::ptrdiff_t>(batch_sizes.size());
+    const auto batch = static_cast<std::ptrdiff_t>(batch_sizes.front());
+    const std::ptrdiff_t states = geometry.num_layers * geometry.num_directions;
+    const Shape h_shape{states, batch, geometry.output_size()};
+    const py::object h = initial_state(h_value, "h_0", h_shape, h_shape);
+    py::object c = py::none();
+    if (geometry.has_cell_state()) {
+        const Shape c_shape{states, batch, geometry.hidden_size};
+        c = initial_state(c_value, "c_0", c_shape, c_shape);
+    }
+    x.expect_unchanged(x_size);
+
+    std::vector<std::ptrdiff_t> offsets{0};
+    std::vector<std::int64_t> lengths(static_cast<std::size_t>(batch), steps);
+    std::size_t still = lengths.size();    // have not ended before the step
+    for (std::size_t step = 0; step < batch_sizes.size(); ++step) {
+        offsets.push_back(offsets.back() + static_cast<std::ptrdiff_t>(batch_sizes[step]));
+        while (still > static_cast<std::size_t>(batch_sizes[step])) lengths[--still] = static_cast<std::int64_t>(step);
+    }
+    const std::ptrdiff_t inputs = geometry.input_size;
+    const std::ptrdiff_t outputs = geometry.num_directions * geometry.output_size();
+    const py::object y = new_array({x.dim(0), outputs});
+    const bool are_equal = batch_sizes.back() == batch_sizes.front();    // then that is a plain array, rows and all
+    const auto view = [&](auto* data, std::ptrdiff_t size) {
+        return SequenceView<std::remove_pointer_t<decltype(data)>>{data, batch * size, size,
+                                                                   are_equal ? nullptr : offsets.data()};
+    };
+    run_stoppable(stack,
+                  {steps,
+                   batch,
+                   view(x.data(), inputs),
+                   view(data_of(y), outputs),
+                   {data_of(h), data_of(h), geometry.has_cell_state() ? data_of(c) : nullptr},
+                   are_equal ? nullptr : lengths.data()},
+                  threads);
+    return py::make_tuple(y, h, c);
 }
 
 // A state that a step starts from, of the shape of x but for its last dimension, `size`; null for zeros.
@@ -212,6 +265,14 @@ void bind_stack(py::module_& module) {
             NamedArray{name, array.data(), array.shape()}.expect_finite();
         },
         py::arg("name"), py::arg("array"));
+    module.def("checked_num_threads", &read_num_threads, py::arg("num_threads"));
+    module.def(
+        "nearest_float32",
+        [](py::handle values) {
+            return py::reinterpret_borrow<py::object>(
+                reinterpret_cast<PyObject*>(FloatArray(values, "values").array()));
+        },
+        py::arg("values"));
     py::class_<Stack, std::shared_ptr<Stack>> stack(module, "Stack", py::is_final());
     stack
         .def(py::init(&make_stack), py::arg("kind"), py::arg("cells"), py::arg("suffixes"),
@@ -220,6 +281,8 @@ void bind_stack(py::module_& module) {
         .def("run", &run, py::arg("x"), py::arg("h_0") = py::none(), py::arg("c_0") = py::none(),
              py::arg("lengths") = py::none(), py::arg("mask") = py::none(), py::arg("batch_first") = false,
              py::arg("num_threads") = 1, py::arg("return_cells") = false, py::arg("return_gates") = false)
+        .def("run_packed", &run_packed, py::arg("x"), py::arg("batch_sizes"), py::arg("h_0") = py::none(),
+             py::arg("c_0") = py::none(), py::arg("num_threads") = 1)
         .def_property_readonly("input_size", [](const Stack& s) { return s.geometry().input_size; })
         .def_property_readonly("hidden_size", [](const Stack& s) { return s.geometry().hidden_size; })
         .def_property_readonly("proj_size", [](const Stack& s) { return s.geometry().proj_size; })

@@ -65,15 +65,18 @@ struct CellWeights {
     std::optional<CellOptions> options;        // none: PyTorch's formulas; their peephole is not looked at
 };
 
-// A float array over (time, batch, feature) whose features are contiguous; strides in floats.
+// A float array over (time, batch, feature) whose features are contiguous; strides in floats. Or one of packed
+// sequences: the rows of each step, as many as have one, follow those of the step before.
 template <class T>
 struct SequenceView {
     T* data;
     std::ptrdiff_t step_stride;
     std::ptrdiff_t row_stride;
+    const std::ptrdiff_t* offsets = nullptr;    // packed: the first row of each step, in place of step_stride
 
     T* row(std::ptrdiff_t step, std::ptrdiff_t batch_row) const {
-        return data + step * step_stride + batch_row * row_stride;
+        const std::ptrdiff_t first = offsets == nullptr ? step * step_stride : offsets[step] * row_stride;
+        return data + first + batch_row * row_stride;
     }
 };
 

@@ -45,8 +45,15 @@ bool is_masked(const CellRun& run, std::ptrdiff_t time, std::ptrdiff_t row) {
     return run.mask.data != nullptr && !*run.mask.row(time, row);
 }
 
-bool counts(const CellRun& run, std::ptrdiff_t row, std::ptrdiff_t step) {
-    return step < length_of(run, row) && !is_masked(run, time_of(run, row, step), row);
+std::ptrdiff_t row_at(const CellRun& run, std::ptrdiff_t place) {
+    return run.order == nullptr ? place : run.order[place];
+}
+
+// How many rows have a step, of the first `rows` in the run's order, which had those before.
+std::ptrdiff_t rows_left(const CellRun& run, std::ptrdiff_t step, std::ptrdiff_t rows) {
+    if (run.lengths == nullptr) return rows;
+    while (rows > 0 && run.lengths[row_at(run, rows - 1)] <= step) --rows;
+    return rows;
 }
 
 }    // namespace
@@ -59,15 +66,20 @@ std::ptrdiff_t PackedCell::chunk_steps(std::ptrdiff_t steps, std::ptrdiff_t batc
     return steps <= 1 ? 1 : std::min(steps, projection_steps(batch));
 }
 
+std::ptrdiff_t PackedCell::most_rows_of_chunk(std::ptrdiff_t steps, std::ptrdiff_t batch) {
+    if (steps <= 1 || batch >= kProjectionRows) return batch;
+    return std::min(std::min(steps, kProjectionRows) * batch, batch + kProjectionRows - 1);
+}
+
 void PackedCell::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, SharedSpace& shared) const {
-    grow(shared.projections, chunk_steps(steps, batch), batch, projection_floats_);
+    grow(shared.projections, most_rows_of_chunk(steps, batch), projection_floats_);
     if (kind_ == CellKind::kGruResetBefore) grow(shared.cell, batch, 2, padded_hidden_);
     if (general_) grow(shared.sums, batch, recurrent_gates(), padded_hidden_);
     if (geometry_.proj_size > 0) grow(shared.cell, batch, padded_hidden_);
 }
 
 void PackedCell::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, ThreadSpace& own) const {
-    const std::ptrdiff_t rows = product_of(chunk_steps(steps, batch), batch);
+    const std::ptrdiff_t rows = most_rows_of_chunk(steps, batch);
     grow(own.linear_rows, rows);
     grow(own.cell_rows, batch);
     if (general_) grow(own.recurrent_rows, batch);
@@ -151,30 +163,37 @@ bool PackedCell::run(const CellRun& run, const CellWorker& worker) const {
     if (run.trace) grow(own.traces, run.batch);
 
     const bool both = can_walk_both(run, worker.part);
-    const bool one_row = is_one_row(run, worker.part);
-    const bool is_long = worker.part.checkpoint != nullptr;
-    const double operations = is_long ? step_operations() * static_cast<double>(run.batch) : 0;
-    Chunk chunk{0, chunk_steps(run.steps, run.batch)};
+    const bool one_row = can_run_row(run, worker.part);
+    const double row_operations = worker.part.checkpoint != nullptr ? step_operations() : 0;
+    Chunk chunk{0, 0, run.batch};
     for (; chunk.first < run.steps; chunk.first += chunk.steps) {
-        chunk.steps = std::min(chunk.steps, run.steps - chunk.first);
+        chunk.rows = rows_left(run, chunk.first, chunk.rows);
+        if (chunk.rows == 0) break;
+        chunk.steps = chunk_steps(run.steps - chunk.first, chunk.rows);
         const std::ptrdiff_t num_inputs = gather_inputs(run, chunk, worker);
         if (!both) {
             multiply(kernels_->linear, input_, own.linear_rows.data(), num_inputs, worker);
             if (!worker.part.wait()) return false;
         }
-        if (one_row) {
-            if (!run_row(run, chunk, operations, worker)) return false;
+        if (one_row && chunk.rows == 1) {
+            chunk.steps = num_inputs;    // without those past its end
+            if (!run_row(run, chunk, row_operations, worker)) return false;
             continue;
         }
+        const float* projections = worker.shared.projections.data();
+        std::ptrdiff_t rows = chunk.rows;
         for (std::ptrdiff_t step = chunk.first; step < chunk.first + chunk.steps; ++step) {
-            const std::ptrdiff_t num_rows = gather_step(run, chunk, step, worker);
+            rows = rows_left(run, step, rows);
+            if (rows == 0) break;
+            const std::ptrdiff_t num_rows = gather_step(run, step, rows, projections, worker);
+            projections += rows * projection_floats_;
             if (both) {
                 walk_both(num_rows, worker);
             } else {
                 multiply_recurrent(num_rows, blocks_of(recurrent_, worker), own);
             }
-            if (!finish_step(run, step, num_rows, worker)) return false;
-            if (!worker.part.pass(operations) || !worker.part.wait()) return false;
+            if (!finish_step(run, step, rows, num_rows, worker)) return false;
+            if (!worker.part.pass(row_operations * static_cast<double>(rows)) || !worker.part.wait()) return false;
             own.backward = !own.backward;
         }
     }
@@ -183,6 +202,7 @@ bool PackedCell::run(const CellRun& run, const CellWorker& worker) const {
     for (std::ptrdiff_t b = worker.part.index; b < run.batch; b += worker.part.count) {
         float* h_n = run.states.last_h(b, output_size);
         if (own.previous_h[b] != h_n) std::memcpy(h_n, own.previous_h[b], output_bytes);
+        if (run.y.offsets != nullptr) continue;    // packed, without room past an end
         for (std::ptrdiff_t t = length_of(run, b); t < run.steps; ++t) std::memset(run.y.row(t, b), 0, output_bytes);
     }
     return worker.part.wait();
@@ -192,23 +212,25 @@ std::ptrdiff_t PackedCell::gather_inputs(const CellRun& run, const Chunk& chunk,
     LinearRow* const rows = worker.own.linear_rows.data();
     LinearRow* row = rows;
     float* projection = worker.shared.projections.data();
-    for (std::ptrdiff_t s = 0; s < chunk.steps; ++s) {
-        for (std::ptrdiff_t b = 0; b < run.batch; ++b, projection += projection_floats_) {
-            if (!counts(run, b, chunk.first + s)) continue;
-            *row++ = {run.x.row(time_of(run, b, chunk.first + s), b), projection};
+    std::ptrdiff_t left = chunk.rows;
+    for (std::ptrdiff_t step = chunk.first; step < chunk.first + chunk.steps; ++step) {
+        left = rows_left(run, step, left);
+        for (std::ptrdiff_t place = 0; place < left; ++place, projection += projection_floats_) {
+            const std::ptrdiff_t b = row_at(run, place);
+            const std::ptrdiff_t time = time_of(run, b, step);
+            if (!is_masked(run, time, b)) *row++ = {run.x.row(time, b), projection};
         }
     }
     set_inputs(rows, row - rows, input_size_, input_scale_, worker.own.quantised_x.data(), worker.own);
     return row - rows;
 }
 
-std::ptrdiff_t PackedCell::gather_step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t step,
-                                       const CellWorker& worker) const {
-    const float* projections = worker.shared.projections.data() + (step - chunk.first) * run.batch * projection_floats_;
+std::ptrdiff_t PackedCell::gather_step(const CellRun& run, std::ptrdiff_t step, std::ptrdiff_t rows_of_step,
+                                       const float* projections, const CellWorker& worker) const {
     CellRow* const rows = worker.own.cell_rows.data();
     CellRow* row = rows;
-    for (std::ptrdiff_t b = 0; b < run.batch; ++b) {
-        if (step >= length_of(run, b)) continue;
+    for (std::ptrdiff_t place = 0; place < rows_of_step; ++place, projections += projection_floats_) {
+        const std::ptrdiff_t b = row_at(run, place);
         const std::ptrdiff_t time = time_of(run, b, step);
         if (is_masked(run, time, b)) {
             if (b % worker.part.count == worker.part.index) hold(run, time, b, worker.own.previous_h[b]);
@@ -217,7 +239,7 @@ std::ptrdiff_t PackedCell::gather_step(const CellRun& run, const Chunk& chunk, s
         float* y = run.y.row(time, b);
         // Written member by member, as the kernel reads them: a copy of the whole would have to wait for its parts.
         CellRow& cell = *row++;
-        cell.projection = projections + b * projection_floats_;
+        cell.projection = projections;
         cell.h = worker.own.previous_h[b];
         cell.input = cell.h;
         cell.h_next = y;
@@ -271,8 +293,8 @@ bool PackedCell::finish_gates(GateKernel kernel, int gates, std::ptrdiff_t num_r
     return true;
 }
 
-bool PackedCell::finish_step(const CellRun& run, std::ptrdiff_t step, std::ptrdiff_t num_rows,
-                             const CellWorker& worker) const {
+bool PackedCell::finish_step(const CellRun& run, std::ptrdiff_t step, std::ptrdiff_t rows_of_step,
+                             std::ptrdiff_t num_rows, const CellWorker& worker) const {
     ThreadSpace& own = worker.own;
     const auto quantise = [&](auto* rows) {
         set_inputs(rows, num_rows, geometry_.hidden_size, output_scale(), own.quantised_h.data(), own);
@@ -295,9 +317,11 @@ bool PackedCell::finish_step(const CellRun& run, std::ptrdiff_t step, std::ptrdi
         if (!worker.part.wait()) return false;
         LinearRow* const rows = own.linear_rows.data();
         LinearRow* row = rows;
-        for (std::ptrdiff_t b = 0; b < run.batch; ++b) {
-            if (!counts(run, b, step)) continue;
-            *row++ = {worker.shared.cell.data() + b * padded_hidden_, run.y.row(time_of(run, b, step), b)};
+        for (std::ptrdiff_t place = 0; place < rows_of_step; ++place) {
+            const std::ptrdiff_t b = row_at(run, place);
+            const std::ptrdiff_t time = time_of(run, b, step);
+            if (is_masked(run, time, b)) continue;
+            *row++ = {worker.shared.cell.data() + b * padded_hidden_, run.y.row(time, b)};
         }
         quantise(rows);
         multiply(kernels_->linear, output_, rows, num_rows, worker);

@@ -39,12 +39,13 @@ struct alignas(64) ThreadSpace {
     std::vector<LinearRow> recurrent_rows;    // of a cell with options
     std::vector<const float*> previous_h;
     std::vector<StepTrace> traces;
-    std::vector<std::int64_t> lengths;    // of a part of the run
-    bool backward = false;                // the way through the packed weights; it alternates from step to step
+    std::vector<std::int64_t> lengths;      // of a part of the run
+    std::vector<std::ptrdiff_t> offsets;    // likewise
+    bool backward = false;                  // the way through the packed weights; it alternates from step to step
 
     std::size_t nbytes() const {
         return bytes_of(quantised_x, quantised_h, quantise_rows, linear_rows, cell_rows, recurrent_rows, previous_h,
-                        traces, lengths);
+                        traces, lengths, offsets);
     }
 };
 
@@ -66,6 +67,7 @@ struct CellRun {
     SequenceView<const bool> mask;    // (T, B): where false, the state is held and y repeats it; null data: all true
     TraceView trace;                  // zero from the start; c is held like the state, and gates are zero, where masked
     bool reverse;                     // from each row's last step to its first; y stays aligned with x
+    const std::ptrdiff_t* order;      // (B,): the rows by falling lengths; null: they lie so
 };
 
 /// Whether two arrays share no float.
@@ -145,17 +147,21 @@ private:
     struct Chunk {
         std::ptrdiff_t first;
         std::ptrdiff_t steps;
+        std::ptrdiff_t rows;    // that have the first of them
     };
 
     static std::ptrdiff_t chunk_steps(std::ptrdiff_t steps, std::ptrdiff_t batch);
+    /// Of any of up to `batch` rows.
+    static std::ptrdiff_t most_rows_of_chunk(std::ptrdiff_t steps, std::ptrdiff_t batch);
     /// Fills in the rows of the input projection, or of one step, with their inputs as the kernels want them; returns
     /// how many there are.
     std::ptrdiff_t gather_inputs(const CellRun& run, const Chunk& chunk, const CellWorker& worker) const;
-    std::ptrdiff_t gather_step(const CellRun& run, const Chunk& chunk, std::ptrdiff_t step,
-                               const CellWorker& worker) const;
-    /// Whether a run is one row on one thread with nothing left out. Then run_row takes its steps after the input
-    /// projection; it returns false if the run was stopped.
-    bool is_one_row(const CellRun& run, const TeamPart& part) const;
+    /// `rows_of_step` rows have the step, and `projections` are theirs.
+    std::ptrdiff_t gather_step(const CellRun& run, std::ptrdiff_t step, std::ptrdiff_t rows_of_step,
+                               const float* projections, const CellWorker& worker) const;
+    /// Whether a run takes one row at a time on one thread with nothing left out, where only one has steps left. Then
+    /// run_row takes them after the input projection; it returns false if the run was stopped.
+    bool can_run_row(const CellRun& run, const TeamPart& part) const;
     bool run_row(const CellRun& run, const Chunk& chunk, double operations, const CellWorker& worker) const;
     /// The second pass over R of one row, of the GRU that resets before.
     void multiply_candidate(CellRow& row, ThreadSpace& own) const;
@@ -170,7 +176,9 @@ private:
     bool finish_gates(GateKernel kernel, int gates, std::ptrdiff_t num_rows, const CellWorker& worker) const;
     GateKernel gate_kernel() const;
     /// What is left of a step after the first pass over R. Like finish_gates, it returns false if the run was stopped.
-    bool finish_step(const CellRun& run, std::ptrdiff_t step, std::ptrdiff_t num_rows, const CellWorker& worker) const;
+    /// Of the `rows_of_step` rows that have the step, masks leave `num_rows`.
+    bool finish_step(const CellRun& run, std::ptrdiff_t step, std::ptrdiff_t rows_of_step, std::ptrdiff_t num_rows,
+                     const CellWorker& worker) const;
     /// The worker's blocks of one matrix, for all rows.
     template <class Row>
     void multiply(const MatrixKernel<Row>& kernel, const PackedMatrix& matrix, const Row* rows, std::ptrdiff_t num_rows,

@@ -48,9 +48,8 @@ void PackedCell::step(const CellStep& step, SharedSpace& shared, ThreadSpace& ow
     }
 }
 
-bool PackedCell::is_one_row(const CellRun& run, const TeamPart& part) const {
-    return run.batch == 1 && run.steps > 1 && run.lengths == nullptr && run.mask.data == nullptr && !run.trace &&
-           part.count == 1 && can_step();
+bool PackedCell::can_run_row(const CellRun& run, const TeamPart& part) const {
+    return run.steps > 1 && run.mask.data == nullptr && !run.trace && part.count == 1 && can_step();
 }
 
 bool PackedCell::run_row(const CellRun& run, const Chunk& chunk, double operations, const CellWorker& worker) const {
@@ -59,14 +58,16 @@ bool PackedCell::run_row(const CellRun& run, const Chunk& chunk, double operatio
     ThreadSpace& own = worker.own;
     CellRow& row = own.cell_rows.front();
     row.projection = worker.shared.projections.data();
-    row.h = own.previous_h.front();
-    row.c = run.states.c_of(0, geometry_.hidden_size);
+    const std::ptrdiff_t index = run.order == nullptr ? 0 : run.order[0];
+    const std::ptrdiff_t steps = run.lengths == nullptr ? run.steps : static_cast<std::ptrdiff_t>(run.lengths[index]);
+    row.h = own.previous_h[index];
+    row.c = run.states.c_of(index, geometry_.hidden_size);
     row.trace = nullptr;
     row.update = worker.shared.cell.data();
     row.reset_h = row.update + padded_hidden_;
     for (std::ptrdiff_t step = chunk.first; step < chunk.first + chunk.steps; ++step) {
         row.input = input_of_row(row.h, geometry_.hidden_size, scale, own.quantised_h.data());
-        row.h_next = run.y.row(run.reverse ? run.steps - 1 - step : step, 0);
+        row.h_next = run.y.row(run.reverse ? steps - 1 - step : step, index);
         kernel.run(recurrent_, &row, 1, {0, recurrent_.blocks, own.backward});
         if (kind_ == CellKind::kGruResetBefore) multiply_candidate(row, own);
         own.backward = !own.backward;
@@ -74,7 +75,7 @@ bool PackedCell::run_row(const CellRun& run, const Chunk& chunk, double operatio
         row.projection += projection_floats_;
         row.h = row.h_next;
     }
-    own.previous_h.front() = row.h;
+    own.previous_h[index] = row.h;
     return true;
 }
 

@@ -14,6 +14,8 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <functional>
+#include <numeric>
 
 #include "cpu/available.h"
 #include "kernels/simd/float_mode.h"
@@ -77,14 +79,19 @@ private:
     std::vector<std::atomic<std::ptrdiff_t>> done_;
 };
 
-ThreadPlan Stack::plan(const StackRun& run, int num_threads, bool called_recently) const {
+double StackRun::rows() const {
+    const auto most = static_cast<double>(steps) * static_cast<double>(batch);
+    return lengths == nullptr ? most : std::accumulate(lengths, lengths + batch, 0.0);
+}
+
+ThreadPlan Stack::plan(const StackRun& run, double rows, int num_threads, bool called_recently) const {
     const auto steps = static_cast<double>(run.steps);
     const auto layers = static_cast<double>(geometry_.num_layers);
     const double directions = static_cast<double>(geometry_.num_directions);
     const double rate = type_ == WeightType::int8 ? kInt8Operations : kFloatOperations;
     const auto bytes = static_cast<double>(nbytes());
     const double one = std::max(bytes / (bytes <= kNear ? kNearBytes : kFarBytes),
-                                step_operations_ * static_cast<double>(run.batch) / rate);    // a step, one thread
+                                step_operations_ * rows / steps / rate);    // a step, one thread
     // A chunk's input projection is one more meeting, which counts for runs of single steps.
     const double meetings = layers * (passes_ + 2 / std::max(steps, 1.0)) * kMeeting;
 
@@ -119,11 +126,20 @@ ThreadPlan Stack::plan(const StackRun& run, int num_threads, bool called_recentl
 }
 
 void Stack::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, Workspace& workspace, int num_threads) const {
-    const bool alone = num_threads == 1 || is_small(steps, batch);
+    const bool alone = num_threads == 1 || is_small(static_cast<double>(steps) * static_cast<double>(batch));
     reserve(steps, batch, ThreadPlan{alone ? 1 : std::min(num_threads, available_cpus())}, workspace);
 }
 
-void Stack::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, const ThreadPlan& plan, Workspace& workspace) const {
+void Stack::reserve(const StackRun& run, const ThreadPlan& plan, Workspace& workspace) const {
+    if (run.offsets() == nullptr) return reserve(run.steps, run.batch, plan, workspace);
+    reserve(run.steps, run.batch, plan, workspace, run.offsets()[run.steps]);
+    const std::ptrdiff_t piece = in_pieces(run) ? piece_steps(run.steps, 1) : 0;
+    const std::ptrdiff_t steps = std::max(piece, plan.wavefront ? kWavefrontSteps : 0);
+    for (ThreadSpace& own : workspace.own) own.offsets.resize(count_of<std::ptrdiff_t>(steps + 1));
+}
+
+void Stack::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, const ThreadPlan& plan, Workspace& workspace,
+                    std::ptrdiff_t most_rows_between) const {
     const auto groups = static_cast<std::size_t>(plan.groups);
     const auto threads = static_cast<std::size_t>(plan.threads);
     if (workspace.shared.size() < groups) workspace.shared.resize(groups);
@@ -134,23 +150,25 @@ void Stack::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, const ThreadPlan
     }
     const std::ptrdiff_t boundaries = geometry_.num_layers - 1;
     const std::ptrdiff_t kept = plan.wavefront ? steps : piece_steps(steps, batch);
-    const std::size_t floats = count_of<float>(kept, batch, geometry_.num_directions, geometry_.output_size());
+    const bool are_more = kept > most_rows_between / std::max<std::ptrdiff_t>(batch, 1);
+    const std::ptrdiff_t rows = are_more ? most_rows_between : kept * batch;
+    const std::size_t floats = count_of<float>(rows, geometry_.num_directions, geometry_.output_size());
     for (std::ptrdiff_t i = 0; i < boundaries && i < 2; ++i) {
         if (workspace.between_layers[i].size() < floats) workspace.between_layers[i].resize(floats);
     }
 }
 
-bool Stack::is_small(std::ptrdiff_t steps, std::ptrdiff_t batch) const {
-    return step_operations_ * static_cast<double>(steps) * static_cast<double>(batch) < kFewestOperations;
-}
+bool Stack::is_small(double rows) const { return step_operations_ * rows < kFewestOperations; }
 
 void Stack::run(const StackRun& run, Workspace& workspace, int num_threads) const {
     if (run.steps == 0 || run.batch == 0) return;    // of no rows there can be more steps than anybody waits for
-    if (num_threads == 1 || is_small(run.steps, run.batch)) return this->run(run, workspace, ThreadPlan{});
+    if (num_threads == 1) return this->run(run, workspace, ThreadPlan{});
     const ScopedFloatMode mode;    // the plan's arithmetic too is not to trap or round as the caller's does
+    const double rows = run.rows();
+    if (is_small(rows)) return this->run(run, workspace, ThreadPlan{});
     const auto start = std::chrono::steady_clock::now();
-    const ThreadPlan plan = this->plan(run, num_threads, start - workspace.last_call < kRecently);
-    ThreadTrial& trial = workspace.trials.of({this, run.steps, run.batch});
+    const ThreadPlan plan = this->plan(run, rows, num_threads, start - workspace.last_call < kRecently);
+    ThreadTrial& trial = workspace.trials.of({this, run.steps, rows});
     if (plan.threads == 1) {
         this->run(run, workspace, plan);
         workspace.last_call = std::chrono::steady_clock::now();
@@ -165,8 +183,22 @@ void Stack::run(const StackRun& run, Workspace& workspace, int num_threads) cons
     one_thread ? trial.one_thread_took(time) : trial.threads_took(time);
 }
 
+StackRun Stack::in_order(const StackRun& run, Workspace& workspace) {
+    workspace.order.resize(static_cast<std::size_t>(run.batch));
+    std::iota(workspace.order.begin(), workspace.order.end(), std::ptrdiff_t{0});
+    std::sort(workspace.order.begin(), workspace.order.end(),
+              [&](std::ptrdiff_t a, std::ptrdiff_t b) { return run.lengths[a] > run.lengths[b]; });
+    StackRun ordered = run;
+    ordered.order = workspace.order.data();
+    return ordered;
+}
+
 void Stack::run(const StackRun& run, Workspace& workspace, const ThreadPlan& plan) const {
-    reserve(run.steps, run.batch, plan, workspace);
+    if (run.lengths != nullptr && run.order == nullptr &&
+        !std::is_sorted(run.lengths, run.lengths + run.batch, std::greater<>())) {
+        return this->run(in_order(run, workspace), workspace, plan);
+    }
+    reserve(run, plan, workspace);
     if (plan.threads == 1 || !run_team(run, plan, workspace)) {
         const ScopedFloatMode mode;
         const TeamPart alone{0, 1, nullptr, run.checkpoint};
@@ -259,28 +291,39 @@ std::ptrdiff_t Stack::piece_steps(std::ptrdiff_t steps, std::ptrdiff_t batch) co
 }
 
 StackRun Stack::part_of(const StackRun& run, std::ptrdiff_t first, std::ptrdiff_t steps, const Worker& worker) const {
+    ThreadSpace& own = worker.workspace.own[static_cast<std::size_t>(worker.thread())];
     StackRun part = run;
     part.steps = std::min(steps, run.steps - first);
+    part.x.data = run.x.row(first, 0);
+    part.y.data = run.y.row(first, 0);
+    if (run.mask.data != nullptr) part.mask.data = run.mask.row(first, 0);
+    part.trace = trace_after(run.trace, first * run.trace.step_stride);
     if (first > 0) part.states.h_0 = run.states.h_n;
+    if (run.offsets() != nullptr) {
+        const std::ptrdiff_t* offsets = run.offsets() + first;
+        std::transform(offsets, offsets + part.steps + 1, own.offsets.data(),
+                       [&](auto row) { return row - offsets[0]; });
+        part.x.offsets = part.y.offsets = own.offsets.data();
+        part.batch = own.offsets[1];    // the others have ended
+        part.state_rows = run.batch;
+    }
     if (run.lengths != nullptr) {
-        std::int64_t* lengths = worker.workspace.own[static_cast<std::size_t>(worker.thread())].lengths.data();
-        for (std::ptrdiff_t b = 0; b < run.batch; ++b) {
-            lengths[b] = std::clamp<std::int64_t>(run.lengths[b] - first, 0, part.steps);
-        }
-        part.lengths = lengths;
+        std::transform(run.lengths, run.lengths + part.batch, own.lengths.data(),
+                       [&](auto length) { return std::clamp<std::int64_t>(length - first, 0, part.steps); });
+        part.lengths = own.lengths.data();
     }
     return part;
 }
 
 bool Stack::run_pieces(const StackRun& run, const Worker& worker) const {
-    const std::ptrdiff_t steps = piece_steps(run.steps, run.batch);
+    std::ptrdiff_t steps = piece_steps(run.steps, run.batch);
+    const std::ptrdiff_t rows = steps * run.batch;
     for (std::ptrdiff_t first = 0; first < run.steps; first += steps) {
-        StackRun part = part_of(run, first, steps, worker);
-        part.x.data = run.x.row(first, 0);
-        part.y.data = run.y.row(first, 0);
-        if (run.mask.data != nullptr) part.mask.data = run.mask.row(first, 0);
-        part.trace = trace_after(run.trace, first * run.trace.step_stride);
-        if (!run_layers(part, worker)) return false;
+        if (run.offsets() != nullptr) {    // of fewer rows, more steps, as far as there is room between layers
+            const std::ptrdiff_t batch = run.offsets()[first + 1] - run.offsets()[first];
+            steps = std::min(piece_steps(run.steps - first, batch), rows / batch / 2 * 2);
+        }
+        if (!run_layers(part_of(run, first, steps, worker), worker)) return false;
     }
     return true;
 }
@@ -300,8 +343,9 @@ bool Stack::run_wavefront(const StackRun& run, const Worker& worker, Progress& p
     for (std::ptrdiff_t layer = worker.group; layer < geometry_.num_layers; layer += worker.plan.groups) {
         for (std::ptrdiff_t first = 0; first < run.steps; first += kWavefrontSteps) {
             const StackRun part = part_of(run, first, kWavefrontSteps, worker);
+            const std::ptrdiff_t first_row = run.offsets() == nullptr ? first * run.batch : run.offsets()[first];
             if (layer > 0 && !progress.wait(layer - 1, first + part.steps, run.checkpoint)) return false;
-            if (!run_cell(part, layer, 0, first, worker)) return false;
+            if (!run_cell(part, layer, 0, first_row, worker)) return false;
             if (worker.part.index == 0) progress.set(layer, first + part.steps);
         }
     }
@@ -312,33 +356,31 @@ TraceView Stack::trace_after(const TraceView& trace, std::ptrdiff_t rows) const 
     return trace.after(rows, geometry_.hidden_size, gates_of(geometry_.kind));
 }
 
-// `run` has the steps from `first_step` of the whole run on; its arrays are still the whole run's.
-bool Stack::run_cell(const StackRun& run, std::ptrdiff_t layer, std::ptrdiff_t direction, std::ptrdiff_t first_step,
+bool Stack::run_cell(const StackRun& run, std::ptrdiff_t layer, std::ptrdiff_t direction, std::ptrdiff_t first_row,
                      const Worker& worker) const {
     Workspace& workspace = worker.workspace;
     const std::ptrdiff_t output_size = geometry_.output_size();
     const std::ptrdiff_t width = geometry_.num_directions * output_size;
     const auto between = [&](std::ptrdiff_t index) {
-        return SequenceView<float>{workspace.between_layers[index % 2].data(), run.batch * width, width};
+        float* data = workspace.between_layers[index % 2].data() + first_row * width;
+        return SequenceView<float>{data, run.batch * width, width, run.offsets()};
     };
     SequenceView<const float> x = run.x;
     if (layer > 0) {
         const SequenceView<float> below = between(layer - 1);
-        x = {below.data, below.step_stride, below.row_stride};
+        x = {below.data, below.step_stride, below.row_stride, below.offsets};
     }
     SequenceView<float> y = layer == geometry_.num_layers - 1 ? run.y : between(layer);
-    x.data += first_step * x.step_stride;
-    y.data += first_step * y.step_stride + direction * output_size;
+    y.data += direction * output_size;
 
     const std::ptrdiff_t index = layer * geometry_.num_directions + direction;
-    SequenceView<const bool> mask = run.mask;
-    if (mask.data != nullptr) mask.data = mask.row(first_step, 0);
+    const std::ptrdiff_t state_rows = run.state_rows > 0 ? run.state_rows : run.batch;
     ThreadSpace& own = workspace.own[static_cast<std::size_t>(worker.thread())];
     own.backward = workspace.backward;
     return cells_[static_cast<std::size_t>(index)].run(
-        {run.steps, run.batch, x, y, run.states.of_cell(index, run.batch, output_size, geometry_.hidden_size),
-         run.lengths, mask, trace_after(run.trace, index * run.trace_rows + first_step * run.trace.step_stride),
-         direction == 1 || geometry_.reverse},
+        {run.steps, run.batch, x, y, run.states.of_cell(index, state_rows, output_size, geometry_.hidden_size),
+         run.lengths, run.mask, trace_after(run.trace, index * run.trace_rows), direction == 1 || geometry_.reverse,
+         run.order},
         {workspace.shared[static_cast<std::size_t>(worker.group)], own, worker.part});
 }
 

@@ -18,12 +18,19 @@ struct StackRun {
     SequenceView<const float> x;    // (T, B, I)
     SequenceView<float> y;          // (T, B, D * P)
     StateView states;
-    const std::int64_t* lengths;        // (B,) in [0, T], or null
+    const std::int64_t* lengths;        // (B,) in [0, T], or null; falling where x and y are packed
     SequenceView<const bool> mask{};    // (T, B), of every layer and direction; null data: all true
     TraceView trace{};                  // of the first layer and direction, zero from the start
     std::ptrdiff_t trace_rows = 0;      // from one layer and direction to the next, counted as TraceView does
     // Of a long run, or null. Where it stops a run, y, h_n and c are left as far as they had come.
     Checkpoint* checkpoint = nullptr;
+    const std::ptrdiff_t* order = nullptr;    // as in CellRun; made where it is needed
+    std::ptrdiff_t state_rows = 0;            // from one layer and direction to the next, where not B
+
+    /// Of packed x and y, the same of both, (T + 1,) with the number of rows at the end; else null.
+    const std::ptrdiff_t* offsets() const { return x.offsets; }
+    /// Steps of all rows together, each up to its length.
+    double rows() const;
 };
 
 // What runs on one stack, one after another, work in. It only grows. `backward` is the direction in which the next step
@@ -32,12 +39,13 @@ struct Workspace {
     std::vector<SharedSpace> shared;         // one a group of threads, see Stack::run
     std::vector<ThreadSpace> own;            // one a thread
     std::vector<float> between_layers[2];    // of the steps in hand
+    std::vector<std::ptrdiff_t> order;       // of rows
     bool backward = false;
     std::chrono::steady_clock::time_point last_call{};    // that was for more than one thread
     ThreadTrials trials;
 
     std::size_t nbytes() const {
-        std::size_t total = bytes_of(between_layers[0], between_layers[1]);
+        std::size_t total = bytes_of(between_layers[0], between_layers[1], order);
         for (const SharedSpace& space : shared) total += sizeof space + space.nbytes();
         for (const ThreadSpace& space : own) total += sizeof space + space.nbytes();
         return total;
@@ -65,8 +73,8 @@ public:
     /// `num_threads` threads, as many as pay and as there are CPUs; the bits do not depend on it.
     void run(const StackRun& run, Workspace& workspace, int num_threads = 1) const;
 
-    /// Whether a run is too small for threads ever to pay.
-    bool is_small(std::ptrdiff_t steps, std::ptrdiff_t batch) const;
+    /// Whether a run of so many rows is too small for threads ever to pay, a row at one step counting as one.
+    bool is_small(double rows) const;
 
     /// The same for one step of one row on one thread: x (I,), y (P,), and the states (L, P) and (L, H), updated in
     /// place. The stack has one direction. Room for it has been made.
@@ -110,19 +118,25 @@ private:
     struct Worker;
     class Progress;
 
-    ThreadPlan plan(const StackRun& run, int num_threads, bool called_recently) const;
-    void reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, const ThreadPlan& plan, Workspace& workspace) const;
+    ThreadPlan plan(const StackRun& run, double rows, int num_threads, bool called_recently) const;
+    void reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, const ThreadPlan& plan, Workspace& workspace,
+                 std::ptrdiff_t most_rows_between = PTRDIFF_MAX) const;
+    void reserve(const StackRun& run, const ThreadPlan& plan, Workspace& workspace) const;
+    // The run with its rows in order, which lies in the workspace.
+    static StackRun in_order(const StackRun& run, Workspace& workspace);
     // False if there are no threads for it, or no longer, and the run is all to be done.
     bool run_team(const StackRun& run, const ThreadPlan& plan, Workspace& workspace) const;
     std::ptrdiff_t piece_steps(std::ptrdiff_t steps, std::ptrdiff_t batch) const;
     bool in_pieces(const StackRun& run) const { return piece_steps(run.steps, run.batch) < run.steps; }
+    // The steps from `first` on; `steps` of them, as far as there are so many.
     StackRun part_of(const StackRun& run, std::ptrdiff_t first, std::ptrdiff_t steps, const Worker& worker) const;
     TraceView trace_after(const TraceView& trace, std::ptrdiff_t rows) const;
     // These return false if the run was stopped, as PackedCell::run does.
     bool run_pieces(const StackRun& run, const Worker& worker) const;
     bool run_layers(const StackRun& run, const Worker& worker) const;
     bool run_wavefront(const StackRun& run, const Worker& worker, Progress& progress) const;
-    bool run_cell(const StackRun& run, std::ptrdiff_t layer, std::ptrdiff_t direction, std::ptrdiff_t first_step,
+    // `first_row` is where the run's rows begin in what is kept between layers.
+    bool run_cell(const StackRun& run, std::ptrdiff_t layer, std::ptrdiff_t direction, std::ptrdiff_t first_row,
                   const Worker& worker) const;
 
     Geometry geometry_;

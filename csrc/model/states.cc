@@ -51,15 +51,17 @@ void States::decay_row(std::ptrdiff_t row, double factor) {
 }
 
 double States::norm(std::ptrdiff_t row) const {
+    const ScopedFloatMode mode(kStandardFloatMode);
     double squares = 0;
     for_each(*this, row, [&](const Part& part, std::size_t i) {
         const double value = part.values[i];
         squares += value * value;
     });
-    return std::sqrt(squares);
+    return pinned(std::sqrt(pinned(squares)));
 }
 
 bool States::is_finite(std::ptrdiff_t row) const {
+    const ScopedFloatMode mode(kStandardFloatMode);    // a signalling NaN is not to trap
     bool finite = true;
     for_each(*this, row, [&](const Part& part, std::size_t i) { finite = finite && std::isfinite(part.values[i]); });
     return finite;

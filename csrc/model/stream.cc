@@ -17,7 +17,7 @@ StreamState::StreamState(const StreamState& other)
 }
 
 void StreamState::step(const float* x, float* y) {
-    if (states_.batch() == 1 && (num_threads_ == 1 || stack_->is_small(1, 1))) {
+    if (states_.batch() == 1 && (num_threads_ == 1 || stack_->is_small(1))) {
         stack_->step(x, y, states_.h(), states_.c(), workspace_);
     } else {
         process(x, y, 1);

@@ -17,10 +17,10 @@ namespace fusedcell {
 struct RunShape {
     const void* stack = nullptr;
     std::ptrdiff_t steps = 0;
-    std::ptrdiff_t batch = 0;
+    double rows = 0;    // of all steps
 
     bool operator==(const RunShape& other) const {
-        return stack == other.stack && steps == other.steps && batch == other.batch;
+        return stack == other.stack && steps == other.steps && rows == other.rows;
     }
 };
 

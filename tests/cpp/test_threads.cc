@@ -53,13 +53,24 @@ struct Steps {
 // minutes for large ones.
 std::ptrdiff_t steps_of(const Geometry& geometry) { return geometry.hidden_size < 10 ? kMostSteps : 37; }
 
+// How long the rows of a run are.
+enum class Rows { kEqual, kOfLengths, kPacked };
+
 // So many runs in one workspace: the second starts with the state, and the memory, that the first left. A run that was
 // stopped comes before them.
-Result run(const Stack& stack, const std::vector<float>& x, bool with_lengths, const ThreadPlan& plan, int times = 2,
+Result run(const Stack& stack, const std::vector<float>& x, Rows rows, const ThreadPlan& plan, int times = 2,
            int stop_at_step = 0) {
     const Geometry& geometry = stack.geometry();
     const std::ptrdiff_t steps = steps_of(geometry);
-    const std::int64_t lengths[kBatch] = {steps, 0, steps * 9 / 10};
+    const std::int64_t some_lengths[kBatch] = {steps, 0, steps * 9 / 10};
+    const std::int64_t packed_lengths[kBatch] = {steps, steps * 9 / 10, 5};
+    const std::int64_t* const lengths = rows == Rows::kPacked ? packed_lengths : some_lengths;
+    std::vector<std::ptrdiff_t> offsets{0};
+    for (std::ptrdiff_t step = 0; step < steps; ++step) {
+        const auto has_it = [step](std::int64_t length) { return length > step; };
+        offsets.push_back(offsets.back() + std::count_if(packed_lengths, packed_lengths + kBatch, has_it));
+    }
+    const std::ptrdiff_t* const packed = rows == Rows::kPacked ? offsets.data() : nullptr;
     const std::ptrdiff_t outputs = geometry.num_directions * geometry.output_size();
     const auto states = static_cast<std::size_t>(geometry.num_layers * geometry.num_directions * kBatch);
     Result result;
@@ -68,10 +79,10 @@ Result run(const Stack& stack, const std::vector<float>& x, bool with_lengths, c
     result.c.resize(states * static_cast<std::size_t>(geometry.hidden_size));
     StackRun call{steps,
                   kBatch,
-                  {x.data(), kBatch * geometry.input_size, geometry.input_size},
-                  {result.y.data(), kBatch * outputs, outputs},
+                  {x.data(), kBatch * geometry.input_size, geometry.input_size, packed},
+                  {result.y.data(), kBatch * outputs, outputs, packed},
                   {result.h.data(), result.h.data(), geometry.has_cell_state() ? result.c.data() : nullptr},
-                  with_lengths ? lengths : nullptr};
+                  rows == Rows::kEqual ? nullptr : lengths};
     Workspace workspace;
     if (stop_at_step > 0) {
         Steps asked{stop_at_step};
@@ -124,10 +135,10 @@ void every_plan_gives_the_bits_of_one_thread(WeightType type, bool general) {
         const auto stack = test::random_stack(geometry, *available_tiers().front(), type, general);
         test::Random random;
         const std::vector<float> x = random.floats(kMostSteps * kBatch * geometry.input_size);
-        for (const bool with_lengths : {false, true}) {
-            const Result expected = run(*stack, x, with_lengths, ThreadPlan{});
+        for (const Rows rows : {Rows::kEqual, Rows::kOfLengths, Rows::kPacked}) {
+            const Result expected = run(*stack, x, rows, ThreadPlan{});
             for (const ThreadPlan& plan : plans(geometry)) {
-                expect(run(*stack, x, with_lengths, plan) == expected,
+                expect(run(*stack, x, rows, plan) == expected,
                        (general ? "general kind " : "kind ") + std::to_string(static_cast<int>(geometry.kind)) +
                            ", H " + std::to_string(geometry.hidden_size) + ", layers " +
                            std::to_string(geometry.num_layers) + ": " + std::to_string(plan.threads) + " threads in " +
@@ -142,13 +153,13 @@ void a_run_that_is_stopped_leaves_nothing_behind(bool general) {
         const auto stack = test::random_stack(geometry, *available_tiers().front(), WeightType::float32, general);
         test::Random random;
         const std::vector<float> x = random.floats(kMostSteps * kBatch * geometry.input_size);
-        const Result expected = run(*stack, x, true, ThreadPlan{}, 1);
+        const Result expected = run(*stack, x, Rows::kOfLengths, ThreadPlan{}, 1);
         std::vector<ThreadPlan> all = plans(geometry);
         all.push_back({});
         for (const ThreadPlan& plan : all) {
             for (const int step : {1, 20}) {
                 if (general && step == 1) continue;    // the later stop leaves more behind, and emulation is slow
-                expect(run(*stack, x, true, plan, 1, step) == expected,
+                expect(run(*stack, x, Rows::kOfLengths, plan, 1, step) == expected,
                        "stopped at step " + std::to_string(step) + " of kind " +
                            std::to_string(static_cast<int>(geometry.kind)) + ", layers " +
                            std::to_string(geometry.num_layers) + ": " + std::to_string(plan.threads) + " threads in " +

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import _core
 from ..errors import UnsupportedError
 
 
@@ -16,7 +17,9 @@ def to_float32(values: npt.NDArray[Any], label: str) -> npt.NDArray[np.float32]:
     if values.dtype.kind not in "fV":
         raise UnsupportedError(f"{label}: element type {values.dtype} is not supported; supported: floats")
     with np.errstate(over="ignore", invalid="ignore"):  # infinities and NaN are values that a file may hold
-        floats = np.asarray(values, np.float32, order="C")
+        is_wide = values.dtype.kind == "f" and values.itemsize > 4
+        # NumPy would round as the thread's floating-point mode does.
+        floats = _core.nearest_float32(values) if is_wide else np.asarray(values, np.float32, order="C")
         if values.itemsize > floats.itemsize and (np.isinf(floats) & np.isfinite(values)).any():
             raise ValueError(f"{label}: a value is beyond float32")
     return floats

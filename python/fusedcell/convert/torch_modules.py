@@ -49,6 +49,14 @@ class Form:
     projected: bool = False
 
     @property
+    def attributes(self) -> tuple[str, ...]:
+        """The module's attributes that its forward reads, but for `batch_first`, and those that training alone uses."""
+        if self.is_cell:
+            return ("nonlinearity", "hidden_size") if self.class_name == "RNNCell" else ("hidden_size",)
+        mode = ("mode",) if self.class_name == "RNN" else ()
+        return (*mode, "input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size")
+
+    @property
     def is_cell(self) -> bool:
         """Whether it goes one step at a call."""
         return self.class_name in _CELLS
@@ -139,7 +147,7 @@ def _class_name(module: Any) -> str:
         if isinstance(module, base):
             _check_own(module, name, base)
             if name in _LAYERS:
-                _check_flat_weights(module)
+                check_flat_weights(module)
             return name
     raise UnsupportedError(
         f"module: {type(module).__module__}.{type(module).__qualname__} is not supported; {_inside(module)}supported: "
@@ -175,8 +183,8 @@ def _check_own(module: Any, name: str, base: type) -> None:
             )
 
 
-def _check_flat_weights(module: Any) -> None:
-    """A layer runs on a list of its weights, which follows them unless somebody has written to it."""
+def check_flat_weights(module: Any) -> None:
+    """A layer runs on a list of its weights, which follows them unless somebody has written to it: UnsupportedError."""
     # Where a weight is computed or was replaced, the list is made again at each call or the next. To ask for a computed
     # one can change it.
     if hasattr(module, "parametrizations") or module._weights_have_changed():

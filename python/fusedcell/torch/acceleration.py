@@ -12,7 +12,7 @@ from ..convert.torch_modules import CLASS_NAMES, form_of
 from . import packs
 from .modules import FUSED, Fused, Settings
 from .packs import Storage
-from .report import Entry, Report, Swap
+from .report import SWAPPING, Entry, Report, Swap
 
 # What a class has even if it adds nothing to another but a constructor.
 _ADD_NOTHING = {
@@ -30,35 +30,34 @@ def accelerate(model: nn.Module, dtype: str = "float32", *, isa: str | None = No
     float32 on the CPU, is left as it is, and the report says why. `dtype` is how packed weights are stored;
     activations are float32. Nothing is swapped if this raises.
 
-    Calls run in evaluation mode under torch.inference_mode() or no_grad(). They use the calling thread, or up to
-    `num_threads`, whatever torch.set_num_threads() says.
+    Calls run in evaluation mode under torch.inference_mode() or no_grad(); in training mode they raise. They use the
+    calling thread, or up to `num_threads`, whatever torch.set_num_threads() says. Other threads may call the model
+    meanwhile: each call is PyTorch's or fusedcell's as a whole.
 
-    Raises TypeError unless `model` is a module, UnsupportedError for an unknown dtype, ValueError for a tier that this
-    machine does not run.
+    Raises TypeError unless `model` is a module and `num_threads` an integer, UnsupportedError for an unknown dtype,
+    ValueError for a tier that this machine does not run or no threads.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-    if isinstance(num_threads, bool) or not isinstance(num_threads, int) or num_threads < 1:
-        raise ValueError(f"num_threads: expected at least 1, got {num_threads!r}")
-    if num_threads >= 2**63:
-        raise ValueError(f"num_threads: expected an int of 64 bits, got {num_threads!r}")
+    threads = _core.checked_num_threads(num_threads)
     storage = Storage(check_dtype(dtype), isa)
     _core.resolve_isa(isa or "")
 
     entries, swaps = [], []
-    for module, names in _named_modules(model).items():
-        if not _is_recurrent(module):
-            continue
-        reason = ""
-        try:
-            swaps.append(_prepare(module, storage, num_threads))
-        except RecursionError:
-            raise
-        except (TypeError, ValueError, RuntimeError) as error:  # the last of tensors without memory of their own
-            reason = str(error).removeprefix("module: ")
-        entries.append(Entry(names[0], _class_name(module), not reason, reason, tuple(names[1:])))
-    report = Report(model, entries, swaps)
-    report._swap()
+    with SWAPPING:
+        for module, names in _named_modules(model).items():
+            if not _is_recurrent(module):
+                continue
+            reason = ""
+            try:
+                swaps.append(_prepare(module, storage, threads))
+            except RecursionError:
+                raise
+            except (TypeError, ValueError, RuntimeError) as error:  # the last of tensors without memory of their own
+                reason = str(error).removeprefix("module: ")
+            entries.append(Entry(names[0], _class_name(module), not reason, reason, tuple(names[1:])))
+        report = Report(model, entries, swaps)
+        report._swap()
     return report
 
 
@@ -89,11 +88,15 @@ def _prepare(module: nn.Module, storage: Storage, num_threads: int) -> Swap:
     _check_adds_nothing(original, fused.fusedcell_replaces)
     names = tuple(form.names())
     weights = [getattr(module, name) for name in names]
-    if all(name in module._parameters for name in names) and packs.are_versioned(weights):
-        packs.packed(form, weights, storage)
-    else:
-        packs.pack(form, weights, storage)
-    return Swap(module, original, fused, Settings(form, names, storage, num_threads))
+    is_kept = all(name in module._parameters for name in names) and packs.are_versioned(weights)
+    stack = packs.packed(form, weights, storage).stack if is_kept else packs.pack(form, weights, storage)
+    values = tuple(getattr(module, name) for name in form.attributes)
+    for name, value in zip(form.attributes, values, strict=True):
+        if name.endswith("_size") and value != getattr(stack, name):
+            raise ValueError(f"{name}={value} does not fit its weights, which have {getattr(stack, name)}")
+    h_size = stack.proj_size or stack.hidden_size
+    sizes = stack.input_size, stack.hidden_size, h_size
+    return Swap(module, original, fused, Settings(form, names, *sizes, form.attributes, values, storage, num_threads))
 
 
 def _check_adds_nothing(cls: type[nn.Module], base: type[nn.Module]) -> None:

@@ -7,25 +7,32 @@ computes comes from here. Layers derive from RNNBase and not from nn.LSTM and it
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from operator import is_
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
 
 from .._core import Stack
-from ..convert.torch_modules import Form
+from ..convert.torch_modules import Form, check_flat_weights
 from . import packs
 from .operators import run_cell, run_layer
 from .packs import Pack, Storage
 
 
 class Settings(NamedTuple):
-    """What a swapped module computes, the names of its weights, and how it stores and runs them."""
+    """What a swapped module computes and with what, and the attributes that PyTorch's module reads at each call."""
 
     form: Form
     names: tuple[str, ...]
+    input_size: int
+    hidden_size: int
+    h_size: int
+    attributes: tuple[str, ...]
+    values: tuple[Any, ...]
     storage: Storage
     num_threads: int
 
@@ -37,13 +44,20 @@ class Last:
     """
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Lets go of it."""
         self.pack: Pack | None = None
-        self.computed: tuple[list[Tensor], Stack] | None = None
+        self.computed: tuple[list[Tensor], Stack, Form] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Last, ()
 
 
+# A call may be under way in one thread while another gives the module its class back, or takes it. So what a call needs
+# of its own class it has in hand once it has begun: these classes have no methods for it, and the attributes that
+# accelerate added are read once, first of all.
 class Fused(nn.Module):
     """What swapped layers and cells share."""
 
@@ -55,48 +69,11 @@ class Fused(nn.Module):
         forget(self)  # or what is replaced would stay in memory until the next call
         return super()._apply(fn, recurse)
 
-    def _check(self, name: str, tensor: Tensor, ndims: tuple[int, ...], size: int) -> None:
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
-        if tensor.dtype != torch.float32 or tensor.device != packs.CPU:
-            raise TypeError(
-                f"{name}: expected a float32 tensor on the CPU, got {packs.describe(tensor)}; report.undo() of "
-                "fusedcell.torch.accelerate gives back PyTorch's module"
-            )
-        if tensor.dim() not in ndims or tensor.shape[-1] != size:
-            dims = " or ".join(map(str, ndims))
-            raise ValueError(f"{name}: expected {dims} dimensions, the last {size}, got shape {tuple(tensor.shape)}")
-
-    def _check_mode(self, weights: list[Tensor], tensors: list[Tensor]) -> None:
-        if self.training:
-            raise RuntimeError(
-                f"{type(self).__name__} runs inference only, and is in training mode: call model.eval(), or "
-                "report.undo() to train"
-            )
-        if torch.is_autocast_enabled("cpu"):
-            raise RuntimeError(
-                f"{type(self).__name__} computes in float32, and torch.autocast asks for less: call the model outside "
-                "of it, or report.undo()"
-            )
-        needed = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (*tensors, *weights))
-        if needed or _has_tangent([*tensors, *weights]):
-            raise RuntimeError(
-                f"{type(self).__name__} computes no gradients, and its parameters or inputs require them: call the "
-                "model in torch.inference_mode() or torch.no_grad(), or report.undo() to train"
-            )
-
-    def _stack(self, weights: list[Tensor]) -> Stack:
-        last = self.fusedcell_last
-        if last.pack is not None and last.pack.is_of(weights):
-            return last.pack.stack
-        form, names, storage, _ = self.fusedcell_settings
-        if all(name in self._parameters for name in names) and packs.are_versioned(weights):
-            last.pack = packs.packed(form, weights, storage)
-            return last.pack.stack
-        if last.computed is None or not all(map(_have_the_same_bits, weights, last.computed[0])):
-            copies = [weight.detach().clone() for weight in weights]
-            last.computed = copies, packs.pack(form, copies, storage)
-        return last.computed[1]
+    def __prepare_scriptable__(self) -> Any:
+        raise RuntimeError(
+            f"torch.jit.script: {type(self).__name__} has no TorchScript; call report.undo() of "
+            "fusedcell.torch.accelerate first, and load what is scripted with fusedcell.from_torch"
+        )
 
 
 class FusedLayer(Fused, nn.RNNBase):
@@ -106,65 +83,28 @@ class FusedLayer(Fused, nn.RNNBase):
         """As of the class it replaces; float32 on the CPU.
 
         Raises RuntimeError in training mode or where a gradient would be needed, TypeError or ValueError, naming the
-        argument, for what does not fit.
+        argument or the attribute, for what does not fit.
         """
+        found = _settings_and_last(self)
+        if found is None:
+            return type(self).forward(self, input, hx)
+        settings, last = found
+        form = _form_now(self, settings)
         if isinstance(input, PackedSequence):
-            return self._forward_packed(input, hx)
-        self._check("input", input, (2, 3), self.input_size)
-        y, *states = self._run(input, self._states(hx, input.dim()), None, self.batch_first)
-        return y, self._result(states)
-
-    def _forward_packed(self, sequence: PackedSequence, hx: Any) -> tuple[PackedSequence, Any]:
-        data, batch_sizes, order, inverse = sequence
-        self._check("input.data", data, (2,), self.input_size)
-        # In the order of falling lengths, which is that of the batch sizes, whatever the caller's was.
-        x, lengths = pad_packed_sequence(PackedSequence(data, batch_sizes))
-        initial = self._states(hx, 3)
-        states = initial if order is None else [state.index_select(1, order) for state in initial]
-        y, *states = self._run(x, states, lengths, False)
+            x, batch_sizes, order, inverse = input
+            _check("input.data", x, (2,), settings.input_size)
+        else:
+            x, batch_sizes, order, inverse = input, None, None, None
+            _check("input", x, (2, 3), settings.input_size)
+        states = _states(hx, form, settings, 3 if batch_sizes is not None else x.dim())
+        if order is not None:
+            states = [state.index_select(1, order) for state in states]
+        batch_first = self.batch_first and batch_sizes is None
+        y, *states = _run_layer(self, form, settings, last, x, states, batch_sizes, batch_first)
         if inverse is not None:
             states = [state.index_select(1, inverse) for state in states]
-        return PackedSequence(pack_padded_sequence(y, lengths).data, batch_sizes, order, inverse), self._result(states)
-
-    def _states(self, hx: Any, ndim: int) -> list[Tensor]:
-        if hx is None:
-            return []
-        states = [hx]
-        h_size = self.proj_size if self.proj_size > 0 else self.hidden_size
-        if self.fusedcell_replaces is nn.LSTM:
-            states = _pair(hx)
-            self._check("hx[1]", states[1], (ndim,), self.hidden_size)
-        self._check("hx[0]" if len(states) == 2 else "hx", states[0], (ndim,), h_size)
-        return states
-
-    def _result(self, states: list[Tensor]) -> Any:
-        return (states[0], states[1]) if len(states) == 2 else states[0]
-
-    def _run(self, x: Tensor, states: list[Tensor], lengths: Tensor | None, batch_first: bool) -> list[Tensor]:
-        form, names, storage, num_threads = self.fusedcell_settings
-        weights = _weights(self, names)
-        self._check_mode(weights, [x, *states])
-        h_0, c_0 = (*states, None, None)[:2]
-        if not _is_watched(x):
-            return run_layer(self._stack(weights), x, h_0, c_0, lengths, batch_first, num_threads)
-        outputs: list[Tensor] = torch.ops.fusedcell.layer(
-            x,
-            h_0,
-            c_0,
-            lengths,
-            weights,
-            form.class_name,
-            form.nonlinearity,
-            form.num_layers,
-            form.bidirectional,
-            form.bias,
-            form.projected,
-            batch_first,
-            storage.dtype,
-            storage.isa,
-            num_threads,
-        )
-        return outputs
+        result = (states[0], states[1]) if len(states) == 2 else states[0]
+        return (y if batch_sizes is None else PackedSequence(y, batch_sizes, order, inverse)), result
 
 
 class FusedCell(Fused, nn.RNNCellBase):
@@ -172,26 +112,15 @@ class FusedCell(Fused, nn.RNNCellBase):
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """As of the class it replaces; float32 on the CPU. Errors as of :class:`FusedLayer`."""
-        self._check("input", input, (1, 2), self.input_size)
-        states = []
-        if hx is not None:
-            states = _pair(hx) if self.fusedcell_replaces is nn.LSTMCell else [hx]
-            for index, state in enumerate(states):
-                self._check(f"hx[{index}]" if len(states) == 2 else "hx", state, (input.dim(),), self.hidden_size)
-        outputs = self._run(input, states)
+        found = _settings_and_last(self)
+        if found is None:
+            return type(self).forward(self, input, hx)
+        settings, last = found
+        form = _form_now(self, settings)
+        _check("input", input, (1, 2), settings.input_size)
+        states = _states(hx, form, settings, input.dim())
+        outputs = _run_cell(self, form, settings, last, input, states)
         return (outputs[0], outputs[1]) if len(outputs) == 2 else outputs[0]
-
-    def _run(self, x: Tensor, states: list[Tensor]) -> list[Tensor]:
-        form, names, storage, _ = self.fusedcell_settings
-        weights = _weights(self, names)
-        self._check_mode(weights, [x, *states])
-        h, c = (*states, None, None)[:2]
-        if not _is_watched(x):
-            return run_cell(self._stack(weights), x, h, c)
-        outputs: list[Tensor] = torch.ops.fusedcell.cell(
-            x, h, c, weights, form.class_name, form.nonlinearity, form.bias, storage.dtype, storage.isa
-        )
-        return outputs
 
 
 class FusedRNN(FusedLayer):
@@ -204,6 +133,11 @@ class FusedLSTM(FusedLayer):
     """In place of torch.nn.LSTM."""
 
     fusedcell_replaces = nn.LSTM
+
+    # A call of PyTorch's that is under way looks these up on the object.
+    check_forward_args = nn.LSTM.check_forward_args
+    get_expected_cell_size = nn.LSTM.get_expected_cell_size
+    permute_hidden = nn.LSTM.permute_hidden
 
 
 class FusedGRU(FusedLayer):
@@ -238,16 +172,174 @@ FUSED: dict[type[nn.Module], type[Fused]] = {
 
 def forget(module: Fused) -> None:
     """Lets go of what was packed for a module."""
-    module.fusedcell_last = Last()
+    last = vars(module).get("fusedcell_last")
+    if last is not None:
+        last.forget()
     packs.forget(list(module.parameters()))
+
+
+def _settings_and_last(module: Fused) -> tuple[Settings, Last] | None:
+    """None where the module has been given its class back since the call began, which is then that class's."""
+    try:
+        return module.fusedcell_settings, module.fusedcell_last
+    except AttributeError:
+        if isinstance(module, Fused):
+            raise
+        return None
+
+
+def _form_now(module: Fused, settings: Settings) -> Form:
+    """The form by the module's attributes, which PyTorch reads at each call: honoured, or refused by name."""
+    values = tuple([getattr(module, name) for name in settings.attributes])
+    if values == settings.values:
+        return settings.form
+    form = settings.form
+    for name, now, before in zip(settings.attributes, values, settings.values, strict=True):
+        if name in ("mode", "nonlinearity"):
+            known = {"RNN_TANH": "tanh", "RNN_RELU": "relu"} if name == "mode" else {"tanh": "tanh", "relu": "relu"}
+            if now not in known:
+                raise ValueError(f"{name}: expected {' or '.join(map(repr, known))}, got {now!r}")
+            form = replace(form, nonlinearity=known[now])
+        elif now != before:
+            raise ValueError(
+                f"{name}: expected {before!r}, as it was when fusedcell.torch.accelerate swapped the module, got "
+                f"{now!r}; call report.undo(), and accelerate again"
+            )
+    return form
+
+
+def _check(name: str, tensor: Any, ndims: tuple[int, ...], size: int) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
+    if tensor.dtype != torch.float32 or tensor.device != packs.CPU:
+        raise TypeError(
+            f"{name}: expected a float32 tensor on the CPU, got {packs.describe(tensor)}; report.undo() of "
+            "fusedcell.torch.accelerate gives back PyTorch's module"
+        )
+    if tensor.dim() not in ndims or tensor.shape[-1] != size:
+        dims = " or ".join(map(str, ndims))
+        raise ValueError(f"{name}: expected {dims} dimensions, the last {size}, got shape {tuple(tensor.shape)}")
+
+
+def _states(hx: Any, form: Form, settings: Settings, ndim: int) -> list[Tensor]:
+    """What `hx` holds, of which the layer or cell is still to check the other dimensions."""
+    if hx is None:
+        return []
+    if not form.class_name.startswith("LSTM"):
+        _check("hx", hx, (ndim,), settings.h_size)
+        return [hx]
+    h, c = _pair(hx)
+    _check("hx[1]", c, (ndim,), settings.hidden_size)
+    _check("hx[0]", h, (ndim,), settings.h_size)
+    return [h, c]
+
+
+def _check_mode(module: Fused, form: Form, weights: list[Tensor], tensors: list[Tensor]) -> None:
+    name = f"Fused{form.class_name}"
+    if module.training:
+        raise RuntimeError(
+            f"{name} runs inference only, and is in training mode: call model.eval(), or report.undo() to train"
+        )
+    if torch.onnx.is_in_onnx_export():
+        raise RuntimeError(
+            f"torch.onnx.export: {name} has no ONNX operator; call report.undo() of fusedcell.torch.accelerate first, "
+            "or write the layer with fusedcell.to_onnx"
+        )
+    if torch.is_autocast_enabled("cpu"):
+        raise RuntimeError(
+            f"{name} computes in float32, and torch.autocast asks for less: call the model outside of it, or "
+            "report.undo()"
+        )
+    needed = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (*tensors, *weights))
+    if needed or _has_tangent([*tensors, *weights]):
+        raise RuntimeError(
+            f"{name} computes no gradients, and its parameters or inputs require them: call the model in "
+            "torch.inference_mode() or torch.no_grad(), or report.undo() to train"
+        )
+
+
+def _run_layer(
+    module: FusedLayer,
+    form: Form,
+    settings: Settings,
+    last: Last,
+    x: Tensor,
+    states: list[Tensor],
+    batch_sizes: Tensor | None,
+    batch_first: bool,
+) -> list[Tensor]:
+    weights = _weights(module, settings.names)
+    _check_mode(module, form, weights, [x, *states])
+    h_0, c_0 = (*states, None, None)[:2]
+    storage, num_threads = settings.storage, settings.num_threads
+    if not _is_watched(x):
+        if not all(map(is_, module._flat_weights, weights)):
+            check_flat_weights(module)
+        return run_layer(
+            _stack(module, form, settings, last, weights), x, h_0, c_0, batch_sizes, batch_first, num_threads
+        )
+    outputs: list[Tensor] = torch.ops.fusedcell.layer(
+        x,
+        h_0,
+        c_0,
+        batch_sizes,
+        weights,
+        form.class_name,
+        form.nonlinearity,
+        form.num_layers,
+        form.bidirectional,
+        form.bias,
+        form.projected,
+        batch_first,
+        storage.dtype,
+        storage.isa,
+        num_threads,
+    )
+    return outputs
+
+
+def _run_cell(
+    module: FusedCell, form: Form, settings: Settings, last: Last, x: Tensor, states: list[Tensor]
+) -> list[Tensor]:
+    weights = _weights(module, settings.names)
+    _check_mode(module, form, weights, [x, *states])
+    h, c = (*states, None, None)[:2]
+    if not _is_watched(x):
+        return run_cell(_stack(module, form, settings, last, weights), x, h, c)
+    storage = settings.storage
+    outputs: list[Tensor] = torch.ops.fusedcell.cell(
+        x, h, c, weights, form.class_name, form.nonlinearity, form.bias, storage.dtype, storage.isa
+    )
+    return outputs
+
+
+def _stack(module: Fused, form: Form, settings: Settings, last: Last, weights: list[Tensor]) -> Stack:
+    pack, storage = last.pack, settings.storage
+    if pack is not None and pack.is_of(form, weights):
+        return pack.stack
+    if all(name in module._parameters for name in settings.names) and packs.are_versioned(weights):
+        last.pack = pack = packs.packed(form, weights, storage)
+        return pack.stack
+    computed = last.computed
+    if computed is None or computed[2] != form or not all(map(_have_the_same_bits, weights, computed[0])):
+        copies = [weight.detach().clone() for weight in weights]
+        last.computed = computed = copies, packs.pack(form, copies, storage), form
+    return computed[1]
 
 
 def _weights(module: Fused, names: tuple[str, ...]) -> list[Tensor]:
     parameters: dict[str, Any] = module._parameters
     try:
-        return [parameters[name] for name in names]
+        weights = [parameters[name] for name in names]
     except KeyError:  # some are computed
-        return [getattr(module, name) for name in names]
+        weights = [getattr(module, name) for name in names]
+    for name, weight in zip(names, weights, strict=True):
+        if not isinstance(weight, Tensor):
+            raise TypeError(
+                f"{name}: expected a tensor, as when fusedcell.torch.accelerate swapped the module, got "
+                f"{type(weight).__name__}; call report.undo(), and accelerate again"
+            )
+    return weights
 
 
 def _pair(hx: Any) -> list[Tensor]:

@@ -26,12 +26,16 @@ def run_layer(
     x: Tensor,
     h_0: Tensor | None,
     c_0: Tensor | None,
-    lengths: Tensor | None,
+    batch_sizes: Tensor | None,
     batch_first: bool,
     num_threads: int,
 ) -> list[Tensor]:
-    """y, h_n and, for an LSTM, c_n: on the memory of the arrays that the layer returns."""
-    arrays = stack.run(_array(x), _array(h_0), _array(c_0), _array(lengths), None, batch_first, num_threads)
+    """y, h_n and, for an LSTM, c_n: on the memory of arrays that the layer returns. With batch sizes x is packed."""
+    arrays: tuple[object, ...]
+    if batch_sizes is None:
+        arrays = stack.run(_array(x), _array(h_0), _array(c_0), None, None, batch_first, num_threads)
+    else:
+        arrays = stack.run_packed(_array(x), _array(batch_sizes), _array(h_0), _array(c_0), num_threads)
     return [torch.from_numpy(array) for array in arrays if array is not None]
 
 
@@ -54,14 +58,14 @@ def _stack(form: Form, weights: Sequence[Tensor], dtype: str, isa: str | None) -
     "fusedcell::layer",
     mutates_args=(),
     device_types="cpu",
-    schema=f"(Tensor x, Tensor? h_0, Tensor? c_0, Tensor? lengths, {_FORM}, bool batch_first, str dtype, str? isa, "
+    schema=f"(Tensor x, Tensor? h_0, Tensor? c_0, Tensor? batch_sizes, {_FORM}, bool batch_first, str dtype, str? isa, "
     "int num_threads) -> Tensor[]",
 )
 def layer(
     x: Tensor,
     h_0: Tensor | None,
     c_0: Tensor | None,
-    lengths: Tensor | None,
+    batch_sizes: Tensor | None,
     weights: Sequence[Tensor],
     class_name: str,
     nonlinearity: str,
@@ -76,7 +80,7 @@ def layer(
 ) -> list[Tensor]:
     """Runs a layer as :func:`run_layer` does."""
     stack = _stack(Form(class_name, nonlinearity, num_layers, bidirectional, bias, projected), weights, dtype, isa)
-    return run_layer(stack, x, h_0, c_0, lengths, batch_first, num_threads)
+    return run_layer(stack, x, h_0, c_0, batch_sizes, batch_first, num_threads)
 
 
 @layer.register_fake
@@ -84,7 +88,7 @@ def _(
     x: Tensor,
     h_0: Tensor | None,
     c_0: Tensor | None,
-    lengths: Tensor | None,
+    batch_sizes: Tensor | None,
     weights: Sequence[Tensor],
     class_name: str,
     nonlinearity: str,
@@ -98,7 +102,10 @@ def _(
     num_threads: int,
 ) -> list[Tensor]:
     directions = 1 + bidirectional
-    state = [] if x.dim() == 2 else [x.shape[0] if batch_first else x.shape[1]]
+    if batch_sizes is not None:  # the first of them, which only a real tensor tells
+        state = [torch.library.get_ctx().new_dynamic_size() if h_0 is None else h_0.shape[1]]
+    else:
+        state = [] if x.dim() == 2 else [x.shape[0] if batch_first else x.shape[1]]
     h_size = weights[1].shape[1]
     shapes = [[*x.shape[:-1], directions * h_size], [num_layers * directions, *state, h_size]]
     if class_name == "LSTM":

@@ -61,11 +61,12 @@ class Pack:
         check(form, weights)
         # Looked at before they are read, so that a change by another thread meanwhile is seen at the next call.
         self._seen = [_Seen(weight, when_one_dies) for weight in weights]
+        self.form = form
         self.stack = pack(form, weights, storage)
 
-    def is_of(self, weights: Sequence[Tensor]) -> bool:
-        """Whether these are the tensors, unchanged."""
-        return all(map(_Seen.is_of, self._seen, weights))
+    def is_of(self, form: Form, weights: Sequence[Tensor]) -> bool:
+        """Whether that is the form, and these are the tensors, unchanged."""
+        return (form is self.form or form == self.form) and all(map(_Seen.is_of, self._seen, weights))
 
 
 _packs: dict[tuple[object, ...], Pack] = {}
@@ -76,7 +77,7 @@ def packed(form: Form, weights: Sequence[Tensor], storage: Storage) -> Pack:
     # An entry goes when one of its tensors does, so that no other can come with its id.
     key = (form, storage, *map(id, weights))
     found = _packs.get(key)
-    if found is None or not found.is_of(weights):
+    if found is None or not found.is_of(form, weights):
         found = _packs[key] = Pack(form, weights, storage, lambda _: _packs.pop(key, None))
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -15,6 +16,9 @@ from .modules import Fused, Last, Settings, forget
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+SWAPPING = RLock()
+"""Held by who changes classes of modules, which calls of them need not wait for."""
 
 _OF_EACH_CLASS = ("__dict__", "__weakref__")
 
@@ -51,7 +55,7 @@ class Swap:
         """Makes the module what it was, unless something else has made it another thing since."""
         if not isinstance(self.module, Fused):
             return
-        _set_class(self.module, self.original)
+        _set_class(self.module, self.original)  # before what calls of the other class look for goes
         for name in ("fusedcell_settings", "fusedcell_last"):
             self.module.__dict__.pop(name)
 
@@ -81,11 +85,12 @@ class Report:
     def undo(self) -> None:
         """Gives every swapped module its class back; the model is as before, and its parameters what they are now.
 
-        Doing so once more does nothing.
+        Doing so once more does nothing. Calls in other threads go on, each as it began.
         """
-        self.repack()
-        self._swap(False)
-        self._undone = True
+        with SWAPPING:
+            self.repack()
+            self._swap(False)
+            self._undone = True
 
     def repack(self) -> None:
         """Packs all weights again at the next call, after some values of one were written past PyTorch's notice.
@@ -93,9 +98,10 @@ class Report:
         Operations in place, assignments and loading are noticed by themselves, and writing a whole weight through
         ``.data`` or a NumPy array is; writing a part of it so is not.
         """
-        for swap in self._swaps:
-            if isinstance(swap.module, Fused):
-                forget(swap.module)
+        with SWAPPING:
+            for swap in self._swaps:
+                if isinstance(swap.module, Fused):
+                    forget(swap.module)
 
     def benchmark(self, *inputs: Any, **keywords: Any) -> Benchmark:
         """Times ``model(*inputs, **keywords)`` before and after the swap, in turns, in torch.inference_mode().
@@ -116,12 +122,13 @@ class Report:
             self._swap(True)
 
     def _swap(self, swapped: bool = True) -> None:
-        for swap in self._swaps:
-            if swapped:
-                swap.do()
-            else:
-                swap.undo()
-        self._swapped = swapped
+        with SWAPPING:
+            for swap in self._swaps:
+                if swapped:
+                    swap.do()
+                else:
+                    swap.undo()
+            self._swapped = swapped
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
@@ -138,10 +145,12 @@ class Report:
     def __str__(self) -> str:
         if not self.entries:
             return "No recurrent module."
-        rows = [
-            [entry.name or "(the model)", entry.class_name, "yes" if entry.swapped else "no", _remark(entry)]
-            for entry in self.entries
-        ]
+        swaps = iter(self._swaps)
+        rows = []
+        for entry in self.entries:
+            trains = entry.swapped and next(swaps).module.training
+            name = entry.name or "(the model)"
+            rows.append([name, entry.class_name, "yes" if entry.swapped else "no", _remark(entry, trains)])
         headings = ["module", "class", "swapped", "remark"]
         return aligned(headings, rows, set(headings))
 
@@ -150,6 +159,8 @@ class Report:
         return f"<Report: {swapped} of {len(self.entries)} recurrent modules swapped>"
 
 
-def _remark(entry: Entry) -> str:
-    remarks = [f"also {name}" for name in entry.also]
-    return "; ".join([*([entry.reason] if entry.reason else []), *remarks])
+def _remark(entry: Entry, trains: bool) -> str:
+    remarks = [entry.reason] if entry.reason else []
+    if trains:
+        remarks.append("in training mode, in which calls raise: call model.eval()")
+    return "; ".join([*remarks, *(f"also {name}" for name in entry.also)])
