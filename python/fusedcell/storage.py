@@ -147,7 +147,8 @@ def save(layer: Recurrent, path: str | os.PathLike[str]) -> None:
     The same layer always gives the same bytes. Needs the package safetensors (``pip install fusedcell[safetensors]``).
     """
     if type(layer).__name__ not in _CLASSES:
-        raise TypeError(f"layer: expected a layer or a cell, got {type(layer).__name__}")
+        hint = "; save its .layer" if type(layer).__name__ == "KerasLayer" else ""
+        raise TypeError(f"layer: expected a layer or a cell, got {type(layer).__name__}{hint}")
     safetensors = import_safetensors()
     description, tensors = to_tensors(layer)
     specs = {}
