@@ -7,6 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from . import _core
 from ._base import FloatArray
@@ -29,16 +30,35 @@ class KerasLayer:
     - output: return_sequences, return_state, go_backwards, stateful, zero_output_for_mask, merge_mode and `stacked`,
       as the Keras layer has them
     - state: what a stateful layer goes on from, as a call's `initial_state`; None is zeros
+    - mask: what a call without a mask takes, bools (1 or B, T): a constant in the model's call of the layer. A constant
+      initial state is the plain layer's :attr:`~fusedcell.LSTM.initial_state`
+    - from_other_layers: which of "mask" and "initial_state" the model has other layers make, or its own inputs, so that
+      whoever calls the layer has to give them for the model's answer. "mask" is there too where it may come unasked, as
+      a Masking or Embedding layer with mask_zero comes before. Empty for a layer object, whose calls are not looked at
     """
 
-    def __init__(self, layer: RNN | GRU | LSTM, output: OutputRule, state: Any = None) -> None:
+    def __init__(
+        self,
+        layer: RNN | GRU | LSTM,
+        output: OutputRule,
+        state: Any = None,
+        *,
+        mask: npt.NDArray[np.bool_] | None = None,
+        from_other_layers: tuple[str, ...] = (),
+    ) -> None:
         self.layer = layer
         self.output = output
+        self.mask = mask
+        self.from_other_layers = from_other_layers
         self._state = None if state is None else self._given(state, len(leaves(state)[0]))
 
     def __repr__(self) -> str:
-        given = [f"{name}={value!r}" for name, value in vars(self.output).items() if value not in (False, "")]
-        return f"KerasLayer({', '.join([repr(self.layer), *given])})"
+        said = [f"{name}={value!r}" for name, value in vars(self.output).items() if value not in (False, "")]
+        if self.mask is not None:
+            said.append(f"mask of shape {self.mask.shape}")
+        if self.from_other_layers:
+            said.append(f"from_other_layers={self.from_other_layers!r}")
+        return f"KerasLayer({', '.join([repr(self.layer), *said])})"
 
     def __call__(
         self, x: Array, mask: Array | None = None, initial_state: Any = None, *, num_threads: int = 1
@@ -49,12 +69,14 @@ class KerasLayer:
         return_sequences. A Bidirectional layer merges those of both directions: 2 * H for "concat", H for "sum", "mul"
         and "ave", and for None both, as the first two items of the tuple.
 
-        `mask` is bools (B, T) in any pattern. At a step where it is False the state is held, and the output is zero
-        with zero_output_for_mask, and else that of the step before, zero at the first.
+        `mask` is bools, or integers 0 and 1, (B, T) in any pattern; None is :attr:`mask`. At a step where it is False
+        the state is held, and the output is zero with zero_output_for_mask, and else that of the step before, zero at
+        the first.
 
         `initial_state` is h (B, H), or a list: [h], an LSTM's [h, c], of StackedRNNCells one such for each cell, of a
-        Bidirectional layer those of the forward direction and then of the backward one. Without it the state is zeros,
-        or, of a stateful layer, that after the last call; :meth:`reset_state` makes it zeros. States return likewise.
+        Bidirectional layer those of the forward direction and then of the backward one. Without it the state is the
+        constant that the model gives, or else zeros, or, of a stateful layer, that after the last call;
+        :meth:`reset_state` makes it zeros. States return likewise.
 
         Raises TypeError or ValueError naming the argument for what does not fit.
         """
@@ -64,6 +86,7 @@ class KerasLayer:
             raise ValueError(str(error)) from error
         if x.ndim != 3 or x.shape[1] < 1:
             raise ValueError(f"x: expected shape (batch, time, features) with a step at least, got {x.shape}")
+        mask = self._mask(mask, x.shape)
         state = self._given(initial_state, len(x)) if initial_state is not None else self._remembered(len(x))
         run: Any = self.layer
         has_c = len(self._parts) == 2
@@ -116,6 +139,19 @@ class KerasLayer:
             return y[:, 0 if backwards else -1]
         return y[:, ::-1] if backwards and not self.output.bidirectional else y
 
+    def _mask(self, mask: Array | None, shape: tuple[int, ...]) -> Any:
+        """The mask of a call: the one given, with bools for 0 and 1, or the layer's own."""
+        if mask is not None:
+            return _as_bools(mask)
+        if self.mask is None:
+            return None
+        if self.mask.shape not in (shape[:2], (1, shape[1])):
+            raise ValueError(
+                f"mask: the model's own, of shape {self.mask.shape}, does not fit {shape[0]} rows of {shape[1]} steps; "
+                "give one"
+            )
+        return np.repeat(self.mask, shape[0] // len(self.mask), axis=0)
+
     def _merged(self, outputs: list[FloatArray]) -> tuple[FloatArray, ...]:
         if len(outputs) == 1:
             return (outputs[0],)
@@ -135,6 +171,15 @@ class KerasLayer:
         return each if self.output.stacked else list(chain.from_iterable(each))
 
     def _remembered(self, batch: int) -> tuple[FloatArray, ...] | None:
+        """What a call without a state starts from; None is what the plain layer starts from."""
+        own: Any = self.layer.initial_state
+        if own is not None:
+            rows = (own[0] if isinstance(own, tuple) else own).shape[1]
+            if rows not in (1, batch):
+                raise ValueError(
+                    f"initial_state: the model's own is for a batch of {rows} rows, x has {batch}; give one"
+                )
+            return None
         if self._state is not None and self._state[0].shape[1] != batch:
             raise ValueError(
                 f"x: expected the batch of the remembered state, {self._state[0].shape[1]} rows, got {batch}; "
@@ -153,6 +198,19 @@ class KerasLayer:
                 f"initial_state: expected {count} arrays of shape {shape}, got {[array.shape for array in arrays]}"
             )
         return tuple(np.stack(arrays[i::parts]) for i in range(parts))
+
+
+def _as_bools(mask: Any) -> Any:
+    """Integers 0 and 1 as bools; what is neither is for the plain layer to refuse."""
+    try:
+        array = np.asarray(mask)
+    except ValueError:  # a ragged list
+        return mask
+    if array.dtype.kind not in "iu":
+        return mask
+    if not np.isin(array, (0, 1)).all():
+        raise ValueError(f"mask: expected bools, or integers 0 and 1, got {array[~np.isin(array, (0, 1))][0]}")
+    return array.astype(np.bool_)
 
 
 def leaves(value: Any) -> list[Any]:

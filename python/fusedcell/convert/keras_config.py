@@ -104,12 +104,14 @@ class LayerConfig:
 
 def is_recurrent(item: Any) -> bool:
     """Whether a serialized layer is one of Keras's own recurrent ones, or a Bidirectional of one."""
-    return (
-        isinstance(item, Mapping)
-        and item.get("class_name") in RECURRENT
-        and item.get("module", "keras.layers") == "keras.layers"
-        and item.get("registered_name") in (None, item["class_name"])
-    )
+    return isinstance(item, Mapping) and item.get("class_name") in RECURRENT and _is_own(item)
+
+
+def _is_own(item: Mapping[str, Any]) -> bool:
+    """Whether a class is Keras's own. Keras 3.0.0 and 3.0.1 wrote the modules that they define the classes in."""
+    module = item.get("module", "keras.layers")
+    own = module == "keras.layers" or (isinstance(module, str) and module.startswith("keras.src.layers.rnn."))
+    return own and item.get("registered_name") in (None, item["class_name"])
 
 
 def read_layer(item: Mapping[str, Any], version: int, label: str = "") -> LayerConfig:
@@ -222,8 +224,7 @@ def _builtin(item: Any, where: str) -> tuple[str, Mapping[str, Any]]:
         raise ValueError(f"{where}: expected a serialized cell, got {type(item).__name__}")
     class_name = str(item.get("class_name"))
     known = ("SimpleRNNCell", "LSTMCell", "GRUCell", "StackedRNNCells")
-    own = item.get("module", "keras.layers") == "keras.layers" and item.get("registered_name") in (None, class_name)
-    if class_name not in known or not own:
+    if class_name not in known or not _is_own(item):
         raise UnsupportedError(
             f"{where}: {class_name[:100]!r} is not supported; supported: {', '.join(known)} of Keras"
         )

@@ -10,36 +10,29 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..errors import UnsupportedError
-from .keras_config import LayerConfig, is_recurrent, read_layer
+from .keras_calls import Given, read_calls
+from .keras_config import LayerConfig, read_layer
 from .keras_hdf5 import Hdf5, check_h5py, open_hdf5
+from .keras_search import Found, Groups, choose, recurrent_layers, snake_case
 from .keras_weights import KerasArrays, Shape, specification
 from .spec import RecurrentSpec
 
 _LARGEST_JSON = 1 << 26  # bytes; a configuration has a few hundred a layer
-_DEEPEST = 50
 _WEIGHTS = "model.weights.h5"
 _OF_DAMAGED_ZIPS = (zipfile.BadZipFile, NotImplementedError, OverflowError, EOFError, RuntimeError, OSError)
-_MODELS = ("Sequential", "Functional", "Model")
 _WEIGHT = re.compile(r"(kernel|recurrent_kernel|bias)(?:_[0-9]+)?(?::[0-9]+)?")
 
 
-@dataclass(frozen=True)
-class Found:
-    """A recurrent layer of a file: its name behind those of the models it is in, its serialized form, its group."""
-
-    name: str
-    item: Mapping[str, Any]
-    group: str
+Reading: TypeAlias = tuple[LayerConfig, RecurrentSpec, Given]
 
 
-def read_keras_file(path: str | os.PathLike[str], name: str | None) -> tuple[LayerConfig, RecurrentSpec]:
-    """The one recurrent layer of a file, or the one called `name`.
+def read_keras_file(path: str | os.PathLike[str], name: str | None) -> Reading:
+    """The one recurrent layer of a file, or the one called `name`, and what the model's calls give it beside x.
 
     Raises UnsupportedError for what cannot be honoured, ValueError for a damaged file or a name that is not there,
     what opening a file raises, ImportError without h5py, and RuntimeError where no process can be started to read in.
@@ -47,60 +40,76 @@ def read_keras_file(path: str | os.PathLike[str], name: str | None) -> tuple[Lay
     check_h5py()
     source = Path(os.fsdecode(path))
     label = os.fspath(source)
-    return (_read_zip if _is_zip(source) else _read_legacy)(source, label, name)
+    return (_read_zip if _is_zip(source, label) else _read_legacy)(source, label, name)
 
 
 def recurrent_names(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
     """The name and the class of each recurrent layer of a file, in its order. Errors as for `read_keras_file`."""
     check_h5py()
-    label = os.fspath(path)
-    if _is_zip(Path(path)):
+    source = Path(os.fsdecode(path))
+    label = os.fspath(source)
+    if _is_zip(source, label):
         try:
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(source) as archive:
                 model = _json(_member(archive, "config.json", label), label)
         except _OF_DAMAGED_ZIPS as error:
             raise ValueError(f"{label}: not a .keras file, or damaged: {error}") from error
     else:
-        with open_hdf5(Path(path), label) as root:
+        with open_hdf5(source, label) as root:
             model = _json(_model_config(root, label), label)
-    return [(found.name, found.item["class_name"]) for found in _recurrent_layers(model, "", "", 0, label)]
+    return [(found.name, found.item["class_name"]) for found in recurrent_layers(model, label)]
 
 
-def _is_zip(path: Path) -> bool:
+def _is_zip(path: Path, label: str) -> bool:
+    if path.is_dir():
+        raise _folder(path, label)
     with path.open("rb") as file:
         return file.read(4) == b"PK\x03\x04"
 
 
-def _read_zip(path: Path, label: str, name: str | None) -> tuple[LayerConfig, RecurrentSpec]:
+def _folder(path: Path, label: str) -> ValueError:
+    if (path / "saved_model.pb").exists():
+        return UnsupportedError(
+            f"{label}: a SavedModel, a folder with a graph of TensorFlow's, is not supported; supported: files of "
+            "model.save(), as .keras or .h5. With the TensorFlow that wrote it: "
+            "tf.keras.models.load_model(folder).save('model.h5')"
+        )
+    return ValueError(f"{label}: expected a file of model.save(), as .keras or .h5, got a folder")
+
+
+def _read_zip(path: Path, label: str, name: str | None) -> Reading:
     try:
         with zipfile.ZipFile(path) as archive:
-            version = _major(_json(_member(archive, "metadata.json", label), label).get("keras_version"), label)
-            if version != 3:
+            version = _version(_json(_member(archive, "metadata.json", label), label).get("keras_version"), label)
+            if version < (2, 12):
                 raise UnsupportedError(
-                    f"{label}: keras_version 2 is not supported in a .keras file; supported: 3, or the same model "
-                    "saved as .h5"
+                    f"{label}: keras_version 2.{version[1]} is not supported in a .keras file; supported: 2.12 and "
+                    "later, or the same model saved as .h5"
                 )
             model = _json(_member(archive, "config.json", label), label)
-            found = _choose(model, name, label, nested_groups=True)
-            config = _config(found, version, label)
             _check_member(archive, _WEIGHTS, label)
     except _OF_DAMAGED_ZIPS as error:
         raise ValueError(f"{label}: not a .keras file, or damaged: {error}") from error
     with open_hdf5(path, f"{label}: {_WEIGHTS}", _WEIGHTS) as root:
+        groups = Groups(root.has, version)
+        found, _ = choose(model, name, label, groups)
+        config, given = _described(found, version[0], label)
+        groups.check(found, label)
 
         def read(direction: int, index: int, shapes: Mapping[str, Shape]) -> KerasArrays:
-            layer = _named(root, found.group, found.name.rpartition("/")[2])
+            values = _named(root, found.group, found.names[-1])
             if config.output.bidirectional:
-                layer = layer.group(("forward_layer", "backward_layer")[direction])
-            cell = layer.group("cell")
+                values = values.group(("forward_layer", "backward_layer")[direction])
+            if not config.directions[direction][index].cudnn:  # which has no cell
+                values = values.group("cell")
             if _is_stacked(found.item, direction):
-                cell = cell.group(f"cells/{_stacked_groups(found.item, direction)[index]}")
-            values = cell.group("vars")
+                values = values.group(f"cells/{_stacked_groups(found.item, direction)[index]}")
+            values = values.group("vars")
             if values.has(str(len(shapes))):
                 raise ValueError(f"{label}: {config.where} has more than {', '.join(shapes)} in the file")
             return {role: values.array(str(i), shape) for i, (role, shape) in enumerate(shapes.items())}
 
-        return config, specification(config, read)
+        return config, specification(config, read), given
 
 
 def _named(root: Hdf5, path: str, name: str) -> Hdf5:
@@ -112,20 +121,15 @@ def _named(root: Hdf5, path: str, name: str) -> Hdf5:
     return group
 
 
-def _read_legacy(path: Path, label: str, name: str | None) -> tuple[LayerConfig, RecurrentSpec]:
+def _read_legacy(path: Path, label: str, name: str | None) -> Reading:
     with open_hdf5(path, label) as root:
         text = _model_config(root, label)
-        version = _major(root.text("keras_version"), label)
-        found = _choose(_json(text, label), name, label, nested_groups=False)
-        config = _config(found, version, label)
-        if "/" in found.name:
-            raise UnsupportedError(
-                f"{label}: {found.name!r} is in a model inside the model, whose weights an .h5 file does not tell "
-                "apart by layer; supported: layers of the outermost model, or the same model saved as .keras"
-            )
+        version = _version(root.text("keras_version"), label)
+        found, others = choose(_json(text, label), name, label)
+        config, given = _described(found, version[0], label)
         _check_order(found, config.where)
-        layer = root.group("model_weights").group(found.group)
-        names = iter(layer.texts("weight_names"))
+        layer = root.group("model_weights").group(_outermost(found))
+        names = iter(_own_weights(found, others, layer.texts("weight_names"), label))
 
         def read(direction: int, index: int, shapes: Mapping[str, Shape]) -> KerasArrays:
             arrays = {}
@@ -134,7 +138,7 @@ def _read_legacy(path: Path, label: str, name: str | None) -> tuple[LayerConfig,
                 match = _WEIGHT.fullmatch(name.rpartition("/")[2])
                 if match is None or match[1] != role:
                     raise ValueError(f"{label}: {config.where}: expected its {role}, found {name[:100]!r}")
-                if config.output.bidirectional and _is_of_direction(1 - direction, name, found.name):
+                if config.output.bidirectional and _direction(name, found.names[-1]) == 1 - direction:
                     raise _unordered(config.where, f"{name[:100]!r} comes first")
                 arrays[role] = layer.array(name, shape)
             return arrays
@@ -142,7 +146,46 @@ def _read_legacy(path: Path, label: str, name: str | None) -> tuple[LayerConfig,
         spec = specification(config, read)
         for left in names:
             raise ValueError(f"{label}: {config.where}: weights beside its own: {left[:100]!r}")
-        return config, spec
+        return config, spec, given
+
+
+def _outermost(found: Found) -> str:
+    """The layer of the outermost model that it is, or is inside of: each has a group."""
+    return found.names[0]
+
+
+def _own_weights(found: Found, others: Sequence[Found], names: list[str], label: str) -> list[str]:
+    """Those of the names of an outermost layer's weights that are the layer's own.
+
+    In a model inside the model they are known by the layer's name, and the names of models before it, if no other
+    recurrent layer can be meant.
+    """
+    if len(set(names)) < len(names):
+        raise ValueError(f"{label}: the weights of {_outermost(found)!r} have one name twice, so the file lacks some")
+    if not found.in_model:
+        return names
+    own = _claimed(found, names)
+    for other in others:
+        if other is not found and _outermost(other) == _outermost(found) and not own.isdisjoint(_claimed(other, names)):
+            own = set()
+    if not own:
+        raise UnsupportedError(
+            f"{label}: {found.name!r} is in a model inside the model, whose weights are not told from others by "
+            "their names; supported: layers of the outermost model, other names, or the same model saved as .keras"
+        )
+    return [name for name in names if name in own]
+
+
+def _claimed(found: Found, names: list[str]) -> set[str]:
+    """The weights that may be a layer's: those behind as many of its names as there are, or all if none has a name."""
+    if not any("/" in name for name in names):
+        return set(names)
+    for start in range(len(found.names)):
+        prefix = "/".join(found.names[start:]) + "/"
+        claimed = {name for name in names if f"/{prefix}" in f"/{name}"}
+        if claimed:
+            return claimed
+    return set()
 
 
 def _model_config(root: Hdf5, label: str) -> str:
@@ -164,11 +207,13 @@ def _check_order(found: Found, where: str) -> None:
             raise _unordered(where, f"the cells' trainable is {trained}")
 
 
-def _is_of_direction(direction: int, weight: str, layer: str) -> bool:
-    """Whether the path of a weight says so. The forward layer's come second where it alone is not trained."""
-    scopes = weight.split("/")[:-1]
-    inside = scopes[scopes.index(layer) + 1 :] if layer in scopes else scopes
-    return any(scope.startswith(("forward_", "backward_")[direction]) for scope in inside)
+def _direction(weight: str, layer: str) -> int | None:
+    """Which direction the path of a weight says. The forward layer's come second where it alone is not trained."""
+    _, is_inside, inside = f"/{weight}".partition(f"/{layer}/")
+    for scope in (inside if is_inside else weight).split("/")[:-1]:
+        if scope.startswith(("forward_", "backward_")):
+            return int(scope.startswith("backward_"))
+    return None
 
 
 def _unordered(where: str, what: str) -> UnsupportedError:
@@ -178,60 +223,9 @@ def _unordered(where: str, what: str) -> UnsupportedError:
     )
 
 
-def _config(found: Found, version: int, label: str) -> LayerConfig:
-    return read_layer(found.item, version, f"{label}: {found.item['class_name']} layer {found.name!r}")
-
-
-def _choose(model: Mapping[str, Any], name: str | None, label: str, *, nested_groups: bool) -> Found:
-    found = list(_recurrent_layers(model, "", "", 0, label))
-    listing = ", ".join(f"{layer.name!r} ({layer.item['class_name']})" for layer in found[:50])
-    if not found:
-        raise ValueError(f"{label}: there is no recurrent layer in the {', '.join(_MODELS)} that it holds")
-    if name is None:
-        if len(found) > 1:
-            raise ValueError(f"{label}: there are {len(found)} recurrent layers; choose with name=: {listing}")
-        chosen = found
-    else:
-        chosen = [layer for layer in found if layer.name == name]
-    if len(chosen) != 1:
-        raise ValueError(f"name: {len(chosen) or 'no'} recurrent layers are called {name!r}; there are: {listing}")
-    return chosen[0] if nested_groups else Found(chosen[0].name, chosen[0].item, chosen[0].name.rpartition("/")[2])
-
-
-def _recurrent_layers(model: Any, names: str, group: str, depth: int, label: str) -> Iterator[Found]:
-    """The recurrent layers of a model and of the models in it, in the order of the file.
-
-    Keras gives a layer's weights a group by the name of its class, with a number from the second of that class on.
-    """
-    if not isinstance(model, Mapping):
-        raise ValueError(f"{label}: expected a serialized model, got {type(model).__name__}")
-    class_name, config = model.get("class_name"), model.get("config")
-    if class_name not in _MODELS:
-        raise UnsupportedError(
-            f"{label}: a model of class {str(class_name)[:100]!r} is not supported, as its code decides what it "
-            f"computes; supported: {', '.join(_MODELS)}, or a layer of the model as a Keras object"
-        )
-    # Keras before 2.2.3 wrote a Sequential model's layers without a name for the list.
-    layers = config.get("layers") if isinstance(config, Mapping) else config
-    if not isinstance(layers, list):
-        raise ValueError(f"{label}: expected a list of layers, got {type(layers).__name__}")
-    counts: dict[str, int] = {}
-    for item in layers:
-        if not isinstance(item, Mapping) or not isinstance(item.get("class_name"), str):
-            raise ValueError(f"{label}: expected a serialized layer, got {item!r:.100}")
-        base = _snake_case(item["class_name"].rpartition(">")[2])
-        counts[base] = counts.get(base, -1) + 1
-        inner = item.get("config")
-        name = inner.get("name") if isinstance(inner, Mapping) else None
-        path = f"{group}layers/{base}" + (f"_{counts[base]}" if counts[base] else "")
-        if is_recurrent(item):
-            if not isinstance(name, str) or not name:
-                raise ValueError(f"{label}: a {item['class_name']} layer has no name")
-            yield Found(names + name, item, path)
-        elif item["class_name"] in _MODELS:
-            if depth == _DEEPEST:
-                raise UnsupportedError(f"{label}: models nested more than {_DEEPEST} deep are not supported")
-            yield from _recurrent_layers(item, f"{names}{name or base}/", f"{path}/", depth + 1, label)
+def _described(found: Found, version: int, label: str) -> tuple[LayerConfig, Given]:
+    config = read_layer(found.item, version, f"{label}: {found.item['class_name']} layer {found.name!r}")
+    return config, read_calls(found.item, found.inside, config, masked=found.masked)
 
 
 def _cell_item(item: Mapping[str, Any], direction: int) -> Mapping[str, Any]:
@@ -251,12 +245,7 @@ def _is_stacked(item: Mapping[str, Any], direction: int) -> bool:
 def _stacked_groups(item: Mapping[str, Any], direction: int) -> list[str]:
     """The groups of stacked cells: one class, as others are refused, so numbers from the second on."""
     cells = _cell_item(item, direction)["config"]["cells"]
-    return [_snake_case(cell["class_name"]) + (f"_{index}" if index else "") for index, cell in enumerate(cells)]
-
-
-def _snake_case(name: str) -> str:
-    """Keras's name of a class in weight files: SimpleRNN is simple_rnn."""
-    return re.sub(r"(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", re.sub(r"\W", "", name)).lower()
+    return [snake_case(cell["class_name"]) + (f"_{index}" if index else "") for index, cell in enumerate(cells)]
 
 
 def _member(archive: zipfile.ZipFile, name: str, label: str) -> bytes:
@@ -287,9 +276,9 @@ def _json(data: bytes | str, label: str) -> dict[str, Any]:
     return value
 
 
-def _major(version: Any, label: str) -> int:
-    """2 or 3."""
-    match = re.match(r"([23])\.", version) if isinstance(version, str) else None
+def _version(version: Any, label: str) -> tuple[int, int]:
+    """The major version, 2 or 3, and the minor."""
+    match = re.match(r"([23])\.([0-9]{1,4})", version) if isinstance(version, str) else None
     if match is None:
         raise UnsupportedError(f"{label}: keras_version {version!r:.100} is not supported; supported: 2 and 3")
-    return int(match[1])
+    return int(match[1]), int(match[2])

@@ -224,7 +224,8 @@ class Hdf5:
         return found
 
     def _at(self, path: str) -> tuple[str, ...]:
-        return (*self._names, *path.split("/"))
+        # HDF5 takes names like "a//b" and "a/./b", which layers of Keras 2 may have, for "a/b".
+        return (*self._names, *(name for name in path.split("/") if name not in ("", ".")))
 
     def _find(self, path: str) -> dict[str, Any]:
         """What is at a path that leads through no link to elsewhere."""

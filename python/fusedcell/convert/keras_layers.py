@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, overload
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..errors import UnsupportedError
 from .floats import to_float32
+from .keras_calls import Given
 from .keras_config import RECURRENT, LayerConfig, read_layer
 from .keras_weights import KerasArrays, Shape, fits, specification
 from .spec import RecurrentSpec, build
@@ -70,24 +72,30 @@ def from_keras(
 
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name: expected a string or None, got {type(name).__name__}")
-        config, spec = read_keras_file(layer, name)
+        config, spec, given = read_keras_file(layer, name)
         states = None  # which files do not hold
     else:
         if name is not None:
             raise TypeError("name: is for files; a Keras layer is one already")
-        config, spec, states = _read_object(layer)
+        (config, spec, states), given = _read_object(layer), Given()
     if not keras_output and config.output.merge_mode not in ("", "concat"):
         raise UnsupportedError(
             f"{config.where}: merge_mode={config.output.merge_mode!r} is not supported by a layer, whose directions "
             "are concatenated; supported: 'concat', or any with keras_output=True"
         )
+    if not keras_output and given.mask is not None:
+        raise UnsupportedError(
+            f"{config.where}: the model calls it with a constant mask, which a plain layer has not; supported: "
+            "keras_output=True"
+        )
+    spec = replace(spec, initial_state=given.initial_state)
     built = cast("RNN | GRU | LSTM", build(spec, dtype=dtype, isa=isa))
     if not keras_output:
         return built
     from ..keras import KerasLayer, leaves
 
     state = None if states is None else [_values(variable) for variable in leaves(states)]
-    return KerasLayer(built, config.output, state)
+    return KerasLayer(built, config.output, state, mask=given.mask, from_other_layers=given.computed)
 
 
 def _read_object(layer: Any) -> tuple[LayerConfig, RecurrentSpec, Any]:
