@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .._files import check_is_file
 from ..errors import UnsupportedError
 from ..storage import import_safetensors
 from .torch_tensors import is_tensor
@@ -31,6 +32,8 @@ def read_state_dict(path: str | os.PathLike[str], prefix: str) -> dict[str, Any]
     and ImportError, naming the extra, where the package that reads it is not installed.
     """
     path = Path(path)
+    if path.suffix in (".safetensors", *_PYTORCH):
+        check_is_file(path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path, prefix)
     if path.suffix in _PYTORCH:
