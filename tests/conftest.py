@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterable, Iterator
 from itertools import combinations_with_replacement
@@ -105,6 +106,14 @@ def without_new_pairs(items: Iterable[pytest.Item]) -> set[pytest.Item]:
 def pytest_report_header() -> str:
     info = fc.runtime_info()
     return f"fusedcell {info['fusedcell']} on {info['cpu']}: tiers {', '.join(info['isas'])}"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_loss_of_power() -> Iterator[None]:
+    """What is saved is not waited for until it is on the disk, which takes longer than all else in a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda fd: None)
+        yield
 
 
 @pytest.fixture

@@ -170,14 +170,18 @@ def test_an_unknown_tier_in_the_environment_is_refused(
 def test_a_file_that_cannot_be_written_is_an_error_after_the_tables(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise PermissionError(13, "Permission denied", "results.json")
+    path = tmp_path / "results.json"
+    path.write_text("precious", encoding="utf-8")
 
-    monkeypatch.setattr(Path, "write_text", refuse)
-    assert main([*TINY, "--json", str(tmp_path / "results.json")]) == 2
+    def refuse(*_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert main([*TINY, "--json", str(path)]) == 2
     out, err = capsys.readouterr()
     assert "One step" in out
-    assert err == "fusedcell: [Errno 13] Permission denied: 'results.json'\n"
+    assert err == f"fusedcell: [Errno 13] Permission denied: '{path}'\n"
+    assert [entry.read_text(encoding="utf-8") for entry in tmp_path.iterdir()] == ["precious"]
 
 
 def test_bench_starts_anew_where_libraries_may_have_loaded_with_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,20 @@ def test_a_file_comes_out(findings: Findings, suffix: str, tmp_path: Path) -> No
     assert content.startswith(b"\x89PNG" if suffix == ".png" else b"<?xml")
     if suffix == ".svg":
         assert "fusedcell" in content.decode() or findings.scalings
+
+
+def test_a_figure_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "figure.svg"
+    path.write_text("precious", encoding="utf-8")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(PermissionError):
+        plot.draw(path, ENVIRONMENT, Findings([], results=sized()))
+    assert [entry.read_text(encoding="utf-8") for entry in tmp_path.iterdir()] == ["precious"]
 
 
 def test_nothing_was_right(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ same files: each rule's own, and mutants.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -220,6 +221,21 @@ def same_message(library: Library, data: bytes) -> None:
     assert claim(actual.message) == claim(expected.message)
 
 
+def test_pipes_and_devices_are_refused_alike_and_not_read(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = library.file.with_name("special")
+    monkeypatch.setattr(library, "file", path)
+    # Without the refusal this one ends, and the other need not.
+    path.symlink_to("/dev/null")
+    for _ in range(2):
+        expected = python_answer(path, uniform(43, 3), 2)
+        assert isinstance(expected, Refusal)
+        assert expected.message.startswith(f"{path}: expected a regular file")
+        assert library.run(uniform(43, 3), 3, 2) == expected
+        path.unlink()
+        os.mkfifo(path)
+    path.unlink()
+
+
 @pytest.mark.parametrize(("data", "message"), HOSTILE)
 def test_damaged_and_hostile_files_are_refused_alike(data: bytes, message: str, library: Library) -> None:
     same_message(library, data)
@@ -274,6 +290,7 @@ NOTHING = {"dtype": "F32", "shape": [0], "data_offsets": [8, 8]}
         (container(weight_ih_l0={"dtype": "F32", "shape": [1, 1]}), False),
         (container(weight_ih_l0=[]), False),
         (container(__metadata__={"format": 3}), False),
+        (raw(HEADER.replace(b'"fusedcell"', b'"author": "somebody", "format": "pt", "fusedcell"')), True),
         (tiny_file() + b"more", False),
         (raw(b" " + HEADER), True),
         (raw(HEADER + b"  "), True),

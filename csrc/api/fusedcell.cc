@@ -1,6 +1,8 @@
 // The public classes: what include/fusedcell/fusedcell.h promises, on top of Stack and StreamState.
 #include "fusedcell/fusedcell.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
@@ -55,7 +57,18 @@ std::ptrdiff_t checked_count(std::size_t count, const char* name) {
     return to_size(count);
 }
 
+// A path that leads nowhere, or to a folder, shows when it is opened and read.
+void refuse_without_end(const std::string& path) {
+    struct stat found{};
+    if (stat(path.c_str(), &found) != 0) return;
+    const auto kind = found.st_mode & S_IFMT;
+    if (kind == S_IFREG || kind == S_IFDIR) return;
+    throw LoadError(path +
+                    ": expected a regular file, got a pipe, a device or a socket; write what it gives to a file first");
+}
+
 std::vector<unsigned char> read_file(const std::string& path) {
+    refuse_without_end(path);
     const auto fail = [&](const char* what) { throw LoadError(path + ": " + what + ": " + std::strerror(errno)); };
     struct Closer {
         void operator()(std::FILE* file) const { std::fclose(file); }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, NoReturn
 
 from . import _core
 from .bench import command as bench
@@ -14,10 +17,53 @@ from .bench.options import add_arguments, complete
 from .convert import command as convert
 from .runtime import runtime_info, show_runtime
 
+# What a shell says of a program that a signal ended: SIGINT, and SIGPIPE.
+_INTERRUPTED, _UNREAD = 130, 141
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit status: 2 if it was asked for something that cannot be."""
+    """Runs one command and returns its exit status.
+
+    It is 2 if the command was asked for something that cannot be, 130 after Ctrl-C, and 141 where whoever reads its
+    output has had enough. Output that is closed is as good as /dev/null.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _prepare_streams()
+    try:
+        status = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = _UNREAD
+    except (OSError, MemoryError) as error:
+        status = _refused(error)
+    except KeyboardInterrupt:
+        status = _INTERRUPTED
+    _forget_unwritten()
+    return status
+
+
+def _prepare_streams() -> None:
+    # In this order, as each takes the lowest descriptor that is free: its own, and no file's of ours.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 - as long as the process
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may have what its encoding has not
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _forget_unwritten() -> None:
+    """What could not be written is not to be tried again, and complained of, when the interpreter ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with open(os.devnull, "w", encoding="utf-8") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def _run(arguments: list[str]) -> int:
     try:
         parser = _parser()
         options = parser.parse_args(arguments)
@@ -29,21 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         _core.resolve_isa()
     except ValueError as error:  # the environment asks for a tier that there is not
         return _refused(error)
-    try:
-        status = _run(options, arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read has had enough. What is still in the buffer must not be flushed at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        return _refused(error)
-    except KeyboardInterrupt:
-        return 130
-    return status
-
-
-def _run(options: argparse.Namespace, arguments: list[str]) -> int:
     if options.command == "info":
         return _info(as_json=options.json)
     if options.command == "bench":
@@ -52,12 +83,27 @@ def _run(options: argparse.Namespace, arguments: list[str]) -> int:
 
 
 def _refused(error: Exception) -> int:
-    print(f"fusedcell: {error}", file=sys.stderr)
+    with suppress(OSError):  # of standard error
+        print(f"fusedcell: {str(error) or 'there is not enough memory'}", file=sys.stderr)
     return 2
 
 
+class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        # Not by their first letters, by which --steps of one subcommand would be --steps-tail of another.
+        super().__init__(**options, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """In one line, where argparse has the usage too."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+    def print_help(self, file: Any = None) -> None:
+        """Where argparse does not say what became of it."""
+        print(self.format_help(), end="", file=file or sys.stdout)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fusedcell",
         description="Recurrent networks on a CPU: what this machine runs, how fast, and from which files.",
     )

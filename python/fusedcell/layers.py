@@ -24,7 +24,6 @@ from .cell_options import CellOptions
 from .cells import Array, unpack_state
 from .convert.floats import to_float32
 from .convert.state_names import cells_by_layer, check_directions, layer_suffixes
-from .convert.torch_tensors import to_array
 from .errors import UnsupportedError
 
 if TYPE_CHECKING:

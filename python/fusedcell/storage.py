@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from . import _options
 from ._base import ARRAY_NAMES, MATRIX_NAMES, Recurrent, check_dtype, make_stack
+from ._files import check_is_file, write_file
 from .cell_options import CellOptions
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .convert.file_kinds import SAFETENSORS, kind_of
@@ -175,7 +176,8 @@ def from_plain(plain: PlainArray) -> npt.NDArray[Any]:
 def save(layer: Recurrent, path: str | os.PathLike[str]) -> None:
     """Writes a layer or cell to a safetensors file, replacing one that is there only once all is written.
 
-    The same layer always gives the same bytes. Needs the package safetensors (``pip install fusedcell[safetensors]``).
+    The same layer always gives the same bytes. A file that is replaced keeps its mode and, as far as may be, its owner,
+    and after an error it is as it was. Needs the package safetensors (``pip install fusedcell[safetensors]``).
     """
     if not isinstance(layer, Recurrent) or type(layer).__name__ not in _CLASSES:
         raise TypeError(f"layer: expected a layer or a cell, got {type(layer).__name__}{_advice(layer)}")
@@ -189,15 +191,7 @@ def save(layer: Recurrent, path: str | os.PathLike[str]) -> None:
         )
     # One entry, because the order of several is not defined.
     metadata = {"fusedcell": json.dumps(description, sort_keys=True)}
-    data = bytes(safetensors.serialize(specs, metadata))
-
-    target = Path(path).resolve()
-    unfinished = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_bytes(data)
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_file(path, bytes(safetensors.serialize(specs, metadata)))
 
 
 def _advice(value: Any) -> str:
@@ -214,10 +208,12 @@ def _advice(value: Any) -> str:
 def load(path: str | os.PathLike[str], *, isa: str | None = None) -> Any:
     """Reads a layer or cell that :func:`save` wrote; it gives the same bits as that one did.
 
-    Raises ValueError for a file that is damaged or of another kind, UnsupportedError (a ValueError) for one of a newer
-    format, and what opening a file raises. Needs the package safetensors (``pip install fusedcell[safetensors]``).
+    Raises ValueError for a file that is damaged or of another kind, or for a pipe or a device, UnsupportedError (a
+    ValueError) for one of a newer format, and what opening a file raises. Needs the package safetensors
+    (``pip install fusedcell[safetensors]``).
     """
     safetensors = import_safetensors()
+    check_is_file(path)
     data = Path(path).read_bytes()
     try:
         found = safetensors.deserialize(data)  # checks all of the header's offsets and sizes

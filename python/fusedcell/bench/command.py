@@ -9,7 +9,9 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TextIO
 
+from .._files import write_file
 from . import compare, document, plot, study_tables, table
 from .environment import describe, header
 from .limits import MultiplyRate, limits_text, multiply_rate, rates_text, read_limits
@@ -19,6 +21,7 @@ from .repeats import RepeatError, measure_repeats
 from .run import KINDS, float32_of
 from .subjects import Study, studies
 from .tiers import Tier
+from .values import STDOUT
 from .work import Findings, measure_all
 
 # NumPy's BLAS and the peers' thread pools look at these once, when they are loaded.
@@ -36,6 +39,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         with _running_on(cpus):
             return subprocess.call([sys.executable, "-m", "fusedcell", *arguments], env={**os.environ, **ONE_THREAD})
 
+    results = _stdout_for_results() if options.json == STDOUT else None
     asked = studies(options)
     environment = describe(options, asked)
     machine = environment["machine"]
@@ -65,14 +69,25 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     for text in slowed:
         print(f"Warning: {text}.")
     machine["warnings"] = [*([mixed] if mixed else []), *slowed]
-    if options.json is not None:
-        document.write(options.json, environment, findings)
+    if results is not None:
+        with results:
+            results.write(document.as_json(environment, findings))
+    elif options.json is not None:
+        write_file(options.json, document.as_json(environment, findings).encode())
         if options.study == "report":
             print(f"The file to send in is {options.json}.")
     if options.plot is not None:
         plot.draw(options.plot, environment, findings)
     theirs = {peer.name for study in asked for peer in study.peers}
     return 1 if any(name not in theirs for name, _, _ in findings.failures) else 0
+
+
+def _stdout_for_results() -> TextIO:
+    """Standard output, which from here on has nothing else: what is printed, by libraries in C too, goes elsewhere."""
+    sys.stdout.flush()
+    results = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return results
 
 
 @contextmanager

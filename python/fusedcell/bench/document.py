@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from .work import Findings
@@ -18,8 +17,8 @@ _DERIVED = ("limit_us", "share_of_limit", "best_other", "best_other_of_dtype")
 _NUMBERS = re.compile(r"\[\s+([-+.0-9e,\s]+?)\s+\]")
 
 
-def write(path: Path, environment: Mapping[str, Any], findings: Findings) -> None:
-    """As JSON, with every round of ours."""
+def as_json(environment: Mapping[str, Any], findings: Findings) -> str:
+    """The file's text, with every round of ours."""
     document = {
         "schema": SCHEMA,
         **environment,
@@ -35,8 +34,7 @@ def write(path: Path, environment: Mapping[str, Any], findings: Findings) -> Non
     }
     text = json.dumps(document, indent=1)
     # Numbers in a row stay on one line.
-    text = _NUMBERS.sub(lambda match: f"[{' '.join(match[1].split())}]", text)
-    path.write_text(text + "\n", encoding="utf-8")
+    return _NUMBERS.sub(lambda match: f"[{' '.join(match[1].split())}]", text) + "\n"
 
 
 def _rounded(entry: dict[str, Any]) -> dict[str, Any]:

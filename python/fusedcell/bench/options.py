@@ -63,7 +63,7 @@ _WITHOUT = {"compare": set(_COMMON), "many": {"plot"}, "report": {"dtype", "plot
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options and the subcommands."""
-    _add_common(parser, _DEFAULTS[""])
+    _add_common(parser, "")
     parser.add_argument(
         "--steps-sequence",
         type=values.steps_or_none,
@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name == "compare":
             _add_compare(command)
             continue
-        _add_common(command, _DEFAULTS[name])
+        _add_common(command, name)
         if name not in ("step", "many", "report"):
             _add(command, "--steps", values.steps, "T", f"steps of the sequences; default {_STEPS}")
         if name == "step":
@@ -111,25 +111,30 @@ def complete(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
         options.json = Path(f"fusedcell-report{f'-cpu{cpu_list(options.cpu)}' if options.cpu else ''}.json")
 
 
-def _add_common(parser: argparse.ArgumentParser, defaults: dict[str, Any]) -> None:
-    _add(
-        parser,
-        "--cells",
-        values.cells,
-        "NAMES",
-        f"of {', '.join(GATES)}, separated by commas; default {_listed(defaults['cells'])}",
-    )
-    text = f"units, as many as inputs, separated by commas; default {_listed(defaults['sizes'])}"
-    _add(parser, "--sizes", values.sizes, "H", text)
-    _add(parser, "--dtype", values.dtype, "NAME", f"of our weights: {', '.join(DTYPES)}; default float32")
-    _add(parser, "--isa", values.tiers, "TIERS", "our tiers to time, the first compared; default all")
-    for name, text in (("--quick", "fewer rounds"), ("--no-peers", "no other libraries but NumPy")):
-        parser.add_argument(name, action="store_true", default=argparse.SUPPRESS, help=text)
-    text = "measure so often, each time in a process of its own; compare needs some; default 1"
-    _add(parser, "--repeats", values.repeats, "N", text)
-    _add(parser, "--cpu", values.cpus, "LIST", "run on these CPUs alone, as in 0-3,6; default all that there are")
-    _add(parser, "--json", values.writable, "FILE", "write all results there")
-    _add(parser, "--plot", values.picture, "FILE", "draw a figure there, .png or .svg; needs fusedcell[plot]")
+def _add_common(parser: argparse.ArgumentParser, study: str) -> None:
+    defaults = _DEFAULTS[study]
+
+    def text_of(name: str, text: str) -> str:
+        # What a subcommand does not have it knows all the same, to refuse it by name.
+        return argparse.SUPPRESS if name in _WITHOUT.get(study, set()) else text
+
+    def add(name: str, kind: Any, metavar: str, text: str) -> None:
+        _add(parser, f"--{name}", kind, metavar, text_of(name, text))
+
+    cells = f"of {', '.join(GATES)}, separated by commas; default {_listed(defaults['cells'])}"
+    add("cells", values.cells, "NAMES", cells)
+    sizes = f"units, as many as inputs, separated by commas; default {_listed(defaults['sizes'])}"
+    add("sizes", values.sizes, "H", sizes)
+    add("dtype", values.dtype, "NAME", f"of our weights: {', '.join(DTYPES)}; default float32")
+    add("isa", values.tiers, "TIERS", "our tiers to time, the first compared; default all")
+    for name, text in (("quick", "fewer rounds"), ("no-peers", "no other libraries but NumPy")):
+        parser.add_argument(f"--{name}", action="store_true", default=argparse.SUPPRESS, help=text_of(name, text))
+    repeats = "measure so often, each time in a process of its own; compare needs some; default 1"
+    add("repeats", values.repeats, "N", repeats)
+    add("cpu", values.cpus, "LIST", "run on these CPUs alone, as in 0-3,6; default all that there are")
+    json = "write all results there; - is standard output, and all else then goes to standard error"
+    add("json", values.writable_or_stdout, "FILE", json)
+    add("plot", values.picture, "FILE", "draw a figure there, .png or .svg; needs fusedcell[plot]")
 
 
 def _add(parser: argparse.ArgumentParser, name: str, kind: Any, metavar: str, text: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .._files import write_file
 from .pictures import Line, Panel, picture
 from .work import Findings
 
@@ -53,7 +55,9 @@ def draw(path: Path, environment: Mapping[str, Any], findings: Findings) -> None
         _name_lines(axes, panel.lines, height, _FONT + 1 - columns)
     figure.supxlabel(shown.x_label, fontsize=10, y=0.08 / height)
     grid[0][0].set_ylabel(shown.y_label, fontsize=10)
-    figure.savefig(path, dpi=_DPI)
+    drawn = BytesIO()
+    figure.savefig(drawn, dpi=_DPI, format=path.suffix[1:])
+    write_file(path, drawn.getvalue())
 
 
 def _draw_panel(axes: Any, panel: Panel) -> None:

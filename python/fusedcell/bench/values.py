@@ -20,6 +20,7 @@ MOST_THREADS = 1024
 LEAST_TAIL_STEPS = 100
 MOST_TAIL_STEPS = 10_000_000
 MOST_REPEATS = 100
+STDOUT = "-"
 
 
 def dtype(text: str) -> str:
@@ -113,6 +114,11 @@ def writable(text: str) -> Path:
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is not a file in a folder that exists")
     return path
+
+
+def writable_or_stdout(text: str) -> Path | str:
+    """Such a file, or STDOUT."""
+    return text if text == STDOUT else writable(text)
 
 
 def readable(text: str) -> Path:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from .._files import check_is_file
 from ..errors import UnsupportedError
 
 Values: TypeAlias = npt.NDArray[Any]
@@ -57,6 +58,7 @@ class OnnxFile:
             if isinstance(source, (str, os.PathLike)):
                 path = Path(os.fsdecode(source))
                 self.name, self.folder = os.fsdecode(source), path.parent.resolve()
+                check_is_file(path)
                 data = path.read_bytes()
             else:
                 data = bytes(source)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .. import _core
 from .._base import FloatArray
+from .._files import write_file
 from .._options import USUAL
 from ..cell_options import CellOptions
 from ..errors import UnsupportedError
@@ -29,7 +29,7 @@ _PEEPHOLE_BLOCKS = (0, 2, 1)
 
 
 def to_onnx(layer: Layer, path: str | os.PathLike[str] | None = None, *, state_inputs: bool = False) -> Any:
-    """An ``onnx.ModelProto`` that computes what the layer does, also written to `path` if one is given.
+    """An ``onnx.ModelProto`` that computes what the layer does, written to `path` too, as by ``save``, if there is one.
 
     Input X and output Y are shaped as the layer's x and y, with a batch; Y_h and, of an LSTM, Y_c are the final states,
     (num_layers * D, B, H). With `state_inputs` the graph has inputs initial_h and initial_c of that shape too; without,
@@ -46,13 +46,7 @@ def to_onnx(layer: Layer, path: str | os.PathLike[str] | None = None, *, state_i
         raise TypeError(f"layer: expected a layer (LSTM, GRU or RNN), got {type(layer).__name__}")
     model = _Writer(layer, state_inputs=bool(state_inputs)).model()
     if path is not None:
-        target = Path(path).resolve()
-        unfinished = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-        try:
-            unfinished.write_bytes(model.SerializeToString(deterministic=True))
-            unfinished.replace(target)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_file(path, model.SerializeToString(deterministic=True))
     return model
 
 

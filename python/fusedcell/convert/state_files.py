@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._files import check_is_file
 from ..errors import UnsupportedError
 from ..storage import import_safetensors
 from .file_kinds import PYTORCH, SAFETENSORS, kind_of
@@ -44,6 +45,8 @@ def open_state_dict(source: StateDict) -> Iterator[StateDictionary]:
         return
     path = Path(source)
     kind = kind_of(path)
+    if kind in (SAFETENSORS, PYTORCH):
+        check_is_file(path)
     if kind == SAFETENSORS:
         import_safetensors()  # so that a file that is not there does not hide that the package is not
         with path.open("rb") as file:
@@ -60,6 +63,7 @@ def open_state_dict(source: StateDict) -> Iterator[StateDictionary]:
 
 def is_own_file(path: Path) -> bool:
     """Whether fusedcell.save wrote a safetensors file. Errors as for `open_state_dict`."""
+    check_is_file(path)
     with path.open("rb") as file:
         return "fusedcell" in _header(path, file)[1]
 
