@@ -158,9 +158,7 @@ def test_numbers_are_rounded_alike(number: str, library: Library) -> None:
             '{"format_version": 2, "class": "RNN", "kind": "rnn_relu", "dtype": "float32", "batch_first": true, '
             f'"reverse": false, "options": {text}}}'
         )
-        # A number too small for any double is refused in C++, and zero in Python.
-        data = container(__metadata__={"fusedcell": description})
-        agree(library, data, 1, stricter=number == "1e-400")
+        agree(library, container(__metadata__={"fusedcell": description}), 1)
 
 
 def python_answer(path: Path, x: np.ndarray, batch: int) -> np.ndarray | Refusal:
@@ -177,15 +175,12 @@ def python_answer(path: Path, x: np.ndarray, batch: int) -> np.ndarray | Refusal
         return Refusal("invalid_argument", str(error))
 
 
-def agree(library: Library, data: bytes, batch: int = 2, *, stricter: bool = False) -> bool:
+def agree(library: Library, data: bytes, batch: int = 2) -> bool:
     """Python and C++ both refuse the file with the same class of error, or give the same bits; whether they accept."""
     library.file.write_bytes(data)
     x = uniform(43, 3)
     expected = python_answer(library.file, x, batch)
     actual = library.run(x, len(x), batch)
-    if stricter:
-        assert isinstance(actual, Refusal)
-        return False
     if isinstance(expected, Refusal):
         assert isinstance(actual, Refusal), expected
         assert actual.error == expected.error, (actual, expected)
