@@ -17,7 +17,8 @@ import pytest
 
 import fusedcell as fc
 from fusedcell.reference.activations import ACTIVATIONS
-from models import KIND, Kind, flat, random_state, uniform
+from models import EVERY_NAME, KIND, SIZE_PAIRS, Kind, flat, random_state, uniform
+from test_bits import DTYPES, GOLDEN, STEPS, case, digest
 from test_storage import HOSTILE, MISFITS, every_dtype, every_kind, file_of, tiny_file
 from test_storage_options import OPTION_MISFITS, USUAL
 
@@ -105,6 +106,21 @@ def test_every_layer_has_the_same_bits(kind: Kind, dtype: str, library: Library)
 @pytest.mark.parametrize("name", ["lstm_projected", "gru_reset_before", "lstm_coupled"])
 def test_every_tier_can_be_asked_for_and_has_the_same_bits(name: str, dtype: str, isa: str, library: Library) -> None:
     compare(library, KIND[name].make(KIND[name].weights(9, 33, layers=2), dtype=dtype), isa=isa)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", EVERY_NAME)
+def test_outputs_have_the_bits_of_the_published_hashes(name: str, dtype: str, isa: str, library: Library) -> None:
+    golden = json.loads(GOLDEN.read_text())
+    for input_size, hidden_size in SIZE_PAIRS:
+        mapping, x = case(name, input_size, hidden_size)
+        fc.save(KIND[name].make(mapping, dtype=dtype), library.file)
+        results = library.run(x, STEPS, 1, isa)
+        assert isinstance(results, np.ndarray), results
+        _, output_size = mapping["weight_hh_l0"].shape
+        size = STEPS * output_size  # of y, which comes first and last; h and c come before the last
+        c = results[2 * size + output_size : -size]
+        assert digest(results[:size], c) == golden[f"{name} {input_size} {hidden_size} {dtype}"]
 
 
 @every_dtype
