@@ -9,8 +9,8 @@ SOURCES := $(shell find csrc cmake python -type f -not -path '*/__pycache__/*') 
 # The newest build folder of `pip install`: its object files are what test_symbols.py looks into.
 OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 
-.PHONY: bench bench-cpp bench-peers bench-rtneural bench-suite compliance count count-peers count-update docs edge \
-	example-cpp examples examples-ocr examples-scoring examples-torch format fuzz fuzz-load lint mca soak test \
+.PHONY: bench bench-cpp bench-peers bench-rtneural bench-suite check-ports check-wheels check-workflows compliance count \
+	count-peers count-update docs edge example-cpp examples examples-ocr examples-scoring examples-torch format fuzz fuzz-load lint mca soak test \
 	test-aarch64 test-armv7l test-cpp test-exhaustive test-peers test-realtime test-sanitize test-thorough test-tsan \
 	test-valgrind test-wheels wheels clean
 
@@ -102,7 +102,11 @@ test-armv7l:
 	  $(if $(SHORT),--exclude-regex 'allocation|bounds|real_time|threads')
 	tools/armv7l/test.sh $(if $(SHORT),--short)
 
-# The sdist and manylinux wheels into dist, without containers; NAMES='cp311-x86_64 cp311-aarch64' chooses wheels.
+# Compiled for Macs, musl and Windows, and run as programs for Windows.
+check-ports: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp .venv-wheels/.installed
+	PATH="$(CURDIR)/$(BIN):$(CURDIR)/.venv-wheels/bin:$$PATH" tools/check_ports.sh
+
+# The sdist and manylinux wheels into dist, without containers; NAMES='sdist cp311-x86_64 cp311-aarch64' chooses.
 wheels: .venv-wheels/.installed
 	PATH="$(CURDIR)/.venv-wheels/bin:$$PATH" .venv-wheels/bin/python tools/wheels/build.py $(NAMES)
 	.venv-wheels/bin/python tools/wheels/check.py
@@ -110,6 +114,11 @@ wheels: .venv-wheels/.installed
 # What `make wheels` left in dist, each in an environment of its own; START=1 stops after the README's example.
 test-wheels: .venv-wheels/.installed
 	.venv-wheels/bin/python tools/wheels/test.py $(if $(START),--start) $(NAMES)
+
+# What there is time for on every change: the sdist, and a wheel of each architecture that starts.
+check-wheels:
+	$(MAKE) wheels NAMES='sdist cp311-x86_64 cp311-aarch64'
+	$(MAKE) test-wheels START=1 NAMES='cp311-x86_64 cp311-aarch64'
 
 # Instructions a step, against bench/instruction_budgets.json. count-update writes that file.
 count count-update: $(VENV)/.group-cpp
@@ -125,7 +134,12 @@ count-peers:
 mca: $(VENV)/.group-cpp
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/aarch64/mca.py $(ARGS)
 
-lint: $(VENV)/.installed $(VENV)/.group-lint
+# The workflows, without asking anybody: their form, and what is unsafe in them.
+check-workflows: $(VENV)/.group-lint
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/zizmor --offline --quiet .github
+
+lint: check-workflows $(VENV)/.installed $(VENV)/.group-lint
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/lint.sh
 
 format: $(VENV)/.group-lint

@@ -7,7 +7,7 @@ foreach(target IN LISTS FUSEDCELL_TIER_TARGETS)
   list(APPEND objects $<TARGET_OBJECTS:${target}>)
 endforeach()
 
-set(loader csrc/load/description.cc csrc/load/json.cc csrc/load/load.cc csrc/load/safetensors.cc)
+set(loader csrc/load/decimal.cc csrc/load/description.cc csrc/load/json.cc csrc/load/load.cc csrc/load/safetensors.cc)
 if(NOT MSVC)
   # It runs once a layer, and the library should be small.
   set_source_files_properties(${loader} PROPERTIES COMPILE_OPTIONS -Os)

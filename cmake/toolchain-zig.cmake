@@ -1,15 +1,30 @@
-# Compile wheels for any Linux on this one, with the Clang, the libraries and the glibc stubs of the package ziglang:
+# Compile for another system on this Linux, with the Clang, the libraries and the systems' headers of the package ziglang:
 #
-#   FUSEDCELL_ZIG_TARGET       as Zig names it, with the oldest glibc to run on: aarch64-linux-gnu.2.17
+#   FUSEDCELL_ZIG_TARGET       as Zig names it, with the oldest glibc or macOS to run on: aarch64-linux-gnu.2.17
 #   FUSEDCELL_TARGET_PYTHON    an interpreter that runs here, if need be through an emulator; for the extension only
 #   FUSEDCELL_TARGET_INCLUDE   its headers
 #   FUSEDCELL_NUMPY_INCLUDE    NumPy's, which are the same on all 64-bit machines
 #
-# tools/wheels/build.py sets them. The C++ library is linked in, so that the result needs none.
+# tools/wheels/build.py sets them for wheels; the presets of tools/check_ports.sh, which are for other systems, set the
+# first. The C++ library is linked in, so that the result needs none.
 list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES FUSEDCELL_ZIG_TARGET)
 
 string(REGEX REPLACE "-.*" "" CMAKE_SYSTEM_PROCESSOR "${FUSEDCELL_ZIG_TARGET}")
-set(CMAKE_SYSTEM_NAME Linux)
+if(FUSEDCELL_ZIG_TARGET MATCHES "-macos")
+  set(CMAKE_SYSTEM_NAME Darwin)
+  set(CMAKE_INSTALL_NAME_TOOL ":")    # there is none, and nothing is installed
+  # Zig's C++ library is newer than that of Macs. So its headers refuse what the oldest macOS to run on lacks.
+  string(CONCAT CMAKE_CXX_FLAGS_INIT "-U_LIBCPP_HAS_VENDOR_AVAILABILITY_ANNOTATIONS "
+                                     "-D_LIBCPP_HAS_VENDOR_AVAILABILITY_ANNOTATIONS=1")
+elseif(FUSEDCELL_ZIG_TARGET MATCHES "-windows")
+  set(CMAKE_SYSTEM_NAME Windows)
+  find_program(FUSEDCELL_WINE NAMES wine64 wine PATHS /usr/lib/wine)
+  if(FUSEDCELL_WINE)
+    set(CMAKE_CROSSCOMPILING_EMULATOR "${FUSEDCELL_WINE}")
+  endif()
+else()
+  set(CMAKE_SYSTEM_NAME Linux)
+endif()
 
 # CMake's questions need no linking, for which Zig would first build a C++ library of their options.
 set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)

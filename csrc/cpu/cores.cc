@@ -26,32 +26,36 @@
 namespace fusedcell {
 namespace {
 
-constexpr struct {
-    uint32_t implementer, part;
-    const char* name;
-    bool in_order;
-    bool loads_64_bits;
-} kKnownCores[] = {
-#define FUSEDCELL_CORE(implementer, part, name, in_order, load_bits) \
-    {implementer, part, name, in_order, (load_bits) == 64},
-#include "cpu/known_cores.inc"
-};
-
 struct Id {
     uint32_t implementer = 0;
     uint32_t part = 0;
 };
 
+// Members are filled by name: most of them are numbers, and compilers mix them up without a word.
+CoreKind kind_named(std::string_view name, int cpus) {
+    CoreKind kind;
+    kind.name = name.empty() ? "unknown" : name;
+    kind.cpus = cpus;
+    return kind;
+}
+
 CoreKind kind_of(Id id) {
-    for (const auto& known : kKnownCores) {
-        if (known.implementer == id.implementer && known.part == id.part) {
-            return {known.name, id.implementer, id.part, known.in_order, known.loads_64_bits, 0, {}};
-        }
-    }
-    if (id.implementer == 0 && id.part == 0) return {"unknown", 0, 0, false, false, 0, {}};
+    CoreKind kind = kind_named("", 0);
+    kind.implementer = id.implementer;
+    kind.part = id.part;
+    if (id.implementer == 0 && id.part == 0) return kind;
     char name[64];
     std::snprintf(name, sizeof name, "implementer 0x%02x, part 0x%03x", id.implementer, id.part);
-    return {name, id.implementer, id.part, false, false, 0, {}};
+    const char* chosen = name;
+#define FUSEDCELL_CORE(known_implementer, known_part, known_name, issues_in_order, load_bits) \
+    if (id.implementer == (known_implementer) && id.part == (known_part)) {                   \
+        chosen = known_name;                                                                  \
+        kind.in_order = issues_in_order;                                                      \
+        kind.loads_64_bits = (load_bits) == 64;                                               \
+    }
+#include "cpu/known_cores.inc"
+    kind.name = chosen;
+    return kind;
 }
 
 // Arm Architecture Reference Manual, MIDR_EL1; the upper half is reserved.
@@ -196,9 +200,9 @@ std::vector<CoreKind> detect() {
         const std::string text = chip + " " + sysctl_text(prefix + "name");
         const std::string name(trimmed(text));
         const int cpus = sysctl_int(prefix + "logicalcpu");
-        if (cpus > 0) kinds.push_back({name.empty() ? "unknown" : name, 0, 0, false, cpus, {}});
+        if (cpus > 0) kinds.push_back(kind_named(name, cpus));
     }
-    if (kinds.empty()) kinds.push_back({"unknown", 0, 0, false, cpus_of_machine(), {}});
+    if (kinds.empty()) kinds.push_back(kind_named("", cpus_of_machine()));
     return kinds;
 }
 
@@ -210,8 +214,7 @@ std::vector<CoreKind> detect() { return read_core_kinds("", cpus_of_mask()); }
 
 std::vector<CoreKind> detect() {
     const std::string brand = cpu_brand();
-    CoreKind kind{std::string(trimmed(brand)), 0, 0, false, false, cpus_of_machine(), {}};
-    if (kind.name.empty()) kind.name = "unknown";
+    CoreKind kind = kind_named(trimmed(brand), cpus_of_machine());
 #if defined(__linux__)
     kind.numbers = cpus_of_mask();
     kind.cpus = static_cast<int>(kind.numbers.size());

@@ -3,6 +3,8 @@
 #include <charconv>
 #include <system_error>
 
+#include "load/decimal.h"
+
 namespace fusedcell::json {
 namespace {
 
@@ -236,12 +238,7 @@ std::optional<std::uint64_t> Value::whole_number() const {
     return value;
 }
 
-std::optional<double> Value::number() const {
-    double value = 0;
-    const char* const begin = text_.data();
-    if (std::from_chars(begin, begin + text_.size(), value).ec != std::errc{}) return std::nullopt;
-    return value;
-}
+std::optional<double> Value::number() const { return nearest_double(text_); }
 
 std::string Value::repr() const {
     constexpr std::size_t kMost = 60;

@@ -35,7 +35,7 @@ public:
     std::string string() const;
     /// A number, if it is written as a whole one without a sign and fits.
     std::optional<std::uint64_t> whole_number() const;
-    /// A number, rounded to nearest, if it is neither too large nor too small for a double.
+    /// A number, rounded to the nearest double, if it is not too large for one.
     std::optional<double> number() const;
     /// For errors, as Python writes it; long ones are cut.
     std::string repr() const;

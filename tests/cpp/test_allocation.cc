@@ -1,6 +1,9 @@
 // A step of many streams allocates nothing: of a pool from its very first call, of scattered rows in memory that fits.
 // test_real_time.cc looks at streams by themselves.
 #include <cstdlib>
+#if defined(_WIN32)
+#include <malloc.h>
+#endif
 #include <memory>
 #include <new>
 #include <vector>
@@ -15,10 +18,21 @@ namespace {
 
 long allocations = 0;
 
+#if defined(_WIN32)
+void* allocate(std::size_t size, std::size_t alignment) { return _aligned_malloc(size, alignment); }
+void release(void* memory) { _aligned_free(memory); }
+#else
+void* allocate(std::size_t size, std::size_t alignment) {
+    void* memory = nullptr;
+    return posix_memalign(&memory, alignment, size) == 0 ? memory : nullptr;
+}
+void release(void* memory) { std::free(memory); }
+#endif
+
 void* counted(std::size_t size, std::size_t alignment) {
     ++allocations;
-    void* memory = nullptr;
-    if (posix_memalign(&memory, alignment, size) != 0) throw std::bad_alloc();
+    void* memory = allocate(size, alignment);
+    if (memory == nullptr) throw std::bad_alloc();
     return memory;
 }
 
@@ -28,10 +42,10 @@ void* operator new(std::size_t size) { return counted(size, sizeof(void*)); }
 void* operator new(std::size_t size, std::align_val_t alignment) {
     return counted(size, static_cast<std::size_t>(alignment));
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory) noexcept { release(memory); }
+void operator delete(void* memory, std::size_t) noexcept { release(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { release(memory); }
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { release(memory); }
 
 namespace fusedcell::test {
 namespace {

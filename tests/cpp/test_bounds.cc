@@ -1,7 +1,13 @@
 // Kernels touch no float that is not theirs: every buffer of a caller ends right before, or begins right after, a page
 // that faults on any access.
+#if defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#define NOMINMAX
+#include <windows.h>
+#else
 #include <sys/mman.h>
 #include <unistd.h>
+#endif
 
 #include <algorithm>
 #include <cstring>
@@ -16,21 +22,48 @@
 namespace fusedcell::test {
 namespace {
 
+#if defined(_WIN32)
+
+std::size_t page_size() {
+    SYSTEM_INFO info;
+    GetSystemInfo(&info);
+    return info.dwPageSize;
+}
+char* map_pages(std::size_t bytes) {
+    return static_cast<char*>(VirtualAlloc(nullptr, bytes, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE));
+}
+bool forbid(char* memory, std::size_t bytes) {
+    DWORD before = 0;
+    return VirtualProtect(memory, bytes, PAGE_NOACCESS, &before) != 0;
+}
+void unmap(char* memory, std::size_t) { VirtualFree(memory, 0, MEM_RELEASE); }
+
+#else
+
+std::size_t page_size() { return static_cast<std::size_t>(sysconf(_SC_PAGESIZE)); }
+char* map_pages(std::size_t bytes) {
+    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return memory == MAP_FAILED ? nullptr : static_cast<char*>(memory);
+}
+bool forbid(char* memory, std::size_t bytes) { return mprotect(memory, bytes, PROT_NONE) == 0; }
+void unmap(char* memory, std::size_t bytes) { munmap(memory, bytes); }
+
+#endif
+
 class GuardedFloats {
 public:
     GuardedFloats(std::ptrdiff_t size, bool at_end) {
-        const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+        const std::size_t page = page_size();
         const std::size_t bytes = static_cast<std::size_t>(size) * sizeof(float);
         const std::size_t body = (bytes + page - 1) / page * page;
         mapped_ = body + 2 * page;
-        memory_ =
-            static_cast<char*>(mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-        CHECK(memory_ != MAP_FAILED);
-        CHECK(mprotect(memory_, page, PROT_NONE) == 0);
-        CHECK(mprotect(memory_ + page + body, page, PROT_NONE) == 0);
+        memory_ = map_pages(mapped_);
+        CHECK(memory_ != nullptr);
+        CHECK(forbid(memory_, page));
+        CHECK(forbid(memory_ + page + body, page));
         data_ = reinterpret_cast<float*>(memory_ + page + (at_end ? body - bytes : 0));
     }
-    ~GuardedFloats() { munmap(memory_, mapped_); }
+    ~GuardedFloats() { unmap(memory_, mapped_); }
     GuardedFloats(const GuardedFloats&) = delete;
     GuardedFloats& operator=(const GuardedFloats&) = delete;
     float* data() { return data_; }

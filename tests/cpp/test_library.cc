@@ -170,7 +170,8 @@ void bad_arguments_are_named() {
     const auto load = [&](const std::string& isa) { return fusedcell::load(file.data(), file.size(), isa); };
     expect_error<fusedcell::LoadError>([&] { load("mmx"); }, "isa: there is no tier 'mmx'; this machine runs: ");
     expect_error<fusedcell::LoadError>([] { fusedcell::load("/no/such/file"); }, "/no/such/file: cannot be opened: ");
-    expect_error<fusedcell::LoadError>([] { fusedcell::load("/"); }, "/: cannot be read: ");
+    // Not every system opens folders.
+    expect_error<fusedcell::LoadError>([] { fusedcell::load("/"); }, "/: cannot be ");
     expect_error<fusedcell::LoadError>([] { fusedcell::load(nullptr, 0); }, "not a safetensors file: expected 8 bytes");
     expect_error<fusedcell::UnsupportedError>(
         [] {

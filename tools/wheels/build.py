@@ -27,14 +27,16 @@ OTHER_COMPILERS = ("CC", "CXX", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "CM
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="as cp311-x86_64; all, if none is named")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="as cp311-x86_64, or sdist; all, if none is named")
     arguments = parser.parse_args()
     DIST.mkdir(exist_ok=True)
     if not arguments.names:
         for old in (*DIST.glob("fusedcell-*.whl"), *DIST.glob("fusedcell-*.tar.gz")):
             old.unlink()
-        built(build_sdist)
     wanted = set(arguments.names)
+    if not wanted or "sdist" in wanted:
+        wanted.discard("sdist")
+        built(build_sdist)
     for architecture in ARCHITECTURES:
         for version in VERSIONS:
             name = f"cp{version.replace('.', '')}-{architecture}"

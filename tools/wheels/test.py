@@ -183,7 +183,7 @@ def run(command: list[object], cpu: str | None = None, folder: Path | None = Non
         if cpu == "Nehalem":
             environment["OPENBLAS_CORETYPE"] = cpu  # NumPy's OpenBLAS takes QEMU's for a newer one, and crashes
     empty = WORK / "empty"
-    empty.mkdir(exist_ok=True)
+    empty.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         command,
         cwd=folder or empty,

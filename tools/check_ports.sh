@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# What the Linux of this machine does not compile: the C++ library for Macs, for musl and for Windows, with the Clang of the
+# package ziglang and with warnings as errors; and the C++ tests, the published hashes and Python's bits held against
+# programs for Windows, which Wine runs.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+compiled=(macos-aarch64 macos-x86_64 musl-aarch64 windows-aarch64)
+run=windows-x86_64
+
+find_wine() { PATH=$PATH:/usr/lib/wine command -v wine64 || command -v wine; }
+if ! find_wine >/dev/null; then
+  command -v apt-get >/dev/null || { echo 'check_ports.sh: there is no Wine, and no apt-get to install it' >&2; exit 1; }
+  ((EUID == 0)) || { echo 'check_ports.sh: there is no Wine. As root: apt-get install wine64' >&2; exit 1; }
+  echo 'check_ports.sh: installing wine64'
+  apt-get update -qq || true # a third-party source may be down; the next line says whether it mattered
+  DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends wine64 >/dev/null
+fi
+WINE=$(find_wine)
+
+# Those are for this machine's own compiler. ccache, if CMAKE_CXX_COMPILER_LAUNCHER names it, sees a script.
+unset CC CXX CFLAGS CXXFLAGS CPPFLAGS LDFLAGS CMAKE_ARGS CMAKE_GENERATOR
+CCACHE_COMPILERCHECK="string:zig $(python-zig version)"
+export CCACHE_COMPILERTYPE=clang CCACHE_COMPILERCHECK
+
+# Wine's own files; without a screen, without its .NET and its browser, which it would offer to fetch.
+export WINEPREFIX=$PWD/build/wine WINEDEBUG=-all WINEDLLOVERRIDES='mscoree=;mshtml=;winemenubuilder.exe=' DISPLAY=
+mkdir -p build
+"$WINE" wineboot --init >build/wine.log 2>&1 || { cat build/wine.log >&2; exit 1; }
+
+for preset in "${compiled[@]}"; do
+  tools/build_cpp.sh "$preset"
+  echo "$preset: compiled"
+done
+
+tools/test_cpp.sh "$run" "$@"
+# A program in the place of the one that it starts.
+programs=build/$run/tests/cpp
+printf '#!/bin/sh\nexec "%s" "$0.exe" "$@"\n' "$WINE" >"$programs/run_files"
+chmod +x "$programs/run_files"
+python -m pytest -q tests/test_cpp_library.py -k bits --cpp-tests="$programs"
