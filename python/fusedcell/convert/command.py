@@ -14,6 +14,7 @@ from ..layers import Layer
 from ..storage import load, save, to_tensors
 from .onnx_file import OnnxFile
 from .onnx_graph import recurrent_nodes
+from .onnx_node import IGNORABLE
 from .onnx_read import NodeReport, from_onnx, report
 from .onnx_write import to_onnx
 from .spec import RecurrentSpec
@@ -27,6 +28,7 @@ def add_parsers(commands: Any) -> None:
         "inspect", help="the recurrent nodes of an ONNX model, or what a .safetensors file of ours holds"
     )
     inspect.add_argument("file", metavar="FILE", type=Path)
+    _add_ignore(inspect)
     convert = commands.add_parser(
         "convert", help="an ONNX model's node to a .safetensors file, or that to an ONNX model"
     )
@@ -34,12 +36,18 @@ def add_parsers(commands: Any) -> None:
     convert.add_argument("out", metavar="OUT", type=Path, help="the other of the two; replaced if it is there")
     convert.add_argument("--node", help="which recurrent node of several: its name, or its number in inspect's list")
     convert.add_argument("--dtype", choices=DTYPES, help="round the weights to it (float32, or the file's)")
+    _add_ignore(convert)
+
+
+def _add_ignore(parser: argparse.ArgumentParser) -> None:
+    text = "of an ONNX node: take the default where the model makes it in a way that is not understood"
+    parser.add_argument("--ignore", action="append", choices=IGNORABLE, default=[], help=text)
 
 
 def run(options: argparse.Namespace) -> int:
     """Runs one of the commands. Status 1, after an error or with all told, where something cannot be loaded."""
     try:
-        return _inspect(options.file) if options.command == "inspect" else _convert(options)
+        return _inspect(options.file, options.ignore) if options.command == "inspect" else _convert(options)
     except (ValueError, ImportError) as error:
         _print(f"fusedcell: {error}", sys.stderr)
         return 1
@@ -51,7 +59,7 @@ def _convert(options: argparse.Namespace) -> int:
     if (model.suffix.lower(), out.suffix.lower()) not in ways:
         raise ValueError(f"expected {_ONNX} to {_SAFETENSORS} or the reverse, got {model.name!r} to {out.name!r}")
     if model.suffix.lower() == _ONNX:
-        layer: Any = from_onnx(model, _node(model, options.node), dtype=dtype or "float32")
+        layer: Any = from_onnx(model, _node(model, options.node), dtype=dtype or "float32", ignore=options.ignore)
         save(layer, out)
     else:
         if options.node is not None:
@@ -73,11 +81,11 @@ def _node(model: Path, text: str | None) -> str | int | None:
     return text if text in names else int(text)
 
 
-def _inspect(path: Path) -> int:
+def _inspect(path: Path, ignore: list[str]) -> int:
     if path.suffix.lower() == _SAFETENSORS:
         _table(path.name, _layer_rows(load(path)))
         return 0
-    reports = report(path)
+    reports = report(path, ignore=ignore)
     for index, found in enumerate(reports):
         _table(f"{index}  {found.occurrence.description}", _node_rows(found))
     if not reports:
@@ -94,6 +102,7 @@ def _node_rows(found: NodeReport) -> list[tuple[str, str]]:
         ("name", node.name or "none"),
         ("operator", f"{node.domain + '.' if node.domain else ''}{node.op_type}, operator set {found.opset}"),
         ("where", found.occurrence.scope.path or "graph"),
+        *found.connections,
     ]
     if found.reading is not None:
         spec, weights = found.reading.spec, found.reading.weights
@@ -102,6 +111,7 @@ def _node_rows(found: NodeReport) -> list[tuple[str, str]]:
             ("direction", "bidirectional" if len(spec.cells) == 2 else "reverse" if spec.reverse else "forward"),
             ("options", ", ".join(_spec_options(spec)) or "none"),
             ("weights", f"{', '.join(weights.types)} from {weights.source}"),
+            *(("ignored", text) for text in found.reading.ignored),
         ]
     rows.append(("loads", f"no: {found.refusal}" if found.refusal else f"as {_class_of(found)}"))
     return rows

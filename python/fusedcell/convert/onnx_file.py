@@ -8,14 +8,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 
 from ..errors import UnsupportedError
 
 Values: TypeAlias = npt.NDArray[Any]
 
-# Element types that weights, scales, zero points, shapes and lengths come in, and their bytes.
+# Element types that weights, scales, zero points, shapes, lengths and conditions come in, and their bytes.
 _ITEM_SIZES = {
     "FLOAT": 4,
     "FLOAT16": 2,
@@ -23,6 +22,7 @@ _ITEM_SIZES = {
     "DOUBLE": 8,
     "INT8": 1,
     "UINT8": 1,
+    "BOOL": 1,
     "INT16": 2,
     "UINT16": 2,
     "INT32": 4,
@@ -140,14 +140,6 @@ def _check_strings(name: str, model: Any) -> None:
                 for text in [value] if isinstance(value, (str, bytes)) else value:
                     if not isinstance(text, str):
                         raise ValueError(f"{name}: {field.full_name}: expected UTF-8, got {text[:50]!r}")
-
-
-def numpy_dtype(data_type: int) -> np.dtype[Any] | None:
-    """NumPy's type for one of the element types above; None for any other."""
-    if element_name(data_type) not in _ITEM_SIZES:
-        return None
-    dtype: np.dtype[Any] = import_onnx().helper.tensor_dtype_to_np_dtype(data_type)
-    return dtype
 
 
 def element_name(data_type: int) -> str:
