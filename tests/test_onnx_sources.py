@@ -152,9 +152,10 @@ def test_weights_behind_dequantize_linear(axis: int | None, dtype: type) -> None
 @pytest.mark.parametrize(
     ("make", "name"),
     [
-        (lambda: helper.make_node("Relu", ["X"], ["W"]), "computed by Relu node 'W'"),
+        (lambda: helper.make_node("Relu", ["X"], ["W"]), "'X', an input of the graph"),
+        (lambda: helper.make_node("LRN", ["X"], ["W"], size=1), "computed by LRN node 'W'"),
         (lambda: helper.make_node("Identity", ["X"], ["W"]), "'X', an input of the graph"),
-        (lambda: helper.make_node("Add", ["R", "R"], ["W"]), "it comes from Add node 'W', and Add of constants is not"),
+        (lambda: helper.make_node("Det", ["R"], ["W"]), "it comes from Det node 'W', and Det of constants is not foll"),
         (
             lambda: helper.make_node("Cast", ["missing"], ["W"], to=1),
             "it is 'missing', which the model does not define",

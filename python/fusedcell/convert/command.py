@@ -18,6 +18,7 @@ from .keras_files import recurrent_names
 from .keras_layers import from_keras
 from .onnx_file import OnnxFile
 from .onnx_graph import recurrent_nodes
+from .onnx_node import IGNORABLE
 from .onnx_read import NodeReport, from_onnx, report
 from .onnx_write import to_onnx
 from .spec import RecurrentSpec
@@ -49,12 +50,20 @@ def add_parsers(commands: Any) -> None:
     convert.add_argument("--dtype", choices=DTYPES, help="round the weights to it (float32, or the file's)")
     convert.add_argument("--nonlinearity", choices=NONLINEARITIES, help="of a state dictionary's RNN")
     convert.add_argument("--batch-first", action="store_true", help="of a state dictionary's layer: x is (B, T, I)")
+    for parser in (inspect, convert):
+        parser.add_argument(
+            "--ignore",
+            action="append",
+            choices=IGNORABLE,
+            default=[],
+            help="of an ONNX node: take the default where the model makes it in a way that is not understood",
+        )
 
 
 def run(options: argparse.Namespace) -> int:
     """Runs one of the commands. Status 1, after an error or with all told, where something cannot be loaded."""
     try:
-        return _inspect(options.file) if options.command == "inspect" else _convert(options)
+        return _inspect(options.file, options.ignore) if options.command == "inspect" else _convert(options)
     except (ValueError, ImportError, RuntimeError) as error:
         _print(f"fusedcell: {error}", sys.stderr)
         return 1
@@ -90,6 +99,7 @@ def _convert(options: argparse.Namespace) -> int:
 
 def _read(kind: FileKind, options: argparse.Namespace) -> Any:
     model, which, dtype = options.model, options.which, options.dtype or "float32"
+    _check_ignore(options.ignore, kind, model)
     is_own = kind == SAFETENSORS and is_own_file(model)
     if kind in (SAFETENSORS, PYTORCH) and not is_own:
         return read_module(
@@ -103,8 +113,13 @@ def _read(kind: FileKind, options: argparse.Namespace) -> Any:
         layer = load(model)
         return layer if options.dtype is None else layer.astype(dtype)
     if kind == ONNX:
-        return from_onnx(model, _node(model, which), dtype=dtype)
+        return from_onnx(model, _node(model, which), dtype=dtype, ignore=options.ignore)
     return from_keras(model, _layer(model, which), dtype=dtype)
+
+
+def _check_ignore(ignore: list[str], kind: FileKind, path: Path) -> None:
+    if ignore and kind != ONNX:
+        raise ValueError(f"--ignore: {path.name!r} is not {ONNX.description}")
 
 
 def _node(model: Path, text: str | None) -> str | int | None:
@@ -123,12 +138,16 @@ def _layer(model: Path, text: str | None) -> str | None:
     return text if text in names or int(text) >= len(names) else names[int(text)]
 
 
-def _inspect(path: Path) -> int:
+def _inspect(path: Path, ignore: list[str]) -> int:
     kind = _kind(path)
+    _check_ignore(ignore, kind, path)
     if kind == SAFETENSORS and is_own_file(path):
         _table(path.name, _layer_rows(load(path)))
         return 0
-    tables, what = {ONNX: _nodes, KERAS: _keras_layers}.get(kind, _modules)(path)
+    if kind == ONNX:
+        tables, what = _nodes(path, ignore)
+    else:
+        tables, what = _keras_layers(path) if kind == KERAS else _modules(path)
     for index, (title, rows, _) in enumerate(tables):
         _table(f"{index}  {title}", rows)
     if not tables:
@@ -139,8 +158,9 @@ def _inspect(path: Path) -> int:
     return 1 if refused or not tables else 0
 
 
-def _nodes(path: Path) -> tuple[list[_Table], str]:
-    tables = [(found.occurrence.description, _node_rows(found), found.refusal) for found in report(path)]
+def _nodes(path: Path, ignore: list[str]) -> tuple[list[_Table], str]:
+    reports = report(path, ignore=ignore)
+    tables = [(found.occurrence.description, _node_rows(found), found.refusal) for found in reports]
     return tables, "node (RNN, GRU, LSTM)"
 
 
@@ -195,6 +215,7 @@ def _node_rows(found: NodeReport) -> list[tuple[str, str]]:
         ("name", node.name or "none"),
         ("operator", f"{node.domain + '.' if node.domain else ''}{node.op_type}, operator set {found.opset}"),
         ("where", found.occurrence.scope.path or "graph"),
+        *found.connections,
     ]
     if found.reading is not None:
         spec, weights = found.reading.spec, found.reading.weights
@@ -203,6 +224,7 @@ def _node_rows(found: NodeReport) -> list[tuple[str, str]]:
             ("direction", "bidirectional" if len(spec.cells) == 2 else "reverse" if spec.reverse else "forward"),
             ("options", ", ".join(_spec_options(spec)) or "none"),
             ("weights", f"{', '.join(weights.types)} from {weights.source}"),
+            *(("ignored", text) for text in found.reading.ignored),
         ]
     rows.append(("loads", f"no: {found.refusal}" if found.refusal else f"as {_class_of(found)}"))
     return rows

@@ -1,4 +1,4 @@
-"""Values that an ONNX model fixes: initialisers, Constant nodes, and what a few operators make of them.
+"""What an ONNX model fixes before it runs: initialisers, Constant nodes, and what operators make of them and of sizes.
 
 What operators may make of a file is bounded by what the file holds.
 """
@@ -6,20 +6,26 @@ What operators may make of a file is bounded by what the file holds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..errors import UnsupportedError
-from .onnx_file import OnnxFile, Values
+from .onnx_file import OnnxFile
 from .onnx_graph import Node, Origin, Scope, opset_domain
-from .onnx_operators import OPERATORS, Inputs, evaluate, result_size
-from .onnx_reader import AttributeReader
+from .onnx_operators import ELEMENTWISE, OTHERS, REDUCTIONS, Dims, Known, Operation
+from .onnx_sizes import Size, product
+from .onnx_tensors import RESHAPING, Tensor, apply, known, of_numbers, unknown
 
-# Of these the values are those of the first input, whatever becomes of the shape.
-_REARRANGING = ("Identity", "Cast", "Transpose", "Squeeze", "Unsqueeze", "Reshape", "Slice", "Expand", "Tile")
 _SHAPES = ("Shape", "Size")
+# What these make may be known although an input is not.
+_SELECTING = (*RESHAPING, "Mul", "Where")
+# These take sizes or axes as inputs, which their results' shapes need.
+_PARAMETRIC = {"Expand", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Unsqueeze", *REDUCTIONS}
+_FOLLOWED = {*ELEMENTWISE, *REDUCTIONS, *OTHERS, *_SHAPES, *RESHAPING}
+# Weights come from all inputs of these, and from the first of others: shapes, axes and scales are no weights.
+_JOINING = {*ELEMENTWISE, "Concat", "MatMul", "Gemm"}
 
 _MAX_CHAIN = 100
 # How many elements operators may make: so many for each that the file holds, and these besides.
@@ -28,87 +34,53 @@ _MAX_MADE = 2**20
 
 
 class NotConstantError(Exception):
-    """A value that the model computes as it runs; the text says from what."""
-
-
-@dataclass(frozen=True)
-class Constant:
-    """A value, what the file holds of it, and the operators in between, nearest to the file first."""
-
-    values: Values
-    leaves: tuple[str, ...]
-    types: tuple[str, ...]
-    operators: tuple[str, ...] = ()
-
-    @property
-    def source(self) -> str:
-        """For people: what the file holds, and the operators in between."""
-        through = f" through {', '.join(self.operators)}" if self.operators else ""
-        return " and ".join(self.leaves) + through
+    """A value that the model computes from its inputs as it runs; the text says from what."""
 
 
 class Constants:
-    """Reads constants of a file; each is computed once."""
+    """Reads a file's tensors; each is computed once."""
 
     def __init__(self, file: OnnxFile) -> None:
         self._file = file
-        self._known: dict[tuple[Scope, str], Constant] = {}
+        self._known: dict[tuple[Scope, str], Tensor] = {}
+        self._shapes: dict[tuple[Scope, str], Dims | None] = {}
+        self._names: dict[tuple[Scope, str], Size] = {}
         self._left = _MAX_MADE
         self._fixed: set[tuple[Scope, str | int]] = set()  # what was seen not to depend on data
         # A model's own function takes the place of a standard operator of its name.
         self._replaced = {item.name for item in file.model.functions if opset_domain(item.domain) == ""}
 
-    def read(self, scope: Scope, name: str) -> Constant:
-        """The constant of this name.
+    def read(self, scope: Scope, name: str) -> Tensor:
+        """The tensor of this name, its values in full.
 
-        Raises NotConstantError where the value depends on what the model is given, UnsupportedError for an operator
-        that is not followed, ValueError for a broken file.
+        Raises NotConstantError where they depend on what the model is given, UnsupportedError where on its inputs'
+        sizes or on an operator that is not followed, ValueError for a broken file.
         """
-        return self._read(scope, name, 0)
+        tensor = self.tensor(scope, name)
+        values = tensor.spread(self._spend, repr(name))
+        if tensor.dims != values.shape or tensor.depends_on_sizes:
+            raise UnsupportedError(f"{name!r} depends on the sizes of the model's inputs")
+        return replace(tensor, values=values)
 
-    def uniform_value(self, scope: Scope, name: str) -> float | None:
-        """The one number that all values of this name are, of whatever shape, if that can be seen; else None."""
-        cast = False
-        for _ in range(_MAX_CHAIN):
+    def tensor(self, scope: Scope, name: str) -> Tensor:
+        """What is known of the tensor of this name. Raises ValueError for a broken file."""
+        return self._tensor(scope, name, 0)
+
+    def shape(self, scope: Scope, name: str, rank: int) -> Dims:
+        """The shape of a tensor of so many axes."""
+        dims = self._shape(scope, name, 0)
+        if dims is None or len(dims) != rank:
             origin = scope.find(name)
-            op_type = self._standard_operator(origin.node)
-            if op_type in _REARRANGING and origin.node.input:
-                cast = cast or op_type == "Cast"
-                scope, name = origin.scope, origin.node.input[0]
-                continue
-            if op_type == "ConstantOfShape":
-                attribute = origin.scope.attributes_of(origin.node).get("value")
-                values = np.zeros(1) if attribute is None else self._file.array(attribute.t)
-            elif op_type == "Constant" or origin.tensor is not None:
-                values = self._read(scope, name, 0).values
-            else:
-                return None
-            numbers = np.unique(values)
-            if len(numbers) != 1 or (cast and numbers[0] != 0):
-                return None
-            return float(numbers[0])
-        return None
+            dims = self._shapes[origin.scope, origin.name] = self._new_sizes(origin, [""] * rank)
+        return dims
 
-    def rows(self, scope: Scope, name: str, shape: Sequence[int]) -> Values | None:
-        """A constant that Expand or Tile repeats for each row of a batch, as one row; None for anything else.
-
-        `shape` is that of one row, and the result's.
-        """
-        repeated = False
-        for _ in range(_MAX_CHAIN):
-            origin = scope.find(name)
-            op_type = self._standard_operator(origin.node)
-            if op_type not in ("Identity", "Expand", "Tile") or not origin.node.input:
-                break
-            repeated = repeated or op_type != "Identity"
-            scope, name = origin.scope, origin.node.input[0]
-        if not repeated:
-            return None
-        try:
-            values = self.read(scope, name).values
-            return np.broadcast_to(values, shape)
-        except (NotConstantError, ValueError):
-            return None
+    def _spend(self, elements: int, where: str) -> None:
+        self._left -= elements
+        if self._left < 0:
+            raise UnsupportedError(
+                f"{where}: its result is too large for what the file holds; "
+                f"supported: {_MAX_GROWTH} elements for each in the file, and {_MAX_MADE} besides"
+            )
 
     def depends_on_data(self, scope: Scope, name: str) -> bool:
         """Whether a value depends on more of the model's inputs than their shapes."""
@@ -129,94 +101,176 @@ class Constants:
         return False
 
     def _standard_operator(self, node: Node) -> str:
-        """The node's operator if it is one of the default domain; else, and for no node, nothing."""
+        """The name of a node's operator in the default domain; "" for others and for no node."""
         if node is None or opset_domain(node.domain) != "" or node.op_type in self._replaced:
             return ""
         return str(node.op_type)
 
-    def _read(self, scope: Scope, name: str, depth: int) -> Constant:
+    def _tensor(self, scope: Scope, name: str, depth: int) -> Tensor:
+        endless = f"{name!r} is more than {_MAX_CHAIN} operators away from a constant, or a cycle"
         if depth > _MAX_CHAIN:
-            raise UnsupportedError(f"{name!r} is more than {_MAX_CHAIN} operators away from a constant, or a cycle")
+            return unknown(UnsupportedError(endless))
         origin = scope.find(name)
         key = (origin.scope, origin.name)
         if key not in self._known:
-            self._known[key] = self._evaluate(origin, depth)
+            self._known[key] = unknown(UnsupportedError(endless))  # which a cycle meets
+            try:
+                if origin.node is None:
+                    self._known[key] = self._leaf(origin)
+                else:
+                    outputs = self._outputs(origin, depth)
+                    self._known |= {(origin.scope, o): t for o, t in zip(origin.node.output, outputs, strict=True)}
+            except (NotConstantError, UnsupportedError) as error:
+                self._known[key] = unknown(error)
         return self._known[key]
 
-    def _evaluate(self, origin: Origin, depth: int) -> Constant:
+    def _leaf(self, origin: Origin) -> Tensor:
         if origin.tensor is not None:
             external = {entry.key: entry.value for entry in origin.tensor.external_data}.get("location")
             within = f" in {external}" if external else ""
-            return self._leaf(origin.tensor, f"initializer {origin.name!r}{within}")
-        if origin.node is None:
-            if origin.name in origin.scope.inputs:
-                raise NotConstantError(origin.description)
-            raise UnsupportedError(f"it is {origin.description}")
-        if self._standard_operator(origin.node) == "Constant":
-            return self._constant_node(origin)
-        return self._apply(origin, depth)
+            return self._held(origin.tensor, f"initializer {origin.name!r}{within}")
+        if origin.name in origin.scope.inputs:
+            raise NotConstantError(origin.description)
+        raise UnsupportedError(f"it is {origin.description}")
 
-    def _leaf(self, value: Any, source: str) -> Constant:
+    def _held(self, value: Any, source: str) -> Tensor:
         values = value if isinstance(value, np.ndarray) else self._file.array(value)
         self._left += _MAX_GROWTH * values.size
-        return Constant(values, (source,), (str(values.dtype),))
+        return replace(known(values), leaves=(source,), types=(str(values.dtype),))
 
-    def _constant_node(self, origin: Origin) -> Constant:
+    def _constant_node(self, origin: Origin) -> Tensor:
         source = f"Constant {origin.name!r}"
         attributes = origin.scope.attributes_of(origin.node)
         if len(attributes) == 1:
             ((name, attribute),) = attributes.items()
             if name == "value" and attribute.HasField("t"):
-                return self._leaf(attribute.t, source)
-            if name == "value_float":
-                return self._leaf(np.array(attribute.f, np.float32), source)
-            if name == "value_floats":
-                return self._leaf(np.array(attribute.floats, np.float32), source)
-            if name == "value_int":
-                return self._leaf(np.array(attribute.i, np.int64), source)
-            if name == "value_ints":
-                return self._leaf(np.array(attribute.ints, np.int64), source)
+                return self._held(attribute.t, source)
+            fields: dict[str, tuple[str, type]] = {
+                "value_float": ("f", np.float32),
+                "value_floats": ("floats", np.float32),
+                "value_int": ("i", np.int64),
+                "value_ints": ("ints", np.int64),
+            }
+            if name in fields:
+                field, dtype = fields[name]
+                return self._held(np.array(getattr(attribute, field), dtype), source)
         raise UnsupportedError(
             f"{origin.scope.describe(origin.node)}: attributes {', '.join(attributes) or 'none'} are not supported; "
             "supported: one of value, value_float, value_floats, value_int, value_ints"
         )
 
-    def _apply(self, origin: Origin, depth: int) -> Constant:
+    def _outputs(self, origin: Origin, depth: int) -> list[Tensor]:
         node, scope = origin.node, origin.scope
-        if self._standard_operator(node) not in OPERATORS:
+        where, op_type = scope.describe(node), self._standard_operator(node)
+        if op_type == "Constant":
+            return [self._constant_node(origin)]
+        if op_type not in _FOLLOWED:
             if self.depends_on_data(scope, origin.name):
-                raise NotConstantError(f"computed by {scope.describe(node)}")
+                raise NotConstantError(f"computed by {where}")
             raise UnsupportedError(
-                f"it comes from {scope.describe(node)}, and {node.op_type} of constants is not followed; "
-                f"followed: Constant, {', '.join(OPERATORS)}"
+                f"it comes from {where}, and {node.op_type} of constants is not followed; run the model through "
+                "ONNX Runtime's basic optimisation, which makes initializers of constants, and load what it writes"
             )
-        inputs = [None if scope.is_absent(name) else self._read(scope, name, depth + 1) for name in node.input]
-        arrays: Inputs = [None if constant is None else constant.values for constant in inputs]
-        self._left -= result_size(node.op_type, arrays)
-        if self._left < 0:
-            raise UnsupportedError(
-                f"{scope.describe(node)}: its result is too large for what the file holds; "
-                f"supported: {_MAX_GROWTH} elements for each in the file, and {_MAX_MADE} besides"
-            )
-        values = self._run(node, scope, arrays)
-        # Shapes, axes and zero points are not where weights come from.
-        sources = [constant for constant in inputs[: None if node.op_type == "Concat" else 1] if constant is not None]
-        return Constant(
-            values,
-            _unique(leaf for source in sources for leaf in source.leaves),
-            _unique(name for source in sources for name in source.types),
-            _unique((*(name for source in sources for name in source.operators), node.op_type)),
-        )
-
-    def _run(self, node: Node, scope: Scope, inputs: Inputs) -> Values:
-        label = scope.describe(node)
-        attributes = AttributeReader(scope.attributes_of(node), OPERATORS[node.op_type].attributes, label)
+        operation = self._operation(origin)
+        if op_type in _SHAPES:
+            return [self._of_shape(operation, scope, node, depth)]
+        inputs: list[Tensor | None] = []
+        for name in node.input:
+            tensor = None if scope.is_absent(name) else self._tensor(scope, name, depth + 1)
+            if tensor is not None and tensor.values is None:
+                if op_type not in _SELECTING:
+                    return [unknown(tensor.reason or UnsupportedError(where))] * len(node.output)
+                tensor = replace(tensor, dims=self._shape(scope, name, depth + 1))
+            inputs.append(tensor)
+        operation.check_count([tensor is not None for tensor in inputs])
+        if op_type == "ConstantOfShape":
+            value = operation.attributes.tensor("value")
+            array = np.zeros((), np.float32) if value is None else self._file.array(value)
+            if array.size != 1:
+                raise ValueError(f"{where}: value: expected one element, got {array.size}")
+            inputs = [known(array.reshape(())), *inputs]
         try:
-            return evaluate(node.op_type, inputs, attributes)
-        except UnsupportedError as error:
-            raise UnsupportedError(f"{label}: {error}") from error
+            outputs = apply(operation, inputs, self._spend)
         except (ValueError, TypeError, IndexError, OverflowError) as error:  # NumPy's, where sizes do not fit
-            raise ValueError(f"{label}: its inputs do not fit: {error}") from error
+            if isinstance(error, UnsupportedError) or str(error).startswith(where):
+                raise
+            raise ValueError(f"{where}: its inputs do not fit: {error}") from error
+        sources = [tensor for tensor in inputs[: None if op_type in _JOINING else 1] if tensor is not None]
+        return [
+            replace(
+                output,
+                leaves=_unique(leaf for source in sources for leaf in source.leaves),
+                types=_unique(name for source in sources for name in source.types),
+                operators=_unique((*(name for source in sources for name in source.operators), op_type)),
+            )
+            for output in outputs
+        ]
+
+    def _operation(self, origin: Origin) -> Operation:
+        node, scope = origin.node, origin.scope
+        attributes, opset = scope.attributes_of(node), scope.opsets.get("", 0)
+        return Operation(node.op_type, opset, attributes, len(node.output), scope.describe(node))
+
+    def _of_shape(self, operation: Operation, scope: Scope, node: Node, depth: int) -> Tensor:
+        if len(node.input) != 1 or scope.is_absent(node.input[0]):
+            raise ValueError(f"{operation.where}: expected 1 input, got {len(node.input)}")
+        dims = self._shape(scope, node.input[0], depth + 1)
+        if dims is None:
+            reason = UnsupportedError(f"{operation.where}: the model does not say how many axes {node.input[0]!r} has")
+            return unknown(reason, (Size.new("a rank"),) if node.op_type == "Shape" else ())
+        if node.op_type == "Shape":
+            return of_numbers(dims[operation.attributes.integer("start") or 0 : operation.attributes.integer("end")])
+        size = of_numbers([product(dims)])
+        return replace(size, dims=(), values=size.known.reshape(()))
+
+    def _shape(self, scope: Scope, name: str, depth: int) -> Dims | None:
+        """A tensor's shape, as far as the shapes of the model's inputs tell; None where not even the rank is known."""
+        origin = scope.find(name)
+        key = (origin.scope, origin.name)
+        if key not in self._shapes and depth <= _MAX_CHAIN:
+            self._shapes[key] = None  # which a cycle meets
+            dims: Dims | None = None
+            if origin.node is not None:
+                if not self.depends_on_data(scope, name):
+                    dims = self._tensor(scope, name, depth).dims
+                dims = self._inferred(origin, depth) if dims is None else dims
+            elif origin.tensor is not None:
+                dims = tuple(origin.tensor.dims)
+            self._shapes[key] = self._declared(origin, dims)
+        return self._shapes.get(key)
+
+    def _inferred(self, origin: Origin, depth: int) -> Dims | None:
+        node, scope = origin.node, origin.scope
+        op_type = self._standard_operator(node)
+        inputs: list[Known | None] = []
+        for index, name in enumerate(node.input if op_type else ()):
+            if scope.is_absent(name):
+                inputs.append(None)
+                continue
+            fixed = index and op_type in _PARAMETRIC and not self.depends_on_data(scope, name)
+            tensor = self._tensor(scope, name, depth + 1) if fixed else unknown(UnsupportedError())
+            inputs.append((self._shape(scope, name, depth + 1), tensor.values, tensor.dtype))
+        try:
+            shapes = self._operation(origin).shapes(inputs) if op_type else []
+        except ValueError:
+            return None
+        return shapes[list(node.output).index(origin.name)] if shapes else None
+
+    def _declared(self, origin: Origin, dims: Dims | None) -> Dims | None:
+        """The shape with what the model declares of it."""
+        declared = origin.scope.types.get(origin.name)
+        if declared is None or not declared.tensor_type.HasField("shape"):
+            return dims
+        given = declared.tensor_type.shape.dim
+        if dims is None:
+            dims = self._new_sizes(origin, [dim.dim_param for dim in given])
+        pairs = zip(dims, given, strict=False)
+        sizes = tuple(dim.dim_value if isinstance(size, Size) and dim.dim_value > 0 else size for size, dim in pairs)
+        return sizes if len(given) == len(dims) else dims
+
+    def _new_sizes(self, origin: Origin, names: Sequence[str]) -> Dims:
+        keys = [name or f"{origin.name}[{axis}]" for axis, name in enumerate(names)]
+        return tuple(self._names.setdefault((origin.scope, key), Size.new(key)) for key in keys)
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 
 from .._files import check_is_file
@@ -16,7 +15,7 @@ from ..errors import UnsupportedError
 
 Values: TypeAlias = npt.NDArray[Any]
 
-# Element types that weights, scales, zero points, shapes and lengths come in, and their bytes.
+# Element types that weights, scales, zero points, shapes, lengths and conditions come in, and their bytes.
 _ITEM_SIZES = {
     "FLOAT": 4,
     "FLOAT16": 2,
@@ -24,6 +23,7 @@ _ITEM_SIZES = {
     "DOUBLE": 8,
     "INT8": 1,
     "UINT8": 1,
+    "BOOL": 1,
     "INT16": 2,
     "UINT16": 2,
     "INT32": 4,
@@ -142,14 +142,6 @@ def _check_strings(name: str, model: Any) -> None:
                 for text in [value] if isinstance(value, (str, bytes)) else value:
                     if not isinstance(text, str):
                         raise ValueError(f"{name}: {field.full_name}: expected UTF-8, got {text[:50]!r}")
-
-
-def numpy_dtype(data_type: int) -> np.dtype[Any] | None:
-    """NumPy's type for one of the element types above; None for any other."""
-    if element_name(data_type) not in _ITEM_SIZES:
-        return None
-    dtype: np.dtype[Any] = import_onnx().helper.tensor_dtype_to_np_dtype(data_type)
-    return dtype
 
 
 def element_name(data_type: int) -> str:

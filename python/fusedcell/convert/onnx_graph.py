@@ -95,15 +95,6 @@ class Scope:
         """Whether an optional input of this name is left out, here or by who calls the function."""
         return not name or not self.find(name).name
 
-    def static_size(self, name: str, axis: int) -> int | None:
-        """The size that the model declares for one axis of three; None where it declares none."""
-        origin = self.find(name) if name else None
-        declared = None if origin is None else origin.scope.types.get(origin.name)
-        if declared is None or len(declared.tensor_type.shape.dim) != 3:
-            return None
-        size = declared.tensor_type.shape.dim[axis]
-        return int(size.dim_value) if size.HasField("dim_value") else None
-
     def attributes_of(self, node: Node) -> dict[str, Attribute]:
         """A node's attributes by name; those that refer to an attribute of the function, as the call has it."""
         found: dict[str, Attribute] = {}

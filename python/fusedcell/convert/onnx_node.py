@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,37 +13,50 @@ from .._base import FloatArray
 from ..errors import UnsupportedError
 from .floats import to_float32
 from .onnx_attributes import NodeAttributes, Operator, operator_of, read_attributes
-from .onnx_constants import Constant, Constants, NotConstantError
+from .onnx_constants import Constants, NotConstantError
 from .onnx_file import Values
 from .onnx_graph import Occurrence
 from .onnx_quantized import QuantisedMatrix, quantised_matrix
+from .onnx_sizes import Size
+from .onnx_tensors import Tensor
 from .spec import Arrays, RecurrentSpec, reordered
 
 _PEEPHOLE_BLOCKS = (0, 2, 1)  # i o f -> i f o
 
+# What may be left to its default where it cannot be read, and what that is.
+IGNORABLE = {"initial_state": "a state of zeros", "lengths": "all steps of every row"}
+
 
 @dataclass(frozen=True)
 class NodeReading:
-    """What a node becomes, and what its weights W are in the file."""
+    """What a node becomes, what its weights W are in the file, and what was ignored, a text each."""
 
     spec: RecurrentSpec
-    weights: Constant
+    weights: Tensor
+    ignored: tuple[str, ...] = ()
 
 
-def read_node(occurrence: Occurrence, constants: Constants, *, clip_before_h: bool = True) -> NodeReading:
-    """The layer that a node is.
+def read_node(
+    occurrence: Occurrence, constants: Constants, *, clip_before_h: bool = True, ignore: Collection[str] = ()
+) -> NodeReading:
+    """The layer that a node is; of `ignore`, names of `IGNORABLE`, what cannot be read takes its default.
 
     Raises UnsupportedError naming the attribute, input or output that cannot be honoured, ValueError for what does not
     fit together.
     """
     operator = operator_of(occurrence)
     attributes = read_attributes(occurrence, operator, clip_before_h=clip_before_h)
-    return _NodeReader(occurrence, operator, attributes, constants).read()
+    return _NodeReader(occurrence, operator, attributes, constants, ignore).read()
 
 
 class _NodeReader:
     def __init__(
-        self, occurrence: Occurrence, operator: Operator, attributes: NodeAttributes, constants: Constants
+        self,
+        occurrence: Occurrence,
+        operator: Operator,
+        attributes: NodeAttributes,
+        constants: Constants,
+        ignore: Collection[str],
     ) -> None:
         node = occurrence.node
         self._where = occurrence.description
@@ -50,6 +64,8 @@ class _NodeReader:
         self._operator = operator
         self._attributes = attributes
         self._constants = constants
+        self._ignore = ignore
+        self._ignored: list[str] = []
         for kind, given, known in (("inputs", node.input, operator.inputs), ("outputs", node.output, operator.outputs)):
             if len(given) > len(known):
                 unknown = list(given[len(known) :])
@@ -65,20 +81,20 @@ class _NodeReader:
         sources = {role: self._weights(role) for role in ("W", "R")}
         quantised: dict[str, QuantisedMatrix] = {}
         if operator.domain:
-            quantised = {role: self._quantised(role, sources[role].values) for role in ("W", "R")}
+            quantised = {role: self._quantised(role, sources[role].known) for role in ("W", "R")}
             W, R = (quantised[role].floats for role in ("W", "R"))
         else:
-            W, R = (to_float32(sources[role].values, f"{self._where}: {role}") for role in ("W", "R"))
+            W, R = (to_float32(sources[role].known, f"{self._where}: {role}") for role in ("W", "R"))
 
         if R.ndim != 3:
-            raise self._misfit("R", "three axes", sources["R"].values.shape)
+            raise self._misfit("R", "three axes", sources["R"].known.shape)
         units = R.shape[2]
         if attributes.hidden_size is not None and attributes.hidden_size != units:
             raise ValueError(f"{self._where}: hidden_size={attributes.hidden_size}, but R is for {units} units")
         rows = gates * units
         self._check("R", R, (directions, rows, units))
         if W.ndim != 3:
-            raise self._misfit("W", "three axes", sources["W"].values.shape)
+            raise self._misfit("W", "three axes", sources["W"].known.shape)
         self._check("W", W, (directions, rows, W.shape[2]))
         B = self._optional("B", (directions, 2 * rows))
         P = self._optional("P", (directions, 3 * units))
@@ -112,7 +128,7 @@ class _NodeReader:
             batch_first=attributes.layout == 1,
             initial_state=self._initial_state(units),
         )
-        return NodeReading(spec, sources["W"])
+        return NodeReading(spec, sources["W"], tuple(self._ignored))
 
     def _kind(self) -> str:
         if self._operator.family == "GRU":
@@ -120,17 +136,17 @@ class _NodeReader:
         return "lstm" if self._operator.family == "LSTM" else "rnn_tanh"
 
     def _quantised(self, role: str, values: Values) -> QuantisedMatrix:
-        scale, zero_point = (self._weights(f"{role}_{name}").values for name in ("scale", "zero_point"))
+        scale, zero_point = (self._weights(f"{role}_{name}").known for name in ("scale", "zero_point"))
         return quantised_matrix(f"{self._where}: {role}", values, scale, zero_point)
 
-    def _misfit(self, role: str, expected: object, got: tuple[int, ...]) -> ValueError:
+    def _misfit(self, role: str, expected: object, got: tuple[object, ...]) -> ValueError:
         return ValueError(f"{self._where}: {role}: expected {expected}, got shape {got}")
 
     def _check(self, role: str, array: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
         if array.shape != shape or 0 in shape:
             raise self._misfit(role, f"shape {shape}", array.shape)
 
-    def _weights(self, role: str) -> Constant:
+    def _weights(self, role: str) -> Tensor:
         if role not in self._names:
             raise ValueError(f"{self._where}: input {role} is missing")
         try:
@@ -145,33 +161,38 @@ class _NodeReader:
     def _optional(self, role: str, shape: tuple[int, ...]) -> FloatArray | None:
         if role not in self._names:
             return None
-        array = to_float32(self._weights(role).values, f"{self._where}: {role}")
+        array = to_float32(self._weights(role).known, f"{self._where}: {role}")
         self._check(role, array, shape)
         return array
 
     def _check_lengths(self) -> None:
-        """A layer has no lengths of its own: they come with each call, so constant ones would be dropped."""
-        if "sequence_lens" not in self._names:
+        """A layer has no lengths of its own: they come with each call, so others than all steps would be dropped."""
+        if "sequence_lens" not in self._names or "X" not in self._names:
             return
-        name = self._names["sequence_lens"]
-        try:
-            lengths = self._constants.read(self._scope, name).values
-        except (NotConstantError, UnsupportedError) as error:
-            self._check_computed("sequence_lens", name, error)
-            return
-        steps = self._scope.static_size(self._names.get("X", ""), 1 if self._attributes.layout else 0)
-        if steps is None or lengths.dtype.kind not in "iu" or not (lengths == steps).all():
-            count = "an unknown number of" if steps is None else steps
-            raise UnsupportedError(
-                f"{self._where}: sequence_lens={lengths.reshape(-1)[:8].tolist()} is a constant of the file, and "
-                f"X has {count} steps; a layer takes its lengths with each call, so supported: "
-                "constants equal to the number of steps, or lengths that come from outside"
+        steps = self._constants.shape(self._scope, self._names["X"], 3)[1 if self._attributes.layout else 0]
+        tensor = self._constants.tensor(self._scope, self._names["sequence_lens"])
+        if tensor.values is None:
+            self._refuse("sequence_lens", "lengths", tensor)
+        elif tensor.dtype.kind not in "iu" or any(length != steps for length in tensor.values.flat):
+            lengths = ", ".join(str(length) for length in tensor.values.flat[:8])
+            error = UnsupportedError(
+                f"[{lengths}], made by the model itself, and X has {steps} steps; a layer takes its lengths with each "
+                "call, so supported: the number of steps for each row, or lengths from outside"
             )
+            self._refuse("sequence_lens", "lengths", replace(tensor, values=None, reason=error))
 
-    def _check_computed(self, role: str, name: str, error: Exception) -> None:
-        """Lets pass what comes from outside, which the caller then gives; refuses what the file makes by itself."""
-        if not self._constants.depends_on_data(self._scope, name):
-            raise UnsupportedError(f"{self._where}: input {role}: {error}") from error
+    def _refuse(self, role: str, ignorable: str, tensor: Tensor) -> None:
+        """Lets pass what comes from outside, which the caller then gives; refuses what the model makes by itself."""
+        if isinstance(tensor.reason, NotConstantError) or self._constants.depends_on_data(
+            self._scope, self._names[role]
+        ):
+            return
+        text = f"input {role}: {tensor.reason}"
+        if ignorable not in self._ignore:
+            raise UnsupportedError(
+                f"{self._where}: {text}; ignore=({ignorable!r},) takes {IGNORABLE[ignorable]} instead"
+            ) from tensor.reason
+        self._ignored.append(f"{text}; taken instead: {IGNORABLE[ignorable]}")
 
     def _initial_state(self, units: int) -> tuple[FloatArray, ...] | None:
         roles = ("initial_h", "initial_c") if self._operator.family == "LSTM" else ("initial_h",)
@@ -189,24 +210,21 @@ class _NodeReader:
 
     def _initial(self, role: str, units: int) -> FloatArray | None:
         """The constant state (D, 1 or B, H) of the file; None for zeros and for one that the caller gives."""
-        name = self._names.get(role)
-        if name is None:
+        if role not in self._names:
             return None
         directions, batch_axis = self._attributes.num_directions, 0 if self._attributes.layout else 1
         row = (1, directions, units) if batch_axis == 0 else (directions, 1, units)
-        label = f"{self._where}: {role}"
-        values = self._constants.rows(self._scope, name, row)
-        if values is None:
-            try:
-                values = self._constants.read(self._scope, name).values
-            except (NotConstantError, UnsupportedError) as error:
-                uniform = self._constants.uniform_value(self._scope, name)
-                if uniform is None:
-                    self._check_computed(role, name, error)
-                    return None
-                values = np.full(row, uniform)
-            expected = (row[0] if batch_axis else -1, -1 if batch_axis else row[1], units)
-            if values.ndim != 3 or any(size not in (-1, got) for size, got in zip(expected, values.shape, strict=True)):
-                raise self._misfit(role, f"shape {row} with the batch for 1", values.shape)
-        state = to_float32(values, label)
+        tensor = self._constants.tensor(self._scope, self._names[role])
+        if tensor.depends_on_sizes:
+            reason = UnsupportedError("its values depend on the sizes of the model's inputs")
+            tensor = replace(tensor, values=None, reason=reason)
+        if tensor.values is None:
+            self._refuse(role, "initial_state", tensor)
+            return None
+        dims = row if tensor.dims is None else tensor.dims
+        shape = [full if isinstance(size, Size) else size for size, full in zip(dims, row, strict=False)]
+        shape[batch_axis : batch_axis + 1] = tensor.values.shape[batch_axis : batch_axis + 1] or [1]
+        if len(dims) != 3 or any(shape[axis] != row[axis] for axis in range(3) if axis != batch_axis):
+            raise self._misfit(role, f"shape {row} with the batch for 1", dims)
+        state = to_float32(np.broadcast_to(tensor.values, shape), f"{self._where}: {role}")
         return state.swapaxes(0, 1) if batch_axis == 0 else state

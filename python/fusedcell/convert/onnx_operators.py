@@ -1,216 +1,189 @@
-"""The ONNX operators that exporters put between the weights of a file and the nodes that use them.
+"""One ONNX operator apart from its graph: what it makes of constants, and which shape that has, by the package onnx.
 
-Source: https://onnx.ai/onnx/operators/, all versions from operator set 7 on. Where an older version has an attribute
-for what became an input, either is taken.
+Only operators whose result follows from their inputs, and whose size is known before it is made, are run.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from itertools import zip_longest
-from typing import Any, NamedTuple, TypeAlias
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..errors import UnsupportedError
-from .onnx_file import Values, element_name, numpy_dtype
+from .onnx_file import Values, element_name, import_onnx
+from .onnx_graph import Attribute
 from .onnx_reader import AttributeReader
+from .onnx_sizes import Number, Size, product
 
-Inputs: TypeAlias = list[Values | None]
+Dims: TypeAlias = "tuple[Number, ...]"
+Known: TypeAlias = "tuple[Dims | None, Values | None, np.dtype[Any]]"  # a tensor's shape, values and type
 
-_MAX_RANK = 64  # NumPy's
-_MOST_INPUTS = 5  # but for Concat, which takes any number
+# Of these each element of the result follows from one element of each input.
+ELEMENTWISE = frozenset(
+    (
+        "Abs", "Add", "And", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast", "Ceil", "Clip",
+        "Cos", "Div", "Elu", "Equal", "Erf", "Exp", "Floor", "Greater", "GreaterOrEqual", "HardSigmoid", "Identity",
+        "IsInf", "IsNaN", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Mean", "Min", "Mod", "Mul", "Neg", "Not",
+        "Or", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt",
+        "Sub", "Sum", "Tan", "Tanh", "Where", "Xor",
+    )
+)  # fmt: skip
+REDUCTIONS = frozenset(
+    f"Reduce{name}" for name in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
+)
+OTHERS = frozenset(
+    (
+        "Concat", "CumSum", "DequantizeLinear", "Flatten", "Gather", "Gemm", "LpNormalization", "MatMul",
+        "MatMulInteger", "Pad", "QuantizeLinear", "Range", "Slice", "Softmax", "Split", "Squeeze", "Transpose", "Trilu",
+        "Unsqueeze",
+    )
+)  # fmt: skip
 
-
-class Operator(NamedTuple):
-    """A function of inputs, absent ones None, and attributes; the least and most inputs; the attributes it knows."""
-
-    function: Callable[[Inputs, AttributeReader], Any]
-    inputs: tuple[int, int]
-    attributes: tuple[str, ...] = ()
-
-
-def evaluate(op_type: str, inputs: Inputs, attributes: AttributeReader) -> Values:
-    """The result of one of `OPERATORS`; ValueError or UnsupportedError where inputs or attributes do not fit."""
-    least, most = OPERATORS[op_type].inputs
-    if not least <= len(inputs) <= most or any(value is None for value in inputs[:least]):
-        raise ValueError(f"expected {least} to {most} inputs, got {len(inputs)}")
-    padded = inputs if most > _MOST_INPUTS else inputs + [None] * (_MOST_INPUTS - len(inputs))
-    with np.errstate(over="ignore", invalid="ignore"):  # who uses the value says what is too large
-        return np.asarray(OPERATORS[op_type].function(padded, attributes))
-
-
-def result_size(op_type: str, inputs: Inputs) -> int:
-    """How many elements the result has at most; what a node without the inputs it needs has does not matter."""
-    present = [values for values in inputs if values is not None]
-    if not present:
-        return 0
-    if op_type == "Concat":
-        return sum(values.size for values in present)
-    if op_type in ("Expand", "Tile"):
-        if present[-1].dtype.kind not in "iu" or present[-1].size > _MAX_RANK:
-            return 0
-        sizes = [max(1, int(size)) for size in present[-1].reshape(-1).tolist()]
-        if op_type == "Expand":
-            shape = present[0].shape
-            sizes = [max(pair) for pair in zip_longest(reversed(sizes), reversed(shape), fillvalue=1)]
-        return math.prod(sizes) * (present[0].size if op_type == "Tile" else 1)
-    return present[0].size
+_MAX_PARAMETERS = 1000  # elements of an axes, sizes or pads input
+_PRODUCTS_FOR_ONE = 256  # multiplications that cost as much as an element made
+# The evaluator has this of an operator set in which an older node means the same.
+_EVALUATED_SINCE = {"DequantizeLinear": 19}
+_SIMPLE = ("FLOAT", "INT", "STRING", "FLOATS", "INTS", "STRINGS")
 
 
-def _integers(values: Values | None, name: str) -> list[int]:
-    if values is None:
-        raise ValueError(f"{name}: missing")
-    if values.dtype.kind not in "iu" or values.ndim > 1 or values.size > _MAX_RANK:
-        raise ValueError(f"{name}: expected at most {_MAX_RANK} integers, got {values.dtype} {values.shape}")
-    return [int(value) for value in values.reshape(-1)]
+class Operation:
+    """A node of the default domain, its attributes as the call of its function has them.
+
+    Raises UnsupportedError for an operator set or an attribute that is not known, ValueError for attributes of another
+    type than the operator's.
+    """
+
+    def __init__(self, op_type: str, opset: int, attributes: Mapping[str, Attribute], outputs: int, where: str) -> None:
+        onnx: Any = import_onnx()
+        self.op_type, self.where = op_type, where
+        self._opset, self._outputs = opset, [f"o{index}" for index in range(outputs)]
+        try:
+            self._schema: Any = onnx.defs.get_schema(op_type, opset, "")
+        except onnx.defs.SchemaError as error:
+            raise UnsupportedError(f"{where}: {op_type} of operator set {opset} is not known") from error
+        self.attributes = AttributeReader(attributes, self._schema.attributes, where)
+        self._attributes = []
+        for name, value in attributes.items():
+            kind = self._schema.attributes[name].type.name
+            self.attributes.check(name, kind)
+            if kind in _SIMPLE:
+                self._attributes.append(onnx.AttributeProto())
+                self._attributes[-1].CopyFrom(value)
+                self._attributes[-1].name = name
+
+    def _node(self, present: Sequence[bool]) -> Any:
+        inputs = [f"i{index}" if there else "" for index, there in enumerate(present)]
+        return import_onnx().NodeProto(
+            op_type=self.op_type, input=inputs, output=self._outputs, attribute=self._attributes
+        )
+
+    def check_count(self, present: Sequence[bool]) -> None:
+        """Raises ValueError for more or fewer inputs than the operator has."""
+        least, most = self._schema.min_input, self._schema.max_input
+        if not least <= len(present) <= most or not all(present[:least]):
+            raise ValueError(f"{self.where}: expected {least} to {most} inputs, got {sum(present)}")
+
+    def shapes(self, inputs: Sequence[Known | None]) -> list[Dims | None]:
+        """The outputs' shapes, from what is known of the inputs. Raises ValueError where they do not fit."""
+        onnx: Any = import_onnx()
+        self.check_count([given is not None for given in inputs])
+        sizes: dict[str, Size] = {}
+        types, data = {}, {}
+        for index, given in enumerate(inputs):
+            if given is None:
+                continue
+            dims, values, dtype = given
+            texts = None if dims is None else [_token(size, sizes) for size in dims]
+            element = onnx.helper.np_dtype_to_tensor_dtype(dtype)
+            types[f"i{index}"] = onnx.helper.make_tensor_type_proto(element, texts)
+            if values is not None and values.dtype.kind in "iu" and values.size <= _MAX_PARAMETERS:
+                data[f"i{index}"] = onnx.numpy_helper.from_array(np.ascontiguousarray(values))
+        node = self._node([given is not None for given in inputs])
+        opsets = [onnx.helper.make_opsetid("", self._opset)]
+        try:
+            found = onnx.shape_inference.infer_node_outputs(self._schema, node, types, data, opset_imports=opsets)
+        except Exception as error:  # of which there are many kinds
+            raise ValueError(f"{self.where}: its inputs do not fit: {error}") from error
+        return [_dims(found.get(name), sizes, f"{self.where}") for name in self._outputs]
+
+    def run(self, arrays: Sequence[Values | None], spend: Callable[[int, str], None]) -> list[Values]:
+        """The outputs. `spend` is told beforehand how many elements they have, and may raise.
+
+        Raises ValueError where the inputs do not fit, UnsupportedError where the sizes cannot be told.
+        """
+        onnx: Any = import_onnx()
+        shapes = self.shapes([None if array is None else (array.shape, array, _dtype(array)) for array in arrays])
+        for shape in shapes:
+            spend(self._work(shape, arrays), self.where)
+        node = self._node([array is not None for array in arrays])
+        graph = onnx.GraphProto(
+            node=[node],
+            input=[onnx.ValueInfoProto(name=name) for name in node.input if name],
+            output=[onnx.ValueInfoProto(name=name) for name in self._outputs],
+        )
+        self._check_cast(arrays)
+        opsets = {"": max(self._opset, _EVALUATED_SINCE.get(self.op_type, 0))}
+        try:
+            evaluator = importlib.import_module("onnx.reference").ReferenceEvaluator(graph, opsets=opsets)
+            with np.errstate(all="ignore"):  # who uses the values says what is too large
+                found = evaluator.run(None, {f"i{i}": array for i, array in enumerate(arrays) if array is not None})
+            outputs = [np.asarray(values) for values in found]
+        except Exception as error:  # of which there are many kinds, as the evaluator trusts the model
+            raise ValueError(f"{self.where}: its inputs do not fit: {error}") from error
+        for values, shape in zip(outputs, shapes, strict=True):
+            if self.op_type != "Slice" and values.shape != shape:
+                raise UnsupportedError(f"{self.where}: its result is of shape {values.shape}, not {shape}")
+        return outputs
+
+    def _work(self, shape: Dims | None, arrays: Sequence[Any]) -> int:
+        """How many elements an output has, and what else there is to do, in elements."""
+        size = None if shape is None else product(shape)
+        if self.op_type == "Slice":  # of whose older versions onnx does not always tell it
+            size = arrays[0].size
+        if not isinstance(size, int):
+            raise UnsupportedError(f"{self.where}: the size of its result cannot be told before it is made")
+        if self.op_type in ("MatMul", "Gemm", "MatMulInteger"):
+            size += size * max(arrays[0].shape, default=1) // _PRODUCTS_FOR_ONE
+        blocks = self.attributes.integer("block_size") or 0  # for which scales are repeated
+        return size + (arrays[1].size * abs(blocks) if blocks else 0)
+
+    def _check_cast(self, arrays: Sequence[Values | None]) -> None:
+        """Refuses casts to integers that do not hold the number, as runtimes differ there."""
+        if self.op_type != "Cast":
+            return
+        onnx: Any = import_onnx()
+        to = self.attributes.integer("to")
+        array: Any = arrays[0]
+        if to is None or to not in onnx.helper.get_all_tensor_dtypes():
+            raise self.attributes.refusal("to", to, "an element type")
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(to)
+        if dtype.kind in "iu" and array.dtype.kind in "fV":
+            info, floats = np.iinfo(dtype), array.astype(np.float64)
+            if not ((floats >= info.min) & (floats <= info.max)).all():
+                raise self.attributes.refusal("to", element_name(to), "integers that hold every value")
 
 
-def _either(value: Values | None, attributes: AttributeReader, name: str) -> list[int] | None:
-    """Integers that are an input in newer versions of an operator and an attribute in older ones."""
-    attribute = attributes.integers(name)
-    if value is None:
-        return attribute
-    if attribute is not None:
-        raise ValueError(f"{name}: expected an input or an attribute, got both")
-    return _integers(value, name)
+def _dtype(array: Values) -> np.dtype[Any]:
+    return np.dtype(np.int64) if array.dtype == object else array.dtype  # objects are sizes
 
 
-def _identity(inputs: Inputs, attributes: AttributeReader) -> Any:
-    return inputs[0]
+def _token(size: Number, sizes: dict[str, Size]) -> int | str:
+    """What stands for a size in onnx's shapes."""
+    if not isinstance(size, Size):
+        return size
+    token = next((token for token, known in sizes.items() if known == size), f"s{len(sizes)}")
+    sizes[token] = size
+    return token
 
 
-def _cast(inputs: Inputs, attributes: AttributeReader) -> Any:
-    source: Any = inputs[0]
-    to = attributes.integer("to")
-    dtype = numpy_dtype(-1 if to is None else to)
-    if dtype is None or (dtype.kind in "iu" and source.dtype.kind not in "iu"):
-        raise attributes.refusal("to", element_name(-1 if to is None else to), "floats, and integers from integers")
-    return source.astype(dtype)
-
-
-def _transpose(inputs: Inputs, attributes: AttributeReader) -> Any:
-    source: Any = inputs[0]
-    return source.transpose(attributes.integers("perm"))
-
-
-def _squeeze(inputs: Inputs, attributes: AttributeReader) -> Any:
-    source: Any = inputs[0]
-    axes = _either(inputs[1], attributes, "axes")
-    return np.squeeze(source, None if axes is None else tuple(axes))
-
-
-def _unsqueeze(inputs: Inputs, attributes: AttributeReader) -> Any:
-    source: Any = inputs[0]
-    axes = _either(inputs[1], attributes, "axes")
-    if axes is None:
-        raise ValueError("axes: missing")
-    return np.expand_dims(source, tuple(axes))
-
-
-def _reshape(inputs: Inputs, attributes: AttributeReader) -> Any:
-    source: Any = inputs[0]
-    sizes = _integers(inputs[1], "shape")
-    if not attributes.integer("allowzero"):
-        sizes = [source.shape[axis] if size == 0 else size for axis, size in enumerate(sizes)]
-    if min(sizes, default=0) < -1:  # which NumPy takes for -1
-        raise ValueError(f"shape: expected sizes from -1 on, got {sizes}")
-    return source.reshape(sizes)
-
-
-def _concat(inputs: Inputs, attributes: AttributeReader) -> Any:
-    axis = attributes.integer("axis")
-    if axis is None:
-        raise ValueError("axis: missing")
-    present: list[Any] = inputs
-    if any(value is None or value.dtype != present[0].dtype for value in present):
-        raise ValueError("expected inputs of one element type")
-    return np.concatenate(present, axis)
-
-
-def _slice(inputs: Inputs, attributes: AttributeReader) -> Any:
-    source: Any = inputs[0]
-    starts, ends = (_either(inputs[index], attributes, name) for index, name in ((1, "starts"), (2, "ends")))
-    if starts is None or ends is None:
-        raise ValueError("starts, ends: missing")
-    axes = _either(inputs[3], attributes, "axes")
-    axes = list(range(len(starts))) if axes is None else axes
-    steps = [1] * len(starts) if inputs[4] is None else _integers(inputs[4], "steps")
-    slices = [slice(None)] * source.ndim
-    places = [axis + source.ndim if axis < 0 else axis for axis in axes]
-    if len(set(places)) != len(places):
-        raise ValueError(f"axes: expected each once, got {axes}")
-    for axis, start, end, step in zip(places, starts, ends, steps, strict=True):
-        if not 0 <= axis < source.ndim:
-            raise ValueError(f"axes: expected axes of an array of {source.ndim}, got {axes}")
-        slices[axis] = slice(start, end, step)
-    return source[tuple(slices)]
-
-
-def _expand(inputs: Inputs, attributes: AttributeReader) -> Any:
-    source: Any = inputs[0]
-    return np.broadcast_to(source, np.broadcast_shapes(source.shape, tuple(_integers(inputs[1], "shape"))))
-
-
-def _tile(inputs: Inputs, attributes: AttributeReader) -> Any:
-    source: Any = inputs[0]
-    repeats = _integers(inputs[1], "repeats")
-    if len(repeats) != source.ndim:
-        raise ValueError(f"repeats: expected {source.ndim}, got {repeats}")
-    return np.tile(source, repeats)
-
-
-def _dequantize_linear(inputs: Inputs, attributes: AttributeReader) -> Any:
-    quantised: Any = inputs[0]
-    scale: Any = inputs[1]
-    zero: Any = np.zeros_like(scale, quantised.dtype) if inputs[2] is None else inputs[2]
-    if quantised.dtype.kind not in "iu" or scale.dtype.kind not in "fV":
-        raise UnsupportedError(f"element types {quantised.dtype} and {scale.dtype}; supported: integers and floats")
-    if zero.dtype != quantised.dtype or zero.shape != scale.shape:
-        raise ValueError(f"zero point: expected {quantised.dtype} {scale.shape}, got {zero.dtype} {zero.shape}")
-    output_dtype = attributes.integer("output_dtype")
-    if output_dtype and numpy_dtype(output_dtype) != scale.dtype:
-        raise attributes.refusal("output_dtype", element_name(output_dtype), "the scale's type")
-    arrays = [_spread(array, quantised, attributes) for array in (zero.astype(np.int64), scale)]
-    # The difference of integers of at most 16 bits, and its product with a half-width scale, are exact in float32.
-    difference = (quantised.astype(np.int64) - arrays[0]).astype(np.float32)
-    return (difference * arrays[1].astype(np.float32)).astype(scale.dtype)
-
-
-def _spread(array: Any, like: Any, attributes: AttributeReader) -> Any:
-    """A scale or zero point in a shape that broadcasts: one, one for each index of `axis`, or one for each block."""
-    if array.size == 1:
-        return array.reshape(())
-    axis = attributes.integer("axis")
-    axis = 1 if axis is None else axis
-    if not -like.ndim <= axis < like.ndim:
-        raise ValueError(f"axis: expected one of {like.ndim}, got {axis}")
-    block_size = attributes.integer("block_size")
-    if block_size:
-        count = like.shape[axis]
-        shape = list(like.shape)
-        shape[axis] = -(-count // block_size)
-        if block_size < 0 or list(array.shape) != shape:
-            raise ValueError(f"block_size={block_size}: expected a scale of shape {shape}, got {array.shape}")
-        return np.take(array, np.arange(count) // block_size, axis)
-    if array.shape != (like.shape[axis],):
-        raise ValueError(f"scale: expected shape {(like.shape[axis],)} for axis {axis}, got {array.shape}")
-    shape = [1] * like.ndim
-    shape[axis] = -1
-    return array.reshape(shape)
-
-
-OPERATORS = {
-    "Identity": Operator(_identity, (1, 1)),
-    "Cast": Operator(_cast, (1, 1), ("to", "saturate")),
-    "Transpose": Operator(_transpose, (1, 1), ("perm",)),
-    "Squeeze": Operator(_squeeze, (1, 2), ("axes",)),
-    "Unsqueeze": Operator(_unsqueeze, (1, 2), ("axes",)),
-    "Reshape": Operator(_reshape, (2, 2), ("allowzero",)),
-    "Concat": Operator(_concat, (1, 10_000), ("axis",)),
-    "Slice": Operator(_slice, (1, 5), ("starts", "ends", "axes")),
-    "Expand": Operator(_expand, (2, 2)),
-    "Tile": Operator(_tile, (2, 2)),
-    "DequantizeLinear": Operator(_dequantize_linear, (2, 3), ("axis", "block_size", "output_dtype")),
-}
+def _dims(found: Any, sizes: Mapping[str, Size], where: str) -> Dims | None:
+    """A shape of onnx's; sizes that it does not know become new ones."""
+    if found is None or not found.tensor_type.HasField("shape"):
+        return None
+    dims: list[Number] = []
+    for dim in found.tensor_type.shape.dim:
+        known = int(dim.dim_value) if dim.HasField("dim_value") else sizes.get(dim.dim_param)
+        dims.append(Size.new(f"a size that {where} makes") if known is None else known)
+    return tuple(dims)

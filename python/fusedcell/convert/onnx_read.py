@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from .onnx_attributes import opset_of
+from .onnx_attributes import OPERATORS, opset_of
 from .onnx_constants import Constants
 from .onnx_file import OnnxFile
-from .onnx_graph import Occurrence, recurrent_nodes
-from .onnx_node import NodeReading, read_node
+from .onnx_graph import Occurrence, opset_domain, recurrent_nodes
+from .onnx_node import IGNORABLE, NodeReading, read_node
 from .spec import build
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ def from_onnx(
     dtype: str = "float32",
     isa: str | None = None,
     clip_before_h: bool = True,
+    ignore: Collection[str] = (),
 ) -> RNN | GRU | LSTM:
     """Makes a layer of a recurrent node of an ONNX model: exactly what the node does, or an error.
 
@@ -34,21 +37,33 @@ def from_onnx(
     several needs `node`: a node's name, its address as errors and ``fusedcell inspect`` list it, or its index there.
 
     The layer is called as any other: x (T, B, I), or (B, T, I) where the node has layout=1, and y (T, B, D * H).
-    Constant initial states of the file are its :attr:`~fusedcell.layers.Layer.initial_state`; those that the model
-    computes, and lengths, are the call's `state` and `lengths`. Of length 0 the final state is the initial one, where
-    ONNX Runtime has zeros.
+    Initial states that the file fixes are its :attr:`~fusedcell.layers.Layer.initial_state`; those that the model
+    computes from its inputs, and lengths, are the call's `state` and `lengths`. Of length 0 the final state is the
+    initial one, where ONNX Runtime has zeros. States and lengths that the model makes by itself in a way that is not
+    understood are an error, unless `ignore` holds "initial_state" or "lengths": then the layer starts from zeros, or
+    runs all steps of every row, and a UserWarning says so.
     `clip_before_h=False` leaves the LSTM's cell state unclipped where it enters h(), as ONNX Runtime does and the
     operator's text does not. Weights of the quantised LSTM become floats, (q - zero_point) * scale, and then `dtype`;
     activations are not quantised as ONNX Runtime does.
 
     Raises UnsupportedError naming the attribute, input or operator that cannot be honoured, ValueError for a broken
-    file, shapes that do not fit or a node that is not there, and ImportError without the package onnx
-    (``pip install fusedcell[onnx]``).
+    file, shapes that do not fit, a node that is not there or another name in `ignore`, and ImportError without the
+    package onnx (``pip install fusedcell[onnx]``).
     """
+    ignored = checked_ignore(ignore)
     file = OnnxFile(model)
     occurrence = choose(recurrent_nodes(file), node, file.name)
-    reading = read_node(occurrence, Constants(file), clip_before_h=clip_before_h)
+    reading = read_node(occurrence, Constants(file), clip_before_h=clip_before_h, ignore=ignored)
+    for text in reading.ignored:
+        warnings.warn(f"{occurrence.description}: ignored: {text}", UserWarning, stacklevel=2)
     return cast("RNN | GRU | LSTM", build(reading.spec, dtype=dtype, isa=isa))
+
+
+def checked_ignore(ignore: Collection[str]) -> Collection[str]:
+    """The same; ValueError for a name that is not one of those that can be ignored."""
+    if isinstance(ignore, str) or any(name not in IGNORABLE for name in ignore):
+        raise ValueError(f"ignore: expected a tuple of {' and '.join(map(repr, IGNORABLE))}, got {ignore!r}")
+    return ignore
 
 
 def choose(found: list[Occurrence], node: str | int | None, where: str) -> Occurrence:
@@ -83,8 +98,27 @@ class NodeReport:
     reading: NodeReading | None
     refusal: str
 
+    @property
+    def connections(self) -> list[tuple[str, str]]:
+        """For people: the node's inputs and outputs by the model's names, and the order of X's axes."""
+        node, scope = self.occurrence.node, self.occurrence.scope
+        operator = OPERATORS.get((opset_domain(node.domain), node.op_type))
+        rows = []
+        for kind, given in (("inputs", node.input), ("outputs", node.output)):
+            roles = list(getattr(operator, kind, ())) + [""] * len(given)
+            named = [f"{role}={name}" if role else name for role, name in zip(roles, given, strict=False) if name]
+            rows.append((kind, ", ".join(named) or "none"))
+        if operator is not None:
+            layout = scope.attributes_of(node).get("layout")
+            axes = "batch, steps, inputs" if layout is not None and layout.i == 1 else "steps, batch, inputs"
+            origin = scope.find(node.input[0]) if node.input and node.input[0] else None
+            if origin is not None and origin.node is not None and origin.node.op_type == "Transpose":
+                axes += f"; the model makes it by Transpose of {', '.join(origin.node.input)}"
+            rows.append(("axes of X", axes))
+        return rows
 
-def report(model: Any, *, dtype: str = "float32") -> list[NodeReport]:
+
+def report(model: Any, *, dtype: str = "float32", ignore: Collection[str] = ()) -> list[NodeReport]:
     """Every recurrent node of a model, each read as :func:`from_onnx` reads it. Errors as there, but of nodes."""
     file = OnnxFile(model)
     constants = Constants(file)
@@ -92,7 +126,7 @@ def report(model: Any, *, dtype: str = "float32") -> list[NodeReport]:
     for occurrence in recurrent_nodes(file):
         reading, refusal = None, ""
         try:
-            reading = read_node(occurrence, constants)
+            reading = read_node(occurrence, constants, ignore=checked_ignore(ignore))
             build(reading.spec, dtype=dtype, isa=None)
         except ValueError as error:
             refusal = str(error)

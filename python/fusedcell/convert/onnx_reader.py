@@ -67,6 +67,10 @@ class AttributeReader:
         attribute = self._get(name, "TENSOR")
         return None if attribute is None else attribute.t
 
+    def check(self, name: str, kind: str) -> None:
+        """Raises ValueError where an attribute that is there is of another type than ONNX's `kind`."""
+        self._get(name, kind)
+
     def _get(self, name: str, kind: str) -> Attribute | None:
         attribute = self._attributes.get(name)
         if attribute is not None and attribute.type != getattr(import_onnx().AttributeProto, kind):
