@@ -93,7 +93,7 @@ def test_inspect_says_what_of_a_module_cannot_be_loaded(tmp_path: Path, capsys: 
     save_file(state, tmp_path / "m.safetensors")
     assert main(["inspect", str(tmp_path / "m.safetensors")]) == 1
     out = capsys.readouterr().out
-    assert "no: 0.weight_hh_l0: expected a row for each unit in each gate, four gates of a LSTM" in out
+    assert "no: 0.weight_hh_l0: expected a row for each unit in each gate, four gates of LSTM" in out
     assert "no: mapping: a.lstm.weight_hh_l0 is computed of 'a.lstm.weight_hh_l0_orig'" in out
     assert "2 of 5 cannot be loaded" in out
     save_file({"w": np.ones(3)}, tmp_path / "m.safetensors")

@@ -53,7 +53,21 @@ def test_tensors_may_require_gradients() -> None:
     module = make("LSTM", 5, 6)
     x = torch.randn(3, 5)
     with torch.no_grad():
-        assert_close(fc.LSTM.from_state_dict(dict(module.named_parameters()))(x.numpy()), module(x))
+        layer = fc.LSTM.from_state_dict(dict(module.named_parameters()))
+        assert_close(layer(x.numpy()), module(x))
+        cell = make("LSTMCell", 5, 6)
+        assert_close(fc.LSTMCell(**dict(cell.named_parameters()))(x.numpy()), cell(x))
+    h, c = (torch.randn(1, 1, 6, requires_grad=True) for _ in range(2))
+    for actual, expected in zip(layer.with_initial_state(h, c).initial_state, (h, c), strict=True):
+        np.testing.assert_array_equal(actual, expected.detach())
+
+
+def test_inputs_that_require_gradients_are_told_to_detach() -> None:
+    layer = fc.LSTM.from_state_dict(make("LSTM", 5, 6).state_dict())
+    x = torch.randn(3, 5, requires_grad=True)
+    for call in (layer, layer.stream().process):
+        with pytest.raises(TypeError, match=r"\w+: expected an array of floats, got Tensor .*detach\(\)"):
+            call(x)
 
 
 @every_suffix

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 import fusedcell as fc
+from fusedcell.convert import state_modules
 from fuzz.outcome import bits, check, may_raise, same
 from models import uniform
 
@@ -72,15 +73,22 @@ def _state_dict(path: Path) -> None:
                 layer = cls.from_state_dict(path, prefix)  # type: ignore[attr-defined] # of layers alone
             if layer is not None:
                 works(layer)
+    found: list[Any] = []
+    with may_raise(ValueError, TypeError):
+        found, _ = state_modules.report(path)
+    for module in found[:4]:
+        check((module.layer is None) == bool(module.refusal), f"{module} is neither loaded nor refused")
+        if module.layer is not None:
+            works(module.layer)
 
 
 def state_dict(data: bytes) -> None:
-    """A safetensors file for `from_state_dict`."""
+    """A safetensors file for `from_state_dict`, and for the report of `fusedcell inspect`."""
     _state_dict(in_file(data, ".safetensors"))
 
 
 def state_dict_pytorch(data: bytes) -> None:
-    """What torch.save wrote, for `from_state_dict`."""
+    """What torch.save wrote, for the same."""
     _state_dict(in_file(data, ".pt"))
 
 

@@ -40,6 +40,15 @@ def _dicts() -> Iterator[dict[str, np.ndarray]]:
         mapping = KIND[name].weights(2, 3, layers=2, directions=2)
         yield mapping
         yield {f"lstm.{key}": value for key, value in mapping.items()} | {"head.weight": np.ones((1, 3), np.float64)}
+    mapping = KIND["gru_reset_after"].weights(2, 3)
+    v = mapping.pop("weight_hh_l0")
+    g = np.ones((len(v), 1), np.float32)
+    yield mapping | {"weight_hh_l0_g": g, "weight_hh_l0_v": v}
+    yield {
+        "lstm.weight_ih": v,
+        "lstm.parametrizations.weight_hh.original0": g,
+        "lstm.parametrizations.weight_hh.original1": v,
+    }
 
 
 def state_dict() -> Iterator[bytes]:
@@ -59,6 +68,9 @@ def state_dict_pytorch() -> Iterator[bytes]:
         yield file.getvalue()
     file = io.BytesIO()
     torch.save(torch.nn.GRU(2, 3, dtype=torch.bfloat16).state_dict(), file)
+    yield file.getvalue()
+    file = io.BytesIO()
+    torch.save({"epoch": 3, "net": {"lstm": torch.nn.LSTM(2, 3).state_dict()}, "step": {0: torch.ones(1)}}, file)
     yield file.getvalue()
 
 

@@ -83,7 +83,7 @@ def _read(state: StateDictionary, prefix: str) -> tuple[str, dict[str, Any]]:
     weight_hh = to_array(arrays.get(hidden), hidden)
     name = class_of_gates(weight_hh, to_array(arrays.get(projection), projection))
     if not name:
-        kinds = ", ".join(f"{gates} of a {kind}" for kind, (_, gates) in GATES.items())
+        kinds = ", ".join(f"{gates} of {kind}" for kind, (_, gates) in GATES.items())
         got = "nothing" if weight_hh is None else f"shape {tuple(weight_hh.shape)}"
         raise ValueError(f"{hidden}: expected a row for each unit in each gate, {kinds}, got {got}")
     return name, arrays
