@@ -214,7 +214,9 @@ def test_an_array_that_cannot_be_made_is_a_type_error_that_names_the_argument(
     entry: str, protocol: type[Raises], error: type[Exception]
 ) -> None:
     raised = UnicodeDecodeError("ascii", b"\xff", 0, 1, "no") if error is UnicodeError else error("from inside")
-    with pytest.raises(TypeError, match=rf"{entry.partition(' of ')[0]}: expected .*, got {protocol.__name__}") as caught:
+    with pytest.raises(
+        TypeError, match=rf"{entry.partition(' of ')[0]}: expected .*, got {protocol.__name__}"
+    ) as caught:
         ARRAYS[entry](protocol(raised))
     assert caught.value.__cause__ is raised
 
@@ -244,7 +246,9 @@ def test_numpys_integers_are_integers(value: Any) -> None:
 
 @pytest.mark.parametrize("x", [X[0].astype(np.int64), [[1, 2, 3, 4, 5, 6]], np.ones((4, 6), bool)])
 def test_integers_as_x_are_refused_with_what_to_do(x: Any) -> None:
-    with pytest.raises(TypeError, match=r"x: expected an array of floats, got .*numpy\.asarray\(value, numpy\.float32\)"):
+    with pytest.raises(
+        TypeError, match=r"x: expected an array of floats, got .*numpy\.asarray\(value, numpy\.float32\)"
+    ):
         LAYER(x)
     LAYER(np.asarray(x, np.float32))
 

@@ -195,8 +195,7 @@ void bind_stream(py::module_& module) {
         .def(
             "bind", &bind, py::arg("x"), py::arg("out"),
             "A function without arguments that makes one step from x into out and returns out: `step(x, out)` for who\n"
-            "fills the same x again and again, in about half the time of the call. x and out are as for `step`, but x\n"
-            "is never converted.")
+            "fills the same x again and again, in as much time. x and out are as for `step`, but x is never converted.")
         .def(
             "copy",
             [](Stream& self) {
