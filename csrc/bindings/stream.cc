@@ -227,8 +227,8 @@ void bind_stream(py::module_& module) {
         .def(
             "bind", &bind, py::arg("x"), py::arg("out"),
             "A function without arguments that makes one step from x into out and returns out: `step(x, out)` for who\n"
-            "fills the same x again and again, in about half the time of the call. x and out are as for `step`, but x\n"
-            "is never converted.")
+            "fills the same x again and again, at about the cost of that call. x and out are as for `step`, but x is\n"
+            "never converted.")
         .def("copy", &copy_of, "A stream with the same state that goes on independently.")
         .def_property_readonly("batch_size", &Stream::batch, "Rows that step together.")
         .def_property_readonly("batch_first", &Stream::batch_first,
