@@ -13,7 +13,8 @@ namespace {
 
 // PyTorch's.
 bool is_packed_sequence(py::handle value) {
-    return PyTuple_Check(value.ptr()) && !PyTuple_CheckExact(value.ptr()) && py::hasattr(value.get_type(), "batch_sizes");
+    return PyTuple_Check(value.ptr()) && !PyTuple_CheckExact(value.ptr()) &&
+           py::hasattr(py::type::handle_of(value), "batch_sizes");
 }
 
 PyArrayObject* as_array_object(const py::object& array) { return reinterpret_cast<PyArrayObject*>(array.ptr()); }
@@ -143,11 +144,10 @@ FloatArray::FloatArray(py::handle value, const std::string& name, const char* ad
     const py::object array = to_array(value, name, "an array of floats");
     if (!PyArray_ISFLOAT(as_array_object(array))) {
         const bool is_number = PyArray_ISINTEGER(as_array_object(array)) || PyArray_ISBOOL(as_array_object(array));
-        throw py::type_error(name + ": expected an array of floats, got " +
-                             (PyArray_Check(value.ptr()) ? "" : type_name(value) + " of ") + "dtype " +
-                             dtype_text(array) +
-                             (is_number ? "; numpy.asarray(value, numpy.float32) makes floats of it" : "") +
-                             (is_number ? advice : ""));
+        throw py::type_error(
+            name + ": expected an array of floats, got " +
+            (PyArray_Check(value.ptr()) ? "" : type_name(value) + " of ") + "dtype " + dtype_text(array) +
+            (is_number ? "; numpy.asarray(value, numpy.float32) makes floats of it" : "") + (is_number ? advice : ""));
     }
     const ScopedFloatMode mode(kStandardFloatMode);    // NumPy would round as the caller's does
     owner_ = contiguous(array, PyArray_DescrFromType(NPY_FLOAT32));
