@@ -125,8 +125,9 @@ def _pytorch(path: Path) -> StateDictionary:
         if found:
             raise UnsupportedError(
                 f"{path}: not a file of weights alone: it holds objects, of {found[1][:100]!r} for one, and to make "
-                "them would run code; supported: state dictionaries. Where those classes are known, save the weights, "
-                "torch.save(model.state_dict(), path), or pass the model's recurrent module to fusedcell.from_torch"
+                "them would run code; supported: state dictionaries. Where those classes are known, load it and save "
+                "the weights alone, torch.save(model.state_dict(), path), or pass the model's recurrent module to "
+                "fusedcell.from_torch"
             ) from error
         raise ValueError(f"{path}: not a file of weights alone, or damaged: {_first_line(error)}") from error
     if not isinstance(content, Mapping):

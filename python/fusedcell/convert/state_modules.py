@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._base import ARRAY_NAMES, GATES, Recurrent, class_of_gates
-from ..cells import GRUCell, LSTMCell, RNNCell
 from ..errors import UnsupportedError
-from ..layers import GRU, LSTM, RNN
 from .state_files import open_state_dict
 from .state_names import StateDictionary
+from .torch_modules import Form
 from .torch_tensors import to_array
 
-_LAYERS: dict[str, Any] = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
-_CELLS: dict[str, Any] = {"RNN": RNNCell, "LSTM": LSTMCell, "GRU": GRUCell}
 _MOST = 100  # that are reported
 
 
@@ -99,26 +96,21 @@ def _make(
     batch_first: bool,
     dtype: str,
 ) -> Recurrent:
-    options = {"dtype": dtype}
     if name != "RNN" and nonlinearity is not None:
         raise ValueError(f"--nonlinearity: is for RNNs alone, and {prefix!r} is of class {name}")
-    if name == "RNN":
-        if nonlinearity is None:
-            raise ValueError(
-                f"--nonlinearity: expected tanh or relu for {prefix!r}, an RNN, whose names do not say which it has"
-            )
-        options["nonlinearity"] = nonlinearity
-    if not state.is_cell(prefix):
-        layer: Recurrent = _LAYERS[name].from_state_dict(arrays, prefix, batch_first=batch_first, **options)
-        return layer
-    if batch_first:
-        raise ValueError(f"--batch-first: is for layers, and {prefix!r} is a cell")
-    known = ARRAY_NAMES[: 5 if name == "LSTM" else 4]
-    for key in arrays:
-        if key.removeprefix(prefix) not in known:
-            raise UnsupportedError(f"{key!r} is not an array of a {name}Cell; supported: {', '.join(known)}")
-    given = {key.removeprefix(prefix): to_array(value, key) for key, value in arrays.items()}
-    if "weight_ih" not in given:
-        raise ValueError(f"{prefix}weight_ih is missing")
-    cell: Recurrent = _CELLS[name](**given, **options)
-    return cell
+    if name == "RNN" and nonlinearity is None:
+        raise ValueError(
+            f"--nonlinearity: expected tanh or relu for {prefix!r}, an RNN, whose names do not say which it has"
+        )
+    own = {key.removeprefix(prefix): to_array(value, key) for key, value in arrays.items()}
+    if state.is_cell(prefix):
+        if batch_first:
+            raise ValueError(f"--batch-first: is for layers, and {prefix!r} is a cell")
+        known = ARRAY_NAMES[: 5 if name == "LSTM" else 4]
+        unknown = sorted(set(own) - set(known))
+        if unknown:
+            raise UnsupportedError(f"{unknown[0]!r} is not an array of a {name}Cell; supported: {', '.join(known)}")
+        if "weight_ih" not in own:
+            raise ValueError(f"{prefix}weight_ih is missing")
+        name += "Cell"
+    return Form(name, nonlinearity or "tanh").make(own, batch_first=batch_first, dtype=dtype, isa=None)

@@ -233,7 +233,10 @@ def _part(name: str) -> _Part | None:
 
 
 def _floats(value: Any, name: str) -> Any:
-    array = np.asarray(to_array(value, name))
+    try:
+        array = np.asarray(to_array(value, name))
+    except ValueError as error:  # a ragged list
+        raise TypeError(f"{name}: expected an array of floats, got {type(value).__name__}") from error
     if array.dtype.kind != "f":
         raise TypeError(f"{name}: expected an array of floats, got dtype {array.dtype}")
     return array
