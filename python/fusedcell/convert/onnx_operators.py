@@ -99,7 +99,7 @@ class Operation:
             element = onnx.helper.np_dtype_to_tensor_dtype(dtype)
             types[f"i{index}"] = onnx.helper.make_tensor_type_proto(element, texts)
             if values is not None and values.dtype.kind in "iu" and values.size <= _MAX_PARAMETERS:
-                data[f"i{index}"] = onnx.numpy_helper.from_array(np.ascontiguousarray(values))
+                data[f"i{index}"] = onnx.numpy_helper.from_array(np.asarray(values, order="C"))
         node = self._node([given is not None for given in inputs])
         opsets = [onnx.helper.make_opsetid("", self._opset)]
         try:
