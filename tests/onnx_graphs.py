@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -161,12 +162,14 @@ def graphs(draw: st.DrawFn, directions: int, units: int) -> tuple[Graph, str, st
             continue
         if graph.values[name].size < 1000:
             pools[graph.values[name].dtype.kind].append(name)
-    state = draw(st.sampled_from(pools["f"][-3:]))
-    if graph.values[state].shape != (directions, batch, units):
-        try:
-            state = graph("Expand", state, full)
-        except ValueError:
-            state = graph("Expand", pools["f"][0], full)
+    # One of the last, which Expand brings to the shape of a state if it can; else the first, which it can.
+    for source in (draw(st.sampled_from(pools["f"][-3:])), pools["f"][0]):
+        with contextlib.suppress(ValueError):
+            state = source if graph.values[source].ndim == 3 else graph("Expand", source, full)
+            if graph.values[state].shape != (directions, batch, units):
+                state = graph("Expand", source, full)
+            if graph.values[state].shape == (directions, batch, units):
+                break
     lengths = draw(st.sampled_from([*pools["i"][-3:], ""]))
     if lengths:
         made = graph("Cast", lengths, to=TensorProto.INT32)

@@ -315,7 +315,7 @@ def slice_of_rows(graph: Graph, table: str) -> str:
     [
         (lambda g: g("Sub", size(g, 0), g.ints(1)), r"\[-1 \+ T\], made by the model itself, and X has T steps"),
         (lambda g: size(g, 1), r"\[B\], made by"),
-        (lambda g: g("Min", size(g, 0), g.ints(5)), r"Min node '\w+': whether -4 + T > 0 depends on the sizes"),
+        (lambda g: g("Min", size(g, 0), g.ints(5)), r"Min node '\w+': whether -4 \+ T > 0 depends on the sizes"),
         (lambda g: g("Div", g("Mul", size(g, 0), g.ints(3)), g.ints(2)), r"Div node '\w+': \(3 \* T\) / \(2\) is not"),
         (lambda g: g.ints(4), r"\[4\], made by the model itself, and X has T steps"),
         (lambda g: g("Range", *(g.constant(n, np.int64) for n in (3, 5, 1))), r"\[3, 4\], made by"),
