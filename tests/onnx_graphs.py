@@ -41,7 +41,8 @@ class Graph:
         node = helper.make_node(op_type, list(inputs), names, **attributes)
         graph = helper.make_graph([node], "one", [onnx.ValueInfoProto(name=n) for n in inputs], [])
         graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-        evaluator = onnx.reference.ReferenceEvaluator(graph, opsets={"": self.opset})
+        opset = max(self.opset, 19) if op_type == "DequantizeLinear" else self.opset  # it has no older one
+        evaluator = onnx.reference.ReferenceEvaluator(graph, opsets={"": opset})
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -98,7 +98,7 @@ class Operation:
             texts = None if dims is None else [_token(size, sizes) for size in dims]
             element = onnx.helper.np_dtype_to_tensor_dtype(dtype)
             types[f"i{index}"] = onnx.helper.make_tensor_type_proto(element, texts)
-            if values is not None and values.dtype.kind in "iu" and values.size <= _MAX_PARAMETERS:
+            if values is not None and values.dtype.kind in "iuf" and values.size <= _MAX_PARAMETERS:
                 data[f"i{index}"] = onnx.numpy_helper.from_array(np.asarray(values, order="C"))
         node = self._node([given is not None for given in inputs])
         opsets = [onnx.helper.make_opsetid("", self._opset)]
