@@ -51,6 +51,48 @@ def test_inspect_lists_every_node(tmp_path: Path, capsys: Capture) -> None:
     assert "cannot be loaded" not in out
 
 
+def test_inspect_names_inputs_outputs_and_the_order_of_axes(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "model.onnx"
+    case = NodeCase("GRU", arrays_for("GRU", absent=("sequence_lens", "initial_h", "B")))
+    first, second = case.node(), case.node(layout=1)
+    first.input[0], first.output[:], second.output[:] = "turned", ["", "last"], ["all"]
+    turn = onnx.helper.make_node("Transpose", ["X"], ["turned"], perm=[1, 0, 2])
+    onnx.save(model_of([turn, first, second], case), path)
+    assert main(["inspect", str(path)]) == 0
+    lines = [line.split(maxsplit=2)[1:] for line in capsys.readouterr().out.splitlines() if line[0] in "├└"]
+    values = [" ".join(words) for words in lines]
+    for text in (
+        "inputs X=turned, W=W, R=R",
+        "outputs Y_h=last",
+        "axes of X steps, batch, inputs; the model makes it by Transpose of X",
+        "inputs X=X, W=W, R=R",
+        "outputs Y=all",
+        "axes of X batch, steps, inputs",
+    ):
+        assert text in [" ".join(value.split()) for value in values]
+
+
+def save_drawn_state(path: Path) -> None:
+    """A state that no reader can know: it is drawn when the model runs."""
+    case = NodeCase("GRU", arrays_for("GRU", absent=("sequence_lens",)))
+    node = onnx.helper.make_node("RandomNormal", [], ["initial_h"], shape=[1, 2, 5])
+    onnx.save(model_of([node, case.node()], case, initializers=[case.tensor(role) for role in ("W", "R", "B")]), path)
+
+
+def test_what_is_ignored_is_said(tmp_path: Path, capsys: Capture) -> None:
+    path, ours = tmp_path / "model.onnx", tmp_path / "layer.safetensors"
+    save_drawn_state(path)
+    assert main(["inspect", str(path)]) == 1
+    assert "ignore=('initial_state',) takes a state of zeros instead" in capsys.readouterr().out
+    assert main(["inspect", str(path), "--ignore", "initial_state"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "ignored input initial_h: it comes from RandomNormal node 'initial_h'" in out
+    assert "taken instead: a state of zeros" in out
+    assert main(["convert", str(path), str(ours)]) == 1
+    with pytest.warns(UserWarning, match="GRU node 'recurrent': ignored: input initial_h: .*: a state of zeros"):
+        assert main(["convert", str(path), str(ours), "--ignore", "initial_state"]) == 0
+
+
 def test_inspect_tells_what_cannot_be_loaded_and_why(tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "model.onnx"
     save_two_nodes(path, clip=-1.0)

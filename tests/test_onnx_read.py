@@ -286,6 +286,48 @@ class TestSequenceLens:
             fc.from_onnx(self.constant(lengths, shape))
 
 
+class TestIgnore:
+    def model(self) -> onnx.ModelProto:
+        """A state and lengths that are drawn when the model runs."""
+        case = NodeCase("RNN", arrays_for("RNN", absent=()), constants=frozenset({"W", "R", "B"}))
+        nodes = [
+            helper.make_node("RandomNormal", [], ["initial_h"], shape=[1, 2, 5]),
+            helper.make_node("RandomUniform", [], ["drawn"], shape=[2], low=1.0, high=4.0),
+            helper.make_node("Cast", ["drawn"], ["sequence_lens"], to=TensorProto.INT32),
+            case.node(),
+        ]
+        return model_of(nodes, case, initializers=[case.tensor(role) for role in ("W", "R", "B")])
+
+    @pytest.mark.parametrize(
+        ("ignore", "refused"),
+        [((), "sequence_lens"), (("initial_state",), "sequence_lens"), (("lengths",), "initial_h")],
+    )
+    def test_only_what_is_named_takes_its_default(self, ignore: tuple[str, ...], refused: str) -> None:
+        with pytest.raises(fc.UnsupportedError, match=rf"input {refused}: .*; ignore=\('\w+',\) takes "):
+            fc.from_onnx(self.model(), ignore=ignore)
+
+    def test_what_is_ignored_is_said_and_is_zeros_and_all_steps(self) -> None:
+        with pytest.warns(UserWarning, match="ignored: input") as told:
+            layer = fc.from_onnx(self.model(), ignore=("lengths", "initial_state"))
+        first, second = (str(warning.message) for warning in told)
+        assert "RNN node 'recurrent': ignored: input sequence_lens: it comes from RandomUniform node 'drawn'" in first
+        assert first.endswith("taken instead: all steps of every row")
+        assert second.endswith("taken instead: a state of zeros")
+        assert layer.initial_state is None
+        plain = NodeCase("RNN", arrays_for("RNN", absent=("sequence_lens", "initial_h")))
+        assert_close(plain.run(layer), plain.expected(), 2e-6)
+
+    def test_what_can_be_read_is_not_ignored(self) -> None:
+        case = NodeCase("RNN", arrays_for("RNN"), constants=frozenset({"W", "R", "B", "initial_h"}))
+        layer = fc.from_onnx(case.model(), ignore=("lengths", "initial_state"))
+        assert_close(case.run(layer), case.expected(), 2e-6)
+
+    @pytest.mark.parametrize("ignore", ["lengths", ("length",), ("initial_state", "W"), [3]])
+    def test_other_names_are_refused_with_a_list(self, ignore: Any) -> None:
+        with pytest.raises(ValueError, match="ignore: expected a tuple of 'initial_state' and 'lengths', got"):
+            fc.from_onnx(self.model(), ignore=ignore)
+
+
 def test_the_oldest_and_newest_operator_sets_load(op: str) -> None:
     for opset in (7, NEWEST):
         assert fc.from_onnx(NodeCase(op, arrays_for(op), opset=opset).model()).hidden_size == 5

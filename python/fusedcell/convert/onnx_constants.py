@@ -31,6 +31,7 @@ _MAX_CHAIN = 100
 # How many elements operators may make: so many for each that the file holds, and these besides.
 _MAX_GROWTH = 32
 _MAX_MADE = 2**20
+_LEAST = 64  # as how many elements an operator counts that makes fewer
 
 
 class NotConstantError(Exception):
@@ -46,7 +47,7 @@ class Constants:
         self._shapes: dict[tuple[Scope, str], Dims | None] = {}
         self._names: dict[tuple[Scope, str], Size] = {}
         self._left = _MAX_MADE
-        self._fixed: set[tuple[Scope, str | int]] = set()  # what was seen not to depend on data
+        self._on_data: dict[tuple[Scope, str | int], bool] = {}
         # A model's own function takes the place of a standard operator of its name.
         self._replaced = {item.name for item in file.model.functions if opset_domain(item.domain) == ""}
 
@@ -84,21 +85,22 @@ class Constants:
 
     def depends_on_data(self, scope: Scope, name: str) -> bool:
         """Whether a value depends on more of the model's inputs than their shapes."""
-        todo = [(scope, name)]
-        seen: set[tuple[Scope, str | int]] = set()
+        todo = [scope.find(name)]
+        used: dict[tuple[Scope, str | int], list[Origin]] = {}
         while todo:
-            origin = todo[-1][0].find(todo.pop()[1])
-            place = (origin.scope, origin.name if origin.node is None else id(origin.node))  # a node has many outputs
-            if place in seen or place in self._fixed:
-                continue
-            seen.add(place)
-            if origin.node is not None:
-                if origin.node.op_type not in _SHAPES:
-                    todo += [(origin.scope, used) for used in _used_names(origin.node) if used]
-            elif origin.tensor is None and origin.name in origin.scope.inputs:
-                return True
-        self._fixed |= seen
-        return False
+            origin = todo[-1]
+            place = _place(origin)
+            if place in self._on_data:
+                todo.pop()
+            elif place in used:
+                self._on_data[place] = any(self._on_data.get(_place(source)) for source in used.pop(place))
+            elif origin.node is None:
+                self._on_data[place] = origin.tensor is None and origin.name in origin.scope.inputs
+            else:
+                names = () if origin.node.op_type in _SHAPES else filter(None, _used_names(origin.node))
+                used[place] = [origin.scope.find(name) for name in names]
+                todo += [source for source in used[place] if _place(source) not in used]
+        return self._on_data[_place(scope.find(name))]
 
     def _standard_operator(self, node: Node) -> str:
         """The name of a node's operator in the default domain; "" for others and for no node."""
@@ -114,14 +116,12 @@ class Constants:
         key = (origin.scope, origin.name)
         if key not in self._known:
             self._known[key] = unknown(UnsupportedError(endless))  # which a cycle meets
+            names = [origin.name] if origin.node is None else list(origin.node.output)
             try:
-                if origin.node is None:
-                    self._known[key] = self._leaf(origin)
-                else:
-                    outputs = self._outputs(origin, depth)
-                    self._known |= {(origin.scope, o): t for o, t in zip(origin.node.output, outputs, strict=True)}
+                tensors = [self._leaf(origin)] if origin.node is None else self._outputs(origin, depth)
             except (NotConstantError, UnsupportedError) as error:
-                self._known[key] = unknown(error)
+                tensors = [unknown(error)] * len(names)
+            self._known |= {(origin.scope, name): tensor for name, tensor in zip(names, tensors, strict=True)}
         return self._known[key]
 
     def _leaf(self, origin: Origin) -> Tensor:
@@ -171,6 +171,7 @@ class Constants:
                 f"it comes from {where}, and {node.op_type} of constants is not followed; run the model through "
                 "ONNX Runtime's basic optimisation, which makes initializers of constants, and load what it writes"
             )
+        self._spend(_LEAST, where)
         operation = self._operation(origin)
         if op_type in _SHAPES:
             return [self._of_shape(operation, scope, node, depth)]
@@ -229,19 +230,22 @@ class Constants:
         key = (origin.scope, origin.name)
         if key not in self._shapes and depth <= _MAX_CHAIN:
             self._shapes[key] = None  # which a cycle meets
-            dims: Dims | None = None
-            if origin.node is not None:
-                if not self.depends_on_data(scope, name):
-                    dims = self._tensor(scope, name, depth).dims
-                dims = self._inferred(origin, depth) if dims is None else dims
-            elif origin.tensor is not None:
-                dims = tuple(origin.tensor.dims)
-            self._shapes[key] = self._declared(origin, dims)
+            if origin.tensor is not None:
+                self._shapes[key] = tuple(origin.tensor.dims)
+            elif origin.node is None:
+                self._shapes[key] = self._declared(origin, None)
+            else:
+                known_dims = None if self.depends_on_data(scope, name) else self._tensor(scope, name, depth).dims
+                made = self._inferred(origin, depth) if known_dims is None else [known_dims]
+                names = [origin.name] if known_dims is not None else list(origin.node.output)
+                for output, dims in zip(names, made, strict=True):
+                    self._shapes[origin.scope, output] = self._declared(replace(origin, name=output), dims)
         return self._shapes.get(key)
 
-    def _inferred(self, origin: Origin, depth: int) -> Dims | None:
+    def _inferred(self, origin: Origin, depth: int) -> list[Dims | None]:
         node, scope = origin.node, origin.scope
         op_type = self._standard_operator(node)
+        self._spend(_LEAST, scope.describe(node))
         inputs: list[Known | None] = []
         for index, name in enumerate(node.input if op_type else ()):
             if scope.is_absent(name):
@@ -249,12 +253,12 @@ class Constants:
                 continue
             fixed = index and op_type in _PARAMETRIC and not self.depends_on_data(scope, name)
             tensor = self._tensor(scope, name, depth + 1) if fixed else unknown(UnsupportedError())
-            inputs.append((self._shape(scope, name, depth + 1), tensor.values, tensor.dtype))
+            values = None if tensor.depends_on_sizes else tensor.values
+            inputs.append((self._shape(scope, name, depth + 1), values, tensor.dtype))
         try:
-            shapes = self._operation(origin).shapes(inputs) if op_type else []
+            return self._operation(origin).shapes(inputs) if op_type else [None] * len(node.output)
         except ValueError:
-            return None
-        return shapes[list(node.output).index(origin.name)] if shapes else None
+            return [None] * len(node.output)
 
     def _declared(self, origin: Origin, dims: Dims | None) -> Dims | None:
         """The shape with what the model declares of it."""
@@ -271,6 +275,10 @@ class Constants:
     def _new_sizes(self, origin: Origin, names: Sequence[str]) -> Dims:
         keys = [name or f"{origin.name}[{axis}]" for axis, name in enumerate(names)]
         return tuple(self._names.setdefault((origin.scope, key), Size.new(key)) for key in keys)
+
+
+def _place(origin: Origin) -> tuple[Scope, str | int]:
+    return origin.scope, origin.name if origin.node is None else id(origin.node)  # a node has many outputs
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:

@@ -89,24 +89,29 @@ class Operation:
         """The outputs' shapes, from what is known of the inputs. Raises ValueError where they do not fit."""
         onnx: Any = import_onnx()
         self.check_count([given is not None for given in inputs])
-        sizes: dict[str, Size] = {}
+        tokens: dict[Size, str] = {}
         types, data = {}, {}
         for index, given in enumerate(inputs):
             if given is None:
                 continue
             dims, values, dtype = given
-            texts = None if dims is None else [_token(size, sizes) for size in dims]
+            texts = (
+                None
+                if dims is None
+                else [tokens.setdefault(size, f"s{len(tokens)}") if isinstance(size, Size) else size for size in dims]
+            )
             element = onnx.helper.np_dtype_to_tensor_dtype(dtype)
             types[f"i{index}"] = onnx.helper.make_tensor_type_proto(element, texts)
-            if values is not None and values.dtype.kind in "iu" and values.size <= _MAX_PARAMETERS:
-                data[f"i{index}"] = onnx.numpy_helper.from_array(np.ascontiguousarray(values))
+            if values is not None and values.dtype.kind in "iuf" and values.size <= _MAX_PARAMETERS:
+                data[f"i{index}"] = onnx.numpy_helper.from_array(np.asarray(values, order="C"))
         node = self._node([given is not None for given in inputs])
         opsets = [onnx.helper.make_opsetid("", self._opset)]
         try:
             found = onnx.shape_inference.infer_node_outputs(self._schema, node, types, data, opset_imports=opsets)
         except Exception as error:  # of which there are many kinds
             raise ValueError(f"{self.where}: its inputs do not fit: {error}") from error
-        return [_dims(found.get(name), sizes, f"{self.where}") for name in self._outputs]
+        sizes = {token: size for size, token in tokens.items()}
+        return [_dims(found.get(name), sizes, self.where) for name in self._outputs]
 
     def run(self, arrays: Sequence[Values | None], spend: Callable[[int, str], None]) -> list[Values]:
         """The outputs. `spend` is told beforehand how many elements they have, and may raise.
@@ -167,15 +172,6 @@ class Operation:
 
 def _dtype(array: Values) -> np.dtype[Any]:
     return np.dtype(np.int64) if array.dtype == object else array.dtype  # objects are sizes
-
-
-def _token(size: Number, sizes: dict[str, Size]) -> int | str:
-    """What stands for a size in onnx's shapes."""
-    if not isinstance(size, Size):
-        return size
-    token = next((token for token, known in sizes.items() if known == size), f"s{len(sizes)}")
-    sizes[token] = size
-    return token
 
 
 def _dims(found: Any, sizes: Mapping[str, Size], where: str) -> Dims | None:
