@@ -214,6 +214,21 @@ def test_the_layer_operator_is_what_its_registration_says(name: str, shape: tupl
     torch.library.opcheck(torch.ops.fusedcell.layer, (torch.randn(shape), None, None, None, weights, *arguments))
 
 
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("with_state", [False, True])
+def test_the_layer_operator_is_that_of_packed_sequences_too(name: str, with_state: bool) -> None:
+    module = make(name, 5, 6, 2, bidirectional=True)
+    weights = [parameter.detach() for parameter in module.parameters()]
+    state = states(module, 3) if with_state else None
+    h, c = state if isinstance(state, tuple) else (state, None)
+    sizes, arguments = torch.tensor([3, 3, 1]), (name, "tanh", 2, True, True, False, False, "float32", None, 1)
+    torch.library.opcheck(
+        torch.ops.fusedcell.layer,
+        (torch.randn(7, 5), h, c, sizes, weights, *arguments),
+        test_utils=("test_schema", "test_faketensor"),  # gradients of a size that the data says are not for this
+    )
+
+
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize("batch", [(), (3,)])
 def test_the_cell_operator_is_what_its_registration_says(name: str, batch: tuple[int, ...]) -> None:

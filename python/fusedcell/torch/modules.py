@@ -240,11 +240,6 @@ def _check_mode(module: Fused, form: Form, weights: list[Tensor], tensors: list[
         raise RuntimeError(
             f"{name} runs inference only, and is in training mode: call model.eval(), or report.undo() to train"
         )
-    if torch.onnx.is_in_onnx_export():
-        raise RuntimeError(
-            f"torch.onnx.export: {name} has no ONNX operator; call report.undo() of fusedcell.torch.accelerate first, "
-            "or write the layer with fusedcell.to_onnx"
-        )
     if torch.is_autocast_enabled("cpu"):
         raise RuntimeError(
             f"{name} computes in float32, and torch.autocast asks for less: call the model outside of it, or "

@@ -49,6 +49,15 @@ def _array(tensor: Tensor | None) -> object:
     return None if tensor is None else tensor.numpy(force=True)
 
 
+def _check_exporter(class_name: str) -> None:
+    """Says what ONNX's exporters, which reach the operators only as fakes or in a trace, would put in riddles."""
+    if torch.onnx.is_in_onnx_export():
+        raise RuntimeError(
+            f"torch.onnx.export: Fused{class_name} has no ONNX operator; call report.undo() of "
+            "fusedcell.torch.accelerate first, or write the layer with fusedcell.to_onnx"
+        )
+
+
 def _stack(form: Form, weights: Sequence[Tensor], dtype: str, isa: str | None) -> Stack:
     storage = Storage(dtype, isa)
     return packed(form, weights, storage).stack if are_versioned(weights) else pack(form, weights, storage)
@@ -79,6 +88,7 @@ def layer(
     num_threads: int,
 ) -> list[Tensor]:
     """Runs a layer as :func:`run_layer` does."""
+    _check_exporter(class_name)
     stack = _stack(Form(class_name, nonlinearity, num_layers, bidirectional, bias, projected), weights, dtype, isa)
     return run_layer(stack, x, h_0, c_0, batch_sizes, batch_first, num_threads)
 
@@ -101,6 +111,7 @@ def _(
     isa: str | None,
     num_threads: int,
 ) -> list[Tensor]:
+    _check_exporter(class_name)
     directions = 1 + bidirectional
     if batch_sizes is not None:  # the first of them, which only a real tensor tells
         state = [torch.library.get_ctx().new_dynamic_size() if h_0 is None else h_0.shape[1]]
@@ -132,6 +143,7 @@ def cell(
     isa: str | None,
 ) -> list[Tensor]:
     """Runs a cell as :func:`run_cell` does."""
+    _check_exporter(class_name)
     return run_cell(_stack(Form(class_name, nonlinearity, bias=bias), weights, dtype, isa), x, h, c)
 
 
@@ -147,5 +159,6 @@ def _(
     dtype: str,
     isa: str | None,
 ) -> list[Tensor]:
+    _check_exporter(class_name)
     outputs = 2 if class_name == "LSTMCell" else 1
     return [x.new_empty([*x.shape[:-1], weights[1].shape[1]]) for _ in range(outputs)]
