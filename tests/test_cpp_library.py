@@ -64,7 +64,7 @@ def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def python_results(layer: Any, x: np.ndarray) -> np.ndarray:
-    """What the program gives for x as the layer takes it: its y, and where it has streams y, state and y of a stream."""
+    """What the program gives for x as the layer takes it: its y, and where it has streams y, state and y of streams."""
     if not hasattr(layer, "stream"):
         state: Any = None
         steps = []

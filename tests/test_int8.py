@@ -132,7 +132,9 @@ def test_sums_that_could_overflow_are_refused() -> None:
 def test_weights_that_are_not_finite_are_refused(bad: float) -> None:
     weight_hh = np.zeros((3, 1), np.float32)
     weight_hh[1] = bad
-    with pytest.raises(ValueError, match=f"weight_hh: expected finite values, got 1 {'NaN' if np.isnan(bad) else 'infinite'} of 3"):
+    with pytest.raises(
+        ValueError, match=f"weight_hh: expected finite values, got 1 {'NaN' if np.isnan(bad) else 'infinite'} of 3"
+    ):
         fc.GRUCell(np.zeros((3, 2), np.float32), weight_hh, dtype="int8")
 
 
