@@ -66,7 +66,7 @@ def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def python_results(layer: Any, x: np.ndarray) -> np.ndarray:
-    """What the program gives for x as the layer takes it: its y, and where it has streams y, state and y of a stream."""
+    """What the program gives for x as the layer takes it: its y, and where it has streams y, state and y of streams."""
     if not hasattr(layer, "stream"):
         state: Any = None
         steps = []
@@ -257,6 +257,30 @@ def test_misfits_are_refused_alike(
     changes: dict[str, Any], error: type[Exception], message: str, library: Library
 ) -> None:
     same_message(library, tiny_file(**changes))
+
+
+@every_dtype
+@pytest.mark.parametrize("name", ["lstm_projected", "lstm_peephole", "gru_reset_after", "rnn_relu"])
+def test_weights_that_are_not_finite_are_refused_with_the_same_words(name: str, dtype: str, library: Library) -> None:
+    kind = KIND[name]
+    mapping = kind.weights(3, 4, layers=2)
+    state = random_state(kind, mapping, 2)
+    layer = kind.make(mapping, dtype=dtype).with_initial_state(*(state if isinstance(state, tuple) else (state,)))
+    fc.save(layer, library.file)
+    data = library.file.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    for tensor in set(header) - {"__metadata__"}:
+        bad = {"F32": "ffffff7f 0000c0ff 000080ff", "BF16": "ff7f c0ff 80ff", "F16": "ff7f 00fe 00fc", "I8": "80"}
+        first, last = (start + offset for offset in header[tensor]["data_offsets"])
+        value = bytes.fromhex(bad[header[tensor]["dtype"]])[: last - first]
+        library.file.write_bytes(data[:first] + value + data[first + len(value) :])
+        actual, expected = library.run(uniform(43, 3), 3, 2), python_answer(library.file, uniform(43, 3), 2)
+        assert isinstance(actual, Refusal)
+        assert isinstance(expected, Refusal)
+        assert actual == expected
+        if header[tensor]["dtype"] != "I8" and "_scale" not in tensor:
+            assert f"{tensor.removeprefix('initial_')}: expected finite values, got " in actual.message
 
 
 @pytest.mark.parametrize(("changes", "error", "message"), OPTION_MISFITS)

@@ -222,5 +222,5 @@ def test_what_does_not_fit_is_refused(
 def test_weights_that_are_not_finite_are_refused(value: float) -> None:
     case = NodeCase("RNN", arrays_for("RNN"))
     case.arrays["W"][0, 0, 0] = value  # type: ignore[index]
-    with pytest.raises(ValueError, match="weight_ih_l0: expected finite values, got 1 (NaN|infinite) of"):
+    with pytest.raises(ValueError, match=r"weight_ih_l0: expected finite values, got 1 (NaN|infinite) of"):
         fc.from_onnx(case.model())

@@ -214,8 +214,10 @@ void bind_stream(py::module_& module) {
                      throw py::type_error(
                          "Stream: has no pickle; send stream.to_bytes(), which layer.stream_from_bytes(data) takes");
                  })
-            .def("__repr__",
-                 [](py::handle self) { return py::module_::import("fusedcell.layers").attr("stream_text")(self); });
+            .def("__repr__", [](py::handle self) {
+                instance_of<Stream>(self.ptr());    // or Python would look at what is not there
+                return py::module_::import("fusedcell.layers").attr("stream_text")(self);
+            });
     }
     stream
         .def(

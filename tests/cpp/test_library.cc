@@ -94,10 +94,32 @@ void a_layer_says_what_it_is() {
     const Layer layer = load_one_unit(isa);
     CHECK(layer.input_size() == 1 && layer.hidden_size() == 1 && layer.output_size() == 1);
     CHECK(layer.num_layers() == 1 && layer.num_directions() == 1);
-    CHECK(!layer.reverse() && !layer.has_cell_state());
+    CHECK(!layer.reverse() && !layer.has_cell_state() && !layer.batch_first());
     CHECK(std::string(layer.dtype()) == "float32" && layer.isa() == isa);
     CHECK(layer.nbytes() > 0);
     CHECK(std::string(fusedcell::version()).find('.') != std::string::npos);
+}
+
+void sequences_are_arranged_as_the_file_says() {
+    const std::string description =
+        R"({"format_version":1,"class":"RNN","kind":"rnn_relu","dtype":"float32","batch_first":true})";
+    const std::string file = file_of(description, one_unit());
+    const Layer layer = fusedcell::load(file.data(), file.size());
+    CHECK(layer.batch_first());
+    const std::vector<float> x = {1.0F, 1.0F, -20.0F, 0.5F, 0.0F, 1.0F};    // two rows of three steps
+    const std::vector<float> expected = {2.0F, 8.0F, 0.0F, 1.0F, 3.0F, 11.0F};
+    std::vector<float> y(6);
+    layer.run(x.data(), y.data(), 3, 2);
+    CHECK(y == expected);
+    for (const std::size_t block : {1, 2, 3, 4}) {
+        Stream stream(layer, 2, block);
+        y.assign(6, 0.0F);
+        stream.process(x.data(), y.data(), 3);
+        CHECK(y == expected && stream.h()[0] == 0.0F && stream.h()[1] == 11.0F);
+    }
+    Stream one_row(layer, 1, 2);
+    one_row.process(x.data(), y.data(), 3);
+    CHECK(y[0] == 2.0F && y[1] == 8.0F && y[2] == 0.0F);
 }
 
 void streams_share_weights_and_nothing_else() {
@@ -246,6 +268,7 @@ void bytes_need_no_alignment_and_are_not_needed_after_loading() {
 int main() {
     steps_are_those_worked_by_hand_on_every_tier();
     a_layer_says_what_it_is();
+    sequences_are_arranged_as_the_file_says();
     streams_share_weights_and_nothing_else();
     state_can_be_read_written_and_reset();
     calls_start_from_the_initial_state_of_the_file();
