@@ -203,6 +203,39 @@ def sequential(items: Sequence[Mapping[str, Any]], version: int = 3) -> dict[str
     return {"class_name": "Sequential", "config": {"name": "model", "layers": [*items, dense]}}
 
 
+COMPUTED = object()  # of another layer's making
+
+
+def serialized_value(value: Any, version: int) -> Any:
+    """What a call's argument is in a file: arrays, tensors, and lists of them."""
+    if isinstance(value, (list, tuple)):
+        return [serialized_value(part, version) for part in value]
+    if value is COMPUTED:
+        history: list[Any] = ["before", 0, 0]
+        return history if version == 2 else {"class_name": "__keras_tensor__", "config": {"keras_history": history}}
+    if not isinstance(value, np.ndarray):
+        return value
+    config = {"value": value.tolist(), "dtype": value.dtype.name}
+    return value.tolist() if version == 2 else {"class_name": "__numpy__", "config": config}
+
+
+def call(version: int, *args: Any, x: Any = COMPUTED, **kwargs: Any) -> Any:
+    """A call of a layer with x, and with more by position, which Keras 2 does not write, or by name."""
+    values = {name: serialized_value(value, version) for name, value in kwargs.items()}
+    if version == 3:
+        return {"args": [serialized_value(value, 3) for value in (x, *args)], "kwargs": values}
+    return [[*serialized_value(part, 2), values] for part in (x if isinstance(x, list) else [x])]
+
+
+def functional(
+    items: Sequence[tuple[Mapping[str, Any], Sequence[Any]]], name: str = "model", before: str = "Dense"
+) -> dict[str, Any]:
+    """A functional model of layers and their calls, and of one layer before them, called "before"."""
+    layers = [{**item, "name": item["config"].get("name"), "inbound_nodes": list(calls)} for item, calls in items]
+    first = {"class_name": before, "config": {"name": "before"}, "inbound_nodes": []}
+    return {"class_name": "Functional", "config": {"name": name, "layers": [first, *layers]}}
+
+
 def write_h5(
     path: Path, model: Mapping[str, Any], layers: Mapping[str, Sequence[Mapping[str, np.ndarray]]], version: str
 ) -> Path:
@@ -251,9 +284,11 @@ def write_keras(
     return path
 
 
-def write_case(path: Path, case: KerasCase, keras_version: str | None = None) -> Path:
-    """A model of the one layer, "recurrent", and a Dense layer behind it, in the format of the path's suffix."""
-    model = sequential([case.item()])
+def write_case(
+    path: Path, case: KerasCase, keras_version: str | None = None, model: Mapping[str, Any] | None = None
+) -> Path:
+    """A model of the one layer, "recurrent", and a Dense layer beside it, in the format of the path's suffix."""
+    model = model or sequential([case.item()])
     arrays = case.arrays()
     if path.suffix == ".h5":
         cells = [cell for direction in arrays for cell in direction]
@@ -268,4 +303,4 @@ def write_case(path: Path, case: KerasCase, keras_version: str | None = None) ->
         for index, cell in enumerate(direction):
             end = f"/cells/{first}_cell" + (f"_{index}" if index else "") if case.form == "stacked" else ""
             groups[f"{base}/cell{end}"] = cell
-    return write_keras(path, model, groups, keras_version or "3.4.1")
+    return write_keras(path, model, groups, keras_version or ("2.15.0" if case.version == 2 else "3.4.1"))
