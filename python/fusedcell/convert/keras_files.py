@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .._files import check_is_file
+from .._files import open_file
 from ..errors import UnsupportedError
 from .keras_config import LayerConfig, is_recurrent, read_layer
 from .keras_hdf5 import Hdf5, check_h5py, open_hdf5
@@ -47,8 +47,7 @@ def read_keras_file(path: str | os.PathLike[str], name: str | None) -> tuple[Lay
     check_h5py()
     source = Path(os.fsdecode(path))
     label = os.fspath(source)
-    check_is_file(source)
-    with source.open("rb") as file:
+    with open_file(source) as file:
         is_zip = file.read(4) == b"PK\x03\x04"
     return (_read_zip if is_zip else _read_legacy)(source, label, name)
 

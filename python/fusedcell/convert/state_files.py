@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .._files import check_is_file
+from .._files import open_file
 from ..errors import UnsupportedError
 from ..storage import import_safetensors
 from .torch_tensors import is_tensor
@@ -32,8 +32,6 @@ def read_state_dict(path: str | os.PathLike[str], prefix: str) -> dict[str, Any]
     and ImportError, naming the extra, where the package that reads it is not installed.
     """
     path = Path(path)
-    if path.suffix in (".safetensors", *_PYTORCH):
-        check_is_file(path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path, prefix)
     if path.suffix in _PYTORCH:
@@ -45,7 +43,7 @@ def read_state_dict(path: str | os.PathLike[str], prefix: str) -> dict[str, Any]
 
 def _read_safetensors(path: Path, prefix: str) -> dict[str, Any]:
     safetensors = import_safetensors()
-    with path.open("rb") as file:
+    with open_file(path) as file:
         try:
             with safetensors.safe_open(path, framework="numpy"):
                 pass  # has checked all of the header's sizes and offsets
@@ -109,7 +107,7 @@ def _read_pytorch(path: Path, prefix: str) -> dict[str, Any]:
 
 def _check_archive(path: Path) -> None:
     """Refuses what torch.load would read, but not within the bounds of the file's size."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 entries = archive.infolist()
