@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fusedcell as fc
-from fusedcell._files import check_is_file, write_file
+from fusedcell._files import open_file, write_file
 
 posix = pytest.mark.skipif(os.name != "posix", reason="this system has other files")
 root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
@@ -382,6 +382,7 @@ def load_safetensors(path: Path) -> Any:
 
 
 def load_state_dict(path: Path) -> Any:
+    pytest.importorskip("torch" if path.suffix == ".pt" else "safetensors")
     return fc.LSTM.from_state_dict(path)
 
 
@@ -417,17 +418,16 @@ def test_folders_and_files_that_are_not_there_are_named(
 ) -> None:
     folder = tmp_path / f"folder{suffix}"
     folder.mkdir()
-    for path, error in ((folder, IsADirectoryError), (tmp_path / f"nothing{suffix}", FileNotFoundError)):
-        with pytest.raises(error) as raised:
+    for path, errors in ((folder, (IsADirectoryError, ValueError)), (tmp_path / f"nothing{suffix}", FileNotFoundError)):
+        with pytest.raises(errors, match=str(path)):
             read(path)
-        assert raised.value.filename == str(path)
 
 
 @linux
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/full", "/dev/random", "/dev/tty"])
 def test_what_has_no_end_is_no_file(path: str) -> None:
     with pytest.raises(ValueError, match=f"^{path}: expected a regular file"):
-        check_is_file(path)
+        open_file(Path(path))
 
 
 @posix

@@ -34,18 +34,19 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
         raise OSError(error.errno, error.strerror, name) from error
 
 
-def check_is_file(path: str | os.PathLike[str]) -> None:
-    """Refuses what has no end, or none until somebody writes to it.
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """Opens a file to read its bytes, but nothing that has no end, or none until somebody writes to it.
 
-    Raises ValueError for a pipe, a device or a socket, IsADirectoryError, and what else looking at a path raises.
+    Raises ValueError for a pipe, a device or a socket, IsADirectoryError, and what else opening a file raises.
     """
     name = os.fsdecode(path)
-    found = os.stat(name)
+    found = os.stat(name)  # before it is opened, as that alone may wait, or set a device going
     _refuse_folder(name, found)
     if not stat.S_ISREG(found.st_mode):
         raise ValueError(
             f"{name}: expected a regular file, got a pipe, a device or a socket; write what it gives to a file first"
         )
+    return open(name, "rb")
 
 
 def _refuse_folder(name: str, found: os.stat_result) -> None:

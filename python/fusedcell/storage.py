@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from pickle import PickleBuffer
 from typing import Any, TypeAlias
 
@@ -20,7 +19,7 @@ import numpy.typing as npt
 
 from . import _options
 from ._base import ARRAY_NAMES, MATRIX_NAMES, Recurrent, check_dtype, make_stack
-from ._files import check_is_file, write_file
+from ._files import open_file, write_file
 from .cell_options import CellOptions
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
 from .convert.file_kinds import SAFETENSORS, kind_of
@@ -213,8 +212,8 @@ def load(path: str | os.PathLike[str], *, isa: str | None = None) -> Any:
     (``pip install fusedcell[safetensors]``).
     """
     safetensors = import_safetensors()
-    check_is_file(path)
-    data = Path(path).read_bytes()
+    with open_file(path) as file:
+        data = file.read()
     try:
         found = safetensors.deserialize(data)  # checks all of the header's offsets and sizes
     except safetensors.SafetensorError as error:

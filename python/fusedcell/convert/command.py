@@ -119,7 +119,7 @@ def _read(kind: FileKind, options: argparse.Namespace) -> Any:
 
 def _check_ignore(ignore: list[str], kind: FileKind, path: Path) -> None:
     if ignore and kind != ONNX:
-        raise ValueError(f"--ignore: {path.name!r} is not {ONNX.description}")
+        raise ValueError(f"--ignore: {path.name!r} is not a file ending in {ONNX.suffixes[0]}")
 
 
 def _node(model: Path, text: str | None) -> str | int | None:

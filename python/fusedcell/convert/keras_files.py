@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from .._files import check_is_file
+from .._files import open_file
 from ..errors import UnsupportedError
 from .keras_calls import Given, read_calls
 from .keras_config import LayerConfig, read_layer
@@ -64,8 +64,7 @@ def recurrent_names(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
 def _is_zip(path: Path, label: str) -> bool:
     if path.is_dir():
         raise _folder(path, label)
-    check_is_file(path)
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file.read(4) == b"PK\x03\x04"
 
 

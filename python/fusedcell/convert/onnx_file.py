@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy.typing as npt
 
-from .._files import check_is_file
+from .._files import open_file
 from ..errors import UnsupportedError
 
 Values: TypeAlias = npt.NDArray[Any]
@@ -58,8 +58,8 @@ class OnnxFile:
             if isinstance(source, (str, os.PathLike)):
                 path = Path(os.fsdecode(source))
                 self.name, self.folder = os.fsdecode(source), path.parent.resolve()
-                check_is_file(path)
-                data = path.read_bytes()
+                with open_file(path) as file:
+                    data = file.read()
             else:
                 data = bytes(source)
             self.model = onnx.ModelProto()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._files import check_is_file
+from .._files import open_file
 from ..errors import UnsupportedError
 from ..storage import import_safetensors
 from .file_kinds import PYTORCH, SAFETENSORS, kind_of
@@ -45,11 +45,9 @@ def open_state_dict(source: StateDict) -> Iterator[StateDictionary]:
         return
     path = Path(source)
     kind = kind_of(path)
-    if kind in (SAFETENSORS, PYTORCH):
-        check_is_file(path)
     if kind == SAFETENSORS:
         import_safetensors()  # so that a file that is not there does not hide that the package is not
-        with path.open("rb") as file:
+        with open_file(path) as file:
             yield _safetensors(path, file)
     elif kind == PYTORCH:
         yield _pytorch(path)
@@ -63,8 +61,7 @@ def open_state_dict(source: StateDict) -> Iterator[StateDictionary]:
 
 def is_own_file(path: Path) -> bool:
     """Whether fusedcell.save wrote a safetensors file. Errors as for `open_state_dict`."""
-    check_is_file(path)
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return "fusedcell" in _header(path, file)[1]
 
 
@@ -138,7 +135,7 @@ def _pytorch(path: Path) -> StateDictionary:
 
 def _check_archive(path: Path) -> None:
     """Refuses what torch.load would read, but not within the bounds of the file's size."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 entries = archive.infolist()
