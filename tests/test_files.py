@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -147,7 +148,7 @@ def test_after_an_error_the_old_file_is_there_and_nothing_else(
         raise error
 
     monkeypatch.setattr(os, step, fail)
-    with pytest.raises(type(error), match=f"'{path}'" if isinstance(error, OSError) else None):
+    with pytest.raises(type(error), match=re.escape(repr(str(path))) if isinstance(error, OSError) else None):
         write(path)
     assert path.read_bytes() == b"precious"
     assert names(tmp_path) == [path.name]
@@ -188,6 +189,7 @@ def test_errors_name_the_path_that_was_asked_for(write: Callable[[Path], None], 
 # What a file's place and access are afterwards
 
 
+@posix
 @given(length=st.integers(1, 255))
 def test_every_name_that_a_file_can_have_can_be_written(length: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / ("x" * length)
@@ -419,7 +421,7 @@ def test_folders_and_files_that_are_not_there_are_named(
     folder = tmp_path / f"folder{suffix}"
     folder.mkdir()
     for path, errors in ((folder, (IsADirectoryError, ValueError)), (tmp_path / f"nothing{suffix}", FileNotFoundError)):
-        with pytest.raises(errors, match=str(path)):
+        with pytest.raises(errors, match=re.escape(path.name)):
             read(path)
 
 
