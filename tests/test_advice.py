@@ -8,6 +8,7 @@ import pydoc
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,7 @@ def test_what_cannot_be_saved(tmp_path: Path) -> None:
         ({"lstm": LSTM}, "got dict; a file holds one layer"),
         (GRU.stream(), "got Stream$"),
         ([LSTM], "got list$"),
+        (SimpleNamespace(layer=LSTM), r"got SimpleNamespace; save its \.layer$"),
     ):
         with pytest.raises(TypeError, match=f"layer: expected a layer or a cell, {advice}"):
             fc.save(value, path)  # type: ignore[arg-type]
