@@ -67,9 +67,9 @@ class KerasLayer:
         return_sequences. A Bidirectional layer merges those of both directions: 2 * H for "concat", H for "sum", "mul"
         and "ave", and for None both, as the first two items of the tuple.
 
-        `mask` is bools, or integers 0 and 1, (B, T) in any pattern; None is the layer's own. At a step where it is False
-        the state is held, and the output is zero with zero_output_for_mask, and else that of the step before, zero at
-        the first.
+        `mask` is bools, or integers 0 and 1, (B, T) in any pattern; None is the layer's own. At a step where it is
+        False the state is held, and the output is zero with zero_output_for_mask, and else that of the step before,
+        zero at the first.
 
         `initial_state` is h (B, H), or a list: [h], an LSTM's [h, c], of StackedRNNCells one such for each cell, of a
         Bidirectional layer those of the forward direction and then of the backward one. Without it the state is the
