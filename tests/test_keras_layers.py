@@ -83,6 +83,11 @@ def keras_layers(draw: st.DrawFn) -> Any:
     return filled(layer, 3, draw(st.integers(1, 9)))
 
 
+def answer_of(model: Any, x: np.ndarray) -> list[np.ndarray]:
+    with torch.no_grad():
+        return [part.numpy() for part in flat(model(torch.from_numpy(x)))]
+
+
 def answer(layer: Any, x: np.ndarray, mask: Any = None, state: Any = None) -> list[np.ndarray]:
     with torch.no_grad():
         result = layer(
@@ -95,6 +100,20 @@ def tensors(state: Any) -> Any:
     if isinstance(state, list):
         return [tensors(part) for part in state]
     return None if state is None else torch.from_numpy(state)
+
+
+def drawn_state(layer: Any, rows: int, seed: int) -> list[Any]:
+    """A state for a layer, as one calls it with: nested as the cells are."""
+    if isinstance(layer, layers.Bidirectional):
+        return drawn_state(layer.forward_layer, rows, seed) + drawn_state(layer.backward_layer, rows, seed + 1)
+
+    def arrays(sizes: Any, seed: int) -> Any:
+        if isinstance(sizes, (list, tuple)):
+            return [arrays(size, seed + 10 * i) for i, size in enumerate(sizes)]
+        return uniform(seed, rows, sizes)
+
+    state = arrays(layer.cell.state_size, seed)
+    return state if isinstance(state, list) else [state]
 
 
 def assert_close(actual: Any, expected: list[np.ndarray]) -> None:
@@ -115,15 +134,26 @@ def test_drawn_layers_answer_as_keras_does(layer: Any, masked: bool, seed: int) 
 
 
 @settings(max_examples=examples(60))
-@given(layer=keras_layers(), seed=st.integers(1, 99), suffix=st.sampled_from([".keras", ".h5"]))
+@given(
+    layer=keras_layers(),
+    seed=st.integers(1, 99),
+    suffix=st.sampled_from([".keras", ".h5"]),
+    masked=st.sampled_from([None, None, "bool", "int32"]),
+    rows=st.sampled_from([0, 0, 1, 3]),
+)
 def test_drawn_layers_of_files_that_keras_wrote(
-    tmp_path_factory: pytest.TempPathFactory, layer: Any, seed: int, suffix: str
+    tmp_path_factory: pytest.TempPathFactory, layer: Any, seed: int, suffix: str, masked: str | None, rows: int
 ) -> None:
+    """With constants in the model's call of the layer, and without."""
     path = tmp_path_factory.mktemp("keras") / f"model{suffix}"
-    inputs = keras.Input((6, 3))
-    keras.Model(inputs, layer(inputs)).save(path)
+    inputs = keras.Input((6, 3), batch_size=3)
+    constants: dict[str, Any] = {"initial_state": drawn_state(layer, rows, seed)} if rows else {}
+    if masked:
+        constants["mask"] = (uniform(seed + 1, 3, 6) > -0.2).astype(masked)
+    model = keras.Model(inputs, layer(inputs, **constants))
+    model.save(path)
     x = uniform(seed, 3, 6, 3)
-    actual, expected = fc.from_keras(path, keras_output=True)(x), answer(layer, x)
+    actual, expected = fc.from_keras(path, keras_output=True)(x), answer_of(model, x)
     note_difference(flat(actual), expected)
     assert_close(actual, expected)
 
@@ -212,13 +242,39 @@ def test_layers_of_a_model_by_name(tmp_path: Path, suffix: str) -> None:
         assert_close(fc.from_keras(path, name, keras_output=True)(values), expected)
 
 
-def test_a_model_in_a_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_model_in_a_model(tmp_path: Path, suffix: str) -> None:
     inner = keras.Sequential([keras.Input((6, 3)), layers.LSTM(4, name="a"), layers.Dense(3)], name="inner")
     model = keras.Sequential([keras.Input((6, 3)), layers.LSTM(3, return_sequences=True, name="b"), inner])
-    model.save(tmp_path / "model.keras")
+    path = tmp_path / f"model{suffix}"
+    model.save(path)
     x = uniform(1, 2, 6, 3)
-    ours = fc.from_keras(tmp_path / "model.keras", "inner/a", keras_output=True)
-    assert_close(ours(x), answer(inner.get_layer("a"), x))
+    assert_close(fc.from_keras(path, "inner/a", keras_output=True)(x), answer(inner.get_layer("a"), x))
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_model_in_a_time_distributed_layer(tmp_path: Path, suffix: str) -> None:
+    inner = keras.Sequential([keras.Input((6, 3)), layers.GRU(4, name="a")], name="inner")
+    path = tmp_path / f"model{suffix}"
+    keras.Sequential([keras.Input((2, 6, 3)), layers.TimeDistributed(inner, name="each")]).save(path)
+    x = uniform(1, 2, 6, 3)
+    assert_close(fc.from_keras(path, "each/inner/a", keras_output=True)(x), answer(inner.get_layer("a"), x))
+
+
+def test_what_the_model_computes_for_a_layer_is_said(tmp_path: Path) -> None:
+    sequences, state = keras.Input((6, 3)), keras.Input((4,))
+    y = layers.GRU(4, name="a")(layers.Masking()(sequences), initial_state=state)
+    keras.Model([sequences, state], y).save(tmp_path / "model.keras")
+    ours = fc.from_keras(tmp_path / "model.keras", keras_output=True)
+    assert ours.from_other_layers == ("initial_state", "mask")
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_masks_of_integers(bidirectional: bool) -> None:
+    layer = layers.GRU(4, return_sequences=True)
+    layer = filled(layers.Bidirectional(layer) if bidirectional else layer, 3, 5)
+    x, mask = uniform(1, 3, 6, 3), (uniform(2, 3, 6) > 0).astype(np.int64)
+    assert_close(fc.from_keras(layer, keras_output=True)(x, mask), answer(layer, x, mask))
 
 
 @pytest.mark.parametrize("policy", ["float64", "float16", "bfloat16", "mixed_bfloat16"])

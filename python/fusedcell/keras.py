@@ -31,7 +31,7 @@ class KerasLayer:
       as the Keras layer has them
     - state: what a stateful layer goes on from, as a call's `initial_state`; None is zeros
     - mask: what a call without a mask takes, bools (1 or B, T): a constant in the model's call of the layer. A constant
-      initial state is the plain layer's :attr:`~fusedcell.LSTM.initial_state`
+      initial state is the plain layer's `initial_state`
     - from_other_layers: which of "mask" and "initial_state" the model has other layers make, or its own inputs, so that
       whoever calls the layer has to give them for the model's answer. "mask" is there too where it may come unasked, as
       a Masking or Embedding layer with mask_zero comes before. Empty for a layer object, whose calls are not looked at
@@ -69,9 +69,9 @@ class KerasLayer:
         return_sequences. A Bidirectional layer merges those of both directions: 2 * H for "concat", H for "sum", "mul"
         and "ave", and for None both, as the first two items of the tuple.
 
-        `mask` is bools, or integers 0 and 1, (B, T) in any pattern; None is :attr:`mask`. At a step where it is False
-        the state is held, and the output is zero with zero_output_for_mask, and else that of the step before, zero at
-        the first.
+        `mask` is bools, or integers 0 and 1, (B, T) in any pattern; None is the layer's own. At a step where it is
+        False the state is held, and the output is zero with zero_output_for_mask, and else that of the step before,
+        zero at the first.
 
         `initial_state` is h (B, H), or a list: [h], an LSTM's [h, c], of StackedRNNCells one such for each cell, of a
         Bidirectional layer those of the forward direction and then of the backward one. Without it the state is the

@@ -143,7 +143,7 @@ def onnx() -> Iterator[bytes]:
 
 
 def _keras(suffix: str, version: int) -> Iterator[bytes]:
-    from keras_models import KerasCase, KerasCell, write_case
+    from keras_models import COMPUTED, KerasCase, KerasCell, call, functional, write_case
 
     cells = (KerasCell("LSTM", 2), KerasCell("GRU", 2, reset_after=False), KerasCell("SimpleRNN", 2, "relu"))
     with TemporaryDirectory() as folder:
@@ -154,10 +154,24 @@ def _keras(suffix: str, version: int) -> Iterator[bytes]:
                 yield write_case(path, KerasCase((cell,) * count, 2, version, form)).read_bytes()
             for merge_mode in ("concat", "sum"):
                 yield write_case(path, KerasCase((cell,), 2, version, merge_mode=merge_mode)).read_bytes()
+        case = KerasCase((cells[1],), 2, version)
+        state, mask = np.ones((1, 2), np.float32), np.ones((2, 3), bool)
+        nodes = [
+            call(version, initial_state=[state], mask=mask, training=True),
+            call(version, initial_state=[COMPUTED], mask=COMPUTED),
+        ]
+        item = case.item()
+        item["config"]["dropout"] = 0.0
+        for node in nodes:
+            yield write_case(path, case, model=functional([(item, [node])], before="Masking")).read_bytes()
+            inner = functional([(item, [node])], "inner")
+            around = {"class_name": "TimeDistributed", "config": {"name": "around", "layer": inner}}
+            yield write_case(path, case, model=functional([(around, [call(version)])])).read_bytes()
 
 
 def keras() -> Iterator[bytes]:
-    return _keras(".keras", 3)
+    yield from _keras(".keras", 3)
+    yield from _keras(".keras", 2)
 
 
 def keras_h5() -> Iterator[bytes]:

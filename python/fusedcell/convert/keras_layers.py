@@ -55,17 +55,23 @@ def from_keras(
 
     `layer` is a Keras 3 object, SimpleRNN, LSTM, GRU, RNN of their cells or of StackedRNNCells of one kind and size, or
     Bidirectional of one of these; or the path of a whole model, ``.keras`` or ``.h5``, where CuDNNLSTM and CuDNNGRU of
-    Keras 2 may be too. Of several recurrent layers in a file `name` chooses one, by its name, behind those of models it
-    is inside of, as in "encoder/lstm". Nothing in a file is run, and Keras is not needed to read one.
+    Keras 2 may be too. Of several recurrent layers in a file `name` chooses one, by its name, behind those of models
+    and TimeDistributed layers it is inside of, as in "encoder/lstm". Nothing in a file is run, and Keras is not needed
+    to read one.
+
+    What a file's model calls the layer with is the layer's own if it is constant: an initial state becomes its
+    `initial_state`, and a mask, for which `keras_output` is needed, that of the KerasLayer. What other layers make is
+    the caller's to give; `from_other_layers` of a KerasLayer lists it. A layer object answers as a call of it with x
+    alone.
 
     The layer has batch_first=True and returns y for each step and the state, whatever return_sequences and
     return_state say. go_backwards becomes reverse=True, with y aligned with x, where Keras returns it in the order of
     its run. At masked steps y repeats the state. With `keras_output` a :class:`fusedcell.keras.KerasLayer` is returned,
     which has that layer and returns what Keras does; a Bidirectional layer that does not concatenate needs it.
 
-    Raises UnsupportedError naming the option that cannot be honoured, ValueError for a damaged file, shapes that do not
-    fit, or a name that is not there, ImportError without h5py for a file (``pip install fusedcell[keras]``), and
-    RuntimeError where the process that a file is read in cannot be started.
+    Raises UnsupportedError naming the option, or the argument of a model's call, that cannot be honoured, ValueError
+    for a damaged file, shapes that do not fit, or a name that is not there, ImportError without h5py for a file
+    (``pip install fusedcell[keras]``), and RuntimeError where the process that a file is read in cannot be started.
     """
     if isinstance(layer, (str, os.PathLike)):
         from .keras_files import read_keras_file
