@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.reference
+import pytest
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -78,9 +79,8 @@ class Graph:
 
 
 def session_of(model: onnx.ModelProto) -> Any:
-    """ONNX Runtime's; raises its errors for a model that it does not take."""
-    import onnxruntime as ort
-
+    """ONNX Runtime's, without which the test is skipped; raises its errors for a model that it does not take."""
+    ort = pytest.importorskip("onnxruntime")
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4

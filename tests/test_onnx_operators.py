@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
