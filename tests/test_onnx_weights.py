@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
 
 import onnx
 from onnx import TensorProto, helper

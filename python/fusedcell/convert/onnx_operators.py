@@ -42,7 +42,9 @@ OTHERS = frozenset(
 )  # fmt: skip
 
 _MAX_PARAMETERS = 1000  # elements of an axes, sizes or pads input
-_PRODUCTS_FOR_ONE = 256  # multiplications that cost as much as an element made
+# Multiplications that cost as much as an element made: of the types that NumPy has a library for, and of others.
+_PRODUCTS_FOR_ONE = {"float32": 256, "float64": 256}
+_SLOW_PRODUCTS_FOR_ONE = 16
 # The evaluator has this of an operator set in which an older node means the same.
 _EVALUATED_SINCE = {"DequantizeLinear": 19}
 _SIMPLE = ("FLOAT", "INT", "STRING", "FLOATS", "INTS", "STRINGS")
@@ -138,6 +140,10 @@ class Operation:
         except Exception as error:  # of which there are many kinds, as the evaluator trusts the model
             raise ValueError(f"{self.where}: its inputs do not fit: {error}") from error
         for values, shape in zip(outputs, shapes, strict=True):
+            if values.dtype.kind not in (
+                "biufVO" if any(a is not None and a.dtype == object for a in arrays) else "biufV"
+            ):
+                raise UnsupportedError(f"{self.where}: element type {values.dtype} is not supported")
             if self.op_type != "Slice" and values.shape != shape:
                 raise UnsupportedError(f"{self.where}: its result is of shape {values.shape}, not {shape}")
         return outputs
@@ -150,7 +156,8 @@ class Operation:
         if not isinstance(size, int):
             raise UnsupportedError(f"{self.where}: the size of its result cannot be told before it is made")
         if self.op_type in ("MatMul", "Gemm", "MatMulInteger"):
-            size += size * max(arrays[0].shape, default=1) // _PRODUCTS_FOR_ONE
+            products = _PRODUCTS_FOR_ONE.get(arrays[0].dtype.name, _SLOW_PRODUCTS_FOR_ONE)
+            size += size * max(arrays[0].shape, default=1) // products
         blocks = self.attributes.integer("block_size") or 0  # for which scales are repeated
         return size + (arrays[1].size * abs(blocks) if blocks else 0)
 

@@ -315,6 +315,13 @@ _MOVING = (
 )
 
 
+_OF_SCALARS: dict[str, Callable[[list[Any], tuple[int, ...]], Any]] = {
+    "Gather": lambda arrays, axes: arrays[0].take(arrays[1][None], axes[0]),
+    "ReduceProd": lambda arrays, axes: np.multiply.reduce(arrays[0], axes),
+    "ReduceSum": lambda arrays, axes: np.add.reduce(arrays[0], axes),
+}
+
+
 def _along_axes(operation: Operation, inputs: Inputs, spend: Spend) -> list[Tensor]:
     """An operator that does the same for every index of the axes that it does not work along."""
     where = operation.where
@@ -332,8 +339,8 @@ def _along_axes(operation: Operation, inputs: Inputs, spend: Spend) -> list[Tens
         (axis,) = axes[0]
         common = np.broadcast_shapes(*((*a.shape[:axis], 1, *a.shape[axis + 1 :]) for a in arrays))
         arrays = [np.broadcast_to(a, (*common[:axis], a.shape[axis], *common[axis + 1 :])) for a in arrays]
-    if operation.op_type == "Gather" and arrays[0].dtype == object:  # of which the evaluator makes no scalars
-        outputs = [arrays[0].take(arrays[1][None], axes[0][0]).reshape(shapes[0])]
+    if operation.op_type in _OF_SCALARS and arrays[0].dtype == object:  # of which the evaluator makes no scalars
+        outputs = [np.asarray(_OF_SCALARS[operation.op_type](arrays, tuple(axes[0])), object).reshape(shapes[0])]
     else:
         outputs = operation.run(arrays, spend)
     named = {size for tensor in present for size in tensor.dims or () if isinstance(size, Size)}
@@ -380,6 +387,7 @@ def _constant_along(
     data = [source, *others] if op_type == "Concat" else [source]
     alike = all(tensor.known.shape[axis] == 1 for tensor, along in zip(data, axes, strict=False) for axis in along)
     plain = not any(tensor.depends_on_sizes for tensor in (source, *others))
+    plain = plain and not operation.attributes.integer("noop_with_empty_axes")
     moved = op_type in ("Slice", "Split", "Gather") or (op_type == "Concat" and _same(data))
     if not alike or not (moved or (op_type in _LIKE_ONE and plain)):
         raise UnsupportedError(f"{where}: its result depends on the sizes of the model's inputs")
