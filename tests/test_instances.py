@@ -33,8 +33,13 @@ class Late(fc.StreamPool):
 
 
 CLASSES = [_core.Stack, _core.Stream, _core.StreamPool, fc.StreamPool, Late]
-# What Python itself has, and calls of which say nothing of the instance.
-PYTHONS_OWN = {*dir(type("Plain", (), {})), "__getstate__", "_pybind11_conduit_v1_"}
+
+
+class Plain:
+    """What a class of no base has is Python's own, and says nothing of an instance of ours."""
+
+
+PYTHONS_OWN = {*dir(Plain), "__getstate__", "_pybind11_conduit_v1_"}
 ARGUMENTS: list[tuple[Any, ...]] = [(), (X,), (ROW,), (X, np.zeros(9, np.float32)), ([0], ROW), (0,), (0.5,), ("int8",)]
 
 

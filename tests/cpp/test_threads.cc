@@ -10,6 +10,11 @@
 #include "cpu/dispatch.h"
 #include "testing/random_stack.h"
 
+#if !defined(_WIN32)
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
+
 namespace fusedcell {
 namespace {
 
@@ -57,9 +62,9 @@ std::ptrdiff_t steps_of(const Geometry& geometry) { return geometry.hidden_size 
 enum class Rows { kEqual, kOfLengths, kPacked };
 
 // So many runs in one workspace: the second starts with the state, and the memory, that the first left. A run that was
-// stopped comes before them.
+// stopped comes before them. The last one has the checkpoint, if one is given.
 Result run(const Stack& stack, const std::vector<float>& x, Rows rows, const ThreadPlan& plan, int times = 2,
-           int stop_at_step = 0) {
+           int stop_at_step = 0, Checkpoint* last_checkpoint = nullptr) {
     const Geometry& geometry = stack.geometry();
     const std::ptrdiff_t steps = steps_of(geometry);
     const std::int64_t some_lengths[kBatch] = {steps, 0, steps * 9 / 10};
@@ -98,6 +103,7 @@ Result run(const Stack& stack, const std::vector<float>& x, Rows rows, const Thr
     Checkpoint checkpoint(&Steps::go_on, &unlimited, 0);
     call.checkpoint = stop_at_step > 0 ? &checkpoint : nullptr;
     for (int i = 0; i < times; ++i) {
+        if (last_checkpoint != nullptr && i == times - 1) call.checkpoint = last_checkpoint;
         stack.run(call, workspace, plan);
         ++runs;
     }
@@ -168,6 +174,44 @@ void a_run_that_is_stopped_leaves_nothing_behind(bool general) {
         }
     }
 }
+
+#if !defined(_WIN32)
+// Forks at one of the steps at which it is asked.
+struct ForkAt {
+    int left;
+    pid_t child = -1;
+
+    static bool go_on(void* context) {
+        ForkAt& fork_at = *static_cast<ForkAt*>(context);
+        if (--fork_at.left == 0) fork_at.child = fork();
+        if (fork_at.child == 0) alarm(60);    // of a child that would wait for ever
+        return true;
+    }
+};
+
+void a_child_that_is_forked_in_a_run_finishes_it() {
+    for (const Geometry& geometry : geometries()) {
+        const auto stack = test::random_stack(geometry, *available_tiers().front());
+        test::Random random;
+        const std::vector<float> x = random.floats(kMostSteps * kBatch * geometry.input_size);
+        const Result expected = run(*stack, x, Rows::kOfLengths, ThreadPlan{});
+        std::vector<ThreadPlan> all = plans(geometry);
+        all.push_back({});
+        for (const ThreadPlan& plan : all) {
+            ForkAt fork_at{10};
+            Checkpoint checkpoint(&ForkAt::go_on, &fork_at, 0);
+            const bool right = run(*stack, x, Rows::kOfLengths, plan, 2, 0, &checkpoint) == expected;
+            if (fork_at.child == 0) _exit(right && !checkpoint.stopped() ? 0 : 1);
+            int status = -1;
+            const bool ended = fork_at.child > 0 && waitpid(fork_at.child, &status, 0) == fork_at.child;
+            expect(right && ended && status == 0,
+                   "forked in a run of kind " + std::to_string(static_cast<int>(geometry.kind)) + ", layers " +
+                       std::to_string(geometry.num_layers) + ": " + std::to_string(plan.threads) + " threads in " +
+                       std::to_string(plan.groups) + " groups");
+        }
+    }
+}
+#endif
 
 void callers_at_the_same_time_get_their_own_results() {
     const Geometry geometry{CellKind::kLstm, 9, 64, 0, 2, 1};
@@ -242,6 +286,9 @@ int main() {
     fusedcell::every_plan_gives_the_bits_of_one_thread(fusedcell::WeightType::float32, true);
     fusedcell::a_run_that_is_stopped_leaves_nothing_behind(false);
     fusedcell::a_run_that_is_stopped_leaves_nothing_behind(true);
+#if !defined(_WIN32)
+    fusedcell::a_child_that_is_forked_in_a_run_finishes_it();
+#endif
     fusedcell::callers_at_the_same_time_get_their_own_results();
     fusedcell::a_team_runs_every_member_once();
     fusedcell::threads_that_take_longer_stay_away();
