@@ -4,6 +4,7 @@
 #include "pack/sizes.h"
 
 #include <algorithm>
+#include <cfenv>
 #include <cstring>
 #include <limits>
 
@@ -11,6 +12,26 @@ namespace fusedcell::bindings {
 namespace {
 
 std::string type_name(py::handle value) { return Py_TYPE(value.ptr())->tp_name; }
+
+// Of x86-64's long doubles, which have a mode of their own: rounds to nearest and traps nothing. It is there only if it
+// is needed.
+class ScopedLongDoubleMode {
+public:
+    explicit ScopedLongDoubleMode(bool is_needed) : is_needed_(is_needed) {
+        if (!is_needed_) return;
+        std::feholdexcept(&callers_);
+        std::fesetround(FE_TONEAREST);
+    }
+    ~ScopedLongDoubleMode() {
+        if (is_needed_) std::fesetenv(&callers_);
+    }
+    ScopedLongDoubleMode(const ScopedLongDoubleMode&) = delete;
+    ScopedLongDoubleMode& operator=(const ScopedLongDoubleMode&) = delete;
+
+private:
+    const bool is_needed_;
+    std::fenv_t callers_{};
+};
 
 // Any array that NumPy makes of the value, with the failure named after the argument.
 py::object as_array(py::handle value, const std::string& name, const std::string& expected) {
@@ -61,6 +82,7 @@ FloatArray::FloatArray(py::handle value, const std::string& name) : name_(name) 
                              (PyArray_Check(value.ptr()) ? "" : type_name(value) + " of ") + "dtype " +
                              dtype_text(array));
     }
+    const ScopedLongDoubleMode long_doubles(PyArray_TYPE(as_array_object(array)) == NPY_LONGDOUBLE);
     const ScopedFloatMode mode(kStandardFloatMode);    // NumPy would round as the caller's does
     PyObject* converted = PyArray_FromArray(as_array_object(array), PyArray_DescrFromType(NPY_FLOAT32),
                                             NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST);

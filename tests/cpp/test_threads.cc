@@ -174,7 +174,7 @@ void callers_at_the_same_time_get_their_own_results() {
     const auto stack = test::random_stack(geometry, *available_tiers().front());
     test::Random random;
     const std::vector<float> x = random.floats(kMostSteps * kBatch * geometry.input_size);
-    const Result expected = run(*stack, x, false, ThreadPlan{});
+    const Result expected = run(*stack, x, Rows::kEqual, ThreadPlan{});
     std::atomic<int> wrong{0};
     std::vector<std::thread> callers;
     for (int caller = 0; caller < 4; ++caller) {
@@ -182,7 +182,7 @@ void callers_at_the_same_time_get_their_own_results() {
             const std::vector<ThreadPlan> all = plans(geometry);
             for (std::size_t i = 0; i < 40; ++i) {
                 const ThreadPlan& plan = all[(i + static_cast<std::size_t>(caller)) % all.size()];
-                if (!(run(*stack, x, false, plan) == expected)) ++wrong;
+                if (!(run(*stack, x, Rows::kEqual, plan) == expected)) ++wrong;
             }
         });
     }
