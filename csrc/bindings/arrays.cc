@@ -6,6 +6,7 @@
 #include "pack/sizes.h"
 
 #include <algorithm>
+#include <cfenv>
 #include <cstring>
 
 namespace fusedcell::bindings {
@@ -16,6 +17,25 @@ bool is_packed_sequence(py::handle value) {
     return PyTuple_Check(value.ptr()) && !PyTuple_CheckExact(value.ptr()) &&
            py::hasattr(py::type::handle_of(value), "batch_sizes");
 }
+
+// Of x86-64's long doubles, which have a mode of their own: rounds to nearest and traps nothing. It is there only if it
+// is needed.
+class ScopedLongDoubleMode {
+public:
+    explicit ScopedLongDoubleMode(bool is_needed) : is_needed_(is_needed) {
+        if (!is_needed_) return;
+        std::feholdexcept(&callers_);
+        std::fesetround(FE_TONEAREST);
+    }
+    ~ScopedLongDoubleMode() {
+        if (is_needed_) std::fesetenv(&callers_);
+    }
+    ScopedLongDoubleMode(const ScopedLongDoubleMode&) = delete;
+    ScopedLongDoubleMode& operator=(const ScopedLongDoubleMode&) = delete;
+
+private:
+    const bool is_needed_;
+    std::fenv_t callers_{};
 
 PyArrayObject* as_array_object(const py::object& array) { return reinterpret_cast<PyArrayObject*>(array.ptr()); }
 
@@ -149,6 +169,7 @@ FloatArray::FloatArray(py::handle value, const std::string& name, const char* ad
             (PyArray_Check(value.ptr()) ? "" : type_name(value) + " of ") + "dtype " + dtype_text(array) +
             (is_number ? "; numpy.asarray(value, numpy.float32) makes floats of it" : "") + (is_number ? advice : ""));
     }
+    const ScopedLongDoubleMode long_doubles(PyArray_TYPE(as_array_object(array)) == NPY_LONGDOUBLE);
     const ScopedFloatMode mode(kStandardFloatMode);    // NumPy would round as the caller's does
     owner_ = contiguous(array, PyArray_DescrFromType(NPY_FLOAT32));
     if (!owner_) throw py::error_already_set();

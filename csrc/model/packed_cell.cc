@@ -49,6 +49,9 @@ std::ptrdiff_t row_at(const CellRun& run, std::ptrdiff_t place) {
     return run.order == nullptr ? place : run.order[place];
 }
 
+// Whether every row has every step, and no mask leaves one out.
+bool has_all_steps(const CellRun& run) { return run.lengths == nullptr && run.mask.data == nullptr; }
+
 // How many rows have a step, of the first `rows` in the run's order, which had those before.
 std::ptrdiff_t rows_left(const CellRun& run, std::ptrdiff_t step, std::ptrdiff_t rows) {
     if (run.lengths == nullptr) return rows;
@@ -212,13 +215,22 @@ std::ptrdiff_t PackedCell::gather_inputs(const CellRun& run, const Chunk& chunk,
     LinearRow* const rows = worker.own.linear_rows.data();
     LinearRow* row = rows;
     float* projection = worker.shared.projections.data();
-    std::ptrdiff_t left = chunk.rows;
-    for (std::ptrdiff_t step = chunk.first; step < chunk.first + chunk.steps; ++step) {
-        left = rows_left(run, step, left);
-        for (std::ptrdiff_t place = 0; place < left; ++place, projection += projection_floats_) {
-            const std::ptrdiff_t b = row_at(run, place);
-            const std::ptrdiff_t time = time_of(run, b, step);
-            if (!is_masked(run, time, b)) *row++ = {run.x.row(time, b), projection};
+    if (has_all_steps(run)) {
+        for (std::ptrdiff_t step = chunk.first; step < chunk.first + chunk.steps; ++step) {
+            const float* x = run.x.row(run.reverse ? run.steps - 1 - step : step, 0);
+            for (std::ptrdiff_t b = 0; b < chunk.rows; ++b, projection += projection_floats_, x += run.x.row_stride) {
+                *row++ = {x, projection};
+            }
+        }
+    } else {
+        std::ptrdiff_t left = chunk.rows;
+        for (std::ptrdiff_t step = chunk.first; step < chunk.first + chunk.steps; ++step) {
+            left = rows_left(run, step, left);
+            for (std::ptrdiff_t place = 0; place < left; ++place, projection += projection_floats_) {
+                const std::ptrdiff_t b = row_at(run, place);
+                const std::ptrdiff_t time = time_of(run, b, step);
+                if (!is_masked(run, time, b)) *row++ = {run.x.row(time, b), projection};
+            }
         }
     }
     set_inputs(rows, row - rows, input_size_, input_scale_, worker.own.quantised_x.data(), worker.own);
@@ -229,12 +241,17 @@ std::ptrdiff_t PackedCell::gather_step(const CellRun& run, std::ptrdiff_t step, 
                                        const float* projections, const CellWorker& worker) const {
     CellRow* const rows = worker.own.cell_rows.data();
     CellRow* row = rows;
+    const bool all_steps = has_all_steps(run);
+    std::ptrdiff_t time = run.reverse ? run.steps - 1 - step : step;
     for (std::ptrdiff_t place = 0; place < rows_of_step; ++place, projections += projection_floats_) {
-        const std::ptrdiff_t b = row_at(run, place);
-        const std::ptrdiff_t time = time_of(run, b, step);
-        if (is_masked(run, time, b)) {
-            if (b % worker.part.count == worker.part.index) hold(run, time, b, worker.own.previous_h[b]);
-            continue;
+        std::ptrdiff_t b = place;
+        if (!all_steps) {
+            b = row_at(run, place);
+            time = time_of(run, b, step);
+            if (is_masked(run, time, b)) {
+                if (b % worker.part.count == worker.part.index) hold(run, time, b, worker.own.previous_h[b]);
+                continue;
+            }
         }
         float* y = run.y.row(time, b);
         // Written member by member, as the kernel reads them: a copy of the whole would have to wait for its parts.
