@@ -54,7 +54,8 @@ endif()
 if(_fc_policy STREQUAL "NEW")
   set(Python_INTERPRETER_LAUNCHER ${CMAKE_CROSSCOMPILING_EMULATOR})
 endif()
-# pybind11 does not know about emulators: this makes it take the extension's suffix from CMake's answers.
+# pybind11 does not know about emulators: this keeps it from asking for the extension's suffix, which the build front end
+# says.
 set(PYBIND11_USE_CROSSCOMPILING ON)
 
 foreach(_fc_variable name triple qemu numpy dir sysroot python version policy)

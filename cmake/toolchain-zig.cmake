@@ -45,6 +45,6 @@ if(FUSEDCELL_TARGET_PYTHON)
   set(Python_EXECUTABLE "${FUSEDCELL_TARGET_PYTHON}")
   set(Python_INCLUDE_DIR "${FUSEDCELL_TARGET_INCLUDE}")
   set(Python_NumPy_INCLUDE_DIR "${FUSEDCELL_NUMPY_INCLUDE}")
-  # pybind11 takes the extension's suffix from CMake's answers.
+  # pybind11 starts no interpreter to ask for the extension's suffix, which the build front end says.
   set(PYBIND11_USE_CROSSCOMPILING ON)
 endif()
