@@ -36,6 +36,7 @@ public:
 private:
     const bool is_needed_;
     std::fenv_t callers_{};
+};
 
 PyArrayObject* as_array_object(const py::object& array) { return reinterpret_cast<PyArrayObject*>(array.ptr()); }
 
