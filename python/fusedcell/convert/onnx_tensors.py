@@ -369,8 +369,10 @@ def _axes(operation: Operation, inputs: Inputs, tensor: Tensor, index: int) -> l
         place = 3 if op_type == "Slice" else 1
         given = inputs[place] if len(inputs) > place else None
         found = operation.attributes.integers("axes") if given is None else _numbers(given, operation.where)
-    axes = [axis for axis in found or () if not isinstance(axis, Size) and -rank <= axis < rank]
+    axes = [axis for axis in found or () if not isinstance(axis, Size)]
     if len(axes) != len(found or ()):
+        raise UnsupportedError(f"{operation.where}: its axes depend on the sizes of the model's inputs")
+    if any(not -rank <= axis < rank for axis in axes):
         raise ValueError(f"{operation.where}: axes: expected axes of an array of {rank}, got {found}")
     return [axis % rank for axis in axes] or list(range(rank))
 
