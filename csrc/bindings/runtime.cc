@@ -73,7 +73,6 @@ py::list kinds_of_cores() {
         entry["implementer"] = kind.implementer;
         entry["part"] = kind.part;
         entry["in_order"] = kind.in_order;
-        entry["loads_64_bits"] = kind.loads_64_bits;
         entry["cpus"] = kind.cpus;
         entry["numbers"] = kind.numbers;
         kinds.append(entry);

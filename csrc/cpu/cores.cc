@@ -47,11 +47,10 @@ CoreKind kind_of(Id id) {
     char name[64];
     std::snprintf(name, sizeof name, "implementer 0x%02x, part 0x%03x", id.implementer, id.part);
     const char* chosen = name;
-#define FUSEDCELL_CORE(known_implementer, known_part, known_name, issues_in_order, load_bits) \
-    if (id.implementer == (known_implementer) && id.part == (known_part)) {                   \
-        chosen = known_name;                                                                  \
-        kind.in_order = issues_in_order;                                                      \
-        kind.loads_64_bits = (load_bits) == 64;                                               \
+#define FUSEDCELL_CORE(known_implementer, known_part, known_name, issues_in_order) \
+    if (id.implementer == (known_implementer) && id.part == (known_part)) {        \
+        chosen = known_name;                                                       \
+        kind.in_order = issues_in_order;                                           \
     }
 #include "cpu/known_cores.inc"
     kind.name = chosen;

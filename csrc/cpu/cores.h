@@ -12,10 +12,9 @@ struct CoreKind {
     std::string name;    // "implementer 0x.., part 0x..." of a core that is not known; "unknown" without those
     uint32_t implementer = 0;
     uint32_t part = 0;
-    bool in_order = false;         // known to issue instructions in the order of the program
-    bool loads_64_bits = false;    // known to load no more in a cycle
-    int cpus = 0;                  // how many of them there are
-    std::vector<int> numbers;      // which they are, where the system numbers its CPUs
+    bool in_order = false;       // known to issue instructions in the order of the program
+    int cpus = 0;                // how many of them there are
+    std::vector<int> numbers;    // which they are, where the system numbers its CPUs
 };
 
 /// The kinds in this process's affinity mask, that of the lowest CPU first; at least one. Found once.
