@@ -7,6 +7,7 @@ import re
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -249,13 +250,16 @@ def test_a_file_that_root_replaces_keeps_its_owner(tmp_path: Path) -> None:
 
 
 @root
-def test_what_a_group_was_allowed_no_other_group_is(tmp_path: Path) -> None:
-    path = tmp_path / "file"
+def test_what_a_group_was_allowed_no_other_group_is() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # not where tests have theirs, to which other users have no way
+        os.chmod(folder, 0o777)
+        check_what_a_group_was_allowed(Path(folder, "file"))
+
+
+def check_what_a_group_was_allowed(path: Path) -> None:
     path.write_bytes(b"old")
     os.chown(path, 1234, 4321)
     path.chmod(0o664)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o777)
     # Imports first, as another user may not read what is imported.
     code = "os.setgid(2345); os.setuid(2345); write_file(sys.argv[1], b'new')"
     done = in_a_process(code, path, extra_groups=[])

@@ -90,8 +90,9 @@ def test_what_cannot_be_pickled_says_so_in_every_protocol(protocol: int) -> None
     for instance in (LAYER._stack, LAYER.stream(), fc.StreamPool(LAYER, 2), bound.__self__):
         with pytest.raises(TypeError, match="cannot pickle"):
             pickle.dumps(instance, protocol)
-        with pytest.raises(TypeError, match="cannot pickle"):
-            copy.copy(instance)
+        if not isinstance(instance, fc.Stream):  # whose copies are its own
+            with pytest.raises(TypeError, match="cannot pickle"):
+                copy.copy(instance)
 
 
 class Array(np.ndarray):

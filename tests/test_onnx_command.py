@@ -116,7 +116,13 @@ def test_inspect_of_a_file_of_ours(tmp_path: Path, capsys: Capture) -> None:
     fc.save(kind.make(kind.weights(9, 17), dtype="int8", batch_first=True), path)
     assert main(["inspect", str(path)]) == 0
     out = capsys.readouterr().out
-    for text in ("GRU(9, 17, dtype='int8'", "gru_reset_before", "51 x 9 int8", "51 x 17 int8", "51 float32"):
+    for text in (
+        "GRU(9, 17, batch_first=True, dtype='int8'",
+        "gru_reset_before",
+        "51 x 9 int8",
+        "51 x 17 int8",
+        "51 float32",
+    ):
         assert text in out
 
 

@@ -66,7 +66,7 @@ def test_inputs_that_require_gradients_are_told_to_detach() -> None:
     layer = fc.LSTM.from_state_dict(make("LSTM", 5, 6).state_dict())
     x = torch.randn(3, 5, requires_grad=True)
     for call in (layer, layer.stream().process):
-        with pytest.raises(TypeError, match=r"\w+: expected an array of floats, got Tensor .*detach\(\)"):
+        with pytest.raises(TypeError, match=r"\w+: expected an array of floats, got Tensor: .*detach\(\)"):
             call(x)
 
 

@@ -129,11 +129,10 @@ def test_a_weight_that_does_not_fit_is_refused(dtype: str, too_large: float) -> 
     weight_ih = np.zeros((3, 2), np.float32)
     weight_ih[2, 1] = -too_large
     arrays = weight_ih, np.zeros((3, 1), np.float32)
-    with pytest.raises(
-        ValueError, match=rf"weight_ih: expected weights that {dtype} can hold, got .* at index \(2, 1\)"
-    ):
+    message = rf"weight_ih: expected weights that {dtype} can hold, got .* at index \(2, 1\)"
+    with pytest.raises(ValueError, match=message):
         fc.GRUCell(*arrays, dtype=dtype)
-    with pytest.raises(ValueError, match="cannot hold a weight"):
+    with pytest.raises(ValueError, match=message):
         fc.GRUCell(*arrays).astype(dtype)
     weight_ih[2, 1] = 65519 if dtype == "float16" else 3.38e38
     assert fc.GRUCell(*arrays, dtype=dtype).dtype == dtype

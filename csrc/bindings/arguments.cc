@@ -79,6 +79,7 @@ int read_num_threads(py::handle value) {
     if (PyBool_Check(value.ptr())) throw py::type_error("num_threads: expected an integer, got bool");
     const Integer number(value, "num_threads");
     if (number.nearest() < 1) throw py::value_error("num_threads: expected at least 1, got " + number.text());
+    if (!number.has_64_bits()) throw py::type_error("num_threads: expected an int of 64 bits, got " + number.text());
     return static_cast<int>(std::min<std::int64_t>(number.nearest(), std::numeric_limits<int>::max()));
 }
 

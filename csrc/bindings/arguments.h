@@ -45,7 +45,7 @@ double read_float(py::handle value, const char* name);
 /// Of a sequence, or whatever else can be gone through.
 std::vector<double> read_floats(py::handle values, const char* name);
 
-/// A number of threads: at least 1, with no limit, as a run takes no more than there are CPUs.
+/// A number of threads: at least 1 in 64 bits, with no other limit, as a run takes no more than there are CPUs.
 int read_num_threads(py::handle value);
 
 }    // namespace fusedcell::bindings

@@ -212,7 +212,7 @@ void bind_stream(py::module_& module) {
             .def("__reduce__",
                  [](py::handle) {
                      throw py::type_error(
-                         "Stream: has no pickle; send stream.to_bytes(), which layer.stream_from_bytes(data) takes");
+                         "cannot pickle a Stream; send stream.to_bytes(), which layer.stream_from_bytes(data) takes");
                  })
             .def("__repr__", [](py::handle self) {
                 instance_of<Stream>(self.ptr());    // or Python would look at what is not there

@@ -24,6 +24,7 @@ from .cell_options import CellOptions
 from .cells import Array, unpack_state
 from .convert.floats import to_float32
 from .convert.state_names import cells_by_layer, check_directions, layer_suffixes
+from .convert.torch_tensors import to_array
 from .errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class Layer(Recurrent):
         given = {"h": (h, self.proj_size or self.hidden_size)} | ({"c": (c, self.hidden_size)} if has_c else {})
         arrays: list[FloatArray] = []
         for name, (value, size) in given.items():
-            source = as_array(value, name)
+            source = as_array(to_array(value, name), name)
             if source.dtype.kind != "f":
                 raise TypeError(f"{name}: expected an array of floats, got dtype {source.dtype}")
             array = to_float32(source, name).copy()
