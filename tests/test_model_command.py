@@ -70,7 +70,7 @@ def listed(path: Path, prefix: str, capsys: Capture) -> None:
         f"as fusedcell.GRU.from_state_dict(path, '{prefix}dec.gru.')",
         f"2  '{prefix}dec.rnn.'",
         "RNN, of one gate",
-        'nonlinearity="tanh" or "relu", which is not in its names',
+        'nonlinearity="tanh" or "relu" and batch_first=True where its module has it, which its names do not say',
         f"3  '{prefix}z.cell.'",
         "LSTMCell, of four gates",
         "as fusedcell.LSTMCell",
@@ -174,7 +174,7 @@ def test_what_cannot_be_converted_leaves_the_files_as_they_were(path: Path, tmp_
             [path, tmp_path / "out.pt", "--prefix", "a.lstm."],
             "expected to write a file ending in .safetensors or .onnx",
         ),
-        ([ours, out, "--batch-first"], "'ours.safetensors' says itself what its layer is"),
+        ([ours, out, "--batch-first"], "--batch-first: is for state dictionaries, and 'ours.safetensors' says itself"),
         ([ours, out, "--prefix", "gru."], "holds one layer, so there is nothing to choose"),
         (
             [tmp_path / "notes.txt", out],

@@ -117,7 +117,7 @@ def test_inspect_of_a_file_of_ours(tmp_path: Path, capsys: Capture) -> None:
     assert main(["inspect", str(path)]) == 0
     out = capsys.readouterr().out
     for text in (
-        "GRU(9, 17, batch_first=True, dtype='int8'",
+        "GRU(9, 17, reset_after=False, batch_first=True, dtype='int8'",
         "gru_reset_before",
         "51 x 9 int8",
         "51 x 17 int8",

@@ -195,6 +195,7 @@ class Recurrent:
         return f"{type(self).__name__}({', '.join(options)}, dtype={self.dtype!r}, isa={self.isa!r})"
 
     def _options(self) -> list[str]:
+        kinds = {"rnn_relu": ["nonlinearity='relu'"], "gru_reset_before": ["reset_after=False"]}
         projection = [f"proj_size={self.proj_size}"] if self.proj_size else []
         peepholes = ["peepholes=True"] if self._stack.has_peepholes else []
-        return projection + peepholes + _options.described(self.cell_options)
+        return kinds.get(self._stack.kind, []) + projection + peepholes + _options.described(self.cell_options)

@@ -20,6 +20,12 @@ class Cell(Recurrent):
 
     def __init__(self, kind: str, dtype: str, isa: str | None, **arrays: Array) -> None:
         known = check_dtype(dtype)
+        if isinstance(arrays["weight_ih"], int):
+            name = type(self).__name__
+            raise TypeError(
+                f"{name}: a cell is made of trained weights, {name}(weight_ih, weight_hh, bias_ih, bias_hh), or by "
+                "fusedcell.from_torch(module); weight_ih: expected an array of floats, got int"
+            )
         check_gates(kind, arrays, "")
         self._stack = make_stack(kind, [arrays], self._suffixes(), 1, known, isa)
 

@@ -56,8 +56,11 @@ _StateOfLSTM: TypeAlias = tuple[FloatArray, FloatArray]
 class Layer(Recurrent):
     """What the three kinds of layers share.
 
-    A call of a layer takes, beside x and the state:
+    A call takes, with T steps, B rows, I inputs, L layers, D directions and outputs of size P, which is H where there
+    is no projection:
 
+    - x: floats (T, B, I), or (B, T, I) with batch_first, or (T, I) of one row. y has the shape of x, but D * P for I.
+    - state: h_0 (L * D, B, P), and an LSTM's c_0 (L * D, B, H); without B where x has none. The final state is so, too.
     - lengths: integers (B,) from 0 to T in any order. Past a row's length y is zero, and the final state is that after
       its last step; the reverse direction starts at that step.
     - mask: bools, of x's shape without the last axis, in any pattern. Where False the step does not count: its x has no
@@ -70,6 +73,11 @@ class Layer(Recurrent):
     _arrays: ClassVar[tuple[str, ...]] = ARRAY_NAMES[:4]
     _initial_state: tuple[FloatArray, ...] | None = None
     _batch_first = False
+
+    def __init_subclass__(cls) -> None:
+        """What a call takes is written once, above, and shown of each kind of layer."""
+        super().__init_subclass__()
+        cls.__doc__ = (cls.__doc__ or "") + (Layer.__doc__ or "").partition("\n")[2]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Raises TypeError that says what makes a layer, as it is made of trained weights."""
@@ -363,7 +371,7 @@ class LSTM(Layer):
     ) -> tuple[FloatArray, _StateOfLSTM] | tuple[FloatArray, _StateOfLSTM, Trace]:
         """Runs whole sequences: returns ``y, (h_n, c_n)``, and a :class:`.Trace` where cells or gates are asked for.
 
-        `state` is (h_0, c_0), `initial_state` if None. The other arguments are in :class:`.Layer`'s description.
+        `state` is (h_0, c_0), `initial_state` if None. The other arguments are in the class's description.
         """
         h_0, c_0 = self._start_of(x) if state is None else unpack_state(state, _BY_NAME)
         y, h_n, c_n, cells, gates = self._stack.run(
@@ -436,7 +444,7 @@ class GRU(Layer):
     ) -> tuple[FloatArray, FloatArray] | tuple[FloatArray, FloatArray, Trace]:
         """Runs whole sequences: returns ``y, h_n``, and a :class:`.Trace` where gates are asked for.
 
-        `state` is h_0, `initial_state` if None. The other arguments are in :class:`.Layer`'s description.
+        `state` is h_0, `initial_state` if None. The other arguments are in the class's description.
         """
         h_0 = self._start_of(x)[0] if state is None else state
         y, h_n, _, _, gates = self._stack.run(
@@ -485,7 +493,7 @@ class RNN(Layer):
     ) -> tuple[FloatArray, FloatArray]:
         """Runs whole sequences: returns ``y, h_n``.
 
-        `state` is h_0, `initial_state` if None. The other arguments are in :class:`.Layer`'s description.
+        `state` is h_0, `initial_state` if None. The other arguments are in the class's description.
         """
         h_0 = self._start_of(x)[0] if state is None else state
         y, h_n, *_ = self._stack.run(x, h_0, None, lengths, mask, self._batch_first, num_threads)

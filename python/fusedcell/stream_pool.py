@@ -26,7 +26,7 @@ class StreamPool(_core.StreamPool):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            "StreamPool: has no copies and no pickle; set the state of a stream, or of a slot of another pool, from "
+            "cannot pickle or copy a StreamPool; set the state of a stream, or of a slot of another pool, from "
             "pool.state(slot)"
         )
 

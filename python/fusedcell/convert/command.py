@@ -106,7 +106,8 @@ def _read(kind: FileKind, options: argparse.Namespace) -> Any:
             model, which, nonlinearity=options.nonlinearity, batch_first=options.batch_first, dtype=dtype
         )
     if options.nonlinearity is not None or options.batch_first:
-        raise ValueError(f"--nonlinearity, --batch-first: {model.name!r} says itself what its layer is")
+        option = "--nonlinearity" if options.nonlinearity is not None else "--batch-first"
+        raise ValueError(f"{option}: is for state dictionaries, and {model.name!r} says itself what its layer is")
     if is_own:
         if which is not None:
             raise ValueError(f"--node: {model.name!r} holds one layer, so there is nothing to choose")
@@ -170,8 +171,10 @@ def _modules(path: Path) -> tuple[list[_Table], str]:
     for found in reports:
         name = type(found.layer).__name__
         call = name if isinstance(found.layer, Cell) else f"{name}.from_state_dict(path, {found.prefix!r})"
-        if name.startswith("RNN"):
-            call += ', nonlinearity="tanh" or "relu", which is not in its names'
+        unnamed = ['nonlinearity="tanh" or "relu"'] * name.startswith("RNN")
+        unnamed += ["batch_first=True where its module has it"] * isinstance(found.layer, Layer)
+        if unnamed:
+            call += f", with {' and '.join(unnamed)}, which its names do not say"
         tables.append((repr(found.prefix), _module_rows(found.layer, found.refusal, call), found.refusal))
     if count > len(reports):
         _print(f"{path}: the first {len(reports)} of {count} recurrent modules")
@@ -182,11 +185,15 @@ def _keras_layers(path: Path) -> tuple[list[_Table], str]:
     tables = []
     for name, class_name in recurrent_names(path):
         layer, refusal = None, ""
+        given: tuple[str, ...] = ()
         try:
             layer = from_keras(path, name)
+            given = from_keras(path, name, keras_output=True).from_other_layers
         except ValueError as error:
             refusal = str(error)
         rows = _module_rows(layer, refusal, f"from_keras(path, {name!r})")
+        if given:
+            rows.append(("from other layers", f"{', '.join(given)}, which a call of it takes beside x"))
         tables.append((f"{class_name} layer {name!r}", rows, refusal))
     return tables, "layer"
 
