@@ -270,6 +270,47 @@ def check_what_a_group_was_allowed(path: Path) -> None:
 
 
 @posix
+def test_a_handler_that_raises_at_any_moment_leaves_nothing_behind(tmp_path: Path) -> None:
+    code = """
+import signal
+from collections import Counter
+
+class Late(Exception):
+    pass
+
+def raises(signum, frame):
+    raise Late
+
+signal.signal(signal.SIGALRM, raises)
+ended = Counter()
+for delay in range(300):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 2e-5 + delay * 2e-6)
+        write_file(sys.argv[1], b"x" * 1000)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        ended["whole"] += 1
+    except Late:
+        ended["stopped"] += 1
+print(ended["stopped"] > 0, len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 4)
+"""
+    done = in_a_process(code, tmp_path / "file")
+    assert done.stdout.split()[0] == "True", done.stderr
+    assert int(done.stdout.split()[1]) < 10, "files that nobody has closed"
+    assert names(tmp_path) in ([], ["file"])
+
+
+@posix
+def test_a_handlers_error_comes_out_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def late(descriptor: int) -> None:
+        raise TimeoutError("late")
+
+    monkeypatch.setattr(os, "fsync", late)
+    with pytest.raises(TimeoutError, match="late"):
+        write_file(tmp_path / "file", b"new")
+    assert names(tmp_path) == []
+
+
+@posix
 @every_writer
 def test_links_stay_and_what_they_lead_to_is_written(write: Callable[[Path], None], tmp_path: Path) -> None:
     folder = tmp_path / "folder"
@@ -298,7 +339,7 @@ def test_a_link_where_the_unfinished_file_would_be_is_not_followed(
     created: list[str] = []
     create = os.open
     monkeypatch.setattr(os, "urandom", bytes)
-    monkeypatch.setattr(os, "open", lambda name, *rest: created.append(name) or create(name, *rest))
+    monkeypatch.setattr(os, "open", lambda name, *rest, **mode: created.append(name) or create(name, *rest, **mode))
     write_file(path, b"old")
     (unfinished,) = created
     Path(unfinished).symlink_to(victim)

@@ -72,6 +72,17 @@ def test_inspect_names_inputs_outputs_and_the_order_of_axes(tmp_path: Path, caps
         assert text in [" ".join(value.split()) for value in values]
 
 
+def test_inspect_says_what_comes_with_the_call(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "model.onnx"
+    case = NodeCase("GRU", arrays_for("GRU", absent=("sequence_lens", "B")))
+    node = case.node()
+    node.input[5] = "made"
+    made = onnx.helper.make_node("Exp", ["initial_h"], ["made"])
+    onnx.save(model_of([made, node], case), path)
+    assert main(["inspect", str(path)]) == 0
+    assert "initial_h: not fixed in the file, so a call takes it beside x" in capsys.readouterr().out
+
+
 def save_drawn_state(path: Path) -> None:
     """A state that no reader can know: it is drawn when the model runs."""
     case = NodeCase("GRU", arrays_for("GRU", absent=("sequence_lens",)))

@@ -268,9 +268,23 @@ def chosen(test: str, number: int, axis: int) -> Build:
     return build
 
 
+def wrapped(dtype: int, number: float) -> Build:
+    """(size + number) - number - size, which is 0 of numbers without end, and not in every type."""
+
+    def build(g: Graph) -> str:
+        batch = g("Cast", size(g, 1), to=dtype)
+        constant = g("Cast", g.constant(np.array([number])), to=dtype)
+        zero = g("Sub", g("Sub", g("Add", batch, constant), constant), batch)
+        return g("Expand", g("Cast", zero, to=TensorProto.FLOAT), full_shape(g))
+
+    return build
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
+        (wrapped(TensorProto.FLOAT, 2.0**27), r"Add node '\w+': .* as float32 may overflow or be rounded"),
+        (wrapped(TensorProto.INT32, 2.0**31 - 1024), r"Add node '\w+': .* as int32 may overflow or be rounded"),
         (chosen("Equal", 7, 1), r"Equal node '\w+': whether B == 7 depends"),
         (chosen("Less", 100, 0), r"Less node '\w+': whether 100 - T > 0 depends"),
         (chosen("Greater", 0, 1), r"Greater node '\w+': whether B > 0 depends"),

@@ -56,9 +56,9 @@ void check_scales(const NamedMatrix& matrix, WeightType type) {
     for (std::ptrdiff_t i = 0; i < scales.shape[0]; ++i) {
         const float scale = scales.data[i];
         // 2^-100 / 127, below which a row counts as zero, is a little more than 2^-107.
-        if (scale == 0.0F || (scale >= 0x1p-107F && std::isfinite(scale))) continue;
-        refuse(scales.name + ": expected 0 or a scale from 2^-107 on, got " + std::to_string(scale) + " at index " +
-               std::to_string(i));
+        if (scale == 0.0F || (scale >= 0x1p-107F && std::isfinite(127.0F * scale))) continue;
+        refuse(scales.name + ": expected 0 or a scale from 2^-107 on, of which 127 times is finite, got " +
+               std::to_string(scale) + " at index " + std::to_string(i));
     }
 }
 

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from contextlib import suppress
+from functools import partial
 from typing import BinaryIO
 
 
@@ -31,6 +32,8 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
             with open(name, "wb") as file:
                 file.write(data)
     except OSError as error:  # of another file, or without a name
+        if error.errno is None:  # a signal handler's, such as a TimeoutError
+            raise
         raise OSError(error.errno, error.strerror, name) from error
 
 
@@ -67,9 +70,9 @@ def _replace(target: str, data: bytes, old: os.stat_result | None) -> None:
     # A name that nobody can foresee, and short, as the file's own may be as long as names can be.
     unfinished = os.path.join(os.path.dirname(target), f".{os.urandom(8).hex()}.tmp")
     mode = 0o666 if old is None else 0o600  # less the umask; and nobody reads what only some may read
-    file = open(unfinished, "xb", opener=lambda name, flags: os.open(name, flags, mode))  # noqa: SIM115 - closed below
     try:
-        with file:
+        # Within the try, and without an instruction of Python's between, as a signal handler may raise at any.
+        with open(unfinished, "xb", opener=partial(os.open, mode=mode)) as file:
             if old is not None:
                 _keep_access(file, old)
             file.write(data)
@@ -77,6 +80,8 @@ def _replace(target: str, data: bytes, old: os.stat_result | None) -> None:
             # Without it some file systems have the new name after a loss of power, and nothing in the file.
             os.fsync(file.fileno())
         os.replace(unfinished, target)
+    except FileExistsError:  # somebody else's
+        raise
     except BaseException:
         with suppress(OSError):
             os.unlink(unfinished)

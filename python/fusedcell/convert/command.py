@@ -233,6 +233,9 @@ def _node_rows(found: NodeReport) -> list[tuple[str, str]]:
             ("weights", f"{', '.join(weights.types)} from {weights.source}"),
             *(("ignored", text) for text in found.reading.ignored),
         ]
+    if found.reading is not None and found.reading.from_call:
+        given = ", ".join(found.reading.from_call)
+        rows.append(("not in the layer", f"{given}: not fixed in the file, so a call takes it beside x"))
     rows.append(("loads", f"no: {found.refusal}" if found.refusal else f"as {_class_of(found)}"))
     return rows
 

@@ -29,11 +29,16 @@ IGNORABLE = {"initial_state": "a state of zeros", "lengths": "all steps of every
 
 @dataclass(frozen=True)
 class NodeReading:
-    """What a node becomes, what its weights W are in the file, and what was ignored, a text each."""
+    """What a node becomes, and what its weights W are in the file.
+
+    - ignored: a text for each input that was
+    - from_call: roles of inputs that come from the model's own, which a call of the layer takes beside x
+    """
 
     spec: RecurrentSpec
     weights: Tensor
     ignored: tuple[str, ...] = ()
+    from_call: tuple[str, ...] = ()
 
 
 def read_node(
@@ -66,6 +71,7 @@ class _NodeReader:
         self._constants = constants
         self._ignore = ignore
         self._ignored: list[str] = []
+        self._from_call: list[str] = []
         for kind, given, known in (("inputs", node.input, operator.inputs), ("outputs", node.output, operator.outputs)):
             if len(given) > len(known):
                 unknown = list(given[len(known) :])
@@ -128,7 +134,7 @@ class _NodeReader:
             batch_first=attributes.layout == 1,
             initial_state=self._initial_state(units),
         )
-        return NodeReading(spec, sources["W"], tuple(self._ignored))
+        return NodeReading(spec, sources["W"], tuple(self._ignored), tuple(self._from_call))
 
     def _kind(self) -> str:
         if self._operator.family == "GRU":
@@ -186,6 +192,7 @@ class _NodeReader:
         if isinstance(tensor.reason, NotConstantError) or self._constants.depends_on_data(
             self._scope, self._names[role]
         ):
+            self._from_call.append(role)
             return
         text = f"input {role}: {tensor.reason}"
         if ignorable not in self._ignore:

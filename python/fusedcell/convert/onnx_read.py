@@ -61,7 +61,7 @@ def from_onnx(
 
 def checked_ignore(ignore: Collection[str]) -> Collection[str]:
     """The same; ValueError for a name that is not one of those that can be ignored."""
-    if isinstance(ignore, str) or any(name not in IGNORABLE for name in ignore):
+    if isinstance(ignore, str) or not isinstance(ignore, Collection) or any(name not in IGNORABLE for name in ignore):
         raise ValueError(f"ignore: expected a tuple of {' and '.join(map(repr, IGNORABLE))}, got {ignore!r}")
     return ignore
 

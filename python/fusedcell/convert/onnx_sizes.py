@@ -15,6 +15,7 @@ Number: TypeAlias = "int | Size"
 _MAX_TERMS = 20
 _MAX_DEGREE = 10
 _MAX_COEFFICIENT = 2**63
+_MOST_SIZE = 2**22  # steps or rows, so that models may count them in float32 and double them
 _NUMBERS = itertools.count()
 
 
@@ -112,6 +113,11 @@ def is_equal(a: Number, b: Number) -> bool:
     if (lower is not None and lower > 0) or (upper is not None and upper < 0):
         return False
     raise UnsupportedError(f"whether {a} == {b} depends on the sizes of the inputs")
+
+
+def most(a: Number) -> int:
+    """What |a| cannot be above, whatever is added to what, with sizes of at most `_MOST_SIZE`."""
+    return sum(abs(factor) * _MOST_SIZE ** len(monomial) for monomial, factor in _terms(a).items())
 
 
 def _bounds(a: Number) -> tuple[int | None, int | None]:

@@ -131,9 +131,12 @@ def _common(column: Iterable[Number]) -> Number:
 
 
 def _settled(dims: Dims | None, values: Values, dtype: np.dtype[Any]) -> Tensor:
-    """A tensor whose objects, if all are plain numbers, become such."""
+    """A tensor whose objects, if all are plain numbers, become such; UnsupportedError for sizes it may not hold."""
     if values.dtype == object and not any(isinstance(value, Size) for value in values.flat):
         values = values.astype(dtype)
+    for size in values.flat if values.dtype == object else ():
+        if sizes.most(size) > _EXACT.get(dtype, 0):
+            raise UnsupportedError(f"{size} as {dtype} may overflow or be rounded")
     return Tensor(dims, values, dtype if values.dtype == object else values.dtype)
 
 
@@ -188,8 +191,13 @@ _BINARY: dict[str, Callable[[Number, Number], Any]] = {
     "Max": lambda a, b: a if sizes.is_positive(sizes.plus(sizes.minus(a, b), 1)) else b,
     "Min": lambda a, b: b if sizes.is_positive(sizes.plus(sizes.minus(a, b), 1)) else a,
 }
-# Casts of sizes to float32 count as exact: a size that is not is beyond 2^24.
-_EXACT = tuple(np.dtype(name) for name in ("int32", "int64", "float32", "float64"))
+# Up to what magnitude a type holds every integer.
+_EXACT = {
+    np.dtype(np.int32): 2**31 - 1,
+    np.dtype(np.int64): 2**63 - 1,
+    np.dtype(np.float32): 2**24,
+    np.dtype(np.float64): 2**53,
+}
 
 
 def _of_sizes(operation: Operation, dims: Dims | None, given: Sequence[Tensor]) -> Tensor:
@@ -202,9 +210,7 @@ def _of_sizes(operation: Operation, dims: Dims | None, given: Sequence[Tensor]) 
         return Tensor(dims, arrays[0], dtype)
     if op_type == "Cast":
         (cast,) = operation.run([np.zeros(1, dtype)], lambda *_: None)
-        if cast.dtype not in _EXACT:
-            raise UnsupportedError(f"sizes as {cast.dtype}")
-        return Tensor(dims, arrays[0], cast.dtype)
+        return _settled(dims, arrays[0], cast.dtype)
     if op_type == "Neg":
         op_type, arrays = "Sub", [np.array(0, object), *arrays]
     if op_type not in _BINARY or len(arrays) != 2:
