@@ -98,7 +98,7 @@ private:
     static py::object items(py::handle sequence, int depth) {
         // Other code can change a list while it is gone through.
         const py::object tuple = call([&] { return PySequence_Tuple(sequence.ptr()); });
-        if (!tuple) return tuple;
+        if (!tuple) return {};
         const Py_ssize_t size = PyTuple_GET_SIZE(tuple.ptr());
         py::object changed;
         for (Py_ssize_t i = 0; i < size; ++i) {

@@ -36,11 +36,12 @@ py::object initial_state(py::handle value, const char* name, const Shape& shape,
     return state;
 }
 
-void run_stoppable(const Stack& stack, StackRun call, int num_threads) {
+void run_stoppable(const Stack& stack, const StackRun& call, int num_threads) {
     ThreadWorkspace workspace;
     run_for(stack.step_operations() * call.rows(), [&](Checkpoint* checkpoint) {
-        call.checkpoint = checkpoint;
-        stack.run(call, workspace.get(), num_threads);
+        StackRun stoppable = call;
+        stoppable.checkpoint = checkpoint;
+        stack.run(stoppable, workspace.get(), num_threads);
     });
 }
 
