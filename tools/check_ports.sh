@@ -22,8 +22,11 @@ unset CC CXX CFLAGS CXXFLAGS CPPFLAGS LDFLAGS CMAKE_ARGS CMAKE_GENERATOR
 CCACHE_COMPILERCHECK="string:zig $(python-zig version)"
 export CCACHE_COMPILERTYPE=clang CCACHE_COMPILERCHECK
 
-# Wine's own files; without a screen, without its .NET and its browser, which it would offer to fetch.
-export WINEPREFIX=$PWD/build/wine WINEDEBUG=-all WINEDLLOVERRIDES='mscoree=;mshtml=;winemenubuilder.exe=' DISPLAY=
+# Wine's own files, away from the tree, as one of them is a link to the root of all files, which what packs or copies the
+# tree would follow; without a screen, without its .NET and its browser, which it would offer to fetch.
+WINEPREFIX=$(mktemp -d)
+export WINEPREFIX WINEDEBUG=-all WINEDLLOVERRIDES='mscoree=;mshtml=;winemenubuilder.exe=' DISPLAY=
+trap '"$WINE" wineboot --kill >/dev/null 2>&1 || true; rm -rf "$WINEPREFIX"' EXIT
 mkdir -p build
 "$WINE" wineboot --init >build/wine.log 2>&1 || { cat build/wine.log >&2; exit 1; }
 
