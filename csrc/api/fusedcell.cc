@@ -99,7 +99,10 @@ std::size_t Layer::num_directions() const noexcept { return size_of(data_->geome
 bool Layer::batch_first() const noexcept { return data_->loaded.batch_first; }
 bool Layer::reverse() const noexcept { return data_->geometry().reverse; }
 bool Layer::has_cell_state() const noexcept { return data_->geometry().has_cell_state(); }
-const char* Layer::dtype() const noexcept { return name_of(data_->stack().type()); }
+const char* Layer::dtype() const noexcept {
+    const std::optional<WeightType> type = data_->stack().type();
+    return type ? name_of(*type) : "mixed";
+}
 const char* Layer::isa() const noexcept { return data_->stack().kernels().isa; }
 std::size_t Layer::nbytes() const noexcept { return data_->stack().nbytes(); }
 

@@ -291,9 +291,9 @@ void bind_stack(py::module_& module) {
         .def_property_readonly("num_directions", [](const Stack& s) { return s.geometry().num_directions; })
         .def(
             "astype",
-            [](const Stack& s, const std::string& dtype, py::handle input_scales,
+            [](const Stack& s, const DtypeArgument& dtype, py::handle input_scales,
                const std::vector<std::string>& suffixes) {
-                return checked_astype(s, checked_weight_type(dtype), read_floats(input_scales, "input_scales"),
+                return checked_astype(s, to_types(dtype, s.num_cells()), read_floats(input_scales, "input_scales"),
                                       suffixes);
             },
             py::arg("dtype"), py::arg("input_scales"), py::arg("suffixes"))
@@ -304,7 +304,7 @@ void bind_stack(py::module_& module) {
         .def_property_readonly("reverse", [](const Stack& s) { return s.geometry().reverse; })
         .def_property_readonly("has_streams", [](const Stack& s) { return s.geometry().has_streams(); })
         .def_property_readonly("input_scales", &Stack::input_scales)
-        .def_property_readonly("dtype", [](const Stack& s) { return std::string(name_of(s.type())); })
+        .def_property_readonly("dtype", &dtype_of)
         .def_property_readonly("nbytes", &Stack::nbytes)
         .def_property_readonly("matrix_nbytes", &Stack::matrix_nbytes)
         .def_property_readonly("isa", [](const Stack& s) { return std::string(s.kernels().isa); });

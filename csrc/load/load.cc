@@ -59,6 +59,16 @@ StoredType stored_type_of(WeightType type) {
     return StoredType::kF32;
 }
 
+WeightType weight_type_of(StoredType type) {
+    switch (type) {
+        case StoredType::kBf16: return WeightType::bfloat16;
+        case StoredType::kF16: return WeightType::float16;
+        case StoredType::kI8: return WeightType::int8;
+        case StoredType::kF32: break;
+    }
+    return WeightType::float32;
+}
+
 void check_types(const std::vector<Tensor>& tensors, WeightType type) {
     for (const Tensor& tensor : tensors) {
         const bool is_weight = starts_with_any(tensor.name, kWeights) && !starts_with_any(tensor.name, kScales);
@@ -176,7 +186,7 @@ private:
         const auto matrix = [&](const std::string& name) -> std::optional<NamedMatrix> {
             std::optional<NamedArray> values = array(name);
             if (!values) return std::nullopt;
-            return NamedMatrix{*std::move(values), array(name + "_scale")};
+            return NamedMatrix{*std::move(values), array(name + "_scale"), weight_type_of(tensors.at(name)->type)};
         };
         const auto required = [&](const std::string& name) {
             std::optional<NamedMatrix> found = matrix(name);
@@ -269,7 +279,7 @@ LoadedLayer load_checked(const unsigned char* data, std::size_t size, const std:
     for (std::size_t i = 0; i < cell_options.size(); ++i) cells.named()[i].options = cell_options[i];
     LoadedLayer layer;
     layer.batch_first = description.batch_first;
-    layer.stack = make_checked_stack(description.kind, cells.named(), description.type, select_tier(isa), options);
+    layer.stack = make_checked_stack(description.kind, cells.named(), select_tier(isa), options);
     set_initial_state(h, c, layer);
     return layer;
 }

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "kernels/kernel_api.h"
+#include "model/packed_linear.h"
 
 namespace fusedcell {
 
@@ -46,15 +47,15 @@ struct Geometry {
     bool has_cell_state() const { return kind == CellKind::kLstm; }
 };
 
-// A matrix, row-major. With scales, one a row, it is quantised already: its values are whole numbers in [-127, 127],
-// and the matrix they stand for has the rows scales[r] * values[r].
-struct MatrixView {
-    const float* values = nullptr;
-    const float* scales = nullptr;
+// The types of a cell's matrices; the last matters where there is a projection.
+struct CellTypes {
+    WeightType weight_ih = WeightType::float32;
+    WeightType weight_hh = WeightType::float32;
+    WeightType weight_hr = WeightType::float32;
 };
 
 // One layer and direction in PyTorch layout: G = gates, gate order i f g o or r z n, P = output_size(). Borrowed for
-// the time of packing. Any bias may be null. Only int8 weights may be quantised already, and then all of them are.
+// the time of packing. Any bias may be null.
 struct CellWeights {
     MatrixView weight_ih;                      // (G * hidden_size, layer input size)
     MatrixView weight_hh;                      // (G * hidden_size, P)

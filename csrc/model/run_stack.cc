@@ -88,10 +88,10 @@ ThreadPlan Stack::plan(const StackRun& run, double rows, int num_threads, bool c
     const auto steps = static_cast<double>(run.steps);
     const auto layers = static_cast<double>(geometry_.num_layers);
     const double directions = static_cast<double>(geometry_.num_directions);
-    const double rate = type_ == WeightType::int8 ? kInt8Operations : kFloatOperations;
+    const double operations = step_operations_.floats / kFloatOperations + step_operations_.int8 / kInt8Operations;
     const auto bytes = static_cast<double>(nbytes());
     const double one = std::max(bytes / (bytes <= kNear ? kNearBytes : kFarBytes),
-                                step_operations_ * rows / steps / rate);    // a step, one thread
+                                operations * rows / steps);    // a step, one thread
     // A chunk's input projection is one more meeting, which counts for runs of single steps.
     const double meetings = layers * (passes_ + 2 / std::max(steps, 1.0)) * kMeeting;
 
@@ -158,7 +158,7 @@ void Stack::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, const ThreadPlan
     }
 }
 
-bool Stack::is_small(double rows) const { return step_operations_ * rows < kFewestOperations; }
+bool Stack::is_small(double rows) const { return step_operations() * rows < kFewestOperations; }
 
 void Stack::run(const StackRun& run, Workspace& workspace, int num_threads) const {
     if (run.steps == 0 || run.batch == 0) return;    // of no rows there can be more steps than anybody waits for

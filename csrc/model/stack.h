@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "model/geometry.h"
@@ -63,8 +64,8 @@ class Stack {
 public:
     /// `weights` holds num_layers * num_directions cells, layer-major. The arrays are copied. `input_scales` is as
     /// input_scales() below.
-    Stack(const Geometry& geometry, const std::vector<CellWeights>& weights, WeightType type,
-          const KernelTable& kernels, std::vector<float> input_scales = {});
+    Stack(const Geometry& geometry, const std::vector<CellWeights>& weights, const KernelTable& kernels,
+          std::vector<float> input_scales = {});
 
     /// The weights as they are stored, halves widened to float; layer-major, then direction.
     std::vector<UnpackedCell> unpack() const;
@@ -100,7 +101,9 @@ public:
     const CellOptions& options(std::size_t cell) const { return cells_[cell].options(); }
     std::size_t num_cells() const { return cells_.size(); }
     const KernelTable& kernels() const { return *kernels_; }
-    WeightType type() const { return type_; }
+    CellTypes types(std::size_t cell) const { return cells_[cell].types(); }
+    /// The type of all matrices; none where they differ.
+    std::optional<WeightType> type() const;
 
     /// The fixed scales of int8 inputs, one a layer, or none if each row has its own.
     const std::vector<float>& input_scales() const { return input_scales_; }
@@ -112,7 +115,7 @@ public:
     std::size_t matrix_nbytes() const;
 
     /// Multiply-adds of one step of one batch row.
-    double step_operations() const { return step_operations_; }
+    double step_operations() const { return step_operations_.sum(); }
 
 private:
     struct Worker;
@@ -140,11 +143,10 @@ private:
                   const Worker& worker) const;
 
     Geometry geometry_;
-    WeightType type_;
     const KernelTable* kernels_;
     std::vector<float> input_scales_;
     std::vector<PackedCell> cells_;
-    double step_operations_ = 0;
+    Operations step_operations_;
     bool cells_can_step_ = true;
     int passes_ = 0;    // of a step of any layer
 };
