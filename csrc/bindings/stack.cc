@@ -304,7 +304,7 @@ void bind_stack(py::module_& module) {
         .def_property_readonly("reverse", [](const Stack& s) { return s.geometry().reverse; })
         .def_property_readonly("has_streams", [](const Stack& s) { return s.geometry().has_streams(); })
         .def_property_readonly("input_scales", &Stack::input_scales)
-        .def_property_readonly("dtype", &dtype_of)
+        .def_property_readonly("dtypes", &dtypes_of)
         .def_property_readonly("nbytes", &Stack::nbytes)
         .def_property_readonly("matrix_nbytes", &Stack::matrix_nbytes)
         .def_property_readonly("isa", [](const Stack& s) { return std::string(s.kernels().isa); });

@@ -88,23 +88,30 @@ std::vector<CellTypes> to_types(const DtypeArgument& dtype, std::size_t num_cell
         const WeightType type = checked_weight_type(*name);
         return std::vector<CellTypes>(num_cells, CellTypes{type, type, type});
     }
-    const auto& names = std::get<1>(dtype);
-    if (names.size() != num_cells) throw py::value_error("dtype: expected one per layer and direction");
+    const auto& cells = std::get<std::vector<Dtypes>>(dtype);
+    if (cells.size() != num_cells) throw py::value_error("dtype: expected one dict per layer and direction");
     std::vector<CellTypes> types;
-    for (const auto& [ih, hh, hr] : names) {
-        types.push_back({checked_weight_type(ih), checked_weight_type(hh), checked_weight_type(hr)});
+    for (const Dtypes& names : cells) {
+        const auto type = [&](const char* matrix) {
+            const auto found = names.find(matrix);
+            return found == names.end() ? WeightType::float32 : checked_weight_type(found->second);
+        };
+        types.push_back({type("weight_ih"), type("weight_hh"), type("weight_hr")});
     }
     return types;
 }
 
-DtypeArgument dtype_of(const Stack& stack) {
-    if (const std::optional<WeightType> type = stack.type()) return name_of(*type);
-    std::vector<std::array<std::string, 3>> names;
+py::list dtypes_of(const Stack& stack) {
+    py::list cells;
     for (std::size_t i = 0; i < stack.num_cells(); ++i) {
         const CellTypes types = stack.types(i);
-        names.push_back({name_of(types.weight_ih), name_of(types.weight_hh), name_of(types.weight_hr)});
+        py::dict names;
+        names["weight_ih"] = name_of(types.weight_ih);
+        names["weight_hh"] = name_of(types.weight_hh);
+        if (stack.geometry().proj_size > 0) names["weight_hr"] = name_of(types.weight_hr);
+        cells.append(names);
     }
-    return names;
+    return cells;
 }
 
 std::shared_ptr<Stack> make_stack(const std::string& kind_name, const py::list& cells,

@@ -3,7 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
-#include <array>
+#include <map>
 #include <memory>
 #include <string>
 #include <variant>
@@ -18,14 +18,17 @@ namespace fusedcell::bindings {
 /// Throws what Python shows as a ValueError for a name that is none.
 WeightType checked_weight_type(const std::string& name);
 
-/// The type of all matrices, or those of weight_ih, weight_hh and weight_hr of each layer and direction.
-using DtypeArgument = std::variant<std::string, std::vector<std::array<std::string, 3>>>;
+/// The types of one layer and direction, by the names of its matrices.
+using Dtypes = std::map<std::string, std::string>;
+
+/// The type of all matrices, or those of each layer and direction.
+using DtypeArgument = std::variant<std::string, std::vector<Dtypes>>;
 
 /// One a layer and direction, of which there are `num_cells`. Throws what Python shows as a ValueError.
 std::vector<CellTypes> to_types(const DtypeArgument& dtype, std::size_t num_cells);
 
-/// As it came; one name where all matrices are of that type.
-DtypeArgument dtype_of(const Stack& stack);
+/// One a layer and direction, as to_types takes them.
+pybind11::list dtypes_of(const Stack& stack);
 
 /// Packs one dict of arrays per layer and direction, under the names of CellWeights' members; `suffixes` complete them
 /// in errors. With NAME_scale beside every weight NAME, weights are quantised already: floats that are whole numbers.

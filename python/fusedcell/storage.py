@@ -63,7 +63,7 @@ def to_tensors(layer: Recurrent) -> tuple[dict[str, Any], Tensors]:
         "format_version": 1,
         "class": type(layer).__name__,
         "kind": stack.kind,
-        "dtype": stack.dtype,
+        "dtype": layer.dtype,
     }
     suffixes = layer_suffixes(stack.num_directions)
     if isinstance(layer, Layer):
@@ -71,10 +71,10 @@ def to_tensors(layer: Recurrent) -> tuple[dict[str, Any], Tensors]:
     if stack.reverse or stack.has_peepholes or any(item != CellOptions() for item in layer.cell_options):
         description |= {"format_version": 2, "options": _options.to_json(layer.cell_options), "reverse": stack.reverse}
     tensors: Tensors = {}
-    for cell in stack.arrays():
+    for cell, dtypes in zip(stack.arrays(), stack.dtypes, strict=True):
         suffix = next(suffixes) if isinstance(layer, Layer) else ""
         for name, array in cell.items():
-            tensors[name + suffix] = narrowed(array, stack.dtype) if name in MATRIX_NAMES else array
+            tensors[name + suffix] = narrowed(array, dtypes[name]) if name in MATRIX_NAMES else array
     if isinstance(layer, Layer) and layer._initial_state is not None:
         tensors.update(zip(_INITIAL_STATE, layer._initial_state, strict=False))
     if stack.input_scales:
