@@ -104,15 +104,23 @@ def run(
     kind: str,
     mapping: Mapping[str, np.ndarray],
     x: np.ndarray,
-    dtype: str = "float32",
+    dtype: str | Mapping[str, str] = "float32",
     input_scale: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """A whole sequence x (T, I) from state zero. Returns y (T, P) and the last c (H,) of an LSTM."""
+    """A whole sequence x (T, I) from state zero. Returns y (T, P) and the last c (H,) of an LSTM.
+
+    `dtype` is that of all matrices, or one of each by its name without suffix; halves are rounded already.
+    """
 
     def product(
-        start: np.ndarray, weights: np.ndarray, values: np.ndarray, bounded: bool, static_scale: float | None = None
+        start: np.ndarray,
+        weights: np.ndarray,
+        values: np.ndarray,
+        bounded: bool,
+        static_scale: float | None = None,
+        name: str = "weight_hh",
     ) -> np.ndarray:
-        if dtype == "int8":
+        if (dtype if isinstance(dtype, str) else dtype[name]) == "int8":
             return int8_product(start, weights, values, bounded, static_scale)
         return chain(start, weights, values)
 
@@ -130,7 +138,7 @@ def run(
     h, c = np.zeros(weight_hh.shape[1], F32), np.zeros(hidden, F32)
     outputs = []
     for x_t in x:
-        p = np.split(product(bias, weight_ih, x_t, False, input_scale), gates)
+        p = np.split(product(bias, weight_ih, x_t, False, input_scale, "weight_ih"), gates)
         if kind == "gru_reset_before":
             a = np.split(product(initial[: 2 * hidden], weight_hh[: 2 * hidden], h, bounded), 2)
             exp_negative_z = exp_negative(add(p[1], a[1]))
@@ -156,6 +164,6 @@ def run(
                 h = div(numerator, mul(sigmoid_denominator(o), denominator))
                 if "weight_hr_l0" in mapping:
                     weight_hr = mapping["weight_hr_l0"]
-                    h = product(np.zeros(len(weight_hr), F32), weight_hr, h, True)
+                    h = product(np.zeros(len(weight_hr), F32), weight_hr, h, True, name="weight_hr")
         outputs.append(h)
     return np.array(outputs), c if kind.startswith("lstm") else None

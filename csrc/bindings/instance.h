@@ -43,6 +43,15 @@ public:
 namespace pybind11::detail {
 
 template <>
+class type_caster<fusedcell::Node> : public fusedcell::bindings::InitialisedCaster<type_caster_base<fusedcell::Node>> {
+};
+
+template <>
+class type_caster<std::shared_ptr<fusedcell::Node>>
+    : public fusedcell::bindings::InitialisedCaster<
+          copyable_holder_caster<fusedcell::Node, std::shared_ptr<fusedcell::Node>>> {};
+
+template <>
 class type_caster<fusedcell::Stack>
     : public fusedcell::bindings::InitialisedCaster<type_caster_base<fusedcell::Stack>> {};
 

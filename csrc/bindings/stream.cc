@@ -148,7 +148,7 @@ py::object bind(const py::object& self, const py::object& x, const py::object& o
 
 py::object process(Stream& stream, py::handle block) {
     FloatArray x(block, "block");
-    const std::ptrdiff_t inputs = stream.geometry().input_size;
+    const std::ptrdiff_t inputs = stream.shape().input_size;
     const std::ptrdiff_t batch = stream.batch();
     const bool batch_first = stream.batch_first();
     const bool unbatched = batch == 1 && x.ndim() == 2;
@@ -161,7 +161,7 @@ py::object process(Stream& stream, py::handle block) {
     }
     if (overlaps(x.array(), stream.states())) x.detach();
     const std::ptrdiff_t steps = x.dim(batch_first && !unbatched ? 1 : 0);
-    const std::ptrdiff_t outputs = stream.geometry().output_size();
+    const std::ptrdiff_t outputs = stream.shape().output_size;
     Shape y_shape = x.shape();
     y_shape.back() = outputs;
     const py::object y = new_array(y_shape);
@@ -175,15 +175,15 @@ py::object process(Stream& stream, py::handle block) {
 
 std::unique_ptr<Stream> make_stream(const py::object& owner, py::handle batch_size, py::handle num_threads,
                                     bool batch_first, py::handle h_0, py::handle c_0) {
-    if (!py::isinstance<Stack>(owner)) {
+    if (!py::isinstance<Node>(owner)) {
         throw py::type_error(
             "Stream: made by layer.stream(batch_size), layer.stream_from_bytes(data) or stream.copy()");
     }
-    auto stack = owner.cast<std::shared_ptr<Stack>>();
+    auto node = owner.cast<std::shared_ptr<Node>>();
     const int threads = read_num_threads(num_threads);
-    const std::ptrdiff_t batch = read_batch(*stack, batch_size, "batch_size");
-    auto stream = std::make_unique<Stream>(owner, std::move(stack), batch, threads, batch_first);
-    start_from(stream->geometry(), stream->states(), h_0, c_0);
+    const std::ptrdiff_t batch = read_batch(*node, batch_size, "batch_size");
+    auto stream = std::make_unique<Stream>(owner, std::move(node), batch, threads, batch_first);
+    start_from(stream->shape(), stream->states(), h_0, c_0);
     return stream;
 }
 
@@ -237,9 +237,9 @@ void bind_stream(py::module_& module) {
                                "Whether blocks are (batch_size, T, ...), as the layer's x is, rather than\n"
                                "(T, batch_size, ...).")
         .def_property_readonly(
-            "input_size", [](const Stream& s) { return s.geometry().input_size; }, "Features of x.")
+            "input_size", [](const Stream& s) { return s.shape().input_size; }, "Features of x.")
         .def_property_readonly(
-            "output_size", [](const Stream& s) { return s.geometry().output_size(); }, "Size of what `step` returns.");
+            "output_size", [](const Stream& s) { return s.shape().output_size; }, "Size of what `step` returns.");
     bind_states(stream);
     add_method(stream, step_definition);
 }

@@ -13,14 +13,14 @@ namespace {
 
 class Pool {
 public:
-    Pool(std::shared_ptr<const Stack> stack, std::ptrdiff_t capacity, int num_threads)
-        : pool_(std::move(stack), capacity, num_threads), chosen_(static_cast<std::size_t>(capacity)) {
+    Pool(std::shared_ptr<const Node> node, std::ptrdiff_t capacity, int num_threads)
+        : pool_(std::move(node), capacity, num_threads), chosen_(static_cast<std::size_t>(capacity)) {
         slots_.reserve(chosen_.size());
     }
 
     StreamPool& pool() { return pool_; }
     const StreamPool& pool() const { return pool_; }
-    const Geometry& geometry() const { return pool_.stack().geometry(); }
+    const NodeShape& shape() const { return pool_.node().shape(); }
     std::size_t nbytes() const { return pool_.nbytes() + sizeof *this + bytes_of(slots_) + chosen_.capacity() / 8; }
 
     /// The slots of a call, all joined and different. Only while the pool is in use.
@@ -81,12 +81,12 @@ class type_caster<fusedcell::bindings::Pool>
 namespace fusedcell::bindings {
 namespace {
 
-std::unique_ptr<Pool> make_pool(std::shared_ptr<Stack> stack, py::handle capacity, py::handle num_threads,
-                                py::handle h_0, py::handle c_0) {
+std::unique_ptr<Pool> make_pool(std::shared_ptr<Node> node, py::handle capacity, py::handle num_threads, py::handle h_0,
+                                py::handle c_0) {
     const int threads = read_num_threads(num_threads);
-    const std::ptrdiff_t slots = read_batch(*stack, capacity, "capacity");
-    auto pool = std::make_unique<Pool>(std::move(stack), slots, threads);
-    start_from(pool->geometry(), pool->pool().states(), h_0, c_0);
+    const std::ptrdiff_t slots = read_batch(*node, capacity, "capacity");
+    auto pool = std::make_unique<Pool>(std::move(node), slots, threads);
+    start_from(pool->shape(), pool->pool().states(), h_0, c_0);
     return pool;
 }
 
@@ -115,13 +115,13 @@ py::object step(Pool& pool, py::handle slot_values, py::handle x_value, const py
     const auto batch = static_cast<std::ptrdiff_t>(slots.size());
     States& states = pool.pool().states();
     FloatArray x(x_value, "X");
-    x.expect_shape({batch, pool.geometry().input_size});
-    const RowsShape y_shape{true, batch, pool.geometry().output_size()};
+    x.expect_shape({batch, pool.shape().input_size});
+    const RowsShape y_shape{true, batch, pool.shape().output_size};
     py::object y = out.is_none() ? new_array(y_shape.dims()) : out;
     float* y_data = checked_out(y.ptr(), y_shape);
     check_apart(reinterpret_cast<PyArrayObject*>(y.ptr()), states);
     if (overlaps(x.array(), states) || overlaps(x.array(), y_data, y_shape.floats())) x.detach();
-    const double operations = pool.pool().stack().step_operations() * static_cast<double>(batch);
+    const double operations = pool.pool().node().step_operations() * static_cast<double>(batch);
     std::optional<GilRelease> release;
     if (operations >= kOperationsToReleaseGil) release.emplace();
     pool.pool().step(slots, x.data(), y_data);
@@ -132,14 +132,14 @@ py::object state(const py::object& self, py::handle slot) {
     auto& pool = self.cast<Pool&>();
     const Integer number(slot, "slot");
     const Pool::InUse in_use(pool);
-    const Geometry& geometry = pool.geometry();
+    const NodeShape& shape = pool.shape();
     const RowState row = pool.pool().states().row(pool.checked_slot(number));
     const auto view = [&](float* data, std::ptrdiff_t size) {
-        return view_of(self, data, {geometry.num_layers, size}, {row.layer_rows * size, 1});
+        return view_of(self, data, {shape.state_layers, size}, {row.layer_rows * size, 1});
     };
-    py::object h = view(row.h, geometry.output_size());
+    py::object h = view(row.h, shape.h_size);
     if (row.c == nullptr) return h;
-    return py::make_tuple(h, view(row.c, geometry.hidden_size));
+    return py::make_tuple(h, view(row.c, shape.c_size));
 }
 
 }    // namespace
@@ -168,9 +168,9 @@ void bind_stream_pool(py::module_& module) {
         .def_property_readonly(
             "capacity", [](const Pool& pool) { return pool.pool().capacity(); }, "Slots, free and joined.")
         .def_property_readonly(
-            "input_size", [](const Pool& pool) { return pool.geometry().input_size; }, "Features of x.")
+            "input_size", [](const Pool& pool) { return pool.shape().input_size; }, "Features of x.")
         .def_property_readonly(
-            "output_size", [](const Pool& pool) { return pool.geometry().output_size(); }, "Size of h of a slot.")
+            "output_size", [](const Pool& pool) { return pool.shape().output_size; }, "Size of h of a slot.")
         .def_property_readonly("nbytes", &Pool::nbytes,
                                "Bytes of the states and of all that a step needs, the same from the start to the end.");
 }

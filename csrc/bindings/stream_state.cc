@@ -128,9 +128,9 @@ py::object is_finite(Stream& stream) {
 
 py::object get_state(const py::object& self) {
     auto& stream = self.cast<Stream&>();
-    py::object h = view_of(self, stream.states().h(), h_shape(stream.geometry(), stream.batch()));
+    py::object h = view_of(self, stream.states().h(), h_shape(stream.shape(), stream.batch()));
     if (stream.states().c() == nullptr) return h;
-    return py::make_tuple(h, view_of(self, stream.states().c(), c_shape(stream.geometry(), stream.batch())));
+    return py::make_tuple(h, view_of(self, stream.states().c(), c_shape(stream.shape(), stream.batch())));
 }
 
 // A state that is given: (L, B, size) each, or (L, size) for a stream of one row.
@@ -139,12 +139,12 @@ struct GivenState {
     std::optional<FloatArray> c;
 
     // Checks both after both are converted, as code of an argument's own that converts one can change the other.
-    GivenState(const Geometry& geometry, std::ptrdiff_t batch, py::handle h_value, py::handle c_value,
-               const char* h_name, const char* c_name)
+    GivenState(const NodeShape& shape, std::ptrdiff_t batch, py::handle h_value, py::handle c_value, const char* h_name,
+               const char* c_name)
         : h(h_value, h_name) {
-        if (geometry.has_cell_state()) c.emplace(c_value, c_name);
-        check(h, h_shape(geometry, batch), h_value);
-        if (c) check(*c, c_shape(geometry, batch), c_value);
+        if (shape.c_size > 0) c.emplace(c_value, c_name);
+        check(h, h_shape(shape, batch), h_value);
+        if (c) check(*c, c_shape(shape, batch), c_value);
     }
 
     const float* c_data() const { return c ? c->data() : nullptr; }
@@ -171,7 +171,7 @@ void set_state(Stream& stream, const py::object& value) {
     };
     const py::object h = has_c ? item(0) : value;
     const py::object c = has_c ? item(1) : py::none();
-    const GivenState given(stream.geometry(), stream.batch(), h, c, "state h", "state c");
+    const GivenState given(stream.shape(), stream.batch(), h, c, "state h", "state c");
     const Stream::InUse in_use(stream);
     std::memmove(stream.states().h(), given.h.data(), stream.states().h_floats() * sizeof(float));
     if (has_c) std::memmove(stream.states().c(), given.c_data(), stream.states().c_floats() * sizeof(float));
@@ -183,8 +183,8 @@ py::tuple snapshot(Stream& stream) {
     const auto room_for = [](const float* values, const Shape& shape) -> py::object {
         return values == nullptr ? py::none() : new_array(shape);
     };
-    const Shape h_dims = h_shape(stream.geometry(), stream.batch());
-    const Shape c_dims = c_shape(stream.geometry(), stream.batch());
+    const Shape h_dims = h_shape(stream.shape(), stream.batch());
+    const Shape c_dims = c_shape(stream.shape(), stream.batch());
     const py::object h = room_for(states.h(), h_dims);
     const py::object c = room_for(states.c(), c_dims);
     const py::object initial_h = room_for(states.initial_h(), h_dims);
@@ -202,13 +202,9 @@ py::tuple snapshot(Stream& stream) {
 
 }    // namespace
 
-Shape h_shape(const Geometry& geometry, std::ptrdiff_t batch) {
-    return {geometry.num_layers, batch, geometry.output_size()};
-}
+Shape h_shape(const NodeShape& shape, std::ptrdiff_t batch) { return {shape.state_layers, batch, shape.h_size}; }
 
-Shape c_shape(const Geometry& geometry, std::ptrdiff_t batch) {
-    return {geometry.num_layers, batch, geometry.hidden_size};
-}
+Shape c_shape(const NodeShape& shape, std::ptrdiff_t batch) { return {shape.state_layers, batch, shape.c_size}; }
 
 bool overlaps(PyArrayObject* array, States& states) {
     return overlaps(array, states.h(), states.h_floats()) ||
@@ -262,13 +258,13 @@ py::object view_of(const py::object& owner, float* data, const Shape& shape, con
     return owned;
 }
 
-void start_from(const Geometry& geometry, States& states, py::handle h_0, py::handle c_0) {
+void start_from(const NodeShape& shape, States& states, py::handle h_0, py::handle c_0) {
     if (h_0.is_none()) return;
-    const GivenState given(geometry, states.batch(), h_0, c_0, "h_0", "c_0");
+    const GivenState given(shape, states.batch(), h_0, c_0, "h_0", "c_0");
     states.start_from(given.h.data(), given.c_data());
 }
 
-std::ptrdiff_t read_batch(const Stack& stack, py::handle value, const char* name) {
+std::ptrdiff_t read_batch(const Node& node, py::handle value, const char* name) {
     const Integer number(value, name);
     if (number.nearest() < 1) throw py::value_error(std::string(name) + ": expected at least 1, got " + number.text());
     // Far beyond any memory, and small enough that no size computed from it can overflow.
@@ -276,7 +272,7 @@ std::ptrdiff_t read_batch(const Stack& stack, py::handle value, const char* name
     if (number.nearest() > kMaxBatch) {
         throw py::value_error(std::string(name) + ": expected at most 2**31, got " + number.text());
     }
-    if (!stack.geometry().has_streams()) {
+    if (!node.shape().has_streams) {
         throw py::value_error("stack: expected one direction that runs forwards");
     }
     return to_size(number.nearest());

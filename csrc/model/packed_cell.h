@@ -8,39 +8,13 @@
 
 #include "kernels/kernel_api.h"
 #include "model/geometry.h"
+#include "model/packed_linear.h"
+#include "model/rows.h"
 #include "model/team.h"
+#include "model/workspace.h"
 #include "pack/aligned_buffer.h"
 
 namespace fusedcell {
-
-// Memory that a run needs and that does not outlive it. It only grows, so a run that fits what an earlier one needed
-// allocates nothing. The threads of a run share one of these ...
-struct SharedSpace {
-    std::vector<float> projections;    // input projections of the steps in hand
-    std::vector<float> cell;           // per batch row: update and reset_h, or the hidden state before its projection
-    std::vector<float> sums;           // per batch row: recurrent parts, for the gate kernels of cells with options
-
-    std::size_t nbytes() const { return bytes_of(projections, cell, sums); }
-};
-
-// ... and have each one of their own, on cache lines of its own.
-struct alignas(64) ThreadSpace {
-    InputSpace x;    // of the input projection
-    InputSpace h;    // of a step
-    std::vector<LinearRow> linear_rows;
-    std::vector<CellRow> cell_rows;
-    std::vector<LinearRow> recurrent_rows;    // of a cell with options
-    std::vector<const float*> previous_h;
-    std::vector<StepTrace> traces;
-    std::vector<std::int64_t> lengths;      // of a part of the run
-    std::vector<std::ptrdiff_t> offsets;    // likewise
-    bool backward = false;                  // the way through the packed weights; it alternates from step to step
-
-    std::size_t nbytes() const {
-        return x.nbytes() + h.nbytes() +
-               bytes_of(linear_rows, cell_rows, recurrent_rows, previous_h, traces, lengths, offsets);
-    }
-};
 
 // A thread's part in a run, and what memory it works in.
 struct CellWorker {

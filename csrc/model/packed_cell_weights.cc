@@ -75,7 +75,8 @@ void PackedCell::check_built(const CellWeights& weights) const {
     }
     const WeightKernels& kernels = kernels_for(*table_, weights.weight_hh.type);
     if (general_ && gate_kernel() == nullptr) refuse("cells with options");
-    if (!general_ && (kernels.*recurrent_kernel_).run == nullptr) refuse(std::string("cells of kind ") + name_of(kind_));
+    if (!general_ && (kernels.*recurrent_kernel_).run == nullptr)
+        refuse(std::string("cells of kind ") + name_of(kind_));
 }
 
 void PackedCell::pack(const CellWeights& weights) {
@@ -110,8 +111,8 @@ void PackedCell::pack(const CellWeights& weights) {
     recurrent_ = recurrent(recurrent_kernel_, recurrent_gates());
     if (kind_ == CellKind::kGruResetBefore) candidate_ = recurrent(kCandidateKernel, 1);
     if (geometry_.proj_size > 0) {
-        output_ = PackedLinear(*table_, weights.weight_hr.type, kLinear, 1, geometry_.proj_size, hidden,
-                               geometry_.proj_size);
+        output_ =
+            PackedLinear(*table_, weights.weight_hr.type, kLinear, 1, geometry_.proj_size, hidden, geometry_.proj_size);
     }
 
     std::ptrdiff_t size = 0;

@@ -83,7 +83,9 @@ public:
 
     /// Bytes of the packed matrix, and those of them that are weights, with what pads these to whole vectors.
     std::size_t nbytes() const { return *this ? packed_size(shape_, matrix_.panels, matrix_.depth) : 0; }
-    std::size_t weights_nbytes() const { return *this ? packed_weights_size(shape_, matrix_.panels, matrix_.depth) : 0; }
+    std::size_t weights_nbytes() const {
+        return *this ? packed_weights_size(shape_, matrix_.panels, matrix_.depth) : 0;
+    }
     /// Multiply-adds of one row.
     double operations() const;
 
@@ -96,8 +98,8 @@ public:
         return destination + nbytes();
     }
 
-    /// The weights as they are stored, halves widened to float, as rows `first_gate` * units on of a matrix that has all
-    /// of them; and what their sums start from, unless `bias` is null.
+    /// The weights as they are stored, halves widened to float, as rows `first_gate` * units on of a matrix that has
+    /// all of them; and what their sums start from, unless `bias` is null.
     void unpack(int first_gate, UnpackedMatrix& matrix, std::vector<float>* bias) const;
 
     void reserve(std::ptrdiff_t rows, InputSpace& space) const;

@@ -17,7 +17,12 @@ constexpr std::ptrdiff_t kLargestInt8Depth = 65536;
 
 Stack::Stack(const Geometry& geometry, const std::vector<CellWeights>& weights, const KernelTable& kernels,
              std::vector<float> input_scales)
-    : geometry_(geometry), kernels_(&kernels), input_scales_(std::move(input_scales)) {
+    : Node({geometry.input_size, geometry.num_directions * geometry.output_size(),
+            geometry.num_layers * geometry.num_directions, geometry.output_size(),
+            geometry.has_cell_state() ? geometry.hidden_size : 0, geometry.has_streams()}),
+      geometry_(geometry),
+      kernels_(&kernels),
+      input_scales_(std::move(input_scales)) {
     const auto is_int8 = [](const CellWeights& cell) {
         return cell.weight_ih.type == WeightType::int8 || cell.weight_hh.type == WeightType::int8 ||
                cell.weight_hr.type == WeightType::int8;
