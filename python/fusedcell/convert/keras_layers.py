@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, overload
 import numpy as np
 
 from ..errors import UnsupportedError
-from .floats import to_float32
+from ..weights.floats import to_float32
 from .keras_calls import Given
 from .keras_config import RECURRENT, LayerConfig, read_layer
 from .keras_weights import KerasArrays, Shape, fits, specification

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .._base import FloatArray, make_stack
+from .._base import FloatArray
 from .._core import as_array
+from .._recurrent import make_stack
 from ..errors import UnsupportedError
 from ..layers import Layer
 

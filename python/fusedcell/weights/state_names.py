@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from .._base import ARRAY_NAMES
 from ..errors import UnsupportedError
-from .torch_tensors import to_array
+from .tensors import to_array
+
+StateDict: TypeAlias = Mapping[str, Any] | str | os.PathLike[str]
+"""Arrays or PyTorch tensors by name, or the path of a file that holds them."""
 
 _DEEPEST = 8  # dictionaries within dictionaries; checkpoints have two or three
 _LISTED = 20
