@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module, util
+from importlib import import_module
 from typing import Any
 
 from . import _core  # where it cannot be, it says so before NumPy loads
@@ -39,8 +39,13 @@ def __getattr__(name: str) -> Any:
     if name in _MODULE_OF:
         value = globals()[name] = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
         return value
-    if not name.startswith("_") and util.find_spec(f"{__name__}.{name}"):
-        return import_module(f".{name}", __name__)
+    whole = f"{__name__}.{name}"
+    try:
+        if not name.startswith("_"):
+            return import_module(whole)
+    except ModuleNotFoundError as error:
+        if error.name != whole:
+            raise
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

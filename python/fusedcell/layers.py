@@ -19,7 +19,6 @@ from ._base import ARRAY_NAMES, FloatArray, check_dtype, check_gates, check_nonl
 from ._core import Stack, Stream, as_array, expect_finite, step_many
 from ._options import nonlinearity_of
 from ._recurrent import Recurrent, make_stack
-from ._stream_bytes import from_bytes
 from .cell_options import CellOptions
 from .cells import Array, unpack_state
 from .errors import UnsupportedError
@@ -224,6 +223,8 @@ class Layer(Recurrent):
         Raises TypeError for what is not bytes, ValueError for a state of other weights, of another version of the
         format, or that was cut or altered, UnsupportedError as for :meth:`stream`.
         """
+        from ._stream_bytes import from_bytes  # with hashes, which few need
+
         self._check_has_streams()
         return from_bytes(self._stack, data, num_threads, self._batch_first)
 

@@ -19,14 +19,13 @@ StateDict: TypeAlias = Mapping[str, Any] | str | os.PathLike[str]
 
 _DEEPEST = 8  # dictionaries within dictionaries; checkpoints have two or three
 _LISTED = 20
-_KEY = re.compile(r"([a-z_]+?)(_l(?:0|[1-9][0-9]*)(?:_reverse)?)")
+_KEY = r"([a-z_]+?)(_l(?:0|[1-9][0-9]*)(?:_reverse)?)"
 
 _END = "|".join(ARRAY_NAMES)
-_NAME = re.compile(
-    r"(?P<prefix>.*?)(?:"
+_NAME = (  # compiled when the first is read
+    r"(?s)(?P<prefix>.*?)(?:"
     rf"(?P<plain>(?:{_END})(?:_l(?:0|[1-9][0-9]*)(?:_reverse)?)?)(?P<hook>_g|_v|_orig|_mask|_u)?"
-    rf"|parametrizations\.(?P<computed>(?:{_END})(?:_l(?:0|[1-9][0-9]*)(?:_reverse)?)?)\.(?P<original>.+))",
-    re.DOTALL,
+    rf"|parametrizations\.(?P<computed>(?:{_END})(?:_l(?:0|[1-9][0-9]*)(?:_reverse)?)?)\.(?P<original>.+))"
 )
 
 
@@ -90,7 +89,7 @@ def _size(array: Any, axis: int) -> int:
 def _arrays_by_suffix(mapping: Mapping[str, Any], prefix: str, allowed: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     cells: dict[str, dict[str, Any]] = {}
     for key, value in mapping.items():
-        match = _KEY.fullmatch(key[len(prefix) :])
+        match = re.fullmatch(_KEY, key[len(prefix) :])
         if match is None or match[1] not in allowed:
             raise UnsupportedError(
                 f"mapping: {key!r} is not an array of this layer; supported: {', '.join(allowed)}, each followed by "
@@ -228,7 +227,7 @@ def _none_with(prefix: str) -> str:
 
 
 def _part(name: str) -> _Part | None:
-    match = _NAME.fullmatch(name)
+    match = re.fullmatch(_NAME, name)
     if match is None:
         return None
     if match["plain"] is not None:
