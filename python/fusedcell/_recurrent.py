@@ -59,6 +59,11 @@ class Recurrent:
     _stack: _core.Stack
 
     @property
+    def stack(self) -> _core.Stack:
+        """The packed weights as the extension has them, for the package's own modules."""
+        return self._stack
+
+    @property
     def input_size(self) -> int:
         """Features of x."""
         return self._stack.input_size

@@ -55,7 +55,7 @@ class _Writer:
             raise UnsupportedError(f"proj_size={layer.proj_size} is not supported; supported: none, as ONNX has none")
         self._onnx: Any = import_onnx()
         self._layer = layer
-        self._stack = layer.astype("float32")._stack
+        self._stack = layer.astype("float32").stack
         self._family = self._stack.kind.partition("_")[0]
         self._states = ("h", "c") if self._family == "lstm" else ("h",)
         self._state_inputs = state_inputs

@@ -60,17 +60,17 @@ def product_errors(before: Matrix, after: Matrix, x: npt.NDArray[np.floating]) -
 
 def has_bounded_products(layer: Layer) -> bool:
     """Whether h, r h or o h(c) of one layer and direction cannot leave [-1, 1], as docs/quantisation.md says."""
-    ((activations, *_),) = layer._stack.options
+    ((activations, *_),) = layer.stack.options
     names = [name for name, _, _ in activations]
     squashing = {"Tanh", "Sigmoid"}
-    if layer._stack.kind.startswith("gru"):
+    if layer.stack.kind.startswith("gru"):
         return names[0] == "Sigmoid" and names[1] in squashing
     return names[0] in squashing and names[-1] in squashing
 
 
 def matrices_of(layer: Layer) -> dict[str, Matrix]:
     """The matrices of a layer of one layer and one direction, by their names."""
-    (arrays,) = layer._stack.arrays()
+    (arrays,) = layer.stack.arrays()
     int8 = layer.dtype == "int8"
     is_bounded = has_bounded_products(layer)
     bounded = {"weight_ih": False, "weight_hh": is_bounded and not layer.proj_size, "weight_hr": is_bounded}

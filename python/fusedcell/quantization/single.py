@@ -27,7 +27,7 @@ def single_layers(layer: Layer) -> list[tuple[Layer, ...]]:
     They take (T, B, I), as :func:`as_steps` gives it. The sequences of one that runs in reverse, as `reverse_flags`
     says, go in and come out with time flipped.
     """
-    stack = layer._stack
+    stack = layer.stack
     directions = stack.num_directions
     options = layer.cell_options
     singles = [

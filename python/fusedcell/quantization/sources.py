@@ -73,8 +73,8 @@ def find_sources(layer: Layer, narrower: Layer, x: FloatArray, num_rows: int) ->
             direction: Direction = "reverse" if reverse else "forward"
             x_in_order = in_order(x, reverse)
             projected = bool(before.proj_size)
-            gated = projected or before._stack.kind.startswith("gru")
-            run = before._stack.run(x_in_order, return_cells=projected, return_gates=gated)
+            gated = projected or before.stack.kind.startswith("gru")
+            run = before.stack.run(x_in_order, return_cells=projected, return_gates=gated)
             outputs.append(run[0])
             for gate, parts in _mean_squares(before, after, x_in_order, run):
                 total = parts.pop("all")
@@ -97,7 +97,7 @@ def find_sources(layer: Layer, narrower: Layer, x: FloatArray, num_rows: int) ->
 def _mean_squares(before: Layer, after: Layer, x: FloatArray, run: Run) -> Iterator[tuple[str, Squares]]:
     """Each gate with the mean squares (units,) over steps and batch rows of each part and of "all"."""
     y, _, _, c, gates = run
-    kind, units = before._stack.kind, before.hidden_size
+    kind, units = before.stack.kind, before.hidden_size
     matrices, others = matrices_of(before), matrices_of(after)
     h = np.concatenate([np.zeros_like(y[:1]), y[:-1]]).reshape(-1, y.shape[2])
     x = x.reshape(-1, x.shape[2])
@@ -123,7 +123,7 @@ def _mean_squares(before: Layer, after: Layer, x: FloatArray, run: Run) -> Itera
 
 def _h_of(layer: Layer, c: FloatArray) -> FloatArray:
     """h(c) of an LSTM."""
-    ((activations, clip, clip_before_h, _),) = layer._stack.options
+    ((activations, clip, clip_before_h, _),) = layer.stack.options
     if clip is not None and clip_before_h:
         c = np.clip(c, np.float32(-clip), np.float32(clip))
     return _core.activate(*activations[2][:1], c, *activations[2][1:], layer.isa)
