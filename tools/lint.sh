@@ -7,6 +7,7 @@ ruff check --quiet .
 ruff format --quiet --check .
 mypy
 python -m mypy.stubtest fusedcell._core
+PYTHONPATH=python lint-imports --no-cache --no-logo
 git ls-files | grep -E '^(bench|csrc|examples|include|tests|tools)/.*\.(c|cc|h)$' | xargs clang-format --dry-run --Werror
 codespell
 tools/check_headers.sh x86_64 "${CXX:-g++}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..bench.text import aligned
+from .._text import aligned
 from .growth import in_words
 from .products import Array
 from .sources import Row, Source
