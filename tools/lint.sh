@@ -29,4 +29,8 @@ if git grep -nE 'pybind11|Python\.h' -- csrc ':!csrc/bindings'; then
   echo 'pybind11 belongs in csrc/bindings' >&2
   exit 1
 fi
+if git grep -n '_core' -- python/fusedcell/reference; then
+  echo 'what the extension gives is held against python/fusedcell/reference, so not used there' >&2
+  exit 1
+fi
 echo 'lint: clean'
