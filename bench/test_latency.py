@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import fusedcell as fc
-from fusedcell._base import DTYPES
+from fusedcell._dtypes import DTYPES
 from fusedcell.bench.answers import our_tolerance, wrong_answer
 from fusedcell.bench.cases import GATES, Case
 from fusedcell.bench.run import Kind, expected, maker

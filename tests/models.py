@@ -10,10 +10,11 @@ import numpy as np
 
 import fusedcell as fc
 from fusedcell import reference
-from fusedcell._base import ARRAY_NAMES, make_stack
+from fusedcell._base import ARRAY_NAMES
+from fusedcell._recurrent import make_stack
 from fusedcell.cell_options import Activation, CellOptions
-from fusedcell.layers import cells_by_layer
 from fusedcell.reference.activations import activation_parameters
+from fusedcell.weights.state_names import cells_by_layer
 
 SIZES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65, 100, 256)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fusedcell as fc
-from fusedcell._base import DTYPES
+from fusedcell._dtypes import DTYPES
 from fusedcell.bench.answers import PEER_INT8, Tolerance, our_tolerance, wrong_answer
 from fusedcell.bench.cases import GATES, RING, STEPS_TO_CHECK, Case
 from fusedcell.bench.peers import REQUIRED, Forms, NumPy, Peer, load_peer, load_peers

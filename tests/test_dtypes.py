@@ -95,7 +95,7 @@ def test_int8_matrices_stay_the_integers_that_they_are() -> None:
     layer = layer_of_two(dtype="int8")
     again = layer.astype({"weight_ih_l0": "float32"}).astype({"weight_ih_l0": "int8"})
     for name in ("weight_hh", "weight_hh_scale"):
-        np.testing.assert_array_equal(layer._stack.arrays()[0][name], again._stack.arrays()[0][name])
+        np.testing.assert_array_equal(layer.stack.arrays()[0][name], again.stack.arrays()[0][name])
 
 
 def test_scales_of_the_input_stay_with_int8_weights_of_it() -> None:

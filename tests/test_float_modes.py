@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from fusedcell import _core
-from fusedcell.convert.floats import to_float32
+from fusedcell.weights.floats import to_float32
 from models import KIND, Kind, flat, uniform
 
 X86 = platform.machine().lower() in ("x86_64", "amd64")

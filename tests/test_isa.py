@@ -10,7 +10,7 @@ import pytest
 
 import fusedcell as fc
 from fusedcell import _core
-from fusedcell._base import DTYPES
+from fusedcell._dtypes import DTYPES
 from models import KIND, KINDS, Kind
 
 pytestmark = pytest.mark.core

@@ -34,7 +34,7 @@ def case_of(op: str = "LSTM", **options: Any) -> NodeCase:
         (
             "RNN",
             {"activations": ["Gelu"]},
-            "activations='Gelu' is not supported; supported: Relu, Tanh, Sigmoid, Softs",
+            "activations='Gelu' is not supported; supported: Relu, Tanh, Sigmoid, Aff",
         ),
         (
             "GRU",

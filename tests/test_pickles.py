@@ -12,8 +12,7 @@ import pytest
 
 import fusedcell as fc
 from fusedcell import storage
-from fusedcell.convert.keras_config import OutputRule
-from fusedcell.keras import KerasLayer
+from fusedcell.keras import KerasLayer, OutputRule
 from models import EVERY_KIND, Kind, flat, uniform
 
 pytestmark = pytest.mark.core

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import fusedcell as fc
-from fusedcell._base import DTYPES
+from fusedcell._dtypes import DTYPES
 from models import EVERY_KIND, KIND, Kind, flat, random_state, uniform
 
 pytestmark = pytest.mark.core

@@ -262,7 +262,7 @@ def test_threads_share_a_module() -> None:
 def test_a_benchmark_runs_both_ways_and_leaves_the_model_accelerated(
     tagger: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fusedcell.bench.timing import QUICK
+    from fusedcell._timing import QUICK
 
     monkeypatch.setattr("fusedcell.torch.benchmark.FULL", QUICK)
     seen = set()

@@ -13,18 +13,12 @@ import numpy as np
 from . import _core
 from .cell_options import Activation, CellOptions
 from .errors import UnsupportedError
-from .reference.activations import ACTIVATIONS, activation_parameters
 
 ActivationTuple: TypeAlias = tuple[str, float, float]
 OptionsTuple: TypeAlias = tuple[list[ActivationTuple], float | None, bool, bool]
 
-USUAL = {
-    "rnn_tanh": ("Tanh",),
-    "rnn_relu": ("Relu",),
-    "lstm": ("Sigmoid", "Tanh", "Tanh"),
-    "gru_reset_after": ("Sigmoid", "Tanh"),
-    "gru_reset_before": ("Sigmoid", "Tanh"),
-}
+USUAL = _core.kinds()  # the activations of PyTorch's formulas
+ACTIVATIONS = _core.activations()  # which of alpha and beta each takes
 _SMALLEST_NORMAL = 2.0**-126
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -112,7 +106,7 @@ def _described(options: CellOptions) -> list[str]:
     if options.activations is not None:
         names = []
         for item in options.activations:
-            values = [f"{getattr(item, parameter):g}" for parameter in activation_parameters(item.name)]
+            values = [f"{getattr(item, parameter):g}" for parameter in ACTIVATIONS[item.name]]
             names.append(item.name + (f"({', '.join(values)})" if values else ""))
         texts.append(f"activations=({', '.join(names)}{',' if len(names) == 1 else ''})")
     if options.clip is not None:
@@ -155,7 +149,7 @@ def _checked_activation(item: Activation, suffix: str) -> ActivationTuple:
         raise UnsupportedError(
             f"activations{suffix}: {item.name!r} is not supported; supported: {', '.join(ACTIVATIONS)}"
         )
-    taken = activation_parameters(item.name)
+    taken = ACTIVATIONS[item.name]
     for parameter in ("alpha", "beta"):
         name = f"activations{suffix}: {parameter} of {item.name}"
         value = _checked_float32(getattr(item, parameter), name)

@@ -16,6 +16,7 @@ from . import _options
 from ._base import MATRIX_NAMES, FloatArray
 from ._core import Stack, Stream
 from ._dtypes import DTYPES, MIXED, common_dtype, with_changes
+from .weights.floats import narrowed
 
 _MAGIC = b"\x89fcs\r\n\x1a\n"  # as PNG's: what a transfer in text mode would change
 _VERSION = 1
@@ -55,8 +56,6 @@ def fingerprint(stack: Stack) -> bytes:
 
 
 def _fingerprint(stack: Stack) -> bytes:
-    from .storage import narrowed  # which imports the layers
-
     tensors: list[tuple[str, Any]] = [("input_scales", np.array(stack.input_scales, "<f4"))]
     for cell, dtypes in zip(stack.arrays(), stack.dtypes, strict=True):
         for name, array in sorted(cell.items()):
@@ -130,7 +129,8 @@ def _checked_header(data: bytes, stack: Stack) -> _Header:
     if header.fingerprint != own.fingerprint:
         raise ValueError(
             f"data: expected a state of this layer's weights, {_short(own.fingerprint)} ({own.sizes()}, "
-            f"{common_dtype(stack.dtypes)}), got one of {_short(header.fingerprint)} ({header.sizes()}), {_difference(header, own, stack)}"
+            f"{common_dtype(stack.dtypes)}), got one of {_short(header.fingerprint)} ({header.sizes()}), "
+            f"{_difference(header, own, stack)}"
         )
     if header != own or header.batch_size < 1:
         raise ValueError(f"data: expected a state of {own.sizes()} and at least 1 row, got {header}")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._base import FloatArray, Recurrent, check_dtype, check_gates, check_nonlinearity, make_stack
+from ._base import FloatArray, check_gates, check_nonlinearity
+from ._dtypes import check_dtype
 from ._options import nonlinearity_of
+from ._recurrent import Recurrent, make_stack
 
 Array = Any
 """Anything that NumPy can view as an array of floats; float32 and C-contiguous is the fast path."""

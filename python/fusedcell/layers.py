@@ -7,7 +7,6 @@ x is (T, B, I), or (B, T, I) with batch_first, or (T, I); y is (T, B, D * P) in 
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -16,22 +15,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias,
 
 import numpy as np
 
-from ._base import ARRAY_NAMES, FloatArray, Recurrent, check_dtype, check_gates, check_nonlinearity, make_stack
+from ._base import ARRAY_NAMES, FloatArray, check_gates, check_nonlinearity
 from ._core import Stack, Stream, as_array, expect_finite, step_many
+from ._dtypes import check_dtype
 from ._options import nonlinearity_of
-from ._stream_bytes import from_bytes
+from ._recurrent import Recurrent, make_stack
 from .cell_options import CellOptions
 from .cells import Array, unpack_state
-from .convert.floats import to_float32
-from .convert.state_names import cells_by_layer, check_directions, layer_suffixes
-from .convert.torch_tensors import to_array
 from .errors import UnsupportedError
+from .weights.floats import to_float32
+from .weights.state_names import StateDict, cells_by_layer, check_directions, layer_suffixes
+from .weights.tensors import to_array
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-StateDict: TypeAlias = Mapping[str, Any] | str | os.PathLike[str]
-"""Arrays or PyTorch tensors by name, or the path of a file that holds them."""
 
 _MOST_ROWS = 2**31  # of a stream
 _BY_NAME = "; lengths and masks are given by name"
@@ -227,6 +224,8 @@ class Layer(Recurrent):
         Raises TypeError for what is not bytes, ValueError for a state of other weights, of another version of the
         format, or that was cut or altered, UnsupportedError as for :meth:`stream`.
         """
+        from ._stream_bytes import from_bytes  # with hashes, which few need
+
         self._check_has_streams()
         return from_bytes(self._stack, data, num_threads, self._batch_first)
 
@@ -265,7 +264,7 @@ class Layer(Recurrent):
 
     @classmethod
     def _stack_from(cls, kind: str, mapping: StateDict, prefix: str, dtype: str, isa: str | None) -> Stack:
-        from .convert.state_files import open_state_dict  # which storage.py is needed for, which needs this
+        from .weights.state_files import open_state_dict  # whose archives few need
 
         known = check_dtype(dtype)
         with open_state_dict(mapping) as state:

@@ -18,14 +18,17 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _options
-from ._base import ARRAY_NAMES, MATRIX_NAMES, Recurrent, check_dtype, make_stack
-from ._files import open_file, write_file
+from ._base import ARRAY_NAMES, MATRIX_NAMES
+from ._dtypes import check_dtype
+from ._files import import_safetensors, open_file, write_file
+from ._recurrent import Recurrent, make_stack
 from .cell_options import CellOptions
 from .cells import Cell, GRUCell, LSTMCell, RNNCell
-from .convert.file_kinds import SAFETENSORS, kind_of
-from .convert.state_names import cells_by_layer, layer_suffixes
 from .errors import UnsupportedError
 from .layers import GRU, LSTM, RNN, Layer
+from .weights.file_kinds import SAFETENSORS, kind_of
+from .weights.floats import narrowed
+from .weights.state_names import cells_by_layer, layer_suffixes
 
 Tensors: TypeAlias = dict[str, npt.NDArray[Any]]
 PlainArray: TypeAlias = tuple[str, tuple[int, ...], Any]
@@ -228,17 +231,6 @@ def load(path: str | os.PathLike[str], *, isa: str | None = None) -> Any:
         ) from error
 
 
-def import_safetensors() -> Any:
-    """The package safetensors. Raises ImportError that names the extra where there is none."""
-    try:
-        import safetensors
-    except ImportError as error:
-        raise ImportError(
-            "safetensors files need the package safetensors: pip install fusedcell[safetensors]"
-        ) from error
-    return safetensors
-
-
 def _description(data: bytes) -> Mapping[str, Any]:
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     text = (header.get("__metadata__") or {}).get("fusedcell")
@@ -262,14 +254,6 @@ def _as_array(name: str, entry: Mapping[str, Any]) -> npt.NDArray[Any]:
             shape: tuple[int, ...] = tuple(entry["shape"])
             return np.frombuffer(entry["data"], stored).reshape(shape)
     raise ValueError(f"{name}: dtype {entry['dtype']} is not one of a layer's")
-
-
-def narrowed(array: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[Any]:
-    """Floats that are values of `dtype` already, as that type's bits."""
-    if dtype == "bfloat16":
-        return (array.view(np.uint32) >> 16).astype(np.uint16)
-    _, stored = _STORED[dtype]
-    return array.astype(stored)
 
 
 def _widened(array: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float32]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import _core
-from .._base import DTYPES
+from .._dtypes import DTYPES
 from . import values
 from .cases import GATES
 from .machine import cpu_list

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from .._base import DTYPES
+from .._dtypes import DTYPES
 from ..runtime import isas
 from .cases import GATES
 from .machine import cpu_list, own_cpus

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from .._options import USUAL
 from ..cell_options import Activation, CellOptions
 from ..errors import UnsupportedError
+from ..keras import OutputRule
 
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 RECURRENT = ("SimpleRNN", "LSTM", "GRU", "CuDNNLSTM", "CuDNNGRU", "RNN", "Bidirectional")
@@ -69,28 +70,6 @@ class CellConfig:
     def gates(self) -> int:
         """Blocks of units in each of the arrays."""
         return GATES[self.kind.partition("_")[0]]
-
-
-@dataclass(frozen=True)
-class OutputRule:
-    """What a Keras layer returns of what it computes.
-
-    - stacked: the states are one list a cell, as of StackedRNNCells
-    - merge_mode: how the two directions of a Bidirectional layer become one; "" for other layers
-    """
-
-    return_sequences: bool = False
-    return_state: bool = False
-    go_backwards: bool = False
-    stateful: bool = False
-    zero_output_for_mask: bool = False
-    stacked: bool = False
-    merge_mode: str | None = ""
-
-    @property
-    def bidirectional(self) -> bool:
-        """Whether there are two directions to merge."""
-        return self.merge_mode != ""
 
 
 @dataclass(frozen=True)

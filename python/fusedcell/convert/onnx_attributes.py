@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from .._options import ACTIVATIONS
 from ..cell_options import Activation, CellOptions
 from ..errors import UnsupportedError
 from .onnx_file import import_onnx
@@ -61,23 +62,14 @@ OPERATORS = {
         (0, 2, 3, 1),
     ),
 }
-# The parameters of each function of the texts and their defaults: those of the ONNX operator of that name, and none
-# where there is no such operator.
-_PARAMETERS: dict[str, dict[str, float | None]] = {
-    "Relu": {},
-    "Tanh": {},
-    "Sigmoid": {},
-    "Softsign": {},
-    "Softplus": {},
+# Where the ONNX operator of a function's name has defaults of alpha and beta. The others must be given.
+_DEFAULTS = {
     "LeakyRelu": {"alpha": 0.01},
     "ThresholdedRelu": {"alpha": 1.0},
     "Elu": {"alpha": 1.0},
     "HardSigmoid": {"alpha": 0.2, "beta": 0.5},
-    "Affine": {"alpha": None, "beta": None},
-    "ScaledTanh": {"alpha": None, "beta": None},
 }
-_NAMES = {name.lower(): name for name in _PARAMETERS}
-FUNCTION_PARAMETERS = {name: tuple(parameters) for name, parameters in _PARAMETERS.items()}
+_NAMES = {name.lower(): name for name in ACTIVATIONS}
 
 _DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 
@@ -163,11 +155,11 @@ def _activations(reader: AttributeReader, default: tuple[str, ...], directions: 
     functions = []
     for given in names:
         if given.lower() not in _NAMES:
-            raise reader.refusal("activations", given, ", ".join(_PARAMETERS))
+            raise reader.refusal("activations", given, ", ".join(ACTIVATIONS))
         name = _NAMES[given.lower()]
         taken: dict[str, float] = {}
-        for key, fallback in _PARAMETERS[name].items():
-            value = values[key].pop(0) if values[key] else fallback
+        for key in ACTIVATIONS[name]:
+            value = values[key].pop(0) if values[key] else _DEFAULTS.get(name, {}).get(key)
             if value is None:
                 raise reader.refusal("activations", name, f"{name} with activation_{key}, as it has no default")
             if not math.isfinite(value):

@@ -23,3 +23,10 @@ def to_float32(values: npt.NDArray[Any], label: str) -> npt.NDArray[np.float32]:
         if values.itemsize > floats.itemsize and (np.isinf(floats) & np.isfinite(values)).any():
             raise ValueError(f"{label}: a value is beyond float32")
     return floats
+
+
+def narrowed(array: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[Any]:
+    """Floats that are values of `dtype` already, as that type's bits."""
+    if dtype == "bfloat16":
+        return (array.view(np.uint32) >> 16).astype(np.uint16)
+    return array.astype(dtype)

@@ -14,19 +14,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from .._files import open_file
+from .._files import import_safetensors, open_file
 from ..errors import UnsupportedError
-from ..storage import import_safetensors
 from .file_kinds import PYTORCH, SAFETENSORS, kind_of
-from .state_names import StateDictionary
-from .torch_tensors import Stored, is_tensor
-
-if TYPE_CHECKING:
-    from ..layers import StateDict
+from .state_names import StateDict, StateDictionary
+from .tensors import Stored, is_tensor
 
 # safetensors' names of float types, with NumPy types of the same width. NumPy has no bfloat16.
 _FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from .._base import ARRAY_NAMES
 from ..errors import UnsupportedError
-from .torch_tensors import to_array
+from .tensors import to_array
+
+StateDict: TypeAlias = Mapping[str, Any] | str | os.PathLike[str]
+"""Arrays or PyTorch tensors by name, or the path of a file that holds them."""
 
 _DEEPEST = 8  # dictionaries within dictionaries; checkpoints have two or three
 _LISTED = 20
-_KEY = re.compile(r"([a-z_]+?)(_l(?:0|[1-9][0-9]*)(?:_reverse)?)")
+_KEY = r"([a-z_]+?)(_l(?:0|[1-9][0-9]*)(?:_reverse)?)"
 
 _END = "|".join(ARRAY_NAMES)
-_NAME = re.compile(
-    r"(?P<prefix>.*?)(?:"
+_NAME = (  # compiled when the first is read
+    r"(?s)(?P<prefix>.*?)(?:"
     rf"(?P<plain>(?:{_END})(?:_l(?:0|[1-9][0-9]*)(?:_reverse)?)?)(?P<hook>_g|_v|_orig|_mask|_u)?"
-    rf"|parametrizations\.(?P<computed>(?:{_END})(?:_l(?:0|[1-9][0-9]*)(?:_reverse)?)?)\.(?P<original>.+))",
-    re.DOTALL,
+    rf"|parametrizations\.(?P<computed>(?:{_END})(?:_l(?:0|[1-9][0-9]*)(?:_reverse)?)?)\.(?P<original>.+))"
 )
 
 
@@ -86,7 +89,7 @@ def _size(array: Any, axis: int) -> int:
 def _arrays_by_suffix(mapping: Mapping[str, Any], prefix: str, allowed: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     cells: dict[str, dict[str, Any]] = {}
     for key, value in mapping.items():
-        match = _KEY.fullmatch(key[len(prefix) :])
+        match = re.fullmatch(_KEY, key[len(prefix) :])
         if match is None or match[1] not in allowed:
             raise UnsupportedError(
                 f"mapping: {key!r} is not an array of this layer; supported: {', '.join(allowed)}, each followed by "
@@ -224,7 +227,7 @@ def _none_with(prefix: str) -> str:
 
 
 def _part(name: str) -> _Part | None:
-    match = _NAME.fullmatch(name)
+    match = re.fullmatch(_NAME, name)
     if match is None:
         return None
     if match["plain"] is not None:

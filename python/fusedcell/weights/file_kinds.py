@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import NamedTuple
 
 
@@ -27,5 +26,5 @@ SUFFIXES = tuple(suffix for kind in _KINDS for suffix in kind.suffixes)
 
 def kind_of(path: str | os.PathLike[str]) -> FileKind | None:
     """What the end of the name says; None for another."""
-    suffix = Path(path).suffix.lower()
+    suffix = os.path.splitext(os.fspath(path))[1].lower()
     return next((kind for kind in _KINDS if suffix in kind.suffixes), None)
