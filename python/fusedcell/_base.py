@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from operator import index
+from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _core, _options
+from ._file_format import Description, Tensors, to_bytes, to_tensors
 from .cell_options import CellOptions
 from .convert.floats import to_float32
 from .convert.torch_tensors import to_array
@@ -25,7 +27,6 @@ DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "float16", "int8")
 NONLINEARITIES = ("tanh", "relu")
 GATES = {"LSTM": (4, "four gates"), "GRU": (3, "three gates"), "RNN": (1, "one gate")}
 ARRAY_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_peephole")
-MATRIX_NAMES = ("weight_ih", "weight_hh", "weight_hr")  # those that are stored in the dtype
 
 
 def check_dtype(dtype: str) -> Dtype:
@@ -43,6 +44,13 @@ def check_nonlinearity(nonlinearity: str) -> str:
             f"nonlinearity={nonlinearity!r} is not supported; supported: {', '.join(NONLINEARITIES)}"
         )
     return nonlinearity
+
+
+def check_isa(isa: str | None) -> str:
+    """The tier's name, "" for the best; TypeError for what is no name."""
+    if isa is not None and not isinstance(isa, str):
+        raise TypeError(f"isa: expected a string or None, got {type(isa).__name__}")
+    return isa or ""
 
 
 def make_stack(
@@ -63,14 +71,13 @@ def make_stack(
 
     Raises UnsupportedError for an unknown activation, TypeError or ValueError for what does not fit, or is not finite.
     """
-    if isa is not None and not isinstance(isa, str):
-        raise TypeError(f"isa: expected a string or None, got {type(isa).__name__}")
+    tier = check_isa(isa)
     arrays = [
         {name: _narrowed(value, name + suffix) for name, value in cell.items()}
         for cell, suffix in zip(cells, suffixes, strict=True)
     ]
     kind, checked = _options.to_kernels(kind, options, suffixes)
-    return _core.Stack(kind, arrays, list(suffixes), num_directions, dtype, isa or "", input_scales, checked, reverse)
+    return _core.Stack(kind, arrays, list(suffixes), num_directions, dtype, tier, input_scales, checked, reverse)
 
 
 def class_of_gates(weight_hh: Any, weight_hr: Any = None) -> str:
@@ -179,10 +186,19 @@ class Recurrent:
         vars(other).update(vars(self), _stack=stack)
         return other
 
-    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
-        from . import storage  # which imports the classes
+    def _to_tensors(self) -> tuple[Description, Tensors]:
+        """What is in its file."""
+        return to_tensors(self._stack, type(self).__name__, self._suffixes())
 
-        return storage.from_picklable, storage.to_picklable(self, index(protocol))
+    @staticmethod
+    def _from_bytes(data: bytes) -> Any:
+        """What pickles name."""
+        raise NotImplementedError
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        data = to_bytes(*self._to_tensors())
+        # From protocol 5 on a buffer, which whoever pickles may carry beside the pickle.
+        return self._from_bytes, (PickleBuffer(data) if index(protocol) >= 5 else data,)
 
     def __copy__(self) -> Self:
         return self._with_stack(self._stack)

@@ -13,8 +13,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from . import _options
-from ._base import DTYPES, MATRIX_NAMES, FloatArray
+from ._base import DTYPES, FloatArray
 from ._core import Stack, Stream
+from ._file_format import MATRIX_NAMES
+from .convert.floats import narrowed
 
 _MAGIC = b"\x89fcs\r\n\x1a\n"  # as PNG's: what a transfer in text mode would change
 _VERSION = 1
@@ -54,8 +56,6 @@ def fingerprint(stack: Stack) -> bytes:
 
 
 def _fingerprint(stack: Stack) -> bytes:
-    from .storage import narrowed  # which imports the layers
-
     tensors: list[tuple[str, Any]] = [("input_scales", np.array(stack.input_scales, "<f4"))]
     for cell in stack.arrays():
         for name, array in sorted(cell.items()):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from . import _core
 from ._base import FloatArray
-from .storage import from_plain, to_plain
+from .convert.floats import array_of
 
 if TYPE_CHECKING:
     from .cells import Array
@@ -107,11 +107,12 @@ class KerasLayer:
         return merged if len(merged) > 1 else merged[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_state": self._state and tuple(map(to_plain, self._state))}
+        # Of NumPy's nothing: how its arrays are pickled has changed between versions.
+        return vars(self) | {"_state": [(part.dtype.str, part.shape, part.tobytes()) for part in self._state or ()]}
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
         # An older pickle has arrays.
-        state = [part if isinstance(part, np.ndarray) else from_plain(part) for part in attributes["_state"] or ()]
+        state = [array_of(part) for part in attributes["_state"] or ()]
         vars(self).update(attributes, _state=tuple(state) or None)
 
     def reset_state(self) -> None:

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias,
 import numpy as np
 
 from ._base import ARRAY_NAMES, FloatArray, Recurrent, check_dtype, check_gates, check_nonlinearity, make_stack
-from ._core import Stack, Stream, as_array, expect_finite, step_many
+from ._core import Stack, Stream, as_array, expect_finite, load_layer, step_many
+from ._file_format import Description, Tensors
 from ._options import nonlinearity_of
 from ._stream_bytes import from_bytes
 from .cell_options import CellOptions
-from .cells import Array, unpack_state
+from .cells import Array, cell_of, unpack_state
 from .convert.floats import to_float32
 from .convert.state_names import cells_by_layer, check_directions, layer_suffixes
 from .convert.torch_tensors import to_array
@@ -53,6 +54,16 @@ class Trace(NamedTuple):
 _StateOfLSTM: TypeAlias = tuple[FloatArray, FloatArray]
 
 
+def layer_from_bytes(data: bytes, isa: str = "") -> Any:
+    """The layer or cell of a file's bytes; ValueError, or UnsupportedError, that says what is wrong with them."""
+    stack, is_cell, batch_first, state = load_layer(bytes(data), isa)
+    if is_cell:
+        return cell_of(stack)
+    layer = layer_of(stack, batch_first)
+    layer._initial_state = state or None
+    return layer
+
+
 class Layer(Recurrent):
     """What the three kinds of layers share.
 
@@ -71,6 +82,7 @@ class Layer(Recurrent):
     """
 
     _arrays: ClassVar[tuple[str, ...]] = ARRAY_NAMES[:4]
+    _from_bytes = staticmethod(layer_from_bytes)
     _initial_state: tuple[FloatArray, ...] | None = None
     _batch_first = False
 
@@ -230,6 +242,11 @@ class Layer(Recurrent):
         self._check_has_streams()
         return from_bytes(self._stack, data, num_threads, self._batch_first)
 
+    def _to_tensors(self) -> tuple[Description, Tensors]:
+        description, tensors = super()._to_tensors()
+        initial = zip(("initial_h", "initial_c"), self._initial_state or (), strict=False)
+        return description | {"batch_first": self._batch_first}, tensors | dict(initial)
+
     def _options(self) -> list[str]:
         layers = [f"num_layers={self.num_layers}"] if self.num_layers > 1 else []
         directions = ["bidirectional=True"] if self.bidirectional else ["reverse=True"] if self.reverse else []
@@ -265,7 +282,7 @@ class Layer(Recurrent):
 
     @classmethod
     def _stack_from(cls, kind: str, mapping: StateDict, prefix: str, dtype: str, isa: str | None) -> Stack:
-        from .convert.state_files import open_state_dict  # which storage.py is needed for, which needs this
+        from .convert.state_files import open_state_dict  # with archives, which few need
 
         known = check_dtype(dtype)
         with open_state_dict(mapping) as state:
@@ -323,9 +340,8 @@ class LSTM(Layer):
         in the one of them that has it; "state_dict.lstm." says which.
 
         `mapping` holds NumPy arrays or PyTorch tensors, or is the path of a file of them, of which only what starts
-        with `prefix` is read: ``.safetensors`` (``pip install fusedcell[safetensors]``), or ``.pt``, ``.pth``,
-        ``.pth.tar``, ``.ckpt`` and ``.bin`` as torch.save writes state dictionaries (``pip install fusedcell[torch]``),
-        where nothing in it is ever run.
+        with `prefix` is read: ``.safetensors``, or ``.pt``, ``.pth``, ``.pth.tar``, ``.ckpt`` and ``.bin`` as
+        torch.save writes state dictionaries (``pip install fusedcell[torch]``), where nothing in it is ever run.
 
         Raises UnsupportedError for a name, dtype or kind of file that is not known, or a weight that does not follow
         from its parts, ValueError for a prefix or an array that is missing, a shape that does not fit, a value
