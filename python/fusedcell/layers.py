@@ -67,6 +67,9 @@ def layer_from_bytes(data: bytes, isa: str = "") -> Any:
 class Layer(Recurrent):
     """What the three kinds of layers share.
 
+    Made of trained weights by :meth:`from_state_dict`, :func:`fusedcell.from_torch`, :func:`fusedcell.from_keras`,
+    :func:`fusedcell.from_onnx` or :func:`fusedcell.load`.
+
     A call takes, with T steps, B rows, I inputs, L layers, D directions and outputs of size P, which is H where there
     is no projection:
 
@@ -87,9 +90,9 @@ class Layer(Recurrent):
     _batch_first = False
 
     def __init_subclass__(cls) -> None:
-        """What a call takes is written once, above, and shown of each kind of layer."""
+        """What holds for all kinds is written once, above, and shown of each."""
         super().__init_subclass__()
-        cls.__doc__ = (cls.__doc__ or "") + (Layer.__doc__ or "").partition("\n")[2]
+        cls.__doc__ = (cls.__doc__ or "") + "".join((Layer.__doc__ or "").partition("\n")[1:])
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Raises TypeError that says what makes a layer, as it is made of trained weights."""
@@ -310,11 +313,7 @@ def layer_of(stack: Stack, batch_first: bool) -> Layer:
 
 
 class LSTM(Layer):
-    """Long short-term memory, ``torch.nn.LSTM``'s formulas (see :class:`fusedcell.LSTMCell`).
-
-    Made of trained weights by :meth:`from_state_dict`, :func:`fusedcell.from_torch`,
-    :func:`fusedcell.from_keras`, :func:`fusedcell.from_onnx` or :func:`fusedcell.load`.
-    """
+    """Long short-term memory, ``torch.nn.LSTM``'s formulas (see :class:`fusedcell.LSTMCell`)."""
 
     _arrays: ClassVar[tuple[str, ...]] = ARRAY_NAMES
 
@@ -400,11 +399,7 @@ class LSTM(Layer):
 
 
 class GRU(Layer):
-    """Gated recurrent unit in both its forms (see :class:`fusedcell.GRUCell`).
-
-    Made of trained weights by :meth:`from_state_dict`, :func:`fusedcell.from_torch`,
-    :func:`fusedcell.from_keras`, :func:`fusedcell.from_onnx` or :func:`fusedcell.load`.
-    """
+    """Gated recurrent unit in both its forms (see :class:`fusedcell.GRUCell`)."""
 
     @property
     def reset_after(self) -> bool:
@@ -472,11 +467,7 @@ class GRU(Layer):
 
 
 class RNN(Layer):
-    """Plain recurrent layer with tanh or relu (see :class:`fusedcell.RNNCell`).
-
-    Made of trained weights by :meth:`from_state_dict`, :func:`fusedcell.from_torch`,
-    :func:`fusedcell.from_keras`, :func:`fusedcell.from_onnx` or :func:`fusedcell.load`.
-    """
+    """Plain recurrent layer with tanh or relu (see :class:`fusedcell.RNNCell`)."""
 
     @property
     def nonlinearity(self) -> str:
