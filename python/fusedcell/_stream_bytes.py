@@ -13,9 +13,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from . import _options
-from ._base import MATRIX_NAMES, FloatArray
+from ._base import FloatArray
 from ._core import Stack, Stream
 from ._dtypes import DTYPES, MIXED, common_dtype, with_changes
+from ._file_format import MATRIX_NAMES
 from .weights.floats import narrowed
 
 _MAGIC = b"\x89fcs\r\n\x1a\n"  # as PNG's: what a transfer in text mode would change
