@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -143,6 +145,18 @@ def test_a_weight_that_its_type_cannot_hold_is_named() -> None:
         ValueError, match=r"weight_ih_l0: expected weights that float16 can hold, got 1000000.*\(2, 1\)"
     ):
         layer.astype({"weight_ih": "float16"})
+
+
+@pytest.mark.parametrize("changes", [{"weight_hh": "int8"}, {"weight_ih_l1": "float16", "weight_hh_l0": "bfloat16"}])
+def test_files_and_pickles_keep_each_type(changes: dict[str, str], tmp_path: Path) -> None:
+    layer = layer_of_two().astype(changes)
+    fc.save(layer, tmp_path / "layer.safetensors")
+    x = uniform(1, 5, 4)
+    for again in (fc.load(tmp_path / "layer.safetensors"), pickle.loads(pickle.dumps(layer))):
+        assert again.dtypes == layer.dtypes
+        same(again(x), layer(x))
+        fc.save(again, tmp_path / "again.safetensors")
+        assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "layer.safetensors").read_bytes()
 
 
 def test_streams_go_on_from_bytes_of_the_same_mixture_alone() -> None:
