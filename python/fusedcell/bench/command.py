@@ -130,7 +130,7 @@ def _head(document: Mapping[str, Any]) -> str:
     lines = {
         "measured": f"{document['date']}, {document['dtype']}, {', '.join(method)}",
         "fusedcell": f"{runtime['fusedcell']} on {document['tier']} of {', '.join(runtime['isas'])}",
-        "peers": ", ".join(f"{name} {text}" for name, text in document["peers"].items()) or "none but NumPy",
+        "peers": ", ".join(f"{name} {text}" for name, text in document["peers"].items()) or "none",
         "checked": f"against float64, {', '.join(f'{k} within {v}' for k, v in document['tolerances'].items())}",
         "cpu": f"{runtime['cpu']}, {', '.join(runtime['cores'])}, {caches}, load {document['load']}",
         **machine_texts(document["machine"]),

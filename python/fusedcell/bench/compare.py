@@ -82,9 +82,8 @@ def _others(document: Mapping[str, Any]) -> dict[tuple[str, ...], float]:
     for entry in document["results"]:
         case = tuple(str(entry[key]) for key in ("size", "cell", "kind", "steps", "batch", "dtype"))
         for name in entry["dtypes"].keys() - entry["own"]:
-            version = document["runtime"]["numpy"] if name == "numpy" else document["peers"].get(name)
-            if entry["medians"].get(name):
-                found[(*case, name, str(version))] = float(np.median(_positive(entry["medians"][name])))
+            if medians := entry["medians"].get(name):
+                found[(*case, name, str(document["peers"].get(name)))] = float(np.median(_positive(medians)))
     return found
 
 

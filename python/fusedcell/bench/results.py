@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
-from .cases import Case, Kind
+from .cases import Kind
 from .limits import PhaseLimit, least
 from .machine import Look
 from .timing import Summary, ratio, summarise
@@ -100,12 +99,6 @@ class Findings:
     def failures(self) -> list[tuple[Result, str, str]]:
         """The case, the variant without a time, and why."""
         return [(result, name, why) for result in self.results for name, why in result.failures.items()]
-
-
-def new_result(case: Case, kind: Kind, tier: str, dtypes: dict[str, str], own: list[str], **values: Any) -> Result:
-    """With the shape of a case."""
-    steps = case.steps if kind == "sequence" else 1
-    return Result(kind, case.cell, case.size, steps, case.batch, tier, own, dtypes, **values)
 
 
 def over_repeats(summaries: Iterable[Summary]) -> Summary | None:

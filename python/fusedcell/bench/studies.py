@@ -20,7 +20,7 @@ from .cases import Case, Kind
 from .limits import least, phase_limits, phases
 from .machine import look
 from .peers import NumPy, Peer, load_peers
-from .results import Findings, Result, merged, new_result
+from .results import Findings, Result, merged
 from .tails import FULL_TAIL, QUICK_TAIL, asked_for, measure_tails
 from .tiers import OURS, StreamsTier, Tier, float_isas
 from .timing import FULL, QUICK, Effort, measure
@@ -58,9 +58,11 @@ def study_of(options: argparse.Namespace, dtype: str) -> Study:
     """With our tiers and the other libraries that are there."""
     chosen = options.isa or (isas() if dtype == "int8" else float_isas())
     tiers = [Tier(isa, dtype, OURS if isa == chosen[0] else isa) for isa in chosen]
-    # Idle threads of other libraries spin for a while after each call, and would take CPUs from whoever is next.
-    peers, absent = ([], {}) if options.no_peers or options.study == "threads" else load_peers(dtype)
-    return Study(options, dtype, tiers, peers, absent)
+    if options.study == "threads":
+        # Idle threads of other libraries spin for a while after each call, and would take CPUs from whoever is next.
+        return Study(options, dtype, tiers, [], {})
+    peers, absent = ([], {}) if options.no_peers else load_peers(dtype)
+    return Study(options, dtype, tiers, [NumPy(), *peers], absent)
 
 
 def measure_study(study: Study) -> Findings:
@@ -109,6 +111,7 @@ def measure_all(study: Study, repeat: str = "") -> Findings:
         if kind in ("sequence", "streams") or shape[2] == 1
     ]
     with ExitStack() as stack:
+        stack.callback(_show_progress, "")
         for peer in study.peers:
             stack.enter_context(peer.context())
         case = None
@@ -120,7 +123,6 @@ def measure_all(study: Study, repeat: str = "") -> Findings:
             result = _measure(study, case, kind)
             findings.results.append(result)
             findings.looks.append(look(result.name))
-        _show_progress("")
     return findings
 
 
@@ -136,37 +138,37 @@ def _measure(study: Study, case: Case, kind: Kind) -> Result:
         asked = getattr(options, "steps_tail", None)
         effort = asked_for(asked) if asked is not None else QUICK_TAIL if options.quick else FULL_TAIL
         return measure_tails(case, first, effort)
-    others: list[Peer] = []
+    others = [peer for peer in study.peers if peer.gathers or kind != "streams"]
     if kind == "streams":
         own: list[Tier] = [StreamsTier(first.isa, first.dtype, way) for way in StreamsTier.WAYS]
-        others = [peer for peer in study.peers if peer.gathers]
     elif options.study == "threads":
-        names = {count: f"{count} thread{'s' if count > 1 else ''}" for count in options.threads}
+        names = {count: f"{count} thread{'s' if count > 1 else ''}" for count in sorted(options.threads)}
         own = [Tier(first.isa, first.dtype, name, threads=count) for count, name in names.items()]
     else:
-        in_float32 = [] if first.dtype == "float32" else [Tier(first.isa, name=f"{OURS} float32")]
-        own = [*(study.tiers if kind == "step" else study.tiers[:1]), *in_float32]
-        others = [NumPy(), *study.peers]
+        own = list(study.tiers if kind == "step" else study.tiers[:1])
+        own += [] if first.dtype == "float32" else [Tier(first.isa, name=f"{OURS} float32")]
     return measure_case(case, kind, own, others, QUICK if options.quick else FULL)
 
 
 def measure_case(case: Case, kind: Kind, own: Sequence[Tier], others: Sequence[Peer], effort: Effort) -> Result:
     """Makes each variant, checks its answer against the specification, and times those that are right in turns."""
     first = own[0]
-    taking = [other for other in others if other.takes(case)]
-    variants: list[Tier | Peer] = [*own, *taking]
+    variants: list[Tier | Peer] = [*own, *(other for other in others if other.takes(case))]
     makers = {each.name: (partial(each.make, case, kind), each.tolerance_of(case)) for each in variants}
     runners, failures = make_checked(makers, case.expected(kind))
     of_call = phases(case, kind, first.dtype) if first.threads == 1 else []
     before = phase_limits(of_call, first.isa, first.dtype)
     rounds = measure(runners, effort) if runners else {}
     after = phase_limits(of_call, first.isa, first.dtype)
-    return new_result(
-        case,
+    return Result(
         kind,
+        case.cell,
+        case.size,
+        case.steps if kind == "sequence" else 1,
+        case.batch,
         first.isa,
-        {each.name: each.dtype for each in variants},
         [tier.name for tier in own],
+        {each.name: each.dtype for each in variants},
         rounds={name: [[ns / 1e3 for ns in values]] for name, values in rounds.items()},
         limit=least([before, after]),
         forms={name: runner.form for name, runner in runners.items() if runner.form},

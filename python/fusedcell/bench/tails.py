@@ -14,7 +14,7 @@ from ..runtime import caches
 from .answers import make_checked
 from .cases import Case
 from .limits import cache_bytes
-from .results import Result, new_result
+from .results import Result
 from .tiers import Tier
 from .timing import Clock, Runner, no_garbage_collection
 
@@ -58,7 +58,7 @@ def measure_tails(case: Case, tier: Tier, effort: TailEffort, clock: Clock = tim
             rounds["warm"] = [_clocked(runner, effort.warm, effort, clock)]
             rounds["cold"] = [_clocked(runner, effort.cold, effort, clock, before=buffer.max)]
     dtypes = dict.fromkeys(("warm", "cold"), tier.dtype)
-    return new_result(case, "tails", tier.isa, dtypes, [*dtypes], rounds=rounds, failures=failures)
+    return Result("tails", case.cell, case.size, 1, 1, tier.isa, [*dtypes], dtypes, rounds, failures=failures)
 
 
 def _clocked(
