@@ -12,10 +12,10 @@ import pytest
 
 import fusedcell as fc
 from fusedcell._base import DTYPES
+from fusedcell._timing import WARM_UP_CALLS
 from fusedcell.bench.answers import wrong_answer
 from fusedcell.bench.cases import GATES, Case, Kind
 from fusedcell.bench.tiers import Tier
-from fusedcell.bench.timing import WARM_UP_CALLS
 
 SIZES = [16, 64, 256, 512, 1024]
 STEPS = 100

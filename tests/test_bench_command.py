@@ -18,6 +18,7 @@ import pytest
 import fusedcell as fc
 from cores import BIG_LITTLE
 from fusedcell.__main__ import main
+from fusedcell._timing import Runner
 from fusedcell.bench import command, machine, options, peers, studies, tails, tiers
 from fusedcell.bench.answers import Tolerance
 from fusedcell.bench.cases import Case
@@ -25,7 +26,6 @@ from fusedcell.bench.machine import BEGINNING, Look
 from fusedcell.bench.options import thread_counts
 from fusedcell.bench.peers import Peer
 from fusedcell.bench.tiers import Tier, float_isas
-from fusedcell.bench.timing import Runner
 
 BEST = float_isas()[0]
 TINY = ["--quick", "--sizes", "16", "--cells", "lstm", "--no-peers"]

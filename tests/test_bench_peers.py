@@ -11,13 +11,13 @@ import pytest
 
 import fusedcell as fc
 from fusedcell._base import DTYPES
+from fusedcell._timing import Effort, Runner
 from fusedcell.bench.answers import PEER_INT8, Tolerance, our_tolerance, wrong_answer
 from fusedcell.bench.cases import GATES, RING, STEPS_TO_CHECK, Case
 from fusedcell.bench.peers import REQUIRED, Forms, NumPy, Peer, load_peer, load_peers
 from fusedcell.bench.peers.weights import by_matrix, by_row
 from fusedcell.bench.studies import measure_case
 from fusedcell.bench.tiers import StreamsTier, Tier, float_isas
-from fusedcell.bench.timing import Effort, Runner
 
 ONE_ROUND = Effort(turn_ns=1, seconds=0, min_rounds=1, max_rounds=1)
 

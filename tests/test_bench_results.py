@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from bench_results import INT8, made_up
+from fusedcell._timing import Summary
 from fusedcell.bench.limits import PhaseLimit
 from fusedcell.bench.machine import Look
 from fusedcell.bench.results import Findings, merged
-from fusedcell.bench.timing import Summary
 
 
 def test_ratios_are_those_of_each_round_and_not_of_the_medians() -> None:

@@ -9,10 +9,10 @@ from itertools import count
 import numpy as np
 import pytest
 
+from fusedcell._timing import Effort, Runner, Summary, measure, ratio, summarise
 from fusedcell.bench.cases import Case
 from fusedcell.bench.tails import TailEffort, asked_for, measure_tails
 from fusedcell.bench.tiers import Tier
-from fusedcell.bench.timing import Effort, Runner, Summary, measure, ratio, summarise
 
 
 class Clock:

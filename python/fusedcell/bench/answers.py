@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .timing import Runner
+from .._timing import Runner
 
 
 @dataclass(frozen=True)

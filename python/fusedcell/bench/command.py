@@ -16,6 +16,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from .._files import write_file
+from .._text import three_digits
 from ..runtime import runtime_info
 from . import compare, plot
 from .answers import our_tolerance
@@ -25,7 +26,6 @@ from .options import STDOUT
 from .results import Findings, Result
 from .studies import RepeatError, Study, measure_study, study_of
 from .tables import failures, tables
-from .text import three_digits
 
 # NumPy's BLAS and the peers' thread pools look at these once, when they are loaded.
 ONE_THREAD = dict.fromkeys(

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from .._text import aligned, three_digits
 from .changes import ALPHA, Changes, compare_repeats, repeats_needed
-from .text import aligned, three_digits
 from .tiers import OURS
 
 SCHEMA = 2

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from .._timing import Summary, ratio, summarise
 from .cases import Kind
 from .limits import PhaseLimit, least
 from .machine import Look
-from .timing import Summary, ratio, summarise
 
 Rounds = dict[str, list[list[float]]]
 

@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from .._timing import FULL, QUICK, Effort, measure
 from ..runtime import isas
 from .answers import make_checked
 from .cases import Case, Kind
@@ -23,7 +24,6 @@ from .peers import NumPy, Peer, load_peers
 from .results import Findings, Result, merged
 from .tails import FULL_TAIL, QUICK_TAIL, asked_for, measure_tails
 from .tiers import OURS, StreamsTier, Tier, float_isas
-from .timing import FULL, QUICK, Effort, measure
 
 # An interrupt ends it at once and without a word, also while it imports; what there is to say its parent says.
 _PROGRAM = f"import signal; signal.signal(signal.SIGINT, signal.SIG_DFL); from {__name__} import main; main()"

@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from statistics import geometric_mean
 
+from .._text import aligned, format_ratio, three_digits
+from .._timing import Summary
 from .limits import size_text
 from .results import Result
 from .tails import evicting_bytes
-from .text import aligned, format_ratio, three_digits
 from .tiers import OURS
-from .timing import Summary
 
 _CALLS = {
     "step": "One step, batch 1, {dtype}: us per step",

@@ -10,13 +10,13 @@ from itertools import islice
 
 import numpy as np
 
+from .._timing import Clock, Runner, no_garbage_collection
 from ..runtime import caches
 from .answers import make_checked
 from .cases import Case
 from .limits import cache_bytes
 from .results import Result
 from .tiers import Tier
-from .timing import Clock, Runner, no_garbage_collection
 
 _MOST_EVICTING_BYTES = 2**28
 

@@ -8,12 +8,12 @@ import numpy as np
 
 from .. import _core
 from .._base import FloatArray
+from .._timing import Runner
 from ..layers import GRU, LSTM, RNN
 from ..runtime import isas
 from ..stream_pool import StreamPool
 from .answers import Tolerance, our_tolerance
 from .cases import Case, Kind
-from .timing import Runner
 
 OURS = "fusedcell"
 """The variant that others are compared with, but where variants are numbers of threads or ways to step streams."""

@@ -9,9 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..._timing import Effort, Runner, measure
 from ..answers import PEER_FLOAT32, Tolerance
 from ..cases import GATES, Case, Kind
-from ..timing import Effort, Runner, measure
 
 _CHOICE = Effort(turn_ns=200_000, seconds=0.05, min_rounds=3, max_rounds=15)
 

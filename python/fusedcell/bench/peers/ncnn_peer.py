@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..._base import FloatArray
+from ..._timing import Runner
 from ..answers import PEER_INT8
 from ..cases import GATES, Case
-from ..timing import Runner
 from .base import Forms, Peer
 from .weights import by_row, with_one_bias
 

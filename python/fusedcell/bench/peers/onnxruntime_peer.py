@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..._base import FloatArray
+from ..._timing import Runner
 from ..answers import PEER_INT8
 from ..cases import Case
-from ..timing import Runner
 from .base import Forms, Peer
 from .onnx_model import make_int8_model, make_model
 from .weights import by_matrix, by_row

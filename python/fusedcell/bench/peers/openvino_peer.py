@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..._base import FloatArray
+from ..._timing import Runner
 from ..answers import PEER_INT8
 from ..cases import Case
-from ..timing import Runner
 from .base import Forms, Peer
 from .weights import with_one_bias
 

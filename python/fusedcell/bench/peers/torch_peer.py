@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any, ClassVar
 
 from ..._base import FloatArray
+from ..._timing import Runner
 from ..answers import PEER_INT8
 from ..cases import Case
-from ..timing import Runner
 from .base import Forms, Peer
 
 _CLASSES = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
