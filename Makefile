@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-SOURCES := $(shell find csrc cmake python -type f -not -path '*/__pycache__/*') CMakeLists.txt pyproject.toml
+SOURCES := $(shell find csrc cmake include python -type f -not -path '*/__pycache__/*') CMakeLists.txt pyproject.toml
 # The newest build folder of `pip install`: its object files are what test_symbols.py looks into.
 OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 

@@ -77,7 +77,6 @@ def capture() -> Iterator[int]:
 
 @pytest.fixture
 def layer(tmp_path: Path) -> Path:
-    pytest.importorskip("safetensors", minversion="0.8")
     path = tmp_path / "layer.safetensors"
     fc.save(fc.RNN.from_state_dict({"weight_ih_l0": np.ones((1, 1)), "weight_hh_l0": np.ones((1, 1))}), path)
     return path

@@ -1,5 +1,3 @@
-// The rules are those of python/fusedcell/storage.py and _options.py, and so are the texts of errors; tests/
-// test_cpp_library.py holds both against each other, on every rule and on mutants.
 #include "load/description.h"
 
 #include <algorithm>

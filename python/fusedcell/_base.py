@@ -17,7 +17,6 @@ DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "float16", "int8")
 NONLINEARITIES = ("tanh", "relu")
 GATES = {"LSTM": (4, "four gates"), "GRU": (3, "three gates"), "RNN": (1, "one gate")}
 ARRAY_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_peephole")
-MATRIX_NAMES = ("weight_ih", "weight_hh", "weight_hr")  # those that are stored in the dtype
 
 
 def check_dtype(dtype: str) -> Dtype:
@@ -35,6 +34,13 @@ def check_nonlinearity(nonlinearity: str) -> str:
             f"nonlinearity={nonlinearity!r} is not supported; supported: {', '.join(NONLINEARITIES)}"
         )
     return nonlinearity
+
+
+def check_isa(isa: str | None) -> str:
+    """The tier's name, "" for the best; TypeError for what is no name."""
+    if isa is not None and not isinstance(isa, str):
+        raise TypeError(f"isa: expected a string or None, got {type(isa).__name__}")
+    return isa or ""
 
 
 def class_of_gates(weight_hh: Any, weight_hr: Any = None) -> str:

@@ -149,6 +149,13 @@ class Stream(metaclass=_Pybind11Type):
     @property
     def output_size(self) -> int: ...
 
+# The stack, whether it is a cell's, batch_first, and the initial state: nothing, h, or h and c.
+def load_layer(data: bytes, isa: str = "") -> tuple[Stack, bool, bool, tuple[npt.NDArray[np.float32], ...]]: ...
+
+# Name, dtype, shape, and where its bytes begin and end, of each tensor; and whether fusedcell.save wrote the file.
+def safetensors_header(
+    start: bytes, file_size: int
+) -> tuple[list[tuple[str, str, tuple[int, ...], int, int]], bool]: ...
 def expect_finite(name: str, array: Any) -> None: ...
 def step_many(
     stack: Stack,

@@ -7,7 +7,7 @@ import os
 import stat
 from contextlib import suppress
 from functools import partial
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
@@ -50,17 +50,6 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
             f"{name}: expected a regular file, got a pipe, a device or a socket; write what it gives to a file first"
         )
     return open(name, "rb")
-
-
-def import_safetensors() -> Any:
-    """The package safetensors. Raises ImportError that names the extra where there is none."""
-    try:
-        import safetensors
-    except ImportError as error:
-        raise ImportError(
-            "safetensors files need the package safetensors: pip install fusedcell[safetensors]"
-        ) from error
-    return safetensors
 
 
 def _refuse_folder(name: str, found: os.stat_result) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Sequence
+from dataclasses import asdict
 from numbers import Real
 from typing import Any, TypeAlias
 
@@ -58,34 +58,9 @@ def of_stack(stack: _core.Stack) -> tuple[CellOptions, ...]:
 
 
 def to_json(options: Sequence[CellOptions]) -> list[dict[str, Any]]:
-    """What `from_json` makes equal options of, in terms of JSON."""
+    """In terms of JSON, as files have them."""
     values = [asdict(item) for item in options]
     return [value | {"activations": value["activations"] and list(value["activations"])} for value in values]
-
-
-def from_json(value: Any) -> list[CellOptions]:
-    """The options that `to_json` was given, unchecked but for their form; raises ValueError where that is another."""
-    if not isinstance(value, list):
-        raise ValueError(f"options: expected a list, got {type(value).__name__}")
-    options = []
-    for item in value:
-        values = _with_fields(item, CellOptions, "options")
-        if values["activations"] is not None:
-            if not isinstance(values["activations"], list):
-                raise ValueError(f"options: expected activations as a list, got {values['activations']!r}")
-            values["activations"] = tuple(
-                Activation(**_with_fields(activation, Activation, "activations"))
-                for activation in values["activations"]
-            )
-        options.append(CellOptions(**values))
-    return options
-
-
-def _with_fields(value: Any, cls: type, name: str) -> dict[str, Any]:
-    names = {field.name for field in fields(cls)}
-    if not isinstance(value, Mapping) or set(value) != names:
-        raise ValueError(f"{name}: expected an object with {', '.join(sorted(names))}, got {value!r}")
-    return dict(value)
 
 
 def nonlinearity_of(stack: _core.Stack) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from operator import index
+from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
 from . import _core, _options
-from ._base import Dtype, check_dtype
+from ._base import Dtype, check_dtype, check_isa
+from ._file_format import Description, Tensors, to_bytes, to_tensors
 from .cell_options import CellOptions
 from .weights.floats import to_float32
 from .weights.tensors import to_array
@@ -36,14 +38,13 @@ def make_stack(
 
     Raises UnsupportedError for an unknown activation, TypeError or ValueError for what does not fit, or is not finite.
     """
-    if isa is not None and not isinstance(isa, str):
-        raise TypeError(f"isa: expected a string or None, got {type(isa).__name__}")
+    tier = check_isa(isa)
     arrays = [
         {name: _narrowed(value, name + suffix) for name, value in cell.items()}
         for cell, suffix in zip(cells, suffixes, strict=True)
     ]
     kind, checked = _options.to_kernels(kind, options, suffixes)
-    return _core.Stack(kind, arrays, list(suffixes), num_directions, dtype, isa or "", input_scales, checked, reverse)
+    return _core.Stack(kind, arrays, list(suffixes), num_directions, dtype, tier, input_scales, checked, reverse)
 
 
 def _narrowed(value: Any, name: str) -> Any:
@@ -136,10 +137,19 @@ class Recurrent:
         vars(other).update(vars(self), _stack=stack)
         return other
 
-    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
-        from . import storage  # which imports the classes
+    def _to_tensors(self) -> tuple[Description, Tensors]:
+        """What is in its file."""
+        return to_tensors(self._stack, type(self).__name__, self._suffixes())
 
-        return storage.from_picklable, storage.to_picklable(self, index(protocol))
+    @staticmethod
+    def _from_bytes(data: bytes) -> Any:
+        """What pickles name."""
+        raise NotImplementedError
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        data = to_bytes(*self._to_tensors())
+        # From protocol 5 on a buffer, which whoever pickles may carry beside the pickle.
+        return self._from_bytes, (PickleBuffer(data) if index(protocol) >= 5 else data,)
 
     def __copy__(self) -> Self:
         return self._with_stack(self._stack)

@@ -13,8 +13,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from . import _options
-from ._base import DTYPES, MATRIX_NAMES, FloatArray
+from ._base import DTYPES, FloatArray
 from ._core import Stack, Stream
+from ._file_format import MATRIX_NAMES
 from .weights.floats import narrowed
 
 _MAGIC = b"\x89fcs\r\n\x1a\n"  # as PNG's: what a transfer in text mode would change

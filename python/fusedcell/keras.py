@@ -14,7 +14,7 @@ from . import _core
 from ._base import FloatArray
 from .cells import Array
 from .layers import GRU, LSTM, RNN
-from .storage import from_plain, to_plain
+from .weights.floats import array_of
 
 __all__ = ["KerasLayer"]
 
@@ -127,11 +127,12 @@ class KerasLayer:
         return merged if len(merged) > 1 else merged[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_state": self._state and tuple(map(to_plain, self._state))}
+        # Of NumPy's nothing: how its arrays are pickled has changed between versions.
+        return vars(self) | {"_state": [(part.dtype.str, part.shape, part.tobytes()) for part in self._state or ()]}
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
         # An older pickle has arrays.
-        state = [part if isinstance(part, np.ndarray) else from_plain(part) for part in attributes["_state"] or ()]
+        state = [array_of(part) for part in attributes["_state"] or ()]
         vars(self).update(attributes, _state=tuple(state) or None)
 
     def reset_state(self) -> None:

@@ -13,7 +13,7 @@ from .._options import described
 from .._recurrent import Recurrent
 from ..cells import Cell, GRUCell
 from ..layers import GRU, Layer
-from ..storage import load, save, to_tensors
+from ..storage import load, save
 from ..weights.file_kinds import KERAS, ONNX, PYTORCH, SAFETENSORS, SUFFIXES, FileKind, kind_of
 from ..weights.state_files import is_own_file
 from .keras_files import recurrent_names
@@ -260,7 +260,7 @@ def _spec_options(spec: RecurrentSpec) -> list[str]:
 
 
 def _layer_rows(layer: Recurrent) -> list[tuple[str, str]]:
-    description, tensors = to_tensors(layer)
+    description, tensors = layer._to_tensors()
     rows = [("layer" if isinstance(layer, Layer) else "cell", repr(layer))]
     rows += [(key, str(value)) for key, value in description.items() if key not in ("class", "options")]
     for name, tensor in tensors.items():

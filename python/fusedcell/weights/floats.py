@@ -25,6 +25,15 @@ def to_float32(values: npt.NDArray[Any], label: str) -> npt.NDArray[np.float32]:
     return floats
 
 
+def array_of(pickled: Any) -> npt.NDArray[Any]:
+    """An array in a pickle: its dtype's code, shape and bytes, or in an older one the array itself."""
+    if isinstance(pickled, np.ndarray):
+        return pickled
+    code, shape, data = pickled
+    array: npt.NDArray[Any] = np.frombuffer(data, code).reshape(shape)
+    return array
+
+
 def narrowed(array: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[Any]:
     """Floats that are values of `dtype` already, as that type's bits."""
     if dtype == "bfloat16":

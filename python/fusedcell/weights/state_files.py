@@ -5,8 +5,6 @@ Formats: https://huggingface.co/docs/safetensors and https://docs.pytorch.org/do
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import re
 import zipfile
@@ -14,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
-from .._files import import_safetensors, open_file
+from .._core import safetensors_header
+from .._files import open_file
 from ..errors import UnsupportedError
 from .file_kinds import PYTORCH, SAFETENSORS, kind_of
 from .state_names import StateDict, StateDictionary
@@ -26,6 +25,8 @@ from .tensors import Stored, is_tensor
 
 # safetensors' names of float types, with NumPy types of the same width. NumPy has no bfloat16.
 _FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+_MOST_HEADER_BYTES = 100_000_000  # that safetensors allows
+_Entry: TypeAlias = tuple[str, str, tuple[int, ...], int, int]  # name, dtype, shape, where its bytes begin and end
 _OBJECT = re.compile(r"GLOBAL (\S+)")  # in what PyTorch says of a class that is not of weights
 
 
@@ -42,7 +43,6 @@ def open_state_dict(source: StateDict) -> Iterator[StateDictionary]:
     path = Path(source)
     kind = kind_of(path)
     if kind == SAFETENSORS:
-        import_safetensors()  # so that a file that is not there does not hide that the package is not
         with open_file(path) as file:
             yield _safetensors(path, file)
     elif kind == PYTORCH:
@@ -58,48 +58,37 @@ def open_state_dict(source: StateDict) -> Iterator[StateDictionary]:
 def is_own_file(path: Path) -> bool:
     """Whether fusedcell.save wrote a safetensors file. Errors as for `open_state_dict`."""
     with open_file(path) as file:
-        return "fusedcell" in _header(path, file)[1]
+        return _header(path, file)[1]
 
 
-def _header(path: Path, file: Any) -> tuple[dict[str, Any], Mapping[str, Any], int]:
-    """The entries by name, the metadata, and where the values start."""
-    safetensors = import_safetensors()
+def _header(path: Path, file: BinaryIO) -> tuple[list[_Entry], bool]:
+    """The entries, and whether fusedcell.save wrote the file."""
+    start = file.read(8)
+    start += file.read(min(int.from_bytes(start, "little"), _MOST_HEADER_BYTES))
     try:
-        with safetensors.safe_open(path, framework="numpy"):
-            pass  # has checked all of the header's sizes and offsets
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file: {error}") from error
-    size = int.from_bytes(file.read(8), "little")
-    header = json.loads(file.read(size))
-    return header, header.pop("__metadata__", None) or {}, 8 + size
+        return safetensors_header(start, os.fstat(file.fileno()).st_size)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
-def _safetensors(path: Path, file: Any) -> StateDictionary:
-    entries, metadata, start = _header(path, file)
-    if "fusedcell" in metadata:
+def _safetensors(path: Path, file: BinaryIO) -> StateDictionary:
+    entries, is_own = _header(path, file)
+    if is_own:
         raise UnsupportedError(
             f"{path}: fusedcell.save wrote it, and options of the layer are not among its names; read it with "
             "fusedcell.load"
         )
-    return StateDictionary(
-        {name: Stored(partial(_read_array, path, file, start, name, entry)) for name, entry in entries.items()}
-    )
+    return StateDictionary({entry[0]: Stored(partial(_read_array, path, file, entry)) for entry in entries})
 
 
-def _read_array(path: Path, file: Any, start: int, name: str, entry: Mapping[str, Any]) -> Any:
-    name = f"{path}: {name}"
-    code = entry["dtype"]
+def _read_array(path: Path, file: BinaryIO, entry: _Entry) -> Any:
+    name, code, shape, begin, end = entry
     if code not in _FLOATS:
-        raise TypeError(f"{name}: expected a dtype of {', '.join(_FLOATS)}, got {code}")
-    shape = entry["shape"]
-    first, last = entry["data_offsets"]
-    # Checked once more, as another name of the same key could have been what the library saw.
-    if last - first != math.prod(shape) * np.dtype(_FLOATS[code]).itemsize:
-        raise ValueError(f"{name}: shape {shape} does not fit {last - first} bytes")
-    file.seek(start + first)
-    data = file.read(last - first)
-    if len(data) != last - first:
-        raise ValueError(f"{name}: the file ends before its values do")
+        raise TypeError(f"{path}: {name}: expected a dtype of {', '.join(_FLOATS)}, got {code}")
+    file.seek(begin)
+    data = file.read(end - begin)
+    if len(data) != end - begin:
+        raise ValueError(f"{path}: {name}: the file ends before its values do")
     array = np.frombuffer(data, _FLOATS[code]).reshape(shape)
     return (array.astype(np.uint32) << 16).view(np.float32) if code == "BF16" else array
 
