@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from fusedcell import reference
 from fusedcell._base import ARRAY_NAMES
 from fusedcell._recurrent import make_stack
 from fusedcell.cell_options import Activation, CellOptions
+from fusedcell.convert.spec import RecurrentSpec, build
 from fusedcell.reference.activations import activation_parameters
 from fusedcell.weights.state_names import cells_by_layer
 
@@ -26,6 +27,15 @@ def uniform(seed: int, *shape: int) -> np.ndarray:
     """Floats in [-1, 1) with 24 bits, from the generator's raw output, which no version of NumPy changes."""
     raw = np.random.PCG64(seed).random_raw(int(np.prod(shape)))
     return ((raw >> np.uint64(40)).astype(np.float64) / 2**23 - 1).astype(np.float32).reshape(shape)
+
+
+def layer_from_cells(
+    kind: str, cells: Sequence[Mapping[str, Any]], *, num_directions: int = 1, options: Sequence[Any] = (), **more: Any
+) -> Any:
+    """A layer of the arrays of each layer and direction, with the options of each."""
+    building = {"dtype": more.pop("dtype", "float32"), "isa": more.pop("isa", None)}
+    levels = len(cells) // num_directions
+    return build(RecurrentSpec(kind, tuple(cells), tuple(options), num_layers=levels, **more), **building)
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,7 @@ class GeneralKind(Kind):
 
     def make(self, mapping: Mapping[str, np.ndarray], **options: Any) -> Any:
         cells = cells_by_layer(mapping, "", ARRAY_NAMES)
-        return self.layer._from_cells(
+        return layer_from_cells(
             self.kernel_kind,
             list(cells.values()),
             num_directions=1 + any("_reverse" in suffix for suffix in cells),

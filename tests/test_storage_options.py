@@ -14,7 +14,7 @@ import pytest
 import fusedcell as fc
 from fusedcell.cell_options import Activation, CellOptions
 from fusedcell.reference.activations import ACTIVATIONS, activation_parameters
-from models import KIND, KINDS, uniform
+from models import KIND, KINDS, layer_from_cells, uniform
 from test_storage import container, every_dtype, int8_file, layer_of, same, tiny_file
 
 
@@ -41,7 +41,7 @@ def test_options_peepholes_and_the_reverse_direction_travel(dtype: str, path: Pa
 def test_each_direction_keeps_its_own_options() -> None:
     options = (CellOptions(clip=0.1), CellOptions((Activation("Elu", 0.3), Activation("HardSigmoid", 0.2, 0.7))))
     arrays = [{"weight_ih": uniform(i, 9, 2), "weight_hh": uniform(i + 1, 9, 3)} for i in (1, 5)]
-    layer = fc.GRU._from_cells("gru_reset_before", arrays, num_directions=2, options=options)
+    layer = layer_from_cells("gru_reset_before", arrays, num_directions=2, options=options)
     loaded = pickle.loads(pickle.dumps(layer))
     assert loaded.cell_options == layer.cell_options == options
     same(loaded(uniform(9, 4, 2)), layer(uniform(9, 4, 2)))

@@ -8,7 +8,7 @@ x is (T, B, I), or (B, T, I) with batch_first, or (T, I); y is (T, B, D * P) in 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from itertools import islice
 from operator import index
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, overload
@@ -21,7 +21,6 @@ from ._dtypes import check_dtype
 from ._file_format import Description, Tensors
 from ._options import nonlinearity_of
 from ._recurrent import Recurrent, make_stack
-from .cell_options import CellOptions
 from .cells import Array, cell_of, unpack_state
 from .errors import UnsupportedError
 from .weights.floats import to_float32
@@ -258,29 +257,6 @@ class Layer(Recurrent):
     def _suffixes(self) -> list[str]:
         directions = self._stack.num_directions
         return list(islice(layer_suffixes(directions), self.num_layers * directions))
-
-    @classmethod
-    def _from_cells(
-        cls,
-        kind: str,
-        cells: Sequence[Mapping[str, Any]],
-        *,
-        num_directions: int = 1,
-        dtype: str = "float32",
-        isa: str | None = None,
-        batch_first: bool = False,
-        options: Sequence[CellOptions] = (),
-        reverse: bool = False,
-    ) -> Self:
-        """Makes a layer from the arrays of each layer and direction, in the order of packing, for converters.
-
-        Beside PyTorch's arrays an LSTM's cell may have ``weight_peephole`` (3 * H,), order i f o. `kind` is one of the
-        class's; `options` are one per cell, or none. Errors as for ``from_state_dict`` and :class:`CellOptions`.
-        """
-        suffixes = list(islice(layer_suffixes(num_directions), len(cells)))
-        known = check_dtype(dtype)
-        stack = make_stack(kind, cells, suffixes, num_directions, known, isa, options=options, reverse=reverse)
-        return cls._of(stack, batch_first=batch_first)
 
     @classmethod
     def _stack_from(cls, kind: str, mapping: StateDict, prefix: str, dtype: str, isa: str | None) -> Stack:

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
+from .._base import GATES
 from .._options import USUAL
 from ..cell_options import Activation, CellOptions
 from ..errors import UnsupportedError
 from ..keras import OutputRule
 
-GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 RECURRENT = ("SimpleRNN", "LSTM", "GRU", "CuDNNLSTM", "CuDNNGRU", "RNN", "Bidirectional")
 _KERAS_2_ONLY = ("CuDNNLSTM", "CuDNNGRU")
 _FAMILY = {"SimpleRNN": "rnn", "LSTM": "lstm", "GRU": "gru", "CuDNNLSTM": "lstm", "CuDNNGRU": "gru"}
@@ -69,7 +69,7 @@ class CellConfig:
     @property
     def gates(self) -> int:
         """Blocks of units in each of the arrays."""
-        return GATES[self.kind.partition("_")[0]]
+        return GATES[self.kind.partition("_")[0].upper()][0]
 
 
 @dataclass(frozen=True)

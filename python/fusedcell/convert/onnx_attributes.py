@@ -7,9 +7,9 @@ https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#comm
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from .._options import ACTIVATIONS
+from .._options import ACTIVATIONS, USUAL
 from ..cell_options import Activation, CellOptions
 from ..errors import UnsupportedError
 from .onnx_file import import_onnx
@@ -37,29 +37,27 @@ class Operator:
 
 _COMMON = ("activation_alpha", "activation_beta", "activations", "clip", "direction", "hidden_size")
 _INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h")
-_LSTM_INPUTS = (*_INPUTS, "initial_c", "P")
 _SCALES = ("W_scale", "W_zero_point", "R_scale", "R_zero_point")
 _OUTPUTS = ("Y", "Y_h")
-_GRU = ("Sigmoid", "Tanh")
-_LSTM = ("Sigmoid", "Tanh", "Tanh")
 
+
+def _operator(
+    kind: str, inputs: tuple[str, ...], outputs: tuple[str, ...], own: str, blocks: tuple[int, ...]
+) -> Operator:
+    family, attributes = kind.partition("_")[0].upper(), (*_COMMON, "layout", *own.split())
+    return Operator(family, "", len(blocks), inputs, outputs, attributes, USUAL[kind], blocks)
+
+
+_LSTM = _operator("lstm", (*_INPUTS, "initial_c", "P"), (*_OUTPUTS, "Y_c"), "input_forget", (0, 2, 3, 1))
 OPERATORS = {
-    ("", "RNN"): Operator("RNN", "", 1, _INPUTS, _OUTPUTS, (*_COMMON, "layout"), ("Tanh",), (0,)),
-    ("", "GRU"): Operator(
-        "GRU", "", 3, _INPUTS, _OUTPUTS, (*_COMMON, "layout", "linear_before_reset"), _GRU, (1, 0, 2)
-    ),
-    ("", "LSTM"): Operator(
-        "LSTM", "", 4, _LSTM_INPUTS, (*_OUTPUTS, "Y_c"), (*_COMMON, "layout", "input_forget"), _LSTM, (0, 2, 3, 1)
-    ),
-    ("com.microsoft", "DynamicQuantizeLSTM"): Operator(
-        "LSTM",
-        "com.microsoft",
-        4,
-        (*_LSTM_INPUTS, *_SCALES),
-        (*_OUTPUTS, "Y_c"),
-        (*_COMMON, "input_forget"),
+    ("", "RNN"): _operator("rnn_tanh", _INPUTS, _OUTPUTS, "", (0,)),
+    ("", "GRU"): _operator("gru_reset_before", _INPUTS, _OUTPUTS, "linear_before_reset", (1, 0, 2)),
+    ("", "LSTM"): _LSTM,
+    ("com.microsoft", "DynamicQuantizeLSTM"): replace(
         _LSTM,
-        (0, 2, 3, 1),
+        domain="com.microsoft",
+        inputs=(*_LSTM.inputs, *_SCALES),
+        attributes=tuple(name for name in _LSTM.attributes if name != "layout"),
     ),
 }
 # Where the ONNX operator of a function's name has defaults of alpha and beta. The others must be given.

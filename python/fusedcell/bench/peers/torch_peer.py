@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, ClassVar
 
 from ..._base import FloatArray
+from ..._timing import Runner
+from ..answers import PEER_INT8
 from ..cases import Case
-from ..timing import Runner
 from .base import Forms, Peer
 
 _CLASSES = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
@@ -110,6 +112,63 @@ class Torch(Peer):
     def _tensor(self, array: FloatArray) -> Any:
         batch = () if array.ndim == 3 else self._batch
         return self._torch.from_numpy(array.reshape(*array.shape[:-1], *batch, array.shape[-1]))
+
+
+class TorchInt8(Torch):
+    """Its dynamic quantisation, with the engine that it chooses for this machine; of the RNN it has the cell alone."""
+
+    name = "torch int8"
+    dtype = "int8"
+    tolerance = PEER_INT8
+    # Modules of this kind take nothing without a batch.
+    _batch = (1,)
+
+    def step_forms(self, case: Case) -> Forms:
+        """The layer with T = 1, or the cell."""
+        forms = super().step_forms(case)
+        return forms if case.cell != "rnn" else {"nn.RNNCell": forms["nn.RNNCell"]}
+
+    def sequence_forms(self, case: Case) -> Forms:
+        """The layer, or the cell in a loop."""
+        return super().sequence_forms(case) if case.cell != "rnn" else {"nn.RNNCell, loop": partial(self._loop, case)}
+
+    def many_forms(self, case: Case) -> Forms:
+        """The layer with T = 1, or the cell, on states that are stacked before and split after."""
+        forms = super().many_forms(case)
+        return forms if case.cell != "rnn" else {"nn.RNNCell": forms["nn.RNNCell"]}
+
+    def _module(self, case: Case, suffix: str) -> Any:
+        module = super()._module(case, suffix)
+        quantisation = self._torch.ao.quantization
+        with warnings.catch_warnings():
+            # It is to be removed, and there is nothing else that makes an int8 LSTM or GRU.
+            warnings.filterwarnings(
+                "ignore", message="torch.ao.quantization is deprecated", category=DeprecationWarning
+            )
+            warnings.filterwarnings("ignore", message="torch.quantize_per_tensor", category=UserWarning)
+            # What is converted are the parts of a module, not the module itself.
+            whole = quantisation.quantize_dynamic(
+                self._torch.nn.Sequential(module), {type(module)}, dtype=self._torch.qint8
+            )
+        return whole[0]
+
+    def _loop(self, case: Case) -> Runner:
+        module = self._module(case, "Cell")
+        state: Any = None
+
+        def run(x: Any) -> list[Any]:
+            nonlocal state
+            y = []
+            for row in x:
+                state = module(row, state)
+                y.append(state)
+            return y
+
+        def read(y: list[Any]) -> FloatArray:
+            array: FloatArray = self._torch.cat(y).numpy().reshape(case.inputs.shape)
+            return array
+
+        return Runner(run, [(self._tensor(case.inputs),)], read)
 
 
 def _to_numpy(tensor: Any, shape: tuple[int, ...]) -> FloatArray:
