@@ -117,10 +117,24 @@ def test_every_command_of_fusedcell_is_one(
         parse_command(arguments)
 
 
+def targets_of_make() -> list[str]:
+    return re.findall(r"^([a-z][a-z0-9-]*):(?!=)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_make_alone_prints_a_line_for_every_target() -> None:
+    """Those of a visitor first."""
+    make = shutil.which("make") or pytest.skip("needs make")
+    done = subprocess.run([make, "-C", str(ROOT)], capture_output=True, text=True, timeout=60, check=True)
+    printed = re.findall(r"^  make ([a-z0-9-]+) +[A-Za-z]\S* \S.*\.$", done.stdout, re.MULTILINE)
+    phony = re.findall(r"^\.PHONY:((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert printed == targets_of_make()
+    assert sorted(printed) == sorted(" ".join(phony).replace("\\\n", " ").split())
+    assert printed[:4] == ["install", "test", "bench", "docs"]
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_target_of_make_is_one(page: str) -> None:
-    rules = re.findall(r"^([a-z][a-z0-9 -]*):(?!=)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    targets = set(" ".join(rules).split())
+    targets = set(targets_of_make())
     for of_page, command in commands("make"):
         words = shlex.split(command)
         asked = [word for word in words if "=" not in word]
