@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from inspect import Signature
 from itertools import islice
 from operator import index
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, overload
@@ -53,6 +54,15 @@ class Trace(NamedTuple):
 _StateOfLSTM: TypeAlias = tuple[FloatArray, FloatArray]
 
 
+class _NoArguments:
+    """The signature of a class whose constructor is not for users, so that `help` shows none; objects keep theirs."""
+
+    def __get__(self, layer: object | None, owner: type) -> Signature:
+        if layer is not None:
+            raise AttributeError("__signature__")
+        return Signature()
+
+
 class Layer(Recurrent):
     """What the three kinds of layers share.
 
@@ -73,6 +83,7 @@ class Layer(Recurrent):
     _arrays: ClassVar[tuple[str, ...]] = ARRAY_NAMES[:4]
     _initial_state: tuple[FloatArray, ...] | None = None
     _batch_first = False
+    __signature__ = _NoArguments()
 
     def __init_subclass__(cls) -> None:
         """What a call takes is written once, above, and shown of each kind of layer."""
