@@ -87,12 +87,19 @@ def chain(start: np.ndarray, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def int8_product(
-    start: np.ndarray, weights: np.ndarray, x: np.ndarray, bounded: bool, static_scale: float | None
+    start: np.ndarray, weights: np.ndarray, x: np.ndarray, bounded: bool, static_scale: float | None = None
 ) -> np.ndarray:
     """start + weights x in int8: one exact integer per row, one scale per row and input, one fused multiply-add."""
     rows, row_scale = quantise_weights(weights)
     values, input_scale = quantise_input(x, bounded=bounded, static_scale=static_scale)
     return fma((rows.astype(np.int64) @ values).astype(F32), mul(input_scale, row_scale), start)
+
+
+def float_product(
+    start: np.ndarray, weights: np.ndarray, x: np.ndarray, bounded: bool, static_scale: float | None = None
+) -> np.ndarray:
+    """start + weights x, for which bounds and scales mean nothing."""
+    return chain(start, weights, x)
 
 
 def update_state(exp_negative_z: np.ndarray, n: np.ndarray, h: np.ndarray) -> np.ndarray:
@@ -108,14 +115,7 @@ def run(
     input_scale: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """A whole sequence x (T, I) from state zero. Returns y (T, P) and the last c (H,) of an LSTM."""
-
-    def product(
-        start: np.ndarray, weights: np.ndarray, values: np.ndarray, bounded: bool, static_scale: float | None = None
-    ) -> np.ndarray:
-        if dtype == "int8":
-            return int8_product(start, weights, values, bounded, static_scale)
-        return chain(start, weights, values)
-
+    product = int8_product if dtype == "int8" else float_product
     bounded = kind != "rnn_relu" and "weight_hr_l0" not in mapping
     weight_ih, weight_hh = mapping["weight_ih_l0"], mapping["weight_hh_l0"]
     gates = {"rnn": 1, "lst": 4, "gru": 3}[kind[:3]]

@@ -11,10 +11,10 @@ from bit_model import (
     F32,
     LOG2_E,
     add,
-    chain,
     div,
     exp2_parts,
     exp_negative,
+    float_product,
     fma,
     int8_product,
     mul,
@@ -97,14 +97,7 @@ def run(
     input_scale: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """A whole sequence x (T, I) from state zero. Returns y (T, P) and the last c (H,) of an LSTM."""
-
-    def product(
-        start: np.ndarray, weights: np.ndarray, values: np.ndarray, bounded: bool, static_scale: float | None = None
-    ) -> np.ndarray:
-        if dtype == "int8":
-            return int8_product(start, weights, values, bounded, static_scale)
-        return chain(start, weights, values)
-
+    product = int8_product if dtype == "int8" else float_product
     activations = options.activations or tuple(Activation(name) for name in USUAL[kind[:3]])
     clip = F32(np.inf if options.clip is None else options.clip)
 
