@@ -155,6 +155,37 @@ def test_every_preset_extra_and_file_that_is_named_exists(page: str) -> None:
         assert (ROOT / name).exists(), name
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/add_a_")])
+def test_every_file_that_a_page_sends_one_to_has_what_it_says_is_there(page: str) -> None:
+    """`file (name, name)`; NAME stands for what is new, and * for several."""
+    for code in re.findall(r"`([^`]+)`", text(page)):
+        path, _, names = " ".join(code.split()).partition(" (")
+        if "NAME" in path or not re.fullmatch(r"[\w*./-]+/[\w*.-]*(?:\.\w+)?", path):
+            continue
+        assert list(ROOT.glob(path)), f"{path} is not there"
+        for name in filter(None, names.rstrip(")").split(", ")):
+            assert re.search(rf"\b{re.escape(name)}\b", text(path)), f"{path} has no {name}"
+
+
+def rooms() -> Iterator[tuple[str, str]]:
+    """The lines of docs/layout.md, each with the folder that it is about; those of its folders are indented by four."""
+    room = folder = ""
+    for line in blocks("docs/layout.md", "")[0].splitlines():
+        indent, name = len(line) - len(line.lstrip()), line.split(maxsplit=1)[0]
+        if indent == 0:
+            room = folder = name
+        elif indent == 4:
+            folder = room + name if name.endswith("/") else room
+        yield folder, line
+
+
+def test_every_file_that_the_layout_names_is_in_its_room() -> None:
+    for folder, line in rooms():
+        assert (ROOT / folder).is_dir(), folder
+        for name in re.findall(r"[\w/-]+\.(?:cc|cmake|h|inc|json|py|sh)\b", line):
+            assert (ROOT / name).exists() or list((ROOT / folder).rglob(name)), f"{folder}: {name}"
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_to_a_file_leads_to_one(page: str) -> None:
     """The site's build checks those between its pages, and headings; this is for who reads the files as they are."""
