@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -141,17 +140,3 @@ def test_a_figure_comes_out(results: list[Result], suffix: str, tmp_path: Path) 
     path = tmp_path / f"figure{suffix}"
     plot.draw(path, "Some CPU", results)
     assert path.read_bytes().startswith(b"\x89PNG" if suffix == ".png" else b"<?xml")
-
-
-def test_a_figure_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("matplotlib")
-    path = tmp_path / "figure.svg"
-    path.write_text("precious", encoding="utf-8")
-
-    def refuse(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(PermissionError):
-        plot.draw(path, "Some CPU", [made_up()])
-    assert [entry.read_text(encoding="utf-8") for entry in tmp_path.iterdir()] == ["precious"]
