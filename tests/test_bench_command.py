@@ -17,8 +17,9 @@ import pytest
 
 import fusedcell as fc
 from cores import BIG_LITTLE
+from fusedcell import _core
 from fusedcell.__main__ import main
-from fusedcell.bench import command, machine, options, peers, studies, tails, tiers
+from fusedcell.bench import command, options, peers, studies, tails, tiers
 from fusedcell.bench.answers import Tolerance
 from fusedcell.bench.cases import Case
 from fusedcell.bench.machine import BEGINNING, Look
@@ -301,7 +302,7 @@ def test_a_report_is_one_file_which_compare_reads(
     speeds = iter([2.4, *[2.4] * 7, 1.2])
     for module in (command, studies):
         monkeypatch.setattr(module, "look", lambda after: Look(after, next(speeds), {}))
-    monkeypatch.setattr(machine._core, "core_kinds", lambda: BIG_LITTLE)
+    monkeypatch.setattr(_core, "core_kinds", lambda: BIG_LITTLE)
     monkeypatch.chdir(tmp_path)
     assert main(["bench", *REPORT]) == 0
     out, err = capsys.readouterr()
