@@ -23,7 +23,6 @@ from fusedcell.bench import command, options, peers, studies, tails, tiers
 from fusedcell.bench.answers import Tolerance
 from fusedcell.bench.cases import Case
 from fusedcell.bench.machine import BEGINNING, Look
-from fusedcell.bench.options import thread_counts
 from fusedcell.bench.peers import Peer
 from fusedcell.bench.tiers import Tier, float_isas
 from fusedcell.bench.timing import Runner
@@ -202,12 +201,13 @@ def test_options_may_stand_before_the_subcommand(measured: Run) -> None:
     assert [result[name] for name in ("kind", "cell", "size", "steps")] == ["sequence", "rnn", 8, 3]
 
 
-@pytest.mark.parametrize(
-    ("cpus", "counts"),
-    [(1, [1]), (3, [1, 2, 3]), (6, [1, 2, 3, 4, 6]), (8, [1, 2, 3, 4, 8]), (20, [1, 2, 3, 4, 8, 16, 20])],
-)
-def test_numbers_of_threads(cpus: int, counts: list[int]) -> None:
-    assert thread_counts(cpus) == counts
+@pytest.mark.parametrize(("cpus", "counts"), [(1, [1]), (3, [1, 2, 3]), (8, [1, 2, 4, 8]), (20, [1, 2, 4, 8, 16, 20])])
+def test_threads_are_doubled_up_to_all_cpus(cpus: int, counts: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(_core, "available_cpus", lambda: cpus)
+    monkeypatch.setattr(command, "run", lambda options, arguments: asked.extend(options.threads) or 0)
+    assert main(["bench", "threads"]) == 0
+    assert asked == counts
 
 
 def test_a_file_that_cannot_be_written_is_an_error_after_the_tables(
