@@ -23,7 +23,7 @@ from fusedcell.bench import command, options, peers, studies, tails, tiers
 from fusedcell.bench.answers import Tolerance
 from fusedcell.bench.cases import Case
 from fusedcell.bench.machine import BEGINNING, Look
-from fusedcell.bench.peers import Peer
+from fusedcell.bench.peers import NumPy, Peer
 from fusedcell.bench.tiers import Tier, float_isas
 from fusedcell.bench.timing import Runner
 
@@ -159,6 +159,15 @@ def test_a_wrong_answer_of_many_streams_makes_the_command_fail(
     assert [(its["batch"], [*its["times"]]) for its in document["results"]] == [
         (3, ["step", "pool"]), (2, ["step", "pool"]),
     ]  # fmt: skip
+
+
+def test_libraries_that_do_not_gather_streams_are_not_asked_to(measured: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Batches(NumPy):
+        batches = True
+
+    monkeypatch.setattr(studies, "load_peers", lambda dtype: ([Batches()], {}))
+    (result,) = measured("many", *TINY[:-1], "--streams", "2")["results"]
+    assert ([*result["dtypes"]], result["failures"]) == (["step_many", "step", "pool"], {})
 
 
 def test_a_wrong_answer_of_ours_makes_the_command_fail(
