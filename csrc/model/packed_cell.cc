@@ -62,8 +62,10 @@ std::ptrdiff_t PackedCell::chunk_steps(std::ptrdiff_t steps, std::ptrdiff_t batc
 }
 
 std::ptrdiff_t PackedCell::most_rows_of_chunk(std::ptrdiff_t steps, std::ptrdiff_t batch) {
-    if (steps <= 1 || batch >= kProjectionRows) return batch;
-    return std::min(std::min(steps, kProjectionRows) * batch, batch + kProjectionRows - 1);
+    if (steps <= 1) return batch;
+    // Of a larger batch, too, there may be so few rows left that they take several steps at a time.
+    const std::ptrdiff_t few = std::min(batch, kProjectionRows - 1);
+    return std::max(batch, std::min(std::min(steps, kProjectionRows) * few, few + kProjectionRows - 1));
 }
 
 void PackedCell::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, SharedSpace& shared) const {
@@ -231,8 +233,7 @@ std::ptrdiff_t PackedCell::gather_step(const CellRun& run, std::ptrdiff_t step, 
         cell.h_next = y;
         cell.c = run.states.c_of(b, geometry_.hidden_size);
         if (kind_ == CellKind::kGruResetBefore) {
-            cell.update = worker.shared.cell.data() + b * 2 * padded_hidden_;
-            cell.reset_h = cell.update + padded_hidden_;
+            make_room(cell, worker.shared.cell.data() + b * 2 * padded_hidden_);
         }
         if (geometry_.proj_size > 0) cell.h_next = worker.shared.cell.data() + b * padded_hidden_;
         cell.trace = nullptr;

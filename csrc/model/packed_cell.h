@@ -136,6 +136,12 @@ private:
     /// run_row takes them after the input projection; it returns false if the run was stopped.
     bool can_run_row(const CellRun& run, const TeamPart& part) const;
     bool run_row(const CellRun& run, const Chunk& chunk, double operations, const CellWorker& worker) const;
+    /// For the GRU that resets before, what its first pass leaves for its second, 2 * padded_hidden_ floats.
+    void make_room(CellRow& row, float* room) const {
+        if (kind_ != CellKind::kGruResetBefore) return;
+        row.update = room;
+        row.reset_h = room + padded_hidden_;
+    }
     /// The second pass over R of one row, of the GRU that resets before.
     void multiply_candidate(CellRow& row, ThreadSpace& own) const;
     /// y and trace of a row at a step that its mask leaves out.

@@ -19,8 +19,7 @@ void PackedCell::step(const CellStep& step, SharedSpace& shared, ThreadSpace& ow
     row.h_next = step.y;
     row.c = step.c;
     row.trace = nullptr;
-    row.update = shared.cell.data();
-    row.reset_h = row.update + padded_hidden_;
+    make_room(row, shared.cell.data());
     if (wants_to_walk_both() && are_apart(step.x, input_size_, step.y, geometry_.hidden_size)) {
         walk_both(1, {shared, own, {}});
     } else {
@@ -44,8 +43,7 @@ bool PackedCell::run_row(const CellRun& run, const Chunk& chunk, double operatio
     row.h = own.previous_h[index];
     row.c = run.states.c_of(index, geometry_.hidden_size);
     row.trace = nullptr;
-    row.update = worker.shared.cell.data();
-    row.reset_h = row.update + padded_hidden_;
+    make_room(row, worker.shared.cell.data());
     for (std::ptrdiff_t step = chunk.first; step < chunk.first + chunk.steps; ++step) {
         row.input = recurrent_.input(row.h, scale, own.h);
         row.h_next = run.y.row(run.reverse ? steps - 1 - step : step, index);
