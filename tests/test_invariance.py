@@ -78,7 +78,6 @@ def test_a_neighbour_full_of_nan_changes_nothing(kind: Kind, isa: str) -> None:
     assert np.isnan(spoilt_y[-1, 3]).all()
 
 
-@every_kind
 @pytest.mark.parametrize("batch", [127, 128, 129, 253, 254, 255])
 @pytest.mark.parametrize("left", [126, 127, 128])
 def test_rows_that_go_on_when_most_of_a_large_batch_has_ended_are_as_alone(batch: int, left: int, isa: str) -> None:
@@ -92,6 +91,7 @@ def test_rows_that_go_on_when_most_of_a_large_batch_has_ended_are_as_alone(batch
         np.testing.assert_array_equal(y[:, -min(left, batch) :], alone)
 
 
+@every_kind
 @pytest.mark.parametrize(
     ("hidden_size", "sizes", "lengths"),
     [
