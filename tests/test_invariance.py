@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fusedcell as fc
-from models import EVERY_KIND, Kind, flat, random_state, uniform
+from models import EVERY_KIND, KIND, Kind, flat, random_state, uniform
 
 pytestmark = [pytest.mark.core, pytest.mark.float_weights]
 
@@ -79,25 +79,33 @@ def test_a_neighbour_full_of_nan_changes_nothing(kind: Kind, isa: str) -> None:
 
 
 @every_kind
-def test_lengths_cut_a_row_as_if_it_ended_there(kind: Kind, isa: str) -> None:
-    mapping = kind.weights(INPUT_SIZE, 17, layers=2, directions=2)
-    layer = kind.make(mapping, isa=isa)
-    lengths = [0, 7, 1, 5, 7, 0, 2]
-    x = uniform(8, 7, len(lengths), INPUT_SIZE)
-    state = random_state(kind, mapping, len(lengths))
-    y, end = layer(x, state, lengths=lengths)
-    for row, length in enumerate(lengths):
-        alone_y, alone_end = layer(x[:length, row], row_of_state(state, row))
-        same((y[:length, row], row_of_state(end, row)), (alone_y, alone_end))
-        assert not y[length:, row].any()
+@pytest.mark.parametrize("batch", [127, 128, 129, 253, 254, 255])
+@pytest.mark.parametrize("left", [126, 127, 128])
+def test_rows_that_go_on_when_most_of_a_large_batch_has_ended_are_as_alone(batch: int, left: int, isa: str) -> None:
+    for dtype in ("float32", "int8"):
+        layer = KIND["lstm"].make(KIND["lstm"].weights(INPUT_SIZE, 17), dtype=dtype, isa=isa)
+        lengths = np.ones(batch, int)
+        lengths[-min(left, batch) :] = 5  # the last of them: the order of rows is not that of lengths
+        x = uniform(8, 5, batch, INPUT_SIZE)
+        y, _ = layer(x, lengths=lengths)
+        alone, _ = layer(x[:, -min(left, batch) :])
+        np.testing.assert_array_equal(y[:, -min(left, batch) :], alone)
 
 
-@every_kind
-def test_lengths_that_end_in_different_pieces_of_a_stack(kind: Kind, isa: str) -> None:
-    mapping = kind.weights(INPUT_SIZE, 5, layers=3)
+@pytest.mark.parametrize(
+    ("hidden_size", "sizes", "lengths"),
+    [
+        (17, {"layers": 2, "directions": 2}, [0, 7, 1, 5, 7, 0, 2]),
+        (5, {"layers": 3}, [90, 0, 38, 39, 77, 1, 100]),  # that end in different pieces of a stack
+    ],
+    ids=["both_directions", "pieces"],
+)
+def test_lengths_cut_a_row_as_if_it_ended_there(
+    kind: Kind, hidden_size: int, sizes: dict[str, int], lengths: list[int], isa: str
+) -> None:
+    mapping = kind.weights(INPUT_SIZE, hidden_size, **sizes)
     layer = kind.make(mapping, isa=isa)
-    lengths = [90, 0, 38, 39, 77, 1, 100]
-    x = uniform(11, 100, len(lengths), INPUT_SIZE)
+    x = uniform(8, max(lengths), len(lengths), INPUT_SIZE)
     state = random_state(kind, mapping, len(lengths))
     y, end = layer(x, state, lengths=lengths)
     for row, length in enumerate(lengths):
