@@ -17,8 +17,8 @@ namespace {
 
 py::dict kinds() {
     py::dict all;
-    for (const CellKind kind : {CellKind::kRnnTanh, CellKind::kRnnRelu, CellKind::kLstm, CellKind::kGruResetAfter,
-                                CellKind::kGruResetBefore}) {
+    for (std::size_t number = 0; number < num_kinds(); ++number) {
+        const auto kind = static_cast<CellKind>(number);
         const CellOptions usual = usual_options(kind);
         py::tuple names(activations_of(kind));
         for (int i = 0; i < activations_of(kind); ++i) {
