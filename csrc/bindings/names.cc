@@ -32,15 +32,13 @@ py::dict kinds() {
 py::dict activations() {
     static constexpr const char* kParameters[] = {"alpha", "beta"};
     py::dict all;
-    for (const char* name : {
-#define FUSEDCELL_ACTIVATION(name, parameters) #name,
-#include "kernels/activations.inc"
-         }) {
-        const int count = parameters_of(*activation_from_name(name));
+    const auto add = [&](const char* name, int count) {
         py::tuple taken(count);
         for (int i = 0; i < count; ++i) taken[static_cast<std::size_t>(i)] = kParameters[i];
         all[name] = taken;
-    }
+    };
+#define FUSEDCELL_ACTIVATION(name, parameters) add(#name, parameters);
+#include "kernels/activations.inc"
     return all;
 }
 
