@@ -1,9 +1,9 @@
 // What there is by name, and int8 inputs, for Python's side of checks and comparisons.
 #include "model/names.h"
 
-#include <pybind11/stl.h>
+#include <pybind11/pybind11.h>
 
-#include <vector>
+#include <string>
 
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"

@@ -20,6 +20,7 @@ from ._core import Stack, Stream, as_array, expect_finite, load_layer, step_many
 from ._file_format import Description, Tensors
 from ._options import nonlinearity_of
 from ._recurrent import Recurrent, make_stack
+from ._stream_bytes import from_bytes
 from .cells import Array, cell_of, unpack_state
 from .errors import UnsupportedError
 from .weights.floats import to_float32
@@ -237,8 +238,6 @@ class Layer(Recurrent):
         Raises TypeError for what is not bytes, ValueError for a state of other weights, of another version of the
         format, or that was cut or altered, UnsupportedError as for :meth:`stream`.
         """
-        from ._stream_bytes import from_bytes  # with hashes, which few need
-
         self._check_has_streams()
         return from_bytes(self._stack, data, num_threads, self._batch_first)
 
