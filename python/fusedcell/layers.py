@@ -63,7 +63,7 @@ def layer_from_bytes(data: bytes, isa: str = "") -> Any:
 class Layer(Recurrent):
     """What the three kinds of layers share.
 
-    Made of trained weights by :meth:`from_state_dict`, :func:`fusedcell.from_torch`, :func:`fusedcell.from_keras`,
+    Made of trained weights by ``from_state_dict``, :func:`fusedcell.from_torch`, :func:`fusedcell.from_keras`,
     :func:`fusedcell.from_onnx` or :func:`fusedcell.load`.
 
     A call takes, with T steps, B rows, I inputs, L layers, D directions and outputs of size P, which is H where there
