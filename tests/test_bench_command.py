@@ -17,14 +17,14 @@ import pytest
 
 import fusedcell as fc
 from cores import BIG_LITTLE
+from fusedcell import _core
 from fusedcell.__main__ import main
 from fusedcell._timing import Runner
-from fusedcell.bench import command, machine, options, peers, studies, tails, tiers
+from fusedcell.bench import command, options, peers, studies, tails, tiers
 from fusedcell.bench.answers import Tolerance
 from fusedcell.bench.cases import Case
 from fusedcell.bench.machine import BEGINNING, Look
-from fusedcell.bench.options import thread_counts
-from fusedcell.bench.peers import Peer
+from fusedcell.bench.peers import NumPy, Peer
 from fusedcell.bench.tiers import Tier, float_isas
 
 BEST = float_isas()[0]
@@ -161,6 +161,15 @@ def test_a_wrong_answer_of_many_streams_makes_the_command_fail(
     ]  # fmt: skip
 
 
+def test_libraries_that_do_not_gather_streams_are_not_asked_to(measured: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Batches(NumPy):
+        batches = True
+
+    monkeypatch.setattr(studies, "load_peers", lambda dtype: ([Batches()], {}))
+    (result,) = measured("many", *TINY[:-1], "--streams", "2")["results"]
+    assert ([*result["dtypes"]], result["failures"]) == (["step_many", "step", "pool"], {})
+
+
 def test_a_wrong_answer_of_ours_makes_the_command_fail(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -201,12 +210,13 @@ def test_options_may_stand_before_the_subcommand(measured: Run) -> None:
     assert [result[name] for name in ("kind", "cell", "size", "steps")] == ["sequence", "rnn", 8, 3]
 
 
-@pytest.mark.parametrize(
-    ("cpus", "counts"),
-    [(1, [1]), (3, [1, 2, 3]), (6, [1, 2, 3, 4, 6]), (8, [1, 2, 3, 4, 8]), (20, [1, 2, 3, 4, 8, 16, 20])],
-)
-def test_numbers_of_threads(cpus: int, counts: list[int]) -> None:
-    assert thread_counts(cpus) == counts
+@pytest.mark.parametrize(("cpus", "counts"), [(1, [1]), (3, [1, 2, 3]), (8, [1, 2, 4, 8]), (20, [1, 2, 4, 8, 16, 20])])
+def test_threads_are_doubled_up_to_all_cpus(cpus: int, counts: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(_core, "available_cpus", lambda: cpus)
+    monkeypatch.setattr(command, "run", lambda options, arguments: asked.extend(options.threads) or 0)
+    assert main(["bench", "threads"]) == 0
+    assert asked == counts
 
 
 def test_a_file_that_cannot_be_written_is_an_error_after_the_tables(
@@ -301,7 +311,7 @@ def test_a_report_is_one_file_which_compare_reads(
     speeds = iter([2.4, *[2.4] * 7, 1.2])
     for module in (command, studies):
         monkeypatch.setattr(module, "look", lambda after: Look(after, next(speeds), {}))
-    monkeypatch.setattr(machine._core, "core_kinds", lambda: BIG_LITTLE)
+    monkeypatch.setattr(_core, "core_kinds", lambda: BIG_LITTLE)
     monkeypatch.chdir(tmp_path)
     assert main(["bench", *REPORT]) == 0
     out, err = capsys.readouterr()

@@ -126,7 +126,7 @@ def test_what_is_not_alike_is_compared_by_force_alone(
 
 
 def test_cases_are_told_apart_by_all_that_was_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    files = [
+    old, new = (
         document({}, dtype="float32, int8", results=[
             entry(16, us, dtype="int8"),
             entry(16, us, kind="sequence", steps=10, batch=4),
@@ -134,8 +134,8 @@ def test_cases_are_told_apart_by_all_that_was_done(tmp_path: Path, capsys: pytes
             entry(16, us, kind="tails"),
         ])
         for us in (8.0, 4.0)
-    ]  # fmt: skip
-    assert compare(tmp_path, *files) == 0
+    )  # fmt: skip
+    assert compare(tmp_path, old, new) == 0
     names = [line.rpartition("  8.00")[0] for line in capsys.readouterr().out.splitlines()[3:-1]]
     assert [name.split("16", 1)[1].strip() for name in names] == [
         "step, int8",
@@ -155,7 +155,7 @@ def test_cases_are_told_apart_by_all_that_was_done(tmp_path: Path, capsys: pytes
         document({}, results=[3]),
         document({}, results=[{}]),
         document({}, runtime=3),
-        *(document({}, results=[entry(16, 1.0, **{name: 3})]) for name in ("own", "medians", "dtypes")),
+        *(document({}, results=[entry(16, 1.0) | {name: 3}]) for name in ("own", "medians", "dtypes")),
         *(
             document({}, results=[entry(16, 1.0, medians={"fusedcell": row})])
             for row in ([0.0], [-1.0], ["a"], [None], [10**400], 3, [float("nan")])

@@ -7,6 +7,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import isfinite, log
 from pathlib import Path
 from statistics import geometric_mean
@@ -28,37 +29,44 @@ Name = tuple[str, str, str]
 def run(options: argparse.Namespace) -> int:
     """Prints a line for each case of both files; returns the exit status."""
     try:
-        (old, before, others_before), (new, after, others_after) = (load(path) for path in (options.old, options.new))
-        different = _differences(old, new)
+        old, new = (load(path) for path in (options.old, options.new))
+        machines = zip(old.machine.items(), new.machine.items(), strict=True)
+        different = [f"{name}: {its} and {other}" for (name, its), (_, other) in machines if its != other]
         if different and not options.force:
             raise ValueError(f"{'; '.join(different)} (--force compares them all the same)")
-        if not before.keys() & after.keys():
+        if not old.ours.keys() & new.ours.keys():
             raise ValueError("no case is in both files")
     except ValueError as error:
         print(f"fusedcell: {error}", file=sys.stderr)
         return 2
-    by_size = _drifts(others_before, others_after)
-    changes = compare_repeats(before, after, {name: by_size.get(name[1], 0.0) for name in before})
+    by_size = _drifts(old.others, new.others)
+    changes = compare_repeats(old.ours, new.ours, {name: by_size.get(name[1], 0.0) for name in old.ours})
     notes = [*(f"Note: {text}." for text in different), *_method(changes, by_size)]
-    print(*notes, _table(changes, before, after), _summary(changes), sep="\n")
+    print(*notes, _table(changes, old.ours, new.ours), _summary(changes), sep="\n")
     return 0 if options.fail_slower is None else _status(changes, 1 + options.fail_slower / 100)
 
 
-def load(path: Path) -> tuple[dict[str, Any], dict[Name, list[float]], dict[tuple[str, ...], float]]:
-    """The file; by case, the medians of our repeats; by case, library and version, the median of those of another's.
+@dataclass(frozen=True)
+class Saved:
+    """Of a file: what must be alike in both, medians of our repeats, and the median of each version of a library."""
 
-    Raises ValueError for any other file.
-    """
+    machine: dict[str, Any]
+    ours: dict[Name, list[float]]
+    others: dict[tuple[str, ...], float]
+
+
+def load(path: Path) -> Saved:
+    """Raises ValueError for any other file."""
     try:
         document = dict(json.loads(path.read_text(encoding="utf-8")))
         schema = document["schema"]
-        ours, others = (_ours(document), _others(document)) if schema == SCHEMA else ({}, {})
-        document["runtime"].get, document["dtype"], document["tier"]
+        if schema == SCHEMA:
+            machine = {name: document["runtime"].get(name) for name in ("cpu", "cpus", "caches", "system", "cores")}
+            machine = {"dtype": document["dtype"], "isa": document["tier"]} | machine
+            return Saved(machine, _ours(document), _others(document))
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         raise ValueError(f"{path} is not a file of fusedcell bench --json") from None
-    if schema != SCHEMA:
-        raise ValueError(f"{path}: its schema is {schema!r}, and this version of fusedcell reads {SCHEMA}")
-    return document, ours, others
+    raise ValueError(f"{path}: its schema is {schema!r}, and this version of fusedcell reads {SCHEMA}")
 
 
 def _ours(document: Mapping[str, Any]) -> dict[Name, list[float]]:
@@ -92,16 +100,6 @@ def _positive(medians: Sequence[Any]) -> list[float]:
     if not all(isfinite(us) and us > 0 for us in numbers):
         raise ValueError
     return numbers
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Why times of the two may not be compared."""
-    names = ("cpu", "cpus", "caches", "system", "cores")
-    before, after = (
-        {"dtype": file["dtype"], "isa": file["tier"]} | {name: file["runtime"].get(name) for name in names}
-        for file in (old, new)
-    )
-    return [f"{name}: {before[name]} and {after[name]}" for name in before if before[name] != after[name]]
 
 
 def _drifts(before: Mapping[tuple[str, ...], float], after: Mapping[tuple[str, ...], float]) -> dict[str, float]:

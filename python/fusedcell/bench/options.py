@@ -134,7 +134,7 @@ _OPTIONS: list[tuple[str, Callable[[str], Any] | None, str, str, tuple[str, ...]
     ),
     ("batches", _list(_integer(1, 1024)), "B", "default {batches}", ("batch",)),
     ("streams", _list(_integer(2, 1024)), "N", "how many step together; default {streams}", ("many",)),
-    ("threads", _list(_integer(1, 1024)), "N", "default 1, 2, ... to all CPUs", ("threads",)),
+    ("threads", _list(_integer(1, 1024)), "N", "default 1, 2, 4, ... to all CPUs", ("threads",)),
     ("quick", None, "", "fewer rounds", _ALL[:-1]),
     ("no-peers", None, "", "no other libraries but NumPy", _ALL),
     ("repeats", _integer(1, 100), "N", "measure so often, in a process each; compare needs 4; default 1", _ALL),
@@ -173,15 +173,10 @@ def complete(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
             setattr(options, name, value)
     options.dtypes = ["float32", "int8"] if study == "report" else [options.dtype]
     if study == "threads" and options.threads is None:
-        options.threads = thread_counts(_core.available_cpus())
+        cpus = _core.available_cpus()
+        options.threads = sorted({cpus, *(2**i for i in range(cpus.bit_length()))})
     if study == "report" and options.json is None:
         options.json = Path(f"fusedcell-report{f'-cpu{cpu_list(options.cpu)}' if options.cpu else ''}.json")
-
-
-def thread_counts(cpus: int) -> list[int]:
-    """All numbers up to four, from there on doubled, and as many as there are CPUs."""
-    doubled = [2**i for i in range(3, cpus.bit_length()) if 2**i < cpus]
-    return sorted({*range(1, min(cpus, 4) + 1), *doubled, cpus})
 
 
 def _add_options(parser: argparse.ArgumentParser, study: str) -> None:

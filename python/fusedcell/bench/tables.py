@@ -83,7 +83,7 @@ def _times(results: Sequence[Result]) -> str:
         for result in results
     ]
     title = [_CALLS[first.kind].format(dtype=first.dtype, steps=first.steps) + ", median of rounds."]
-    title.append(f"{first.ours} is fusedcell's, with {first.tier}; ratios are taken round by round.")
+    title.append(f"{', '.join(first.own)}: fusedcell, on {first.tier} where no tier is named. Ratios are by rounds.")
     if first.limit:
         title.append(f"limit %: {_LIMITS[first.kind]}, over the time of {first.ours}.")
     if first.kind == "streams":

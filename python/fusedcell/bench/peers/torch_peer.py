@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar
 
@@ -31,16 +31,23 @@ class Torch(Peer):
         self._torch: Any = importlib.import_module("torch")
         self.version = str(self._torch.__version__)
 
-    def context(self) -> AbstractContextManager[object]:
+    @contextmanager
+    def context(self) -> Iterator[None]:
         """One thread, inference mode."""
-        return self._one_thread_without_gradients()
+        threads = self._torch.get_num_threads()
+        self._torch.set_num_threads(1)
+        try:
+            with self._torch.inference_mode():
+                yield
+        finally:
+            self._torch.set_num_threads(threads)
 
     def step_forms(self, case: Case) -> Forms:
         """The layer with T = 1, or the cell."""
-        name = _CLASSES[case.cell]
+        blocks = [row[None] for row in case.rows]
         return {
-            f"nn.{name}": partial(self._layer, case, [row[None] for row in case.rows]),
-            f"nn.{name}Cell": partial(self._cell, case),
+            name: partial(self._cell, case) if suffix else partial(self._layer, case, blocks)
+            for name, suffix in self._modules(case).items()
         }
 
     def sequence_forms(self, case: Case) -> Forms:
@@ -49,18 +56,11 @@ class Torch(Peer):
 
     def many_forms(self, case: Case) -> Forms:
         """The layer with T = 1, or the cell, on states that are stacked before and split after."""
-        name = _CLASSES[case.cell]
-        return {f"nn.{name}": partial(self._many, case, ""), f"nn.{name}Cell": partial(self._many, case, "Cell")}
+        return {name: partial(self._many, case, suffix) for name, suffix in self._modules(case).items()}
 
-    @contextmanager
-    def _one_thread_without_gradients(self) -> Iterator[None]:
-        threads = self._torch.get_num_threads()
-        self._torch.set_num_threads(1)
-        try:
-            with self._torch.inference_mode():
-                yield
-        finally:
-            self._torch.set_num_threads(threads)
+    def _modules(self, case: Case) -> dict[str, str]:
+        """Names of the classes that take a step, and how they end."""
+        return {f"nn.{_CLASSES[case.cell]}{suffix}": suffix for suffix in ("", "Cell")}
 
     def _module(self, case: Case, suffix: str) -> Any:
         module = getattr(self._torch.nn, _CLASSES[case.cell] + suffix)(case.size, case.size).eval()
@@ -123,19 +123,12 @@ class TorchInt8(Torch):
     # Modules of this kind take nothing without a batch.
     _batch = (1,)
 
-    def step_forms(self, case: Case) -> Forms:
-        """The layer with T = 1, or the cell."""
-        forms = super().step_forms(case)
-        return forms if case.cell != "rnn" else {"nn.RNNCell": forms["nn.RNNCell"]}
-
     def sequence_forms(self, case: Case) -> Forms:
         """The layer, or the cell in a loop."""
         return super().sequence_forms(case) if case.cell != "rnn" else {"nn.RNNCell, loop": partial(self._loop, case)}
 
-    def many_forms(self, case: Case) -> Forms:
-        """The layer with T = 1, or the cell, on states that are stacked before and split after."""
-        forms = super().many_forms(case)
-        return forms if case.cell != "rnn" else {"nn.RNNCell": forms["nn.RNNCell"]}
+    def _modules(self, case: Case) -> dict[str, str]:
+        return super()._modules(case) if case.cell != "rnn" else {"nn.RNNCell": "Cell"}
 
     def _module(self, case: Case, suffix: str) -> Any:
         module = super()._module(case, suffix)
