@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import fusedcell as fc
-from fusedcell._base import DTYPES
+from fusedcell._dtypes import DTYPES
 from fusedcell._timing import WARM_UP_CALLS
 from fusedcell.bench.answers import wrong_answer
 from fusedcell.bench.cases import GATES, Case, Kind

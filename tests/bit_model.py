@@ -8,7 +8,7 @@ layer in one direction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -87,12 +87,26 @@ def chain(start: np.ndarray, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def int8_product(
-    start: np.ndarray, weights: np.ndarray, x: np.ndarray, bounded: bool, static_scale: float | None
+    start: np.ndarray, weights: np.ndarray, x: np.ndarray, bounded: bool, static_scale: float | None = None
 ) -> np.ndarray:
     """start + weights x in int8: one exact integer per row, one scale per row and input, one fused multiply-add."""
     rows, row_scale = quantise_weights(weights)
     values, input_scale = quantise_input(x, bounded=bounded, static_scale=static_scale)
     return fma((rows.astype(np.int64) @ values).astype(F32), mul(input_scale, row_scale), start)
+
+
+def float_product(
+    start: np.ndarray, weights: np.ndarray, x: np.ndarray, bounded: bool, static_scale: float | None = None
+) -> np.ndarray:
+    """start + weights x, for which bounds and scales mean nothing."""
+    return chain(start, weights, x)
+
+
+def products(dtype: str | Mapping[str, str]) -> dict[str, Callable[..., np.ndarray]]:
+    """What multiplies by each matrix, of one dtype for all or by its name."""
+    names = ("weight_ih", "weight_hh", "weight_hr")
+    dtypes = dict.fromkeys(names, dtype) if isinstance(dtype, str) else dtype
+    return {name: int8_product if dtypes.get(name) == "int8" else float_product for name in names}
 
 
 def update_state(exp_negative_z: np.ndarray, n: np.ndarray, h: np.ndarray) -> np.ndarray:
@@ -104,18 +118,14 @@ def run(
     kind: str,
     mapping: Mapping[str, np.ndarray],
     x: np.ndarray,
-    dtype: str = "float32",
+    dtype: str | Mapping[str, str] = "float32",
     input_scale: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """A whole sequence x (T, I) from state zero. Returns y (T, P) and the last c (H,) of an LSTM."""
+    """A whole sequence x (T, I) from state zero. Returns y (T, P) and the last c (H,) of an LSTM.
 
-    def product(
-        start: np.ndarray, weights: np.ndarray, values: np.ndarray, bounded: bool, static_scale: float | None = None
-    ) -> np.ndarray:
-        if dtype == "int8":
-            return int8_product(start, weights, values, bounded, static_scale)
-        return chain(start, weights, values)
-
+    `dtype` is that of all matrices, or one of each by its name without suffix; halves are rounded already.
+    """
+    product = products(dtype)
     bounded = kind != "rnn_relu" and "weight_hr_l0" not in mapping
     weight_ih, weight_hh = mapping["weight_ih_l0"], mapping["weight_hh_l0"]
     gates = {"rnn": 1, "lst": 4, "gru": 3}[kind[:3]]
@@ -130,15 +140,15 @@ def run(
     h, c = np.zeros(weight_hh.shape[1], F32), np.zeros(hidden, F32)
     outputs = []
     for x_t in x:
-        p = np.split(product(bias, weight_ih, x_t, False, input_scale), gates)
+        p = np.split(product["weight_ih"](bias, weight_ih, x_t, False, input_scale), gates)
         if kind == "gru_reset_before":
-            a = np.split(product(initial[: 2 * hidden], weight_hh[: 2 * hidden], h, bounded), 2)
+            a = np.split(product["weight_hh"](initial[: 2 * hidden], weight_hh[: 2 * hidden], h, bounded), 2)
             exp_negative_z = exp_negative(add(p[1], a[1]))
             reset_h = div(h, sigmoid_denominator(add(p[0], a[0])))
-            n = add(p[2], product(initial[:hidden], weight_hh[2 * hidden :], reset_h, True))
+            n = add(p[2], product["weight_hh"](initial[:hidden], weight_hh[2 * hidden :], reset_h, True))
             h = update_state(exp_negative_z, n, h)
         else:
-            a = np.split(product(initial, weight_hh, h, bounded), gates)
+            a = np.split(product["weight_hh"](initial, weight_hh, h, bounded), gates)
             if kind == "gru_reset_after":
                 n = add(p[2], div(a[2], sigmoid_denominator(add(p[0], a[0]))))
                 h = update_state(exp_negative(add(p[1], a[1])), n, h)
@@ -156,6 +166,6 @@ def run(
                 h = div(numerator, mul(sigmoid_denominator(o), denominator))
                 if "weight_hr_l0" in mapping:
                     weight_hr = mapping["weight_hr_l0"]
-                    h = product(np.zeros(len(weight_hr), F32), weight_hr, h, True)
+                    h = product["weight_hr"](np.zeros(len(weight_hr), F32), weight_hr, h, True)
         outputs.append(h)
     return np.array(outputs), c if kind.startswith("lstm") else None

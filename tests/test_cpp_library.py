@@ -130,6 +130,11 @@ def test_reverse_layers_have_the_same_bits(dtype: str, library: Library) -> None
         compare(library, KIND[name].make(KIND[name].weights(9, 17, layers=2), dtype=dtype, reverse=True))
 
 
+@pytest.mark.parametrize("changes", [{"weight_hh": "int8"}, {"weight_ih_l0": "float16", "weight_hh": "bfloat16"}])
+def test_matrices_of_different_types_have_the_same_bits(changes: dict[str, str], library: Library) -> None:
+    compare(library, KIND["lstm"].make(KIND["lstm"].weights(5, 17, layers=2)).astype(changes))
+
+
 def test_fixed_input_scales_have_the_same_bits(library: Library) -> None:
     layer = KIND["gru_reset_after"].make(KIND["gru_reset_after"].weights(9, 17, layers=2))
     compare(library, layer.astype("int8", input_scales=[0.01, 0.0078125]))

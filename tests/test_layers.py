@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import pydoc
 from typing import Any
 
 import numpy as np
@@ -146,3 +148,12 @@ def test_the_same_as_pytorch(kind: Kind, directions: int, bias: bool, isa: str) 
     actual = kind.make(module.state_dict(), isa=isa)(x)
     for a, e in zip(flat(actual), flat(expected), strict=True):
         np.testing.assert_allclose(a, e.numpy(), rtol=0, atol=1e-6)
+
+
+@every_kind
+def test_help_says_how_a_layer_is_made_and_shows_no_constructor(kind: Kind) -> None:
+    layer = kind.make(kind.weights(2, 3))
+    shown = pydoc.plain(pydoc.render_doc(type(layer))).partition("Method resolution order")[0]
+    assert f"{type(layer).__name__}(*args" not in shown
+    assert "Made of trained weights by :meth:`from_state_dict`" in shown
+    assert list(inspect.signature(layer).parameters)[:2] == ["x", "state"]

@@ -204,7 +204,8 @@ def test_metadata_that_others_add_is_not_looked_at(
 
 # What else a description may not say, the exception, and what its message has.
 MISFITS: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"format_version": 3}, fc.UnsupportedError, "format_version=3 is not supported; supported: 1, 2"),
+    ({"format_version": 4}, fc.UnsupportedError, "format_version=4 is not supported; supported: 1, 2, 3"),
+    ({"dtype": "mixed"}, fc.UnsupportedError, "dtype='mixed' is not supported; supported: float32, bfloat16"),
     ({"format_version": True}, fc.UnsupportedError, "format_version=True is not supported"),
     ({"format_version": [1]}, fc.UnsupportedError, r"format_version=\[1\] is not supported"),
     ({"colour": "red"}, fc.UnsupportedError, "'colour' is not a key of format version 1"),
@@ -228,7 +229,7 @@ def test_descriptions_that_do_not_fit_are_refused(
         fc.load(path)
 
 
-def int8_file(weight: int = 5, scale: float = 0.5, **tensors: Any) -> bytes:
+def int8_file(weight: int = 5, scale: float = 0.5, is_mixed: bool = False, **tensors: Any) -> bytes:
     arrays = {
         "weight_ih": np.array([[weight]], np.int8),
         "weight_hh": np.array([[5]], np.int8),
@@ -236,7 +237,8 @@ def int8_file(weight: int = 5, scale: float = 0.5, **tensors: Any) -> bytes:
         "weight_hh_scale": np.array([0.5], np.float32),
         **tensors,
     }
-    description = {"format_version": 1, "class": "RNNCell", "kind": "rnn_relu", "dtype": "int8"}
+    dtype = {"format_version": 3, "dtype": "mixed"} if is_mixed else {"format_version": 1, "dtype": "int8"}
+    description = {"class": "RNNCell", "kind": "rnn_relu", **dtype}
     header: dict[str, Any] = {"__metadata__": {"fusedcell": json.dumps(description)}}
     data = b""
     for name, array in arrays.items():
@@ -253,6 +255,13 @@ def test_an_int8_file_made_by_hand_loads(path: Path) -> None:
     assert fc.load(path)(np.array([1], np.float32)) == pytest.approx([2.5])
 
 
+def test_a_file_of_one_int8_matrix_and_one_float32_made_by_hand_loads(path: Path) -> None:
+    path.write_bytes(int8_file(is_mixed=True, weight_ih=np.array([[3]], np.float32), weight_ih_scale=None))
+    cell = fc.load(path)
+    assert cell.dtypes == {"weight_ih": "float32", "weight_hh": "int8"}
+    assert cell(np.array([1], np.float32), np.array([2], np.float32)) == pytest.approx([8])
+
+
 # Files that no layer can be made of, and what the message has.
 HOSTILE: list[tuple[bytes, str]] = [
     (int8_file(weight=-128), r"weight_ih: expected whole numbers from -127 to 127, got -128"),
@@ -261,8 +270,11 @@ HOSTILE: list[tuple[bytes, str]] = [
     (int8_file(scale=np.nan), "weight_ih_scale: expected 0 or a scale"),
     (int8_file(scale=np.inf), "weight_ih_scale: expected 0 or a scale"),
     (int8_file(scale=1e-40), "weight_ih_scale: expected 0 or a scale"),
-    (int8_file(weight_hh_scale=None), "weight_hh: expected all weights with scales, or none"),
-    (int8_file(weight_ih_scale=None), "weight_ih_scale: missing"),
+    (int8_file(weight_hh_scale=None), "weight_hh_scale is missing; int8 weights need their scales"),
+    (int8_file(weight_ih_scale=None), "weight_ih_scale is missing; int8 weights need their scales"),
+    (int8_file(is_mixed=True, weight_hh_scale=None), "weight_hh_scale is missing; int8 weights need their scales"),
+    (int8_file(is_mixed=True, weight_ih=np.ones((1, 1), np.float32)), "weight_ih_scale: only int8 weights have scales"),
+    (int8_file(is_mixed=True, bias_ih=np.ones(1, np.int8)), "bias_ih: expected dtype float32, got int8"),
     (int8_file(weight_ih_scale=np.ones(2, np.float32)), r"weight_ih_scale: expected shape \(1,\), got \(2,\)"),
     (int8_file(weight_hh=np.ones((2, 1), np.int8)), r"weight_hh: expected shape \(1, 1\), got \(2, 1\)"),
     (int8_file(weight_hh=np.ones((1, 1), np.float32)), "weight_hh: expected dtype int8, got float32"),

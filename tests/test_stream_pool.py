@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import fusedcell as fc
-from fusedcell._base import DTYPES
+from fusedcell._dtypes import DTYPES
 from models import EVERY_KIND, KIND, Kind, flat, random_state, uniform
 
 pytestmark = pytest.mark.core
@@ -324,3 +324,21 @@ def test_two_threads_on_one_pool_get_an_error_rather_than_a_mixed_state() -> Non
         sys.setswitchinterval(interval)
     assert errors[0] == "pool: another thread is using it; take turns"
     assert np.isfinite(pool.step(slots, uniform(1, 128, 64))).all()
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "message"),
+    [
+        ("step", (0,), r"step\(slots, X, out=None\): X is missing"),
+        ("join", (0,), r"join\(\): expected no arguments, got 1"),
+        ("leave", (0, 1), r"leave\(slot\): expected at most 1 argument, got 2"),
+        ("reset", (), r"reset\(slots\): slots is missing"),
+        ("state", (), r"state\(slot\): slot is missing"),
+    ],
+)
+def test_a_call_that_no_method_takes_says_how_it_is_called(method: str, given: tuple[Any, ...], message: str) -> None:
+    pool = fc.StreamPool(KIND["lstm"].make(KIND["lstm"].weights(6, 9)), 2)
+    pool.join()
+    with pytest.raises(TypeError, match=f"^{message}$"):
+        getattr(pool, method)(*given)
+    assert len(pool) == 1

@@ -10,26 +10,24 @@ import pytest
 
 import fusedcell as fc
 from torch_models import (
-    CELLS,
     LAYERS,
     NO_ONEDNN,
     assert_close,
     assert_same_bits,
+    every_class,
+    ft,
     module_of,
+    modules,
+    nn,
+    pack_sequence,
     states,
     tokens,
+    torch,
 )
 
-torch: Any = pytest.importorskip("torch")
-ft: Any = pytest.importorskip("fusedcell.torch")
-
-nn = torch.nn
-modules = ft.modules
 pytestmark = pytest.mark.usefixtures("inference_mode")
 every_layer = pytest.mark.parametrize("name", LAYERS)
-every_class = pytest.mark.parametrize("name", LAYERS + CELLS)
-pack_padded_sequence, pack_sequence = torch.nn.utils.rnn.pack_padded_sequence, torch.nn.utils.rnn.pack_sequence
-pad_packed_sequence = torch.nn.utils.rnn.pad_packed_sequence
+pack_padded_sequence, pad_packed_sequence = nn.utils.rnn.pack_padded_sequence, nn.utils.rnn.pad_packed_sequence
 
 
 def test_a_trained_model_with_nested_and_shared_modules(tagger: Any) -> None:

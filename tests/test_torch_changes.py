@@ -11,16 +11,21 @@ import numpy as np
 import pytest
 
 import fusedcell as fc
-from torch_models import CELLS, LAYERS, assert_close, assert_same_bits, module_of, states
+from torch_models import (
+    CELLS,
+    LAYERS,
+    assert_close,
+    assert_same_bits,
+    every_class,
+    ft,
+    module_of,
+    nn,
+    pack_sequence,
+    states,
+    torch,
+)
 
-torch: Any = pytest.importorskip("torch")
-ft: Any = pytest.importorskip("fusedcell.torch")
-
-nn = torch.nn
-modules = ft.modules
 pytestmark = pytest.mark.usefixtures("inference_mode")
-every_class = pytest.mark.parametrize("name", LAYERS + CELLS)
-pack_sequence = nn.utils.rnn.pack_sequence
 # What PyTorch's forward reads, with another value for each; `batch_first` aside.
 READ = {
     "input_size": 4,

@@ -17,9 +17,8 @@ import numpy as np
 import pytest
 
 import fusedcell as fc
-from torch_models import assert_close, assert_same_bits, make
+from torch_models import assert_close, assert_same_bits, make, torch
 
-torch: Any = pytest.importorskip("torch")
 safetensors_torch: Any = pytest.importorskip("safetensors.torch")
 
 LAYERS = {"LSTM": fc.LSTM, "GRU": fc.GRU, "RNN": fc.RNN}

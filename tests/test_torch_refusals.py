@@ -9,21 +9,19 @@ import pytest
 import fusedcell as fc
 from torch_models import (
     CELLS,
-    LAYERS,
     assert_close,
+    every_class,
+    ft,
     make,
     module_of,
+    modules,
+    nn,
+    pack_sequence,
     states,
+    torch,
 )
 
-torch: Any = pytest.importorskip("torch")
-ft: Any = pytest.importorskip("fusedcell.torch")
-
-nn = torch.nn
-modules = ft.modules
 pytestmark = pytest.mark.usefixtures("inference_mode")
-every_class = pytest.mark.parametrize("name", LAYERS + CELLS)
-pack_sequence = torch.nn.utils.rnn.pack_sequence
 
 
 @every_class

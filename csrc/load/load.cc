@@ -60,10 +60,22 @@ StoredType stored_type_of(WeightType type) {
     return StoredType::kF32;
 }
 
-void check_types(const std::vector<Tensor>& tensors, WeightType type) {
+WeightType weight_type_of(StoredType type) {
+    switch (type) {
+        case StoredType::kBf16: return WeightType::bfloat16;
+        case StoredType::kF16: return WeightType::float16;
+        case StoredType::kI8: return WeightType::int8;
+        case StoredType::kF32: break;
+    }
+    return WeightType::float32;
+}
+
+// Without a type, weights may have any.
+void check_types(const std::vector<Tensor>& tensors, std::optional<WeightType> type) {
     for (const Tensor& tensor : tensors) {
         const bool is_weight = starts_with_any(tensor.name, kWeights) && !starts_with_any(tensor.name, kScales);
-        const StoredType expected = is_weight ? stored_type_of(type) : StoredType::kF32;
+        if (is_weight && !type) continue;
+        const StoredType expected = is_weight ? stored_type_of(*type) : StoredType::kF32;
         if (tensor.type != expected) {
             refuse(tensor.name + ": expected dtype " + name_of(expected) + ", got " + name_of(tensor.type));
         }
@@ -73,7 +85,8 @@ void check_types(const std::vector<Tensor>& tensors, WeightType type) {
 std::vector<std::string> allowed_names(const Description& description) {
     std::vector<std::string> names = {"weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"};
     if (description.has_peepholes) names.emplace_back("weight_peephole");
-    if (description.type == WeightType::int8) names.insert(names.end(), std::begin(kScales), std::end(kScales));
+    if (description.type.value_or(WeightType::int8) == WeightType::int8)
+        names.insert(names.end(), std::begin(kScales), std::end(kScales));
     return names;
 }
 
@@ -136,7 +149,9 @@ LayerTensors tensors_by_layer(const TensorsByName& tensors, const std::vector<st
     if (found.empty()) refuse("weight_ih_l0 is missing");
 
     std::set<std::string> first = {"weight_ih", "weight_hh"};
-    for (const auto& [name, tensor] : found["_l0"]) first.insert(name);
+    for (const auto& [name, tensor] : found["_l0"]) {
+        if (!starts_with_any(name, kScales)) first.insert(name);    // those are as the type of each matrix wants
+    }
     if (found["_l0"].empty()) found.erase("_l0");
     LayerTensors layers{{}, {}, two_directions ? 2 : 1};
     while (layers.cells.size() < found.size() || (two_directions && layers.cells.size() % 2 == 1)) {
@@ -150,7 +165,9 @@ LayerTensors tensors_by_layer(const TensorsByName& tensors, const std::vector<st
         }
         for (const auto& [name, tensor] : cell) {
             const std::string full = name + suffix;
-            if (first.count(name) == 0) refuse(full + " has no counterpart in layer 0");
+            if (first.count(name) == 0 && !starts_with_any(name, kScales)) {
+                refuse(full + " has no counterpart in layer 0");
+            }
         }
         layers.suffixes.push_back(std::move(suffix));
         layers.cells.push_back(std::move(cell));
@@ -177,7 +194,12 @@ private:
         const auto matrix = [&](const std::string& name) -> std::optional<NamedMatrix> {
             std::optional<NamedArray> values = array(name);
             if (!values) return std::nullopt;
-            return NamedMatrix{*std::move(values), array(name + "_scale")};
+            const WeightType type = weight_type_of(tensors.at(name)->type);
+            std::optional<NamedArray> scales = array(name + "_scale");
+            if (type == WeightType::int8 && !scales) {
+                refuse(name + "_scale" + suffix + " is missing; int8 weights need their scales");
+            }
+            return NamedMatrix{*std::move(values), std::move(scales), type};
         };
         const auto required = [&](const std::string& name) {
             std::optional<NamedMatrix> found = matrix(name);
@@ -272,10 +294,6 @@ LoadedLayer load_checked(const unsigned char* data, std::size_t size, const std:
         layers = tensors_by_layer(tensors, allowed);
     }
     options.num_directions = layers.num_directions;
-    for (const TensorsByName& cell : layers.cells) {
-        if (description.type != WeightType::int8 || cell.count("weight_ih_scale") == 1) continue;
-        refuse("weight_ih_scale: missing; int8 weights need their scales");
-    }
     const std::vector<CellOptions> cell_options = parse_options(description.options, description.kind, layers.suffixes);
 
     Cells cells(layers);
@@ -284,7 +302,7 @@ LoadedLayer load_checked(const unsigned char* data, std::size_t size, const std:
     layer.is_cell = description.is_cell;
     layer.batch_first = description.batch_first;
     const CellKind kind = plain_rnn(description.kind, cell_options);
-    layer.stack = make_checked_stack(kind, cells.named(), description.type, select_tier(isa), options);
+    layer.stack = make_checked_stack(kind, cells.named(), select_tier(isa), options);
     set_initial_state(h, c, layer);
     return layer;
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,20 +11,10 @@ import numpy.typing as npt
 from .errors import UnsupportedError
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
-Dtype: TypeAlias = Literal["float32", "bfloat16", "float16", "int8"]
 
-DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "float16", "int8")
 NONLINEARITIES = ("tanh", "relu")
 GATES = {"LSTM": (4, "four gates"), "GRU": (3, "three gates"), "RNN": (1, "one gate")}
 ARRAY_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_peephole")
-
-
-def check_dtype(dtype: str) -> Dtype:
-    """Returns the dtype, or raises UnsupportedError that lists what there is."""
-    for known in DTYPES:
-        if dtype == known:
-            return known
-    raise UnsupportedError(f"dtype={dtype!r} is not supported; supported: {', '.join(DTYPES)}")
 
 
 def check_nonlinearity(nonlinearity: str) -> str:

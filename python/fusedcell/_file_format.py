@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from . import _options
 from ._core import Stack
+from ._dtypes import MIXED, common_dtype
 from .cell_options import CellOptions
 from .weights.floats import narrowed
 
@@ -29,15 +30,19 @@ _CODES = {"float32": "F32", "uint16": "BF16", "float16": "F16", "int8": "I8"}
 
 def to_tensors(stack: Stack, class_name: str, suffixes: Sequence[str]) -> tuple[Description, Tensors]:
     """What `to_bytes` takes; `suffixes` complete the names of each layer's and direction's arrays."""
-    description = {"format_version": 1, "class": class_name, "kind": stack.kind, "dtype": stack.dtype}
+    dtype = common_dtype(stack.dtypes)
+    description = {"format_version": 1, "class": class_name, "kind": stack.kind, "dtype": dtype}
     options = _options.of_stack(stack)
-    # The first version knows neither options nor the reverse direction, and is written where there are none.
-    if stack.reverse or stack.has_peepholes or any(item != CellOptions() for item in options):
-        description |= {"format_version": 2, "options": _options.to_json(options), "reverse": stack.reverse}
+    # The first version knows neither options nor the reverse direction, and the second no dtype of each matrix; each is
+    # written where it says all.
+    has_options = stack.reverse or stack.has_peepholes or any(item != CellOptions() for item in options)
+    if has_options or dtype == MIXED:
+        version = 3 if dtype == MIXED else 2
+        description |= {"format_version": version, "options": _options.to_json(options), "reverse": stack.reverse}
     tensors: Tensors = {}
-    for suffix, cell in zip(suffixes, stack.arrays(), strict=True):
+    for suffix, cell, dtypes in zip(suffixes, stack.arrays(), stack.dtypes, strict=True):
         for name, array in cell.items():
-            tensors[name + suffix] = narrowed(array, stack.dtype) if name in MATRIX_NAMES else array
+            tensors[name + suffix] = narrowed(array, dtypes[name]) if name in MATRIX_NAMES else array
     if stack.input_scales:
         tensors["input_scales"] = np.array(stack.input_scales, np.float32)
     return description, tensors

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from operator import index
 from pickle import PickleBuffer
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import numpy as np
 
 from . import _core, _options
-from ._base import Dtype, check_dtype, check_isa
+from ._base import check_isa
+from ._dtypes import MIXED, Dtype, check_dtype, common_dtype, with_changes
 from ._file_format import Description, Tensors, to_bytes, to_tensors
 from .cell_options import CellOptions
 from .weights.floats import to_float32
@@ -25,7 +26,7 @@ def make_stack(
     cells: Iterable[Mapping[str, Any]],
     suffixes: Sequence[str],
     num_directions: int,
-    dtype: Dtype,
+    dtype: Dtype | Sequence[Mapping[str, str]],
     isa: str | None,
     input_scales: Sequence[float] = (),
     options: Sequence[CellOptions] = (),
@@ -33,8 +34,9 @@ def make_stack(
 ) -> _core.Stack:
     """Packs one mapping of arrays per layer and direction; `suffixes` complete their names in errors.
 
-    `options` are one per mapping, or none. `reverse` is for one direction, which then runs from each row's last step to
-    its first.
+    `dtype` is that of all matrices, or one mapping per layer and direction that has each one's by its name. `options`
+    are one per mapping, or none. `reverse` is for one direction, which then runs from each row's last step to its
+    first.
 
     Raises UnsupportedError for an unknown activation, TypeError or ValueError for what does not fit, or is not finite.
     """
@@ -44,7 +46,8 @@ def make_stack(
         for cell, suffix in zip(cells, suffixes, strict=True)
     ]
     kind, checked = _options.to_kernels(kind, options, suffixes)
-    return _core.Stack(kind, arrays, list(suffixes), num_directions, dtype, tier, input_scales, checked, reverse)
+    dtypes = dtype if isinstance(dtype, str) else [dict(names) for names in dtype]
+    return _core.Stack(kind, arrays, list(suffixes), num_directions, dtypes, tier, input_scales, checked, reverse)
 
 
 def _narrowed(value: Any, name: str) -> Any:
@@ -80,9 +83,15 @@ class Recurrent:
         return self._stack.proj_size
 
     @property
-    def dtype(self) -> Dtype:
-        """Type in which the weights are stored."""
-        return check_dtype(self._stack.dtype)
+    def dtype(self) -> Dtype | Literal["mixed"]:
+        """Type in which the weights are stored, "mixed" where matrices differ."""
+        return common_dtype(self._stack.dtypes)
+
+    @property
+    def dtypes(self) -> dict[str, Dtype]:
+        """Type in which each matrix is stored, by its name."""
+        cells = zip(self._suffixes(), self._stack.dtypes, strict=True)
+        return {name + suffix: check_dtype(dtype) for suffix, cell in cells for name, dtype in cell.items()}
 
     @property
     def isa(self) -> str:
@@ -109,18 +118,25 @@ class Recurrent:
         """What each layer and direction does other than PyTorch's formulas; alpha, beta and clip are float32's."""
         return _options.of_stack(self._stack)
 
-    def astype(self, dtype: str, *, input_scales: Sequence[float] | None = None) -> Self:
+    def astype(self, dtype: str | Mapping[str, str], *, input_scales: Sequence[float] | None = None) -> Self:
         """A new layer or cell with the weights, as they are stored in this one, rounded to `dtype`, ties to even.
 
-        `input_scales`, for int8, are one a layer, as :func:`fusedcell.quantization.input_scales` finds them: x is then
-        rounded to multiples of its layer's scale and saturates at 127 of them. None lets each row have its own scale at
-        each step.
+        `dtype` is that of all matrices, or a mapping by their names, with a layer's suffix or for all layers without
+        it, ``{"weight_ih_l0": "float16", "weight_hh": "int8"}``; what is not named stays as it is.
+
+        `input_scales`, for layers whose weight_ih are all int8, are one a layer, as
+        :func:`fusedcell.quantization.input_scales` finds them: x is then rounded to multiples of its layer's scale and
+        saturates at 127 of them. None lets each row have its own scale at each step; with a mapping that names no
+        weight_ih, None leaves them as they are.
 
         Raises UnsupportedError for an unknown dtype, ValueError, naming the array, if it cannot hold one of the
-        weights, or for scales that are not one a layer from 2^-100 to 2^100.
+        weights, for a name that is no matrix of this one's, or for scales that are not one a layer from 2^-100 to
+        2^100.
         """
-        scales = () if input_scales is None else input_scales
-        return self._with_stack(self._stack.astype(check_dtype(dtype), scales, self._suffixes()))
+        dtypes = with_changes(self._stack.dtypes, dtype, self._suffixes())
+        stays = isinstance(dtype, Mapping) and not any(name.startswith("weight_ih") for name in dtype)
+        scales = input_scales if input_scales is not None else self._stack.input_scales if stays else ()
+        return self._with_stack(self._stack.astype(dtypes, scales, self._suffixes()))
 
     def _suffixes(self) -> list[str]:
         """The ends of array names in the order of packing."""
@@ -159,7 +175,8 @@ class Recurrent:
 
     def __repr__(self) -> str:
         options = [f"{self.input_size}", f"{self.hidden_size}", *self._options()]
-        return f"{type(self).__name__}({', '.join(options)}, dtype={self.dtype!r}, isa={self.isa!r})"
+        dtype = self.dtypes if self.dtype == MIXED else self.dtype
+        return f"{type(self).__name__}({', '.join(options)}, dtype={dtype!r}, isa={self.isa!r})"
 
     def _options(self) -> list[str]:
         kinds = {"rnn_relu": ["nonlinearity='relu'"], "gru_reset_before": ["reset_after=False"]}

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._base import FloatArray, check_dtype, check_gates, check_nonlinearity
+from ._base import FloatArray, check_gates, check_nonlinearity
 from ._core import Stack, load_layer
+from ._dtypes import check_dtype
 from ._options import nonlinearity_of
 from ._recurrent import Recurrent, make_stack
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from inspect import Signature
 from itertools import islice
 from operator import index
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, overload
 
 import numpy as np
 
-from ._base import ARRAY_NAMES, FloatArray, check_dtype, check_gates, check_nonlinearity
+from ._base import ARRAY_NAMES, FloatArray, check_gates, check_nonlinearity
 from ._core import Stack, Stream, as_array, expect_finite, load_layer, step_many
+from ._dtypes import check_dtype
 from ._file_format import Description, Tensors
 from ._options import nonlinearity_of
 from ._recurrent import Recurrent, make_stack
@@ -60,6 +62,15 @@ def layer_from_bytes(data: bytes, isa: str = "") -> Any:
     return layer
 
 
+class _NoArguments:
+    """The signature of a class whose constructor is not for users, so that `help` shows none; objects keep theirs."""
+
+    def __get__(self, layer: object | None, owner: type) -> Signature:
+        if layer is not None:
+            raise AttributeError("__signature__")
+        return Signature()
+
+
 class Layer(Recurrent):
     """What the three kinds of layers share.
 
@@ -84,6 +95,7 @@ class Layer(Recurrent):
     _from_bytes = staticmethod(layer_from_bytes)
     _initial_state: tuple[FloatArray, ...] | None = None
     _batch_first = False
+    __signature__ = _NoArguments()
 
     def __init_subclass__(cls) -> None:
         """What holds for all kinds is written once, above, and shown of each."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import _core
-from .._base import DTYPES
+from .._dtypes import DTYPES
 from ..runtime import isas
 from .cases import GATES
 from .machine import cpu_list, own_cpus

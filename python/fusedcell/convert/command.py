@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from .._base import DTYPES, GATES, NONLINEARITIES
+from .._base import GATES, NONLINEARITIES
+from .._dtypes import DTYPES
 from .._options import described
 from .._recurrent import Recurrent
 from ..cells import Cell, GRUCell

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .._base import FloatArray, check_dtype
+from .._base import FloatArray
+from .._dtypes import check_dtype
 from .._recurrent import make_stack
 from ..cell_options import CellOptions
 from ..layers import Layer, layer_of

@@ -71,13 +71,14 @@ def has_bounded_products(layer: Layer) -> bool:
 def matrices_of(layer: Layer) -> dict[str, Matrix]:
     """The matrices of a layer of one layer and one direction, by their names."""
     (arrays,) = layer.stack.arrays()
-    int8 = layer.dtype == "int8"
+    (dtypes,) = layer.stack.dtypes
     is_bounded = has_bounded_products(layer)
     bounded = {"weight_ih": False, "weight_hh": is_bounded and not layer.proj_size, "weight_hr": is_bounded}
     scales = layer.input_scales
     matrices = {}
     for name in bounded.keys() & arrays.keys():
         weights = arrays[name].astype(np.float64)
+        int8 = dtypes[name] == "int8"
         if int8:
             weights *= arrays[name + "_scale"][:, None]
         bias = arrays.get(name.replace("weight", "bias"), np.zeros(len(weights))).astype(np.float64)

@@ -37,13 +37,13 @@ def single_layers(layer: Layer) -> list[tuple[Layer, ...]]:
                 [arrays],
                 ["_l0"],
                 1,
-                layer.dtype,
+                [dtypes],
                 stack.isa,
                 stack.input_scales[index // directions :][:1],
                 [options[index]],
             )
         )
-        for index, arrays in enumerate(stack.arrays())
+        for index, (arrays, dtypes) in enumerate(zip(stack.arrays(), stack.dtypes, strict=True))
     ]
     return [tuple(singles[first : first + directions]) for first in range(0, len(singles), directions)]
 
