@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 
 import fusedcell as fc
-from fusedcell.cell_options import Activation, CellOptions
 from fusedcell.reference.activations import ACTIVATIONS, activation_parameters
 from models import EVERY_NAME, KIND, SIZE_PAIRS, Kind, flat, random_state, uniform
 from test_bits import DTYPES, GOLDEN, STEPS, case, digest
 from test_storage import HOSTILE, MISFITS, every_dtype, every_kind, tiny_file
-from test_storage_options import OPTION_MISFITS
+from test_storage_options import OPTION_MISFITS, USUAL
 
 
 class Refusal(NamedTuple):
@@ -157,11 +156,9 @@ def test_initial_states_have_the_same_bits(kind: Kind, library: Library) -> None
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_every_activation_has_the_same_bits(name: str, library: Library) -> None:
-    parameters = dict.fromkeys(activation_parameters(name), 0.3)
-    options = [CellOptions((Activation(name, **parameters),))]
-    mapping = KIND["rnn_tanh"].weights(9, 17)
-    cells = [{key.removesuffix("_l0"): array for key, array in mapping.items()}]
-    compare(library, fc.RNN._from_cells("rnn_tanh", cells, options=options))
+    activation = {"name": name, "alpha": 0.0, "beta": 0.0} | dict.fromkeys(activation_parameters(name), 0.3)
+    library.file.write_bytes(tiny_file(format_version=2, options=[USUAL | {"activations": [activation]}]))
+    compare(library, fc.load(library.file))
 
 
 def python_refusal(path: Path) -> Refusal:

@@ -9,14 +9,29 @@ import numpy as np
 import pytest
 
 import fusedcell as fc
+from fusedcell import _core
 from fusedcell.cell_options import CellOptions
 from fusedcell.quantization import compare, products, single, sources
-from fusedcell.reference import int8_linear, quantise_weights
+from fusedcell.reference import int8_linear, quantise_input, quantise_weights
 from fusedcell.reference.activations import sigmoid
 from models import EVERY_KIND, GeneralKind, Kind, reference_function, uniform
 
 every_kind = pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.name)
 stacks = pytest.mark.parametrize("directions", [1, 2])
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+@pytest.mark.parametrize("scale", [None, 0.01])
+def test_inputs_are_rounded_to_the_integers_of_the_definition(bounded: bool, scale: float | None, isa: str) -> None:
+    for size in (1, 7, 16, 33):
+        x = (
+            uniform(size, 9, size)
+            * np.float32(2) ** np.array([-140, -101, -99, -7, 0, 3, 99, 0, 0], np.float32)[:, None]
+        )
+        x[-2, -1], x[-1, 0] = np.nan, -np.inf
+        q, scales = _core.quantise(x, bounded, scale or 0, isa)
+        for actual, expected in zip((q, scales), quantise_input(x, bounded=bounded, static_scale=scale), strict=True):
+            np.testing.assert_array_equal(actual, expected)
 
 
 @every_kind

@@ -27,7 +27,13 @@ auto read_bytes(const py::bytes& bytes, const Read& read) {
         const GilRelease release;
         return read(reinterpret_cast<const unsigned char*>(view.data()), view.size());
     } catch (const UnsupportedError& error) {
-        py::set_error(py::module_::import("fusedcell.errors").attr("UnsupportedError"), error.what());
+        PyObject* type = call_python([] {
+            PyObject* module = PyImport_ImportModule("fusedcell.errors");
+            PyObject* found = module == nullptr ? nullptr : PyObject_GetAttrString(module, "UnsupportedError");
+            Py_XDECREF(module);
+            return found;
+        });
+        if (type != nullptr) py::set_error(py::reinterpret_steal<py::object>(type), error.what());
     } catch (const LoadError& error) {
         py::set_error(PyExc_ValueError, error.what());
     }

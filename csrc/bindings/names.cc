@@ -1,9 +1,9 @@
 // What there is by name, and int8 inputs, for Python's side of checks and comparisons.
 #include "model/names.h"
 
-#include <pybind11/stl.h>
+#include <pybind11/pybind11.h>
 
-#include <vector>
+#include <string>
 
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
@@ -17,8 +17,8 @@ namespace {
 
 py::dict kinds() {
     py::dict all;
-    for (const CellKind kind : {CellKind::kRnnTanh, CellKind::kRnnRelu, CellKind::kLstm, CellKind::kGruResetAfter,
-                                CellKind::kGruResetBefore}) {
+    for (std::size_t number = 0; number < num_kinds(); ++number) {
+        const auto kind = static_cast<CellKind>(number);
         const CellOptions usual = usual_options(kind);
         py::tuple names(activations_of(kind));
         for (int i = 0; i < activations_of(kind); ++i) {
@@ -32,15 +32,13 @@ py::dict kinds() {
 py::dict activations() {
     static constexpr const char* kParameters[] = {"alpha", "beta"};
     py::dict all;
-    for (const char* name : {
-#define FUSEDCELL_ACTIVATION(name, parameters) #name,
-#include "kernels/activations.inc"
-         }) {
-        const int count = parameters_of(*activation_from_name(name));
+    const auto add = [&](const char* name, int count) {
         py::tuple taken(count);
         for (int i = 0; i < count; ++i) taken[static_cast<std::size_t>(i)] = kParameters[i];
         all[name] = taken;
-    }
+    };
+#define FUSEDCELL_ACTIVATION(name, parameters) add(#name, parameters);
+#include "kernels/activations.inc"
     return all;
 }
 

@@ -22,6 +22,7 @@ from ._dtypes import check_dtype
 from ._file_format import Description, Tensors
 from ._options import nonlinearity_of
 from ._recurrent import Recurrent, make_stack
+from ._stream_bytes import from_bytes
 from .cells import Array, cell_of, unpack_state
 from .errors import UnsupportedError
 from .weights.floats import to_float32
@@ -73,7 +74,7 @@ class _NoArguments:
 class Layer(Recurrent):
     """What the three kinds of layers share.
 
-    Made of trained weights by :meth:`from_state_dict`, :func:`fusedcell.from_torch`, :func:`fusedcell.from_keras`,
+    Made of trained weights by ``from_state_dict``, :func:`fusedcell.from_torch`, :func:`fusedcell.from_keras`,
     :func:`fusedcell.from_onnx` or :func:`fusedcell.load`.
 
     A call takes, with T steps, B rows, I inputs, L layers, D directions and outputs of size P, which is H where there
@@ -249,8 +250,6 @@ class Layer(Recurrent):
         Raises TypeError for what is not bytes, ValueError for a state of other weights, of another version of the
         format, or that was cut or altered, UnsupportedError as for :meth:`stream`.
         """
-        from ._stream_bytes import from_bytes  # with hashes, which few need
-
         self._check_has_streams()
         return from_bytes(self._stack, data, num_threads, self._batch_first)
 
