@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fusedcell as fc
-from models import EVERY_KIND, Kind, flat, random_state, uniform
+from models import EVERY_KIND, KIND, Kind, flat, random_state, uniform
 
 pytestmark = [pytest.mark.core, pytest.mark.float_weights]
 
@@ -76,6 +76,19 @@ def test_a_neighbour_full_of_nan_changes_nothing(kind: Kind, isa: str) -> None:
     others = [row for row in range(8) if row != 3]
     same(spoilt_y[:, others], y[:, others])
     assert np.isnan(spoilt_y[-1, 3]).all()
+
+
+@pytest.mark.parametrize("batch", [127, 128, 129, 253, 254, 255])
+@pytest.mark.parametrize("left", [126, 127, 128])
+def test_rows_that_go_on_when_most_of_a_large_batch_has_ended_are_as_alone(batch: int, left: int, isa: str) -> None:
+    for dtype in ("float32", "int8"):
+        layer = KIND["lstm"].make(KIND["lstm"].weights(INPUT_SIZE, 17), dtype=dtype, isa=isa)
+        lengths = np.ones(batch, int)
+        lengths[-min(left, batch) :] = 5  # the last of them: the order of rows is not that of lengths
+        x = uniform(8, 5, batch, INPUT_SIZE)
+        y, _ = layer(x, lengths=lengths)
+        alone, _ = layer(x[:, -min(left, batch) :])
+        np.testing.assert_array_equal(y[:, -min(left, batch) :], alone)
 
 
 @every_kind

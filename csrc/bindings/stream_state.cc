@@ -68,7 +68,7 @@ void read_any_rows(py::handle value, const char* name, std::ptrdiff_t batch, std
     if (!numbers) throw py::error_already_set();
     for (const py::handle item : numbers) {
         const Integer row(item, name);
-        if (!row.has_64_bits()) throw_row_error(name, batch, row.text());
+        if (row.nearest() < -batch || row.nearest() >= batch) throw_row_error(name, batch, row.text());
         rows.push_back(static_cast<std::ptrdiff_t>(row.nearest()));
     }
 }

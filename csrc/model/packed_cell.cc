@@ -70,8 +70,10 @@ std::ptrdiff_t PackedCell::chunk_steps(std::ptrdiff_t steps, std::ptrdiff_t batc
 }
 
 std::ptrdiff_t PackedCell::most_rows_of_chunk(std::ptrdiff_t steps, std::ptrdiff_t batch) {
-    if (steps <= 1 || batch >= kProjectionRows) return batch;
-    return std::min(std::min(steps, kProjectionRows) * batch, batch + kProjectionRows - 1);
+    if (steps <= 1) return batch;
+    // Of a larger batch, too, there may be so few rows left that they take several steps at a time.
+    const std::ptrdiff_t few = std::min(batch, kProjectionRows - 1);
+    return std::max(batch, std::min(std::min(steps, kProjectionRows) * few, few + kProjectionRows - 1));
 }
 
 void PackedCell::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, SharedSpace& shared) const {
