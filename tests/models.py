@@ -12,7 +12,7 @@ import fusedcell as fc
 from fusedcell import reference
 from fusedcell._base import ARRAY_NAMES, make_stack
 from fusedcell.cell_options import Activation, CellOptions
-from fusedcell.layers import cells_by_layer
+from fusedcell.convert.state_names import cells_by_layer
 from fusedcell.reference.activations import activation_parameters
 
 SIZES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65, 100, 256)
@@ -32,8 +32,8 @@ class Kind:
     """A kind of cell: how fusedcell makes it and how the reference computes it."""
 
     name: str
-    layer: type
-    cell: type
+    layer: Any
+    cell: Any
     gates: int
     reference: Callable[..., Any]
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Kind:
     ) -> dict[str, np.ndarray]:
         """Contractive weights under PyTorch's names: pre-activations of order 1, and recurrent matrices that shrink."""
         output_size = max(1, hidden_size // 2) if self.projected else hidden_size
-        mapping = {}
+        mapping: dict[str, np.ndarray] = {}
         for layer in range(layers):
             inputs = input_size if layer == 0 else directions * output_size
             for direction in range(directions):
@@ -111,9 +111,19 @@ class GeneralKind(Kind):
             **options,
         )
 
-    def make_cell(self, mapping: Mapping[str, np.ndarray], *, dtype: Any = "float32", isa: str | None = None) -> Any:
+    def make_cell(self, mapping: Mapping[str, np.ndarray], **options: Any) -> Any:
         arrays = {name.removesuffix("_l0"): value for name, value in mapping.items()}
-        return self.cell._of(make_stack(self.kernel_kind, [arrays], [""], 1, dtype, isa, options=[self.cell_options]))
+        return self.cell._of(
+            make_stack(
+                self.kernel_kind,
+                [arrays],
+                [""],
+                1,
+                options.get("dtype", "float32"),
+                options.get("isa"),
+                options=[self.cell_options],
+            )
+        )
 
     def expected(self, x: np.ndarray, mapping: Mapping[str, np.ndarray], state: Any = None, **options: Any) -> Any:
         return self.reference(x, mapping, state, **self.options, **reference_options(self.cell_options), **options)
@@ -131,7 +141,7 @@ def reference_options(options: CellOptions) -> dict[str, Any]:
     """What the reference's rnn, gru and lstm call those that are not as usual."""
     given: dict[str, Any] = {} if options.clip is None else {"clip": float(np.float32(options.clip))}
     if options.activations is not None:
-        functions = [reference_function(activation) for activation in options.activations]
+        functions: list[Any] = [reference_function(activation) for activation in options.activations]
         given |= {"nonlinearity": functions[0]} if len(functions) == 1 else {"activations": functions}
     if not options.clip_before_h:
         given["clip_before_h"] = False

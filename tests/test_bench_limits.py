@@ -71,8 +71,8 @@ def test_a_phase_takes_the_longer_of_reading_and_multiplying(monkeypatch: pytest
     # 4 * 100 * 100 weights: 1.6 us to read; 40,000 * 1000 multiply-adds in a sequence of 100 by 10: 800 us.
     found = phase_limits(sequence_phases(Case("lstm", 100, 100, 10), "float32"), "avx2", "float32")
     assert found == [
-        PhaseLimit("projection", pytest.approx(8 * 1.6), pytest.approx(800.0)),
-        PhaseLimit("recurrence", pytest.approx(160.0), pytest.approx(800.0)),
+        PhaseLimit("projection", pytest.approx(8 * 1.6), pytest.approx(800.0)),  # type: ignore[arg-type]
+        PhaseLimit("recurrence", pytest.approx(160.0), pytest.approx(800.0)),  # type: ignore[arg-type]
     ]
     assert [phase.us for phase in found] == pytest.approx([800.0, 800.0])
     (step,) = phase_limits(step_phases(Case("lstm", 100, 100), "float32"), "avx2", "float32")
@@ -99,7 +99,7 @@ def test_rates_are_those_of_long_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append(count)
         return count / (1e9 if isa == "avx2" else 1e6)
 
-    monkeypatch.setattr(limits._core, "multiply_seconds", seconds)
+    monkeypatch.setattr("fusedcell._core.multiply_seconds", seconds)
     assert multiply_rate("avx2", "int8").g_per_s == pytest.approx(1.0)
     assert asked == [65_536, 131_072, 262_144, 524_288, 1_048_576, 1_048_576]
     asked.clear()

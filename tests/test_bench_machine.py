@@ -157,8 +157,8 @@ def test_a_firmware_that_does_not_answer_is_not_waited_for(tmp_path: Path, monke
     def hang(*arguments: Any, timeout: float, **_: Any) -> Any:
         raise subprocess.TimeoutExpired("vcgencmd", timeout)
 
-    monkeypatch.setattr(looks.shutil, "which", lambda name: name)
-    monkeypatch.setattr(looks.subprocess, "run", hang)
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    monkeypatch.setattr("subprocess.run", hang)
     assert look("x", tmp_path).throttled is None
 
 
@@ -311,7 +311,7 @@ def test_warnings_are_printed_and_written(
     speeds = iter([2.4, 2.4, 1.2])
     for module in (command, work):
         monkeypatch.setattr(module, "look", lambda after: seen(next(speeds), after))
-    monkeypatch.setattr(machine._core, "core_kinds", lambda: BIG_LITTLE)
+    monkeypatch.setattr("fusedcell._core.core_kinds", lambda: BIG_LITTLE)
     path = tmp_path / "results.json"
     arguments = ["bench", "step", "--quick", "--sizes", "8", "--cells", "rnn", "--no-peers", "--json", str(path)]
     assert main(arguments) == 0

@@ -88,7 +88,7 @@ def test_a_neighbour_full_of_nan_changes_nothing(kind: Kind, isa: str) -> None:
     ids=["both_directions", "pieces"],
 )
 def test_lengths_cut_a_row_as_if_it_ended_there(
-    kind: Kind, hidden_size: int, sizes: dict[str, int], lengths: list[int], isa: str
+    kind: Kind, hidden_size: int, sizes: dict[str, Any], lengths: list[int], isa: str
 ) -> None:
     mapping = kind.weights(INPUT_SIZE, hidden_size, **sizes)
     layer = kind.make(mapping, isa=isa)
