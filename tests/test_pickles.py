@@ -36,7 +36,7 @@ def globals_of(data: bytes) -> set[str]:
         elif opcode.name == "MEMOIZE":
             memo[len(memo)] = texts[-1] if texts else None
         elif opcode.name in ("BINGET", "LONG_BINGET", "GET"):
-            texts.append(memo[argument])
+            texts.append(memo.get(argument, ""))
         if isinstance(argument, str) and "UNICODE" in opcode.name:
             texts.append(argument)
     return modules

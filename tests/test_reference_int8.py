@@ -151,9 +151,10 @@ def test_vectors_do_not_look_at_one_another(options: Any) -> None:
 
 def test_linear_adds_the_exact_start_and_scales_the_integer() -> None:
     q, scale = np.array([[127, -3], [1, 2]], np.int8), np.array([0.5, 4], np.float32)
-    start = np.array([2.0**-40, 10])
+    start = [2.0**-40, 10]
     # x is 127 and 64 units of 1/127.
-    x, unit = np.array([[1, 0.5], [0, 0]]), float(F32(1) / F32(127))
+    x: list[list[float]] = [[1, 0.5], [0, 0]]
+    unit = float(F32(1) / F32(127))
     y = reference.int8_linear(x, q, scale, bounded=True, start=start)
     assert y.dtype == np.float64
     first = [2.0**-40 + (127 * 127 - 3 * 64) * (unit * 0.5), 10 + (127 + 2 * 64) * (unit * 4)]
