@@ -22,7 +22,7 @@ install: $(VENV)/.installed
 
 ## Run the C++ tests and the Python tests.
 test: $(VENV)/.installed $(VENV)/.group-test test-cpp
-	$(BIN)/python -m pytest -n 2 --objects=$(OBJECTS) --cpp-tests=build/dev/tests/cpp
+	$(BIN)/python -m pytest -n auto --objects=$(OBJECTS) --cpp-tests=build/dev/tests/cpp
 
 ## Print the latency table of this machine.
 bench: $(VENV)/.installed
@@ -63,7 +63,7 @@ test-cpp: $(VENV)/.group-cpp
 
 ## The tests against PyTorch, Keras and ONNX Runtime, which test skips without them.
 test-peers: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
-	$(BIN)/python -m pytest -n 2 tests/test_reference_torch.py tests/test_reference_onnx.py tests/test_bench_peers.py \
+	$(BIN)/python -m pytest -n auto tests/test_reference_torch.py tests/test_reference_onnx.py tests/test_bench_peers.py \
 	  tests/test_docs.py tests/test_layers.py::test_the_same_as_pytorch \
 	  $(wildcard tests/test_keras_*.py tests/test_onnx_*.py tests/test_torch_*.py)
 

@@ -9,12 +9,14 @@ layer in one direction.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import numpy as np
 
 from fusedcell.reference import quantise_input, quantise_weights
 
 F32 = np.float32
+Floats: TypeAlias = np.ndarray | np.float32
 SMALLEST_NORMAL = F32(2.0**-126)
 LOG2_E = F32(float.fromhex("0x1.715476p0"))
 EXP2_COEFFICIENTS = [
@@ -23,12 +25,12 @@ EXP2_COEFFICIENTS = [
 ]
 
 
-def flush(a: np.ndarray) -> np.ndarray:
+def flush(a: Floats) -> np.ndarray:
     """Denormals become zero of the same sign."""
     return np.where(np.abs(a) < SMALLEST_NORMAL, np.copysign(F32(0), a), a).astype(F32)
 
 
-def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+def fma(a: Floats, b: Floats, c: Floats) -> np.ndarray:
     """a * b + c, rounded once: the sum is rounded to odd in double first, then to float."""
     product = np.multiply(flush(a), flush(b), dtype=np.float64)
     addend = flush(c).astype(np.float64)
@@ -41,15 +43,15 @@ def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     return flush(bits.view(np.float64).astype(F32))
 
 
-def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def add(a: Floats, b: Floats) -> np.ndarray:
     return flush(np.add(flush(a), flush(b), dtype=F32))
 
 
-def mul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def mul(a: Floats, b: Floats) -> np.ndarray:
     return flush(np.multiply(flush(a), flush(b), dtype=F32))
 
 
-def div(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def div(a: Floats, b: Floats) -> np.ndarray:
     return flush(np.divide(flush(a), flush(b), dtype=F32))
 
 

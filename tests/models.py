@@ -30,7 +30,7 @@ def uniform(seed: int, *shape: int) -> np.ndarray:
 
 
 def layer_from_cells(
-    kind: str, cells: Sequence[Mapping[str, Any]], *, num_directions: int = 1, options: Sequence[Any] = (), **more: Any
+    kind: str, cells: Sequence[Any], *, num_directions: int = 1, options: Sequence[Any] = (), **more: Any
 ) -> Any:
     """A layer of the arrays of each layer and direction, with the options of each."""
     building = {"dtype": more.pop("dtype", "float32"), "isa": more.pop("isa", None)}
@@ -43,8 +43,8 @@ class Kind:
     """A kind of cell: how fusedcell makes it and how the reference computes it."""
 
     name: str
-    layer: type
-    cell: type
+    layer: Any
+    cell: Any
     gates: int
     reference: Callable[..., Any]
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class Kind:
     ) -> dict[str, np.ndarray]:
         """Contractive weights under PyTorch's names: pre-activations of order 1, and recurrent matrices that shrink."""
         output_size = max(1, hidden_size // 2) if self.projected else hidden_size
-        mapping = {}
+        mapping: dict[str, np.ndarray] = {}
         for layer in range(layers):
             inputs = input_size if layer == 0 else directions * output_size
             for direction in range(directions):
@@ -122,9 +122,19 @@ class GeneralKind(Kind):
             **options,
         )
 
-    def make_cell(self, mapping: Mapping[str, np.ndarray], *, dtype: Any = "float32", isa: str | None = None) -> Any:
+    def make_cell(self, mapping: Mapping[str, np.ndarray], **options: Any) -> Any:
         arrays = {name.removesuffix("_l0"): value for name, value in mapping.items()}
-        return self.cell._of(make_stack(self.kernel_kind, [arrays], [""], 1, dtype, isa, options=[self.cell_options]))
+        return self.cell._of(
+            make_stack(
+                self.kernel_kind,
+                [arrays],
+                [""],
+                1,
+                options.get("dtype", "float32"),
+                options.get("isa"),
+                options=[self.cell_options],
+            )
+        )
 
     def expected(self, x: np.ndarray, mapping: Mapping[str, np.ndarray], state: Any = None, **options: Any) -> Any:
         return self.reference(x, mapping, state, **self.options, **reference_options(self.cell_options), **options)
@@ -142,7 +152,7 @@ def reference_options(options: CellOptions) -> dict[str, Any]:
     """What the reference's rnn, gru and lstm call those that are not as usual."""
     given: dict[str, Any] = {} if options.clip is None else {"clip": float(np.float32(options.clip))}
     if options.activations is not None:
-        functions = [reference_function(activation) for activation in options.activations]
+        functions: list[Any] = [reference_function(activation) for activation in options.activations]
         given |= {"nonlinearity": functions[0]} if len(functions) == 1 else {"activations": functions}
     if not options.clip_before_h:
         given["clip_before_h"] = False

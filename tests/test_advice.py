@@ -133,7 +133,7 @@ def test_a_stream_has_copies_and_no_pickle() -> None:
     pool = fc.StreamPool(GRU, 3)
     for call in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError, match=r"cannot pickle or copy a StreamPool; .*pool\.state\(slot\)"):
-            call(pool)  # type: ignore[operator]
+            call(pool)
 
 
 def test_what_cannot_be_saved(tmp_path: Path) -> None:

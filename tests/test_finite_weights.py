@@ -129,7 +129,7 @@ def test_a_cells_array_is_named_as_the_cell_names_it() -> None:
 
 def quantised_file(path: Path, **arrays: np.ndarray) -> Path:
     """An int8 RNNCell of one unit, weights as given."""
-    tensors = {
+    tensors: dict[str, np.ndarray] = {
         "weight_ih": np.array([[127]], np.int8),
         "weight_hh": np.array([[1]], np.int8),
         "weight_ih_scale": np.array([1], np.float32),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -69,7 +70,7 @@ def changed(change: Callable[[int], int]) -> Callable[[], object]:
 
 
 MODES: dict[str, Callable[[], object]] = {
-    **{name: (lambda value=value: libm.fesetround(value)) for name, value in ROUNDING.items()},
+    **{name: partial(libm.fesetround, value) for name, value in ROUNDING.items()},
     "flush to zero": changed(lambda control: control | FLUSH),
     "upward, flush to zero": changed(lambda control: control | FLUSH | UPWARD),
 }

@@ -216,7 +216,7 @@ def test_a_repr_shows_what_is_not_as_usual() -> None:
     assert repr(coupled.make_cell(coupled.weights(2, 3))).startswith(
         "LSTMCell(2, 3, peepholes=True, clip=0.5, input_forget=True, "
     )
-    elu = KIND["rnn_elu"]
+    elu: Any = KIND["rnn_elu"]
     layer = layer_from_cells(
         "rnn_tanh",
         [{"weight_ih": np.ones((1, 1)), "weight_hh": np.ones((1, 1))}] * 2,
@@ -248,17 +248,17 @@ SIGMOIDS = (Activation("Sigmoid"),) * 3
             fc.UnsupportedError,
             "supported: Relu, Tanh, Sigmoid,",
         ),
-        (CellOptions((Activation([]), *SIGMOIDS[:2])), fc.UnsupportedError, r"activations_l0: \[\] is not supported"),
+        (CellOptions((Activation([]), *SIGMOIDS[:2])), fc.UnsupportedError, r"activations_l0: \[\] is not supported"),  # type: ignore[arg-type]
         (CellOptions(SIGMOIDS[:2]), ValueError, r"activations_l0: expected 3 \(f, g, h\), got \("),
-        (CellOptions("abc"), ValueError, r"activations_l0: expected 3 \(f, g, h\), got 'abc'"),
-        (CellOptions(("Sigmoid",) * 3), TypeError, "activations_l0: expected Activation, got str"),
+        (CellOptions("abc"), ValueError, r"activations_l0: expected 3 \(f, g, h\), got 'abc'"),  # type: ignore[arg-type]
+        (CellOptions(("Sigmoid",) * 3), TypeError, "activations_l0: expected Activation, got str"),  # type: ignore[arg-type]
         (CellOptions((Activation("Elu", np.nan),) * 3), ValueError, "alpha of Elu: expected a finite float32, got nan"),
         (
             CellOptions((Activation("Elu", 1e39),) * 3),
             ValueError,
             "alpha of Elu: expected a finite float32, got 1e",
         ),
-        (CellOptions((Activation("Elu", "1"),) * 3), TypeError, "alpha of Elu: expected a number, got str"),
+        (CellOptions((Activation("Elu", "1"),) * 3), TypeError, "alpha of Elu: expected a number, got str"),  # type: ignore[arg-type]
         (CellOptions((Activation("Elu", 1, 1),) * 3), ValueError, "beta of Elu: expected 0, as it takes none, got 1"),
         (CellOptions((Activation("Affine", 1, np.inf),) * 3), ValueError, "beta of Affine: expected a finite float32"),
         (CellOptions(clip=0), ValueError, r"clip_l0: expected a number from 2\^-126 on, or None, got 0"),
@@ -267,10 +267,10 @@ SIGMOIDS = (Activation("Sigmoid"),) * 3
         (CellOptions(clip=np.nan), ValueError, "clip_l0: expected a finite float32, got nan"),
         (CellOptions(clip=np.inf), ValueError, "clip_l0: expected a finite float32, got inf"),
         (CellOptions(clip=10**400), ValueError, "clip_l0: expected a finite float32, got inf"),
-        (CellOptions(clip="1"), TypeError, "clip_l0: expected a number, got str"),
+        (CellOptions(clip="1"), TypeError, "clip_l0: expected a number, got str"),  # type: ignore[arg-type]
         (CellOptions(clip=True), TypeError, "clip_l0: expected a number, got bool"),
-        (CellOptions(clip_before_h=1), TypeError, "clip_before_h_l0: expected a bool, got int"),
-        (CellOptions(input_forget=None), TypeError, "input_forget_l0: expected a bool, got NoneType"),
+        (CellOptions(clip_before_h=1), TypeError, "clip_before_h_l0: expected a bool, got int"),  # type: ignore[arg-type]
+        (CellOptions(input_forget=None), TypeError, "input_forget_l0: expected a bool, got NoneType"),  # type: ignore[arg-type]
         (3, TypeError, "options_l0: expected CellOptions, got int"),
         ([CellOptions()] * 2, ValueError, "options: expected one per layer and direction, 1, got 2"),
     ],

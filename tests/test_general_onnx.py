@@ -22,7 +22,7 @@ pytestmark = pytest.mark.core
 BLOCKS = {"RNN": [0], "GRU": [1, 0, 2], "LSTM": [0, 2, 3, 1]}
 PEEPHOLE_BLOCKS = [0, 2, 1]
 FUNCTIONS = {"RNN": 1, "GRU": 2, "LSTM": 3}
-SPECIFICATION = {"RNN": reference.onnx_rnn, "GRU": reference.onnx_gru, "LSTM": reference.onnx_lstm}
+SPECIFICATION: dict[str, Any] = {"RNN": reference.onnx_rnn, "GRU": reference.onnx_gru, "LSTM": reference.onnx_lstm}
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 
 EXPLODES = 1e3

@@ -101,7 +101,7 @@ def test_rows_that_go_on_when_most_of_a_large_batch_has_ended_are_as_alone(batch
     ids=["both_directions", "pieces"],
 )
 def test_lengths_cut_a_row_as_if_it_ended_there(
-    kind: Kind, hidden_size: int, sizes: dict[str, int], lengths: list[int], isa: str
+    kind: Kind, hidden_size: int, sizes: dict[str, Any], lengths: list[int], isa: str
 ) -> None:
     mapping = kind.weights(INPUT_SIZE, hidden_size, **sizes)
     layer = kind.make(mapping, isa=isa)

@@ -25,8 +25,10 @@ DTYPES = ("float32", "bfloat16", "float16", "int8")
 
 def globals_of(data: bytes) -> set[str]:
     """The modules that a pickle imports from, also where it takes a name from the stack or the memo."""
-    modules, texts = set(), []
+    modules: set[str] = set()
+    texts: list[str] = []
     memo: dict[Any, Any] = {}
+    argument: Any
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name == "GLOBAL":
             modules.add(argument.partition(" ")[0])
@@ -35,7 +37,7 @@ def globals_of(data: bytes) -> set[str]:
         elif opcode.name == "MEMOIZE":
             memo[len(memo)] = texts[-1] if texts else None
         elif opcode.name in ("BINGET", "LONG_BINGET", "GET"):
-            texts.append(memo.get(argument))
+            texts.append(memo.get(argument, ""))
         if isinstance(argument, str) and "UNICODE" in opcode.name:
             texts.append(argument)
     return modules

@@ -42,6 +42,7 @@ def test_single_layers_chained_give_the_same_bits(kind: Kind, directions: int, d
     layer = layer.astype(dtype, input_scales=[0.01, 0.02, 0.005] if dtype == "int8" else None)
     x = uniform(3, 12, 2, 6)
     y = x
+    singles: Any
     for singles in single.single_layers(layer):
         outputs = [part(y[::-1] if reverse else y)[0] for reverse, part in enumerate(singles)]
         y = single.joined(outputs, single.reverse_flags(layer))
@@ -63,7 +64,9 @@ def one_step_errors(
     """y of a cell over time, and each gate's int8 pre-activation minus the exact one, all (T, B, units)."""
     cell = kind.make_cell(arrays)
     state: Any = None
-    before, after, cells = [], [], []
+    before: list[Any] = []
+    after: list[Any] = []
+    cells: list[Any] = []
     for step in x:
         before.append(np.zeros((len(step), cell.proj_size or cell.hidden_size)) if state is None else after[-1])
         state = cell(step, state)
@@ -73,7 +76,7 @@ def one_step_errors(
     gate, output = functions_of(kind)
     bounded = not kind.projected and kind.name not in ("rnn_relu", "rnn_elu", "lstm_hard", "gru_before_leaky")
 
-    def pair(name: str, values: np.ndarray, bounded: bool, scale: float | None = None) -> list[np.ndarray]:
+    def pair(name: str, values: np.ndarray, bounded: bool, scale: float | None = None) -> list[list[np.ndarray]]:
         weights = arrays[name]
         bias = arrays.get(name.replace("weight", "bias"), np.zeros(len(weights))).astype(np.float64)
         exact = values.astype(np.float64) @ weights.T.astype(np.float64) + bias
@@ -173,10 +176,10 @@ def test_halves_round_no_inputs(kind: Kind, dtype: str) -> None:
 
 def test_biases_that_differ_count_with_the_weights() -> None:
     weights = {"weight_ih_l0": np.ones((1, 1)), "weight_hh_l0": np.zeros((1, 1)), "bias_hh_l0": np.zeros(1)}
-    layers = [
+    one, other = (
         fc.RNN.from_state_dict({**weights, "bias_ih_l0": np.array([bias])}, nonlinearity="relu") for bias in (0.5, 0.75)
-    ]
-    comparison = compare(*layers, np.array([[1], [2]], np.float32))
+    )
+    comparison = compare(one, other, np.array([[1], [2]], np.float32))
     assert comparison.rms == 0.25
     assert comparison.sources[0].parts == {"weight_ih": 0.25, "x": 0, "weight_hh": 0, "h": 0}
 

@@ -153,7 +153,8 @@ def test_linear_adds_the_exact_start_and_scales_the_integer() -> None:
     q, scale = np.array([[127, -3], [1, 2]], np.int8), np.array([0.5, 4], np.float32)
     start = [2.0**-40, 10]
     # x is 127 and 64 units of 1/127.
-    x, unit = [[1, 0.5], [0, 0]], float(F32(1) / F32(127))
+    x: list[list[float]] = [[1, 0.5], [0, 0]]
+    unit = float(F32(1) / F32(127))
     y = reference.int8_linear(x, q, scale, bounded=True, start=start)
     assert y.dtype == np.float64
     first = [2.0**-40 + (127 * 127 - 3 * 64) * (unit * 0.5), 10 + (127 + 2 * 64) * (unit * 4)]
@@ -252,9 +253,9 @@ def test_biases_and_peepholes_are_exact() -> None:
 def test_layers_do_what_steps_do(kind: Kind) -> None:
     mapping = kind.weights(9, 17)
     x, state = uniform(4, 5, 3, 9), random_state(kind, mapping, 3)
-    weights = {name.removesuffix("_l0"): array for name, array in mapping.items()}
+    weights: dict[str, Any] = {name.removesuffix("_l0"): array for name, array in mapping.items()}
     weights["weight_ih"] = reference.Int8Matrix.of(weights["weight_ih"], 0.01)
-    step = {"rnn": reference.rnn_step, "lst": reference.lstm_step, "gru": reference.gru_step}[kind.name[:3]]
+    step: Any = {"rnn": reference.rnn_step, "lst": reference.lstm_step, "gru": reference.gru_step}[kind.name[:3]]
     parts = [part[0] for part in (state if isinstance(state, tuple) else (state,))]
     outputs = []
     for x_t in x:

@@ -98,7 +98,7 @@ def test_rnn_of_two_units() -> None:
     ],
 )
 def test_each_lstm_gate_from_each_source(source: Any, driven: Any, h: Any, c: Any) -> None:
-    weights = {"weight_ih": np.zeros((4, 1)), "weight_hh": np.zeros((4, 1))}
+    weights: dict[str, Any] = {"weight_ih": np.zeros((4, 1)), "weight_hh": np.zeros((4, 1))}
     weights[source] = column(*driven) if source.startswith("weight") else np.array(driven)
     step = reference.lstm_step([1], [1], [2], **weights)
     assert step.h == near([h])
@@ -270,7 +270,7 @@ def test_batch_first_moves_x_mask_and_y_but_not_the_state() -> None:
 
 
 def test_layers_come_from_a_prefix_or_from_a_cell_or_ready_made() -> None:
-    module = {f"encoder.rnn.{key}": np.float32(value) for key, value in SUM.items()}
+    module = {f"encoder.rnn.{key}": np.array(value, np.float32) for key, value in SUM.items()}
     ready = reference.from_state_dict({"head.weight": [1], **module}, "encoder.rnn.")
     cell = {key.removesuffix("_l0"): value for key, value in SUM.items()}
     for y, _ in (add_up(X, module, prefix="encoder.rnn."), add_up(X, ready), add_up(X, cell)):
@@ -302,7 +302,7 @@ def test_onnx_gru_blocks_are_z_r_h_and_it_resets_before_by_default(lbr: Any, can
 
 def test_onnx_directions_lengths_and_layout() -> None:
     W = R = np.ones((2, 1, 1))
-    attributes = {"direction": "bidirectional", "activations": ["relu", "relu"]}
+    attributes: dict[str, Any] = {"direction": "bidirectional", "activations": ["relu", "relu"]}
     initial_h = np.array([[[16], [32]], [[64], [128]]])
     x = np.stack([X, X], axis=1)
     Y, Y_h = reference.onnx_rnn(x, W, R, None, [3, 0], initial_h, **attributes)
@@ -356,7 +356,7 @@ def test_onnx_alpha_and_beta_go_to_the_activations_that_take_them() -> None:
         (lambda: add_up(X, SUM, lengths=[1, 2]), r"lengths: .*\(1,\).*\(2,\)"),
         (lambda: add_up(X, SUM, mask=[True] * 3), r"mask: .*\(4,\).*\(3,\)"),
         (lambda: add_up(X, SUM, mask=[1] * 4), "mask: expected dtype bool"),
-        (lambda: reference.lstm(X, SUM, np.zeros(2)), "state: "),
+        (lambda: reference.lstm(X, SUM, np.zeros(2)), "state: "),  # type: ignore[arg-type]
         (lambda: add_up(X, {**SUM, "weight_hr_l0": [[1]]}), "weight_hr_l0: "),
         (lambda: add_up(X, {**SUM, "weight_ih_l2": [[1]]}), "mapping: .*weight_ih_l1"),
         (lambda: add_up(X, {**SUM, "weight_ih_l0_reverse": [[1]]}), "mapping: .*weight_hh_l0_reverse"),

@@ -17,7 +17,7 @@ ort = pytest.importorskip("onnxruntime")
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 FUNCTIONS = {"RNN": 1, "GRU": 2, "LSTM": 3}
-SPECIFICATION = {"RNN": reference.onnx_rnn, "GRU": reference.onnx_gru, "LSTM": reference.onnx_lstm}
+SPECIFICATION: dict[str, Any] = {"RNN": reference.onnx_rnn, "GRU": reference.onnx_gru, "LSTM": reference.onnx_lstm}
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 STEPS, BATCH, INPUT, HIDDEN = 6, 3, 4, 5
 

@@ -10,7 +10,7 @@ from fusedcell import reference
 torch = pytest.importorskip("torch")
 
 STEPS, BATCH, INPUT, HIDDEN, PROJ = 7, 4, 5, 6, 3
-KINDS = {
+KINDS: dict[str, Any] = {
     "rnn_tanh": (torch.nn.RNN, {}, reference.rnn, {}),
     "rnn_relu": (torch.nn.RNN, {"nonlinearity": "relu"}, reference.rnn, {"nonlinearity": "relu"}),
     "gru": (torch.nn.GRU, {}, reference.gru, {}),
@@ -125,5 +125,5 @@ def test_cells(name: Any, bias: Any, shape: Any) -> None:
             ours = reference.lstm_step(x, h, c, **weights)
             assert_same((ours.h, ours.c), cell(torch.from_numpy(x), to_torch((h, c))))
         else:
-            step = {"RNNCell": reference.rnn_step, "GRUCell": reference.gru_step}[name]
+            step: Any = {"RNNCell": reference.rnn_step, "GRUCell": reference.gru_step}[name]
             assert_same(step(x, h, **weights), cell(torch.from_numpy(x), torch.from_numpy(h)))

@@ -15,7 +15,7 @@ import fusedcell as fc
 from drawn import examples
 from models import KIND, flat, uniform
 
-CLASSES = {"lstm": fc.LSTM, "gru_reset_after": fc.GRU, "rnn_tanh": fc.RNN}
+CLASSES: dict[str, Any] = {"lstm": fc.LSTM, "gru_reset_after": fc.GRU, "rnn_tanh": fc.RNN}
 KINDS = st.sampled_from(list(CLASSES))
 WORDS = st.text("abXY_019é-", min_size=1, max_size=6)
 PREFIXES = st.lists(WORDS, max_size=4).map(lambda parts: "".join(f"{part}." for part in parts))

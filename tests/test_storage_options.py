@@ -149,7 +149,7 @@ def test_an_activation_takes_the_parameters_that_it_has(name: str, path: Path) -
 
 
 def test_peepholes_belong_to_the_second_version_and_to_an_lstm(path: Path) -> None:
-    arrays = {"weight_peephole": np.ones(3, np.float32)}
+    arrays: dict[str, Any] = {"weight_peephole": np.ones(3, np.float32)}
     path.write_bytes(int8_file(**arrays))
     with pytest.raises(fc.UnsupportedError, match="'weight_peephole' is not an array of a cell"):
         fc.load(path)

@@ -178,7 +178,8 @@ def test_hooks_stay() -> None:
 def test_no_memory_is_copied_between_pytorch_and_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     module = module_of("LSTM", 5, 6)
     ft.accelerate(module)
-    taken, given = [], []
+    taken: list[Any] = []
+    given: list[Any] = []
     module(torch.randn(4, 3, 5))
     stack = module.fusedcell_last.pack.stack
 

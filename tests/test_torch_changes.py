@@ -171,7 +171,7 @@ def test_a_number_of_threads_that_is_none_is_refused_by_name(
     assert type(module) is nn.GRU
 
 
-class Watching(torch.utils._python_dispatch.TorchDispatchMode):  # type: ignore[misc]
+class Watching(torch.utils._python_dispatch.TorchDispatchMode):
     """Under which a module calls its operator."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -239,7 +239,7 @@ def test_a_call_under_way_is_of_one_class_as_a_whole(name: str, swaps: bool) -> 
     for_lines = 0
     while True:
         for_lines += 1
-        report = None if swaps else ft.accelerate(module)
+        report: Any = None if swaps else ft.accelerate(module)
         pausing = Pausing(module, for_lines)
         thread, result = pausing.call(x, state)
         if swaps:

@@ -21,7 +21,7 @@ from torch_models import assert_close, assert_same_bits, make, torch
 
 safetensors_torch: Any = pytest.importorskip("safetensors.torch")
 
-LAYERS = {"LSTM": fc.LSTM, "GRU": fc.GRU, "RNN": fc.RNN}
+LAYERS: dict[str, Any] = {"LSTM": fc.LSTM, "GRU": fc.GRU, "RNN": fc.RNN}
 
 
 def write(state: dict[str, Any], path: Path) -> Path:
@@ -57,7 +57,7 @@ def test_tensors_may_require_gradients() -> None:
         cell = make("LSTMCell", 5, 6)
         assert_close(fc.LSTMCell(**dict(cell.named_parameters()))(x.numpy()), cell(x))
     h, c = (torch.randn(1, 1, 6, requires_grad=True) for _ in range(2))
-    for actual, expected in zip(layer.with_initial_state(h, c).initial_state, (h, c), strict=True):
+    for actual, expected in zip(layer.with_initial_state(h, c).initial_state or (), (h, c), strict=True):
         np.testing.assert_array_equal(actual, expected.detach())
 
 

@@ -209,7 +209,7 @@ class OwnForward(nn.LSTM):
 class OwnFlatWeights(nn.GRU):
     def _init_flat_weights(self) -> None:
         super()._init_flat_weights()
-        self._flat_weights = [2 * weight for weight in self._flat_weights]
+        self._flat_weights = [2 * weight for weight in self._flat_weights]  # type: ignore[has-type]
 
 
 class OwnLSTM(nn.Module):

@@ -205,5 +205,5 @@ def test_wrong_arguments_swap_nothing(tagger: Any) -> None:
     with pytest.raises(ValueError, match="num_threads: expected at least 1, got 0"):
         ft.accelerate(tagger, num_threads=0)
     with pytest.raises(TypeError, match=r"model: expected a torch.nn.Module, got dict"):
-        ft.accelerate({})  # type: ignore[arg-type]
+        ft.accelerate({})
     assert type(tagger.layers[0]) is nn.LSTM

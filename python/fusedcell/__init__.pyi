@@ -19,3 +19,5 @@ from .runtime import show_runtime as show_runtime
 from .storage import load as load
 from .storage import save as save
 from .stream_pool import StreamPool as StreamPool
+
+__all__: list[str]

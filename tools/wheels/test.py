@@ -16,7 +16,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pythons import ROOT, WORK, NotToBeHadError, Python, emulator_of, find, write_launcher
 
@@ -163,7 +165,7 @@ def suite(interpreter: Path, cpu: str | None, *selection: str) -> str:
     return closing.strip("= ")
 
 
-def run(command: list[object], cpu: str | None = None, folder: Path | None = None) -> str:
+def run(command: list[Any], cpu: str | None = None, folder: Path | None = None) -> str:
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "FUSEDCELL", "PYTEST"))
     }
@@ -192,7 +194,7 @@ def run(command: list[object], cpu: str | None = None, folder: Path | None = Non
     return done.stdout
 
 
-def step(name: str, what: str, function, *arguments: object) -> None:
+def step(name: str, what: str, function: Callable[..., object], *arguments: object) -> None:
     start = time.monotonic()
     result = function(*arguments)
     closing = f": {result}" if function is suite else ""
