@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core, _options
+from ._kinds import KINDS
 from .cell_options import CellOptions
 from .convert.floats import to_float32
 from .convert.torch_tensors import to_array
@@ -23,7 +24,8 @@ Dtype: TypeAlias = Literal["float32", "bfloat16", "float16", "int8"]
 
 DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "float16", "int8")
 NONLINEARITIES = ("tanh", "relu")
-GATES = {"LSTM": (4, "four gates"), "GRU": (3, "three gates"), "RNN": (1, "one gate")}
+_IN_WORDS = {1: "one gate", 3: "three gates", 4: "four gates"}
+GATES = {kind.class_name: (len(kind.gates), _IN_WORDS[len(kind.gates)]) for kind in KINDS.values()}
 ARRAY_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_peephole")
 MATRIX_NAMES = ("weight_ih", "weight_hh", "weight_hr")  # those that are stored in the dtype
 

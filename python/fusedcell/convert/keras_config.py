@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from .._options import USUAL
+from .._kinds import KINDS
 from ..cell_options import Activation, CellOptions
 from ..errors import UnsupportedError
 
-GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 RECURRENT = ("SimpleRNN", "LSTM", "GRU", "CuDNNLSTM", "CuDNNGRU", "RNN", "Bidirectional")
 _KERAS_2_ONLY = ("CuDNNLSTM", "CuDNNGRU")
 _FAMILY = {"SimpleRNN": "rnn", "LSTM": "lstm", "GRU": "gru", "CuDNNLSTM": "lstm", "CuDNNGRU": "gru"}
@@ -68,7 +67,7 @@ class CellConfig:
     @property
     def gates(self) -> int:
         """Blocks of units in each of the arrays."""
-        return GATES[self.kind.partition("_")[0]]
+        return len(KINDS[self.kind].gates)
 
 
 @dataclass(frozen=True)
@@ -250,7 +249,7 @@ def _cell(options: _Options, family: str, version: int, *, cudnn: bool) -> CellC
     if family != "rnn":
         gate = options.activation("recurrent_activation", version)
         functions = (gate, activation, activation) if family == "lstm" else (gate, activation)
-    usual = tuple(item.name for item in functions) == USUAL[kind]
+    usual = tuple(item.name for item in functions) == KINDS[kind].activations
     return CellConfig(
         kind,
         options.units(),

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from .._base import FloatArray
+from .._kinds import KINDS
 from ..layers import Layer
 from .gates import LayerGates
 from .products import Array, Matrix, matrices_of, product_errors
@@ -22,7 +23,6 @@ from .single import in_order, joined, reverse_flags, single_layers
 Direction: TypeAlias = Literal["forward", "reverse"]
 Squares: TypeAlias = dict[str, Array]
 
-GATES = {"lstm": "ifgo", "gru_reset_after": "rzn", "gru_reset_before": "rzn", "rnn_tanh": "h", "rnn_relu": "h"}
 _VALUES_AT_A_TIME = 2**21
 
 
@@ -125,7 +125,7 @@ def _mean_squares(
             m = functions.output(_pre_activation(matrices, slice(3 * units, None), x[part], h[part]), c_part)
             of_weights, of_input = product_errors(matrices["weight_hr"], others["weight_hr"], m)
             _add_squares(projected, {"weight_hr": of_weights, "m": of_input})
-    for index, gate in enumerate(GATES[kind]):
+    for index, gate in enumerate(KINDS[kind].gates):
         if gate == "f" and functions.input_forget:
             continue
         yield gate, {name: total[index * units :][:units] / len(x) for name, total in sums.items()}
