@@ -8,12 +8,14 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ._kinds import KINDS
 from .errors import UnsupportedError
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 NONLINEARITIES = ("tanh", "relu")
-GATES = {"LSTM": (4, "four gates"), "GRU": (3, "three gates"), "RNN": (1, "one gate")}
+_IN_WORDS = {1: "one gate", 3: "three gates", 4: "four gates"}
+GATES = {kind.class_name: (len(kind.gates), _IN_WORDS[len(kind.gates)]) for kind in KINDS.values()}
 ARRAY_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_peephole")
 
 

@@ -11,13 +11,13 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from . import _core
+from ._kinds import KINDS
 from .cell_options import Activation, CellOptions
 from .errors import UnsupportedError
 
 ActivationTuple: TypeAlias = tuple[str, float, float]
 OptionsTuple: TypeAlias = tuple[list[ActivationTuple], float | None, bool, bool]
 
-USUAL = _core.kinds()  # the activations of PyTorch's formulas
 ACTIVATIONS = _core.activations()  # which of alpha and beta each takes
 _SMALLEST_NORMAL = 2.0**-126
 _LARGEST = float(np.finfo(np.float32).max)
@@ -35,14 +35,14 @@ def to_kernels(kind: str, options: Sequence[CellOptions], suffixes: Sequence[str
     tuples = [_to_tuple(kind, item, suffix) for item, suffix in zip(options, suffixes, strict=False)]
     if kind.startswith("rnn_"):
         for rnn in ("rnn_tanh", "rnn_relu"):
-            if tuples and all(item[0][0][0] == USUAL[rnn][0] for item in tuples):
+            if tuples and all(item[0][0][0] == KINDS[rnn].activations[0] for item in tuples):
                 kind = rnn
     return kind, tuples
 
 
 def of_stack(stack: _core.Stack) -> tuple[CellOptions, ...]:
     """The options of each layer and direction, with None for what is as usual."""
-    usual = USUAL[stack.kind]
+    usual = KINDS[stack.kind].activations
     result = []
     for activations, clip, clip_before_h, input_forget in stack.options:
         given = tuple(Activation(name, _shortest(alpha), _shortest(beta)) for name, alpha, beta in activations)
@@ -96,7 +96,7 @@ def _described(options: CellOptions) -> list[str]:
 def _to_tuple(kind: str, options: CellOptions, suffix: str) -> OptionsTuple:
     if not isinstance(options, CellOptions):
         raise TypeError(f"options{suffix}: expected CellOptions, got {type(options).__name__}")
-    usual = USUAL[kind]
+    usual = KINDS[kind].activations
     if options.activations is None:
         activations: list[ActivationTuple] = [(name, 0.0, 0.0) for name in usual]
     elif not isinstance(options.activations, tuple | list) or len(options.activations) != len(usual):

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from .._base import GATES
-from .._options import USUAL
+from .._kinds import KINDS
 from ..cell_options import Activation, CellOptions
 from ..errors import UnsupportedError
 from ..keras import OutputRule
@@ -69,7 +68,7 @@ class CellConfig:
     @property
     def gates(self) -> int:
         """Blocks of units in each of the arrays."""
-        return GATES[self.kind.partition("_")[0].upper()][0]
+        return len(KINDS[self.kind].gates)
 
 
 @dataclass(frozen=True)
@@ -229,7 +228,7 @@ def _cell(options: _Options, family: str, version: int, *, cudnn: bool) -> CellC
     if family != "rnn":
         gate = options.activation("recurrent_activation", version)
         functions = (gate, activation, activation) if family == "lstm" else (gate, activation)
-    usual = tuple(item.name for item in functions) == USUAL[kind]
+    usual = tuple(item.name for item in functions) == KINDS[kind].activations
     return CellConfig(
         kind,
         options.units(),

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from .._options import ACTIVATIONS, USUAL
+from .._kinds import KINDS
+from .._options import ACTIVATIONS
 from ..cell_options import Activation, CellOptions
 from ..errors import UnsupportedError
 from .onnx_file import import_onnx
@@ -45,7 +46,7 @@ def _operator(
     kind: str, inputs: tuple[str, ...], outputs: tuple[str, ...], own: str, blocks: tuple[int, ...]
 ) -> Operator:
     family, attributes = kind.partition("_")[0].upper(), (*_COMMON, "layout", *own.split())
-    return Operator(family, "", len(blocks), inputs, outputs, attributes, USUAL[kind], blocks)
+    return Operator(family, "", len(blocks), inputs, outputs, attributes, KINDS[kind].activations, blocks)
 
 
 _LSTM = _operator("lstm", (*_INPUTS, "initial_c", "P"), (*_OUTPUTS, "Y_c"), "input_forget", (0, 2, 3, 1))

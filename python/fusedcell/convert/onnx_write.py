@@ -10,7 +10,8 @@ import numpy as np
 from .. import _core
 from .._base import FloatArray
 from .._files import write_file
-from .._options import ACTIVATIONS, USUAL
+from .._kinds import KINDS
+from .._options import ACTIVATIONS
 from ..cell_options import CellOptions
 from ..errors import UnsupportedError
 from ..layers import Layer
@@ -202,7 +203,7 @@ def _activations(kind: str, options: tuple[CellOptions, ...]) -> dict[str, Any]:
     values: dict[str, list[float]] = {"alpha": [], "beta": []}
     for each in options:
         if each.activations is None:
-            names += USUAL[kind]
+            names += KINDS[kind].activations
             continue
         for activation in each.activations:
             names.append(activation.name)

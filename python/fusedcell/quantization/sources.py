@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import _core
 from .._base import FloatArray
+from .._kinds import KINDS
 from ..layers import Layer
 from .products import Array, Matrix, matrices_of, product_errors
 from .single import in_order, joined, reverse_flags, single_layers
@@ -23,7 +24,6 @@ Direction: TypeAlias = Literal["forward", "reverse"]
 Squares: TypeAlias = dict[str, Array]
 Run: TypeAlias = tuple[FloatArray, FloatArray, FloatArray | None, FloatArray | None, FloatArray | None]
 
-GATES = {"lstm": "ifgo", "gru_reset_after": "rzn", "gru_reset_before": "rzn", "rnn_tanh": "h", "rnn_relu": "h"}
 _VALUES_AT_A_TIME = 2**21
 
 
@@ -113,7 +113,7 @@ def _mean_squares(before: Layer, after: Layer, x: FloatArray, run: Run) -> Itera
             m = values[part, 3] * _h_of(before, c.reshape(-1, units)[part])
             of_weights, of_input = product_errors(matrices["weight_hr"], others["weight_hr"], m)
             _add_squares(projected, {"weight_hr": of_weights, "m": of_input})
-    for index, gate in enumerate(GATES[kind]):
+    for index, gate in enumerate(KINDS[kind].gates):
         if gate == "f" and before.cell_options[0].input_forget:
             continue
         yield gate, {name: total[index * units :][:units] / len(x) for name, total in sums.items()}
