@@ -190,7 +190,9 @@ class StateDictionary:
                 "torch.nn.utils.parametrize.remove_parametrizations or remove_spectral_norm, or pass the live module "
                 "to fusedcell.from_torch"
             )
-        return _COMPUTED[roles](name, *(_floats(self._values[parts[role]], parts[role]) for role in roles))
+        values = [_floats(self._values[parts[role]], parts[role]) for role in roles]
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused by name later
+            return _COMPUTED[roles](name, *values)
 
     def _flattened(self, mapping: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if not isinstance(mapping, Mapping):
@@ -251,8 +253,7 @@ def _weight_norm(name: str, magnitude: Any, direction: Any) -> Any:
     if g.shape and (g.ndim != v.ndim or any(size not in (1, v.shape[axis]) for axis, size in enumerate(g.shape))):
         raise ValueError(f"mapping: {name}: a magnitude of shape {g.shape} does not fit a direction of {v.shape}")
     axes = tuple(axis for axis in range(v.ndim) if not g.shape or g.shape[axis] == 1)
-    with np.errstate(over="ignore"):
-        norm = np.sqrt(np.sum(v * v, axis=axes, keepdims=True))
+    norm = np.sqrt(np.sum(v * v, axis=axes, keepdims=True))
     if not np.all((norm > 0) & (norm < np.inf)):
         raise ValueError(f"mapping: {name}: expected directions that are finite and not zero")
     return v * (g / norm)
