@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ._kinds import KINDS
+from . import _core
 from .errors import UnsupportedError
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
+
+
+class Kind(NamedTuple):
+    """A kind of cell.
+
+    - class_name: of its layers; that of its cells ends in Cell
+    - gates: a letter for each, in the order of the rows of the weights
+    - activations: as PyTorch has them, in the order of :class:`fusedcell.CellOptions`
+    """
+
+    class_name: str
+    gates: str
+    activations: tuple[str, ...]
+
+
+_GATES = {"LSTM": "ifgo", "GRU": "rzn", "RNN": "h"}
+_CLASSES = {kind: kind.partition("_")[0].upper() for kind in _core.kinds()}
+
+KINDS = {kind: Kind(_CLASSES[kind], _GATES[_CLASSES[kind]], usual) for kind, usual in _core.kinds().items()}
 
 NONLINEARITIES = ("tanh", "relu")
 _IN_WORDS = {1: "one gate", 3: "three gates", 4: "four gates"}

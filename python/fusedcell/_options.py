@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from . import _core
-from ._kinds import KINDS
+from ._base import KINDS
 from .cell_options import Activation, CellOptions
 from .errors import UnsupportedError
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from .._kinds import KINDS
+from .._base import KINDS
 from ..cell_options import Activation, CellOptions
 from ..errors import UnsupportedError
 from ..keras import OutputRule

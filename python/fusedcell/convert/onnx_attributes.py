@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from .._kinds import KINDS
+from .._base import KINDS
 from .._options import ACTIVATIONS
 from ..cell_options import Activation, CellOptions
 from ..errors import UnsupportedError

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._base import FloatArray
+from .._base import KINDS, FloatArray
 from .._files import write_file
-from .._kinds import KINDS
 from .._options import ACTIVATIONS
 from ..cell_options import CellOptions
 from ..errors import UnsupportedError

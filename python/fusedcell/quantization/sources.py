@@ -14,8 +14,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from .. import _core
-from .._base import FloatArray
-from .._kinds import KINDS
+from .._base import KINDS, FloatArray
 from ..layers import Layer
 from .products import Array, Matrix, matrices_of, product_errors
 from .single import in_order, joined, reverse_flags, single_layers
