@@ -47,7 +47,8 @@ Arguments read_arguments(const Signature& signature, PyObject* const* args, Py_s
         value = args[num_positional + i];
     }
     for (std::size_t i = 0; i < static_cast<std::size_t>(signature.required); ++i) {
-        if (values[i] == nullptr) throw_argument_error(signature, std::string(signature.names[i]) + " is missing");
+        const char* name = signature.names[i];
+        if (name != nullptr && values[i] == nullptr) throw_argument_error(signature, name + std::string(" is missing"));
     }
     return values;
 }

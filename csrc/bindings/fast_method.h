@@ -46,7 +46,7 @@ PyObject* call_method(PyObject* self, PyObject* const* args, Py_ssize_t num_posi
 
 /// `doc` begins with the signature, as PyMethodDef has it.
 template <const Signature& kSignature, pybind11::object (*kMethod)(pybind11::handle self, const Arguments&)>
-PyMethodDef fast_method(const char* name, const char* doc) {
+PyMethodDef fast_method(const char* name, const char* doc) noexcept {
     return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&call_method<kSignature, kMethod>)),
             METH_FASTCALL | METH_KEYWORDS, doc};
 }

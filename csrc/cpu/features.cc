@@ -63,7 +63,7 @@ uint32_t detect() {
     const uint64_t saved = os_uses_xsave ? enabled_state() : 0;
     uint32_t features = 0;
 #define FUSEDCELL_X86_FEATURE(constant, name, word, index, registers) \
-    if (bit(word, index) && (saved & (registers)) == (registers)) features |= constant;
+    if (bit(word, index) && (saved & (registers)) == (registers)) features |= (constant);
 #include "cpu/features.inc"
     return features;
 }
@@ -74,10 +74,10 @@ uint32_t detect() {
     uint32_t features = 0;
 #if defined(__arm__)
 #define FUSEDCELL_ARM_FEATURE(constant, name, bit) \
-    if ((getauxval(AT_HWCAP) >> (bit)) & 1U) features |= constant;
+    if ((getauxval(AT_HWCAP) >> (bit)) & 1U) features |= (constant);
 #else
 #define FUSEDCELL_ARM64_FEATURE(constant, name, hwcap, bit, sysctl, processor_feature) \
-    if ((getauxval(hwcap) >> (bit)) & 1U) features |= constant;
+    if ((getauxval(hwcap) >> (bit)) & 1U) features |= (constant);
 #endif
 #include "cpu/features.inc"
     return features;
@@ -94,7 +94,7 @@ bool sysctl_flag(const char* name) {
 uint32_t detect() {
     uint32_t features = 0;
 #define FUSEDCELL_ARM64_FEATURE(constant, name, hwcap, bit, sysctl, processor_feature) \
-    if (sysctl_flag(sysctl)) features |= constant;
+    if (sysctl_flag(sysctl)) features |= (constant);
 #include "cpu/features.inc"
     return features;
 }
@@ -104,7 +104,7 @@ uint32_t detect() {
 uint32_t detect() {
     uint32_t features = 0;
 #define FUSEDCELL_ARM64_FEATURE(constant, name, hwcap, bit, sysctl, processor_feature) \
-    if (IsProcessorFeaturePresent(processor_feature)) features |= constant;
+    if (IsProcessorFeaturePresent(processor_feature)) features |= (constant);
 #include "cpu/features.inc"
     return features;
 }
@@ -141,7 +141,7 @@ std::string cpu_brand() {
 std::vector<std::string> cpu_feature_names() {
     std::vector<std::string> names;
 #define FUSEDCELL_FEATURE(constant, name) \
-    if (cpu_features() & constant) names.emplace_back(#name);
+    if (cpu_features() & (constant)) names.emplace_back(#name);
 #define FUSEDCELL_X86_FEATURE(constant, name, word, bit, registers) FUSEDCELL_FEATURE(constant, name)
 #define FUSEDCELL_ARM64_FEATURE(constant, name, hwcap, bit, sysctl, processor_feature) FUSEDCELL_FEATURE(constant, name)
 #define FUSEDCELL_ARM_FEATURE(constant, name, bit) FUSEDCELL_FEATURE(constant, name)
