@@ -155,5 +155,5 @@ def test_help_says_how_a_layer_is_made_and_shows_no_constructor(kind: Kind) -> N
     layer = kind.make(kind.weights(2, 3))
     shown = pydoc.plain(pydoc.render_doc(type(layer))).partition("Method resolution order")[0]
     assert f"{type(layer).__name__}(*args" not in shown
-    assert "Made of trained weights by :meth:`from_state_dict`" in shown
+    assert "Made of trained weights by ``from_state_dict``" in shown
     assert list(inspect.signature(layer).parameters)[:2] == ["x", "state"]

@@ -34,7 +34,7 @@ KINDS = {kind: Kind(_CLASSES[kind], _GATES[_CLASSES[kind]], usual) for kind, usu
 
 NONLINEARITIES = ("tanh", "relu")
 _IN_WORDS = {1: "one gate", 3: "three gates", 4: "four gates"}
-GATES = {kind.class_name: (len(kind.gates), _IN_WORDS[len(kind.gates)]) for kind in KINDS.values()}
+GATES = {name: (len(letters), _IN_WORDS[len(letters)]) for name, letters in _GATES.items()}
 ARRAY_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_peephole")
 
 

@@ -32,8 +32,11 @@ def nearest_float32(values: Any) -> npt.NDArray[np.float32]: ...
 @type_check_only
 class _Pybind11Type(type): ...
 
+class Node(metaclass=_Pybind11Type):
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
 @final
-class Stack(metaclass=_Pybind11Type):
+class Stack(Node):
     def __init__(
         self,
         kind: str,
@@ -109,7 +112,7 @@ class Stack(metaclass=_Pybind11Type):
 class Stream(metaclass=_Pybind11Type):
     def __init__(
         self,
-        stack: Stack | None = None,
+        stack: Node | None = None,
         batch_size: int = 1,
         num_threads: int = 1,
         batch_first: bool = False,
@@ -168,7 +171,7 @@ def step_many(
 ) -> npt.NDArray[np.float32]: ...
 
 class StreamPool(metaclass=_Pybind11Type):
-    def __init__(self, stack: Stack, capacity: int, num_threads: int = 1, h_0: Any = None, c_0: Any = None) -> None: ...
+    def __init__(self, stack: Node, capacity: int, num_threads: int = 1, h_0: Any = None, c_0: Any = None) -> None: ...
     def join(self) -> int: ...
     def leave(self, slot: int) -> None: ...
     def reset(self, slots: Any) -> None: ...
