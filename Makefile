@@ -1,92 +1,113 @@
-# Everything runs in .venv, which these targets make themselves. They need Python with venv and headers, a C++17
-# compiler and make.
+# `make` alone prints the targets, each with the line above it that begins with ##. Everything runs in .venv, which these
+# targets make themselves. They need Python with venv and headers, a C++17 compiler and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-SOURCES := $(shell find csrc cmake python -type f -not -path '*/__pycache__/*') CMakeLists.txt pyproject.toml
+SOURCES := $(shell find csrc cmake include python -type f -not -path '*/__pycache__/*') CMakeLists.txt pyproject.toml
 # The newest build folder of `pip install`: its object files are what test_symbols.py looks into.
 OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 
-.PHONY: bench bench-cpp bench-peers bench-rtneural bench-suite check-ports check-wheels check-workflows compliance count \
-	count-peers count-update docs edge example-cpp examples examples-ocr examples-scoring examples-torch format fuzz fuzz-load lint mca soak test \
-	test-aarch64 test-armv7l test-cpp test-exhaustive test-peers test-realtime test-sanitize test-thorough test-tsan \
-	test-valgrind test-wheels wheels clean
+.DEFAULT_GOAL := help
+.PHONY: install test bench docs help lint format check-workflows test-cpp test-peers test-sanitize test-tsan \
+	test-realtime test-valgrind test-thorough test-exhaustive fuzz-load fuzz soak test-aarch64 test-armv7l check-ports \
+	example-cpp count count-update count-peers mca bench-cpp bench-peers bench-rtneural bench-suite examples examples-ocr \
+	examples-torch examples-scoring edge compliance wheels test-wheels check-wheels clean
 
+##@ For everybody
+
+## Build the package and install it into .venv.
+install: $(VENV)/.installed
+
+## Run the C++ tests and the Python tests.
+test: $(VENV)/.installed $(VENV)/.group-test test-cpp
+	$(BIN)/python -m pytest -n auto --objects=$(OBJECTS) --cpp-tests=build/dev/tests/cpp
+
+## Print the latency table of this machine.
 bench: $(VENV)/.installed
 	$(BIN)/fusedcell bench
 
-bench-cpp: $(VENV)/.group-cpp
-	PATH="$(CURDIR)/$(BIN):$$PATH" tools/build_cpp.sh dev
-	@for cell in lstm gru; do for dtype in float32 int8; do \
-	  printf '%s, %s: ' $$cell $$dtype; \
-	  build/dev/bench/fusedcell_latency --cell $$cell --dtype $$dtype || exit 1; \
-	done; done
+## Build the guide as a site in build/docs, where no link leads nowhere. Needs Python 3.11.
+docs: $(VENV)/.installed $(VENV)/.group-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs -d build/doctrees . build/docs
+	@echo 'build/docs/index.html'
 
-# Against RTNeural, of which there is no package: make bench-rtneural RTNEURAL=CHECKOUT XSIMD=CHECKOUT
-bench-rtneural: $(VENV)/.group-cpp
-	@: $(if $(and $(RTNEURAL),$(XSIMD)),,$(error bench-rtneural needs RTNEURAL=CHECKOUT and XSIMD=CHECKOUT))
-	@PATH="$(CURDIR)/$(BIN):$$PATH" tools/build_cpp.sh rtneural -DFUSEDCELL_RTNEURAL="$(abspath $(RTNEURAL))" \
-	  -DFUSEDCELL_XSIMD="$(abspath $(XSIMD))"
-	@build/rtneural/bench/fusedcell_against_rtneural
+## This list.
+help:
+	@awk '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^## / { line = substr($$0, 4) } \
+	  /^[a-z][a-z0-9-]*:/ && line { sub(/:.*/, ""); printf "  make %-17s %s\n", $$0, line; line = "" }' Makefile
 
-bench-peers: $(VENV)/.installed $(VENV)/.group-peers
-	$(BIN)/fusedcell bench
+##@ For maintainers: style and types
 
-# Our own times over all cells, sizes and dtypes, for those who change the kernels; ARGS='-k "step and lstm"' chooses.
-bench-suite: $(VENV)/.installed $(VENV)/.group-bench
-	$(BIN)/python -m pytest bench --benchmark-columns=min,median,iqr,rounds --benchmark-sort=name $(ARGS)
+## Check style, types and spelling of everything.
+lint: check-workflows $(VENV)/.installed $(VENV)/.group-lint
+	PATH="$(CURDIR)/$(BIN):$$PATH" tools/lint.sh
 
-test: $(VENV)/.installed $(VENV)/.group-test test-cpp
-	$(BIN)/python -m pytest -n 2 --objects=$(OBJECTS) --cpp-tests=build/dev/tests/cpp
+## Write the code as ruff and clang-format have it.
+format: $(VENV)/.group-lint
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format --quiet .
+	git ls-files bench csrc examples include tests tools | grep -E '\.(c|cc|h)$$' | xargs $(BIN)/clang-format -i
 
-# The tests that hold us against other frameworks; `make test` skips what is not installed.
-test-peers: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
-	$(BIN)/python -m pytest -n 2 tests/test_reference_torch.py tests/test_reference_onnx.py tests/test_bench_peers.py \
-	  tests/test_docs.py tests/test_layers.py::test_the_same_as_pytorch \
-	  $(wildcard tests/test_keras_*.py tests/test_onnx_*.py tests/test_torch_*.py)
+## Hold .github/workflows against their schema and what is known to be unsafe; a part of lint.
+check-workflows: $(VENV)/.group-lint
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/zizmor --offline --quiet .github
 
-# Thousands of drawn cases for each test that draws them, against the reference and the frameworks, others on each run.
-test-thorough: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
-	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=thorough --hypothesis-show-statistics
+##@ For maintainers: tests
 
-test-exhaustive: $(VENV)/.installed $(VENV)/.group-test
-	$(BIN)/python -m pytest -m exhaustive
-
+## The C++ tests alone; a part of test.
 test-cpp: $(VENV)/.group-cpp
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/test_cpp.sh dev
 
+## The tests against PyTorch, Keras and ONNX Runtime, which test skips without them.
+test-peers: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
+	$(BIN)/python -m pytest -n auto tests/test_reference_torch.py tests/test_reference_onnx.py tests/test_bench_peers.py \
+	  tests/test_docs.py tests/test_layers.py::test_the_same_as_pytorch \
+	  $(wildcard tests/test_keras_*.py tests/test_onnx_*.py tests/test_torch_*.py)
+
+## The C++ and Python tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 test-sanitize: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/test_sanitize.sh
 
+## The C++ tests of threads under ThreadSanitizer.
 test-tsan: $(VENV)/.group-cpp
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/test_cpp.sh tsan
 
-# The public functions for real-time threads, under RealtimeSanitizer.
+## The functions for real-time threads under RealtimeSanitizer. Installs a Clang.
 test-realtime: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp .venv-clang/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/test_realtime.sh
 
-# What can be run under Valgrind in a minute.
+## What can be run under Valgrind in a minute. Needs Valgrind.
 test-valgrind: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/test_valgrind.sh
 
-# The loader of files on what libFuzzer thinks of in SECONDS.
+## Thousands of drawn cases for each test that draws them, others on each run; half an hour.
+test-thorough: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=thorough --hypothesis-show-statistics
+
+## sigmoid and tanh over all floats; minutes.
+test-exhaustive: $(VENV)/.installed $(VENV)/.group-test
+	$(BIN)/python -m pytest -m exhaustive
+
+## The C++ reader of files under libFuzzer for SECONDS=60. Installs a Clang.
 SECONDS ?= 60
 fuzz-load: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp .venv-clang/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/fuzz_load.sh $(SECONDS)
 
-# Every reader of files and the whole argument layer under AddressSanitizer, for FUZZ_SECONDS on one core; TARGETS='load
-# onnx' chooses. Corpora, findings and figures are in build/fuzz-python.
+# Corpora, findings and figures are in build/fuzz-python.
+## Readers of files and arguments under AddressSanitizer; FUZZ_SECONDS=600, TARGETS="load onnx".
 FUZZ_SECONDS ?= 600
 fuzz: $(VENV)/.installed $(VENV)/.group-cpp $(VENV)/.group-test $(VENV)/.group-peers $(VENV)/.group-fuzz
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/fuzz.sh $(FUZZ_SECONDS) $(TARGETS)
 
-# Ten million steps held against float64, and a thousand streams that come and go; minutes each.
+## Ten million steps against float64, and a thousand streams that come and go; minutes.
 soak: $(VENV)/.installed $(VENV)/.group-test
 	PYTHONPATH=tests $(BIN)/python -m soak.drift
 	PYTHONPATH=tests $(BIN)/python -m soak.crowd
 
+## The tests on emulated ARM CPUs. Installs a cross compiler and QEMU on Debian and Ubuntu.
 test-aarch64:
 	tools/aarch64/setup.sh
 	tools/emulated/build.sh aarch64
@@ -94,7 +115,7 @@ test-aarch64:
 	PATH="$(CURDIR)/.aarch64/venv/bin:$$PATH" QEMU_CPU=max,pauth-impdef=on tools/test_cpp.sh aarch64
 	tools/aarch64/test.sh
 
-# The same on 32-bit ARM, with and without a fused multiply-add of the hardware. SHORT=1 is about bits, tiers and sizes.
+## The tests on emulated 32-bit ARM CPUs, likewise; SHORT=1 is about bits, tiers and sizes.
 test-armv7l:
 	tools/armv7l/setup.sh
 	tools/emulated/build.sh armv7l
@@ -102,60 +123,60 @@ test-armv7l:
 	  $(if $(SHORT),--exclude-regex 'allocation|bounds|real_time|threads')
 	tools/armv7l/test.sh $(if $(SHORT),--short)
 
-# Compiled for Macs, musl and Windows, and run as programs for Windows.
+## Compile for macOS, musl and Windows, and run the C++ tests for Windows under Wine.
 check-ports: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp .venv-wheels/.installed
 	PATH="$(CURDIR)/$(BIN):$(CURDIR)/.venv-wheels/bin:$$PATH" tools/check_ports.sh
 
-# The sdist and manylinux wheels into dist, without containers; NAMES='sdist cp311-x86_64 cp311-aarch64' chooses.
-wheels: .venv-wheels/.installed
-	PATH="$(CURDIR)/.venv-wheels/bin:$$PATH" .venv-wheels/bin/python tools/wheels/build.py $(NAMES)
-	.venv-wheels/bin/python tools/wheels/check.py
+## The C++ library installed, found by CMake and held against Python.
+example-cpp: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp
+	PATH="$(CURDIR)/$(BIN):$$PATH" tools/example_cpp.sh
 
-# What `make wheels` left in dist, each in an environment of its own; START=1 stops after the README's example.
-test-wheels: .venv-wheels/.installed
-	.venv-wheels/bin/python tools/wheels/test.py $(if $(START),--start) $(NAMES)
+##@ For maintainers: speed
 
-# What there is time for on every change: the sdist, and a wheel of each architecture that starts.
-check-wheels:
-	$(MAKE) wheels NAMES='sdist cp311-x86_64 cp311-aarch64'
-	$(MAKE) test-wheels START=1 NAMES='cp311-x86_64 cp311-aarch64'
+## Instructions a step against their budgets. Needs Valgrind, QEMU and a cross compiler.
+count: $(VENV)/.group-cpp
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/count_instructions.py
 
-# Instructions a step, against bench/instruction_budgets.json. count-update writes that file.
-count count-update: $(VENV)/.group-cpp
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/count_instructions.py $(if $(findstring update,$@),--update)
+## Write them to bench/instruction_budgets.json as the new budgets.
+count-update: $(VENV)/.group-cpp
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/count_instructions.py --update
 
-# Instructions a step on emulated AArch64 CPUs, beside those of other libraries: some ten minutes.
+## Instructions a step on emulated ARM CPUs beside those of other libraries; ten minutes.
 count-peers:
 	tools/aarch64/setup.sh --peers
 	tools/emulated/build.sh aarch64
 	$(PYTHON) tools/aarch64/count_peers.py
 
-# The inner loops of the AArch64 kernels by llvm-mca's models of cores; ARGS=--clang for Clang's code of them.
+## The inner loops for ARM by llvm-mca's models of cores; ARGS=--clang for Clang's code.
 mca: $(VENV)/.group-cpp
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/aarch64/mca.py $(ARGS)
 
-# The workflows, without asking anybody: their form, and what is unsafe in them.
-check-workflows: $(VENV)/.group-lint
-	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	$(BIN)/zizmor --offline --quiet .github
+## Latency without Python.
+bench-cpp: $(VENV)/.group-cpp
+	PATH="$(CURDIR)/$(BIN):$$PATH" tools/build_cpp.sh dev
+	@for cell in lstm gru; do for dtype in float32 int8; do \
+	  printf '%s, %s: ' $$cell $$dtype; \
+	  build/dev/bench/fusedcell_latency --cell $$cell --dtype $$dtype || exit 1; \
+	done; done
 
-lint: check-workflows $(VENV)/.installed $(VENV)/.group-lint
-	PATH="$(CURDIR)/$(BIN):$$PATH" tools/lint.sh
+## The latency table beside PyTorch, ONNX Runtime, OpenVINO and ncnn, which it installs.
+bench-peers: $(VENV)/.installed $(VENV)/.group-peers
+	$(BIN)/fusedcell bench
 
-format: $(VENV)/.group-lint
-	$(BIN)/ruff check --fix --quiet .
-	$(BIN)/ruff format --quiet .
-	git ls-files bench csrc examples include tests tools | grep -E '\.(c|cc|h)$$' | xargs $(BIN)/clang-format -i
+## Latency beside RTNeural, which has no package: RTNEURAL=CHECKOUT XSIMD=CHECKOUT.
+bench-rtneural: $(VENV)/.group-cpp
+	@: $(if $(and $(RTNEURAL),$(XSIMD)),,$(error bench-rtneural needs RTNEURAL=CHECKOUT and XSIMD=CHECKOUT))
+	@PATH="$(CURDIR)/$(BIN):$$PATH" tools/build_cpp.sh rtneural -DFUSEDCELL_RTNEURAL="$(abspath $(RTNEURAL))" \
+	  -DFUSEDCELL_XSIMD="$(abspath $(XSIMD))"
+	@build/rtneural/bench/fusedcell_against_rtneural
 
-# The site in build/docs, of the pages and the docstrings; a link or a name that leads nowhere fails it. Python 3.11.
-docs: $(VENV)/.installed $(VENV)/.group-docs
-	$(BIN)/python -m sphinx -W --keep-going -q -c docs -d build/doctrees . build/docs
-	@echo 'build/docs/index.html'
+## Our own times over cells, sizes and dtypes; ARGS='-k "step and lstm"' chooses.
+bench-suite: $(VENV)/.installed $(VENV)/.group-bench
+	$(BIN)/python -m pytest bench --benchmark-columns=min,median,iqr,rounds --benchmark-sort=name $(ARGS)
 
-# docs/compliance.md: which attributes of the ONNX operators each runtime honours.
-compliance: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
-	PYTHONPATH=tests $(BIN)/python tools/compliance.py
+##@ For maintainers: examples
 
+## Run the examples and check what they say.
 examples: $(VENV)/.installed $(VENV)/.examples
 	$(BIN)/python examples/silero_vad.py
 	$(BIN)/python examples/textgenrnn_text.py
@@ -168,30 +189,50 @@ examples: $(VENV)/.installed $(VENV)/.examples
 	$(BIN)/python examples/text_sampler/run.py --check
 	$(BIN)/python examples/spelling_to_phonemes/run.py --words 1200 --check
 
-# The C++ library as its users have it: installed, found by CMake, held against Python.
-example-cpp: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp
-	PATH="$(CURDIR)/$(BIN):$$PATH" tools/example_cpp.sh
-
-# A model on a small AArch64 device: code, memory and instructions, under QEMU.
-edge: $(VENV)/.installed $(VENV)/.group-cpp
-	tools/aarch64/setup.sh
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/edge.py
-
-# Readers of text, apart because ddddocr is 76 MB and Tesseract comes from the system's packages.
+# Apart because ddddocr is 76 MB and Tesseract comes from the system's packages.
+## Those that read text. Needs Tesseract and 76 MB of packages.
 examples-ocr: $(VENV)/.installed $(VENV)/.examples-ocr
 	$(BIN)/python examples/ddddocr_captcha.py
 	$(BIN)/python examples/tesseract_line.py
 
-# On a Dask cluster of this machine's cores, undisturbed and with a worker killed.
-examples-scoring: $(VENV)/.installed $(VENV)/.examples-scoring
-	$(BIN)/python examples/score_sequences.py
-	$(BIN)/python examples/score_sequences.py --kill
-
 # Resemblyzer's dependencies are for reading audio and finding speech, which the example does otherwise.
+## The one of a PyTorch model.
 examples-torch: $(VENV)/.installed $(VENV)/.group-peers
 	$(PIP) install --no-deps resemblyzer==0.1.4
 	$(BIN)/python examples/speaker_embedding.py
 
+## The one on a Dask cluster, undisturbed and with a worker killed.
+examples-scoring: $(VENV)/.installed $(VENV)/.examples-scoring
+	$(BIN)/python examples/score_sequences.py
+	$(BIN)/python examples/score_sequences.py --kill
+
+## A model on a small ARM device: code, memory and instructions, under QEMU.
+edge: $(VENV)/.installed $(VENV)/.group-cpp
+	tools/aarch64/setup.sh
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/edge.py
+
+##@ For maintainers: pages and releases
+
+## Write docs/compliance.md: which attributes of ONNX operators each runtime honours.
+compliance: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
+	PYTHONPATH=tests $(BIN)/python tools/compliance.py
+
+# Without containers.
+## The sdist and manylinux wheels into dist, audited; NAMES="sdist cp311-x86_64" chooses.
+wheels: .venv-wheels/.installed
+	PATH="$(CURDIR)/.venv-wheels/bin:$$PATH" .venv-wheels/bin/python tools/wheels/build.py $(NAMES)
+	.venv-wheels/bin/python tools/wheels/check.py
+
+## Test each wheel in dist as installed; START=1 only starts it.
+test-wheels: .venv-wheels/.installed
+	.venv-wheels/bin/python tools/wheels/test.py $(if $(START),--start) $(NAMES)
+
+## The sdist, and one wheel of each architecture that only has to start.
+check-wheels:
+	$(MAKE) wheels NAMES='sdist cp311-x86_64 cp311-aarch64'
+	$(MAKE) test-wheels START=1 NAMES='cp311-x86_64 cp311-aarch64'
+
+## Remove every build, environment and download.
 clean:
 	rm -rf build dist $(VENV) .venv-clang .venv-wheels .aarch64 .armv7l .wheels
 

@@ -17,8 +17,8 @@ from torch.nn.utils.rnn import pack_sequence
 
 import fusedcell
 import fusedcell.torch
-from fusedcell.bench.text import aligned, format_ratio
-from fusedcell.bench.timing import FULL, Effort, Runner, measure, ratio, summarise
+from fusedcell._text import aligned, format_ratio
+from fusedcell._timing import FULL, Effort, Runner, measure, ratio, summarise
 
 RNG = np.random.default_rng(1)
 SIZE = 64

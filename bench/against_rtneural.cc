@@ -41,10 +41,11 @@ public:
           bias_ih_(draw(geometry, 1)),
           bias_hh_(draw(geometry, 1)) {}
 
-    CellWeights view() const {
+    CellWeights view(WeightType type = WeightType::float32) const {
         CellWeights weights;
         weights.weight_ih.values = weight_ih_.data();
         weights.weight_hh.values = weight_hh_.data();
+        weights.weight_ih.type = weights.weight_hh.type = type;
         weights.bias_ih = bias_ih_.data();
         weights.bias_hh = bias_hh_.data();
         return weights;
@@ -69,7 +70,7 @@ class OurCell {
 public:
     OurCell(const Geometry& geometry, const Weights& weights, WeightType type)
         : size_(geometry.hidden_size),
-          stream_(std::make_shared<const Stack>(geometry, std::vector{weights.view()}, type, select_tier({})), 1) {}
+          stream_(std::make_shared<const Stack>(geometry, std::vector{weights.view(type)}, select_tier({})), 1) {}
 
     void reset() { stream_.states().reset_row(0); }
     void run(const float* x, float* y, std::ptrdiff_t steps) {

@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 
 import fusedcell as fc
-from fusedcell._base import DTYPES
-from fusedcell.bench.answers import our_tolerance, wrong_answer
-from fusedcell.bench.cases import GATES, Case
-from fusedcell.bench.run import Kind, expected, maker
+from fusedcell._dtypes import DTYPES
+from fusedcell._timing import WARM_UP_CALLS
+from fusedcell.bench.answers import wrong_answer
+from fusedcell.bench.cases import GATES, Case, Kind
 from fusedcell.bench.tiers import Tier
-from fusedcell.bench.timing import WARM_UP_CALLS
 
 SIZES = [16, 64, 256, 512, 1024]
 STEPS = 100
@@ -31,10 +30,10 @@ WORK: dict[str, tuple[Kind, int]] = {"step": ("step", 1), "sequence": ("sequence
 def test_latency(benchmark: Any, work: str, dtype: str, cell: str, size: int) -> None:
     kind, batch = WORK[work]
     case = Case(cell, size, STEPS, batch)
-    make = maker(Tier(fc.isas()[0], dtype), case, kind)
+    tier = Tier(fc.isas()[0], dtype)
     benchmark.group = f"{work}, {cell}, {size}"
-    assert wrong_answer(make(), expected(case, kind), our_tolerance(size, dtype)) is None
-    runner = make()
+    assert wrong_answer(tier.make(case, kind), case.expected(kind), tier.tolerance_of(case)) is None
+    runner = tier.make(case, kind)
     for _ in range(WARM_UP_CALLS):
         runner.next()
     benchmark(lambda: runner.call(*next(runner.inputs)))

@@ -2,17 +2,12 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-set(objects $<TARGET_OBJECTS:fusedcell_model>)
+set(objects $<TARGET_OBJECTS:fusedcell_load> $<TARGET_OBJECTS:fusedcell_model>)
 foreach(target IN LISTS FUSEDCELL_TIER_TARGETS)
   list(APPEND objects $<TARGET_OBJECTS:${target}>)
 endforeach()
 
-set(loader csrc/load/decimal.cc csrc/load/description.cc csrc/load/json.cc csrc/load/load.cc csrc/load/safetensors.cc)
-if(NOT MSVC)
-  # It runs once a layer, and the library should be small.
-  set_source_files_properties(${loader} PROPERTIES COMPILE_OPTIONS -Os)
-endif()
-add_library(fusedcell STATIC csrc/api/fusedcell.cc ${loader} ${objects})
+add_library(fusedcell STATIC csrc/api/fusedcell.cc ${objects})
 add_library(fusedcell::fusedcell ALIAS fusedcell)
 target_include_directories(fusedcell
   PUBLIC $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>

@@ -8,13 +8,15 @@ layer in one direction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import numpy as np
 
 from fusedcell.reference import quantise_input, quantise_weights
 
 F32 = np.float32
+Floats: TypeAlias = np.ndarray | np.float32
 SMALLEST_NORMAL = F32(2.0**-126)
 LOG2_E = F32(float.fromhex("0x1.715476p0"))
 EXP2_COEFFICIENTS = [
@@ -23,12 +25,12 @@ EXP2_COEFFICIENTS = [
 ]
 
 
-def flush(a: np.ndarray) -> np.ndarray:
+def flush(a: Floats) -> np.ndarray:
     """Denormals become zero of the same sign."""
     return np.where(np.abs(a) < SMALLEST_NORMAL, np.copysign(F32(0), a), a).astype(F32)
 
 
-def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+def fma(a: Floats, b: Floats, c: Floats) -> np.ndarray:
     """a * b + c, rounded once: the sum is rounded to odd in double first, then to float."""
     product = np.multiply(flush(a), flush(b), dtype=np.float64)
     addend = flush(c).astype(np.float64)
@@ -41,15 +43,15 @@ def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     return flush(bits.view(np.float64).astype(F32))
 
 
-def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def add(a: Floats, b: Floats) -> np.ndarray:
     return flush(np.add(flush(a), flush(b), dtype=F32))
 
 
-def mul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def mul(a: Floats, b: Floats) -> np.ndarray:
     return flush(np.multiply(flush(a), flush(b), dtype=F32))
 
 
-def div(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def div(a: Floats, b: Floats) -> np.ndarray:
     return flush(np.divide(flush(a), flush(b), dtype=F32))
 
 
@@ -87,12 +89,26 @@ def chain(start: np.ndarray, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def int8_product(
-    start: np.ndarray, weights: np.ndarray, x: np.ndarray, bounded: bool, static_scale: float | None
+    start: np.ndarray, weights: np.ndarray, x: np.ndarray, bounded: bool, static_scale: float | None = None
 ) -> np.ndarray:
     """start + weights x in int8: one exact integer per row, one scale per row and input, one fused multiply-add."""
     rows, row_scale = quantise_weights(weights)
     values, input_scale = quantise_input(x, bounded=bounded, static_scale=static_scale)
     return fma((rows.astype(np.int64) @ values).astype(F32), mul(input_scale, row_scale), start)
+
+
+def float_product(
+    start: np.ndarray, weights: np.ndarray, x: np.ndarray, bounded: bool, static_scale: float | None = None
+) -> np.ndarray:
+    """start + weights x, for which bounds and scales mean nothing."""
+    return chain(start, weights, x)
+
+
+def products(dtype: str | Mapping[str, str]) -> dict[str, Callable[..., np.ndarray]]:
+    """What multiplies by each matrix, of one dtype for all or by its name."""
+    names = ("weight_ih", "weight_hh", "weight_hr")
+    dtypes = dict.fromkeys(names, dtype) if isinstance(dtype, str) else dtype
+    return {name: int8_product if dtypes.get(name) == "int8" else float_product for name in names}
 
 
 def update_state(exp_negative_z: np.ndarray, n: np.ndarray, h: np.ndarray) -> np.ndarray:
@@ -104,18 +120,14 @@ def run(
     kind: str,
     mapping: Mapping[str, np.ndarray],
     x: np.ndarray,
-    dtype: str = "float32",
+    dtype: str | Mapping[str, str] = "float32",
     input_scale: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """A whole sequence x (T, I) from state zero. Returns y (T, P) and the last c (H,) of an LSTM."""
+    """A whole sequence x (T, I) from state zero. Returns y (T, P) and the last c (H,) of an LSTM.
 
-    def product(
-        start: np.ndarray, weights: np.ndarray, values: np.ndarray, bounded: bool, static_scale: float | None = None
-    ) -> np.ndarray:
-        if dtype == "int8":
-            return int8_product(start, weights, values, bounded, static_scale)
-        return chain(start, weights, values)
-
+    `dtype` is that of all matrices, or one of each by its name without suffix; halves are rounded already.
+    """
+    product = products(dtype)
     bounded = kind != "rnn_relu" and "weight_hr_l0" not in mapping
     weight_ih, weight_hh = mapping["weight_ih_l0"], mapping["weight_hh_l0"]
     gates = {"rnn": 1, "lst": 4, "gru": 3}[kind[:3]]
@@ -130,15 +142,15 @@ def run(
     h, c = np.zeros(weight_hh.shape[1], F32), np.zeros(hidden, F32)
     outputs = []
     for x_t in x:
-        p = np.split(product(bias, weight_ih, x_t, False, input_scale), gates)
+        p = np.split(product["weight_ih"](bias, weight_ih, x_t, False, input_scale), gates)
         if kind == "gru_reset_before":
-            a = np.split(product(initial[: 2 * hidden], weight_hh[: 2 * hidden], h, bounded), 2)
+            a = np.split(product["weight_hh"](initial[: 2 * hidden], weight_hh[: 2 * hidden], h, bounded), 2)
             exp_negative_z = exp_negative(add(p[1], a[1]))
             reset_h = div(h, sigmoid_denominator(add(p[0], a[0])))
-            n = add(p[2], product(initial[:hidden], weight_hh[2 * hidden :], reset_h, True))
+            n = add(p[2], product["weight_hh"](initial[:hidden], weight_hh[2 * hidden :], reset_h, True))
             h = update_state(exp_negative_z, n, h)
         else:
-            a = np.split(product(initial, weight_hh, h, bounded), gates)
+            a = np.split(product["weight_hh"](initial, weight_hh, h, bounded), gates)
             if kind == "gru_reset_after":
                 n = add(p[2], div(a[2], sigmoid_denominator(add(p[0], a[0]))))
                 h = update_state(exp_negative(add(p[1], a[1])), n, h)
@@ -156,6 +168,6 @@ def run(
                 h = div(numerator, mul(sigmoid_denominator(o), denominator))
                 if "weight_hr_l0" in mapping:
                     weight_hr = mapping["weight_hr_l0"]
-                    h = product(np.zeros(len(weight_hr), F32), weight_hr, h, True)
+                    h = product["weight_hr"](np.zeros(len(weight_hr), F32), weight_hr, h, True)
         outputs.append(h)
     return np.array(outputs), c if kind.startswith("lstm") else None

@@ -60,12 +60,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("isa", metafunc.config.option.tiers)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
     tiers = config.option.tiers
     if missing := set(tiers) - set(fc.isas()):
         raise pytest.UsageError(f"--tiers: expected some of {', '.join(fc.isas())}, got {', '.join(sorted(missing))}")
 
-    def is_left_out(item: pytest.Item) -> bool:
+    def is_left_out(item: pytest.Function) -> bool:
         if item.get_closest_marker("exhaustive") and "exhaustive" not in config.option.markexpr:
             return True
         if "isa" in item.fixturenames:
@@ -80,16 +80,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
 
 
-def is_of_floats(item: pytest.Item) -> bool:
+def is_of_floats(item: pytest.Function) -> bool:
     """Whether it has no weights in int8, by its parameter `dtype` or else by its mark."""
     dtype = item.callspec.params.get("dtype")
     return item.get_closest_marker("float_weights") is not None if dtype is None else dtype != "int8"
 
 
-def without_new_pairs(items: Iterable[pytest.Item]) -> set[pytest.Item]:
+def without_new_pairs(items: Iterable[pytest.Function]) -> set[pytest.Function]:
     """The items of which earlier ones of the same test have every two parameters' values together."""
     seen: dict[str, set[Any]] = {}
-    found: set[pytest.Item] = set()
+    found: set[pytest.Function] = set()
     for item in items:
         callspec = getattr(item, "callspec", None)
         if callspec is None:

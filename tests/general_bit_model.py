@@ -11,13 +11,12 @@ from bit_model import (
     F32,
     LOG2_E,
     add,
-    chain,
     div,
     exp2_parts,
     exp_negative,
     fma,
-    int8_product,
     mul,
+    products,
     sigmoid_denominator,
     tanh_parts,
 )
@@ -79,7 +78,7 @@ def run_kind(
     kind: Kind,
     mapping: Mapping[str, np.ndarray],
     x: np.ndarray,
-    dtype: str = "float32",
+    dtype: str | Mapping[str, str] = "float32",
     input_scale: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """`run`, or that of bit_model.py for a kind as usual."""
@@ -93,18 +92,12 @@ def run(
     options: CellOptions,
     mapping: Mapping[str, np.ndarray],
     x: np.ndarray,
-    dtype: str = "float32",
+    dtype: str | Mapping[str, str] = "float32",
     input_scale: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """A whole sequence x (T, I) from state zero. Returns y (T, P) and the last c (H,) of an LSTM."""
-
-    def product(
-        start: np.ndarray, weights: np.ndarray, values: np.ndarray, bounded: bool, static_scale: float | None = None
-    ) -> np.ndarray:
-        if dtype == "int8":
-            return int8_product(start, weights, values, bounded, static_scale)
-        return chain(start, weights, values)
-
+    """A whole sequence x (T, I) from state zero. Returns y (T, P) and the last c (H,) of an LSTM."""
+    product = products(dtype)
     activations = options.activations or tuple(Activation(name) for name in USUAL[kind[:3]])
     clip = F32(np.inf if options.clip is None else options.clip)
 
@@ -127,13 +120,13 @@ def run(
     h, c = np.zeros(weight_hh.shape[1], F32), np.zeros(hidden, F32)
     outputs = []
     for x_t in x:
-        p = np.split(product(bias, weight_ih, x_t, False, input_scale), gates)
+        p = np.split(product["weight_ih"](bias, weight_ih, x_t, False, input_scale), gates)
         if kind == "gru_reset_before":
-            a = np.split(product(initial[: 2 * hidden], weight_hh[: 2 * hidden], h, bounded), 2)
+            a = np.split(product["weight_hh"](initial[: 2 * hidden], weight_hh[: 2 * hidden], h, bounded), 2)
             reset_h = mul(f(0, add(p[0], a[0])), h)
-            u_n = add(p[2], product(initial[:hidden], weight_hh[2 * hidden :], reset_h, bounded))
+            u_n = add(p[2], product["weight_hh"](initial[:hidden], weight_hh[2 * hidden :], reset_h, bounded))
         else:
-            a = np.split(product(initial, weight_hh, h, bounded and "weight_hr_l0" not in mapping), gates)
+            a = np.split(product["weight_hh"](initial, weight_hh, h, bounded and "weight_hr_l0" not in mapping), gates)
         if kind == "gru_reset_after":
             u_n = fma(f(0, add(p[0], a[0])), a[2], p[2])
         if kind.startswith("gru"):
@@ -153,6 +146,6 @@ def run(
             h = mul(f(0, u_o), activate(activations[2], clamp(c, clip) if options.clip_before_h else c))
             if "weight_hr_l0" in mapping:
                 weight_hr = mapping["weight_hr_l0"]
-                h = product(np.zeros(len(weight_hr), F32), weight_hr, h, bounded)
+                h = product["weight_hr"](np.zeros(len(weight_hr), F32), weight_hr, h, bounded)
         outputs.append(h)
     return np.array(outputs), c if kind.startswith("lstm") else None

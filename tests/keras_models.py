@@ -134,7 +134,7 @@ class KerasCase:
         return self.serialized("Bidirectional", config)
 
     def serialized(self, class_name: str, config: Mapping[str, Any]) -> dict[str, Any]:
-        item = {"class_name": class_name, "config": dict(config)}
+        item: dict[str, Any] = {"class_name": class_name, "config": dict(config)}
         return item if self.version == 2 else {"module": "keras.layers", **item, "registered_name": None}
 
     def expected(self, x: np.ndarray, mask: np.ndarray | None = None, state: Any = None) -> list[np.ndarray]:
@@ -193,8 +193,8 @@ class KerasCase:
         return np.stack(outputs, axis=1), [part for state in states for part in state]
 
 
-def flat(result: Any) -> list[np.ndarray]:
-    """The arrays of nested tuples and lists, in order."""
+def flat(result: Any) -> list[Any]:
+    """The arrays or tensors of nested tuples and lists, in order."""
     return [part for item in result for part in flat(item)] if isinstance(result, (tuple, list)) else [result]
 
 

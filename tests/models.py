@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +10,12 @@ import numpy as np
 
 import fusedcell as fc
 from fusedcell import reference
-from fusedcell._base import ARRAY_NAMES, make_stack
+from fusedcell._base import ARRAY_NAMES
+from fusedcell._recurrent import make_stack
 from fusedcell.cell_options import Activation, CellOptions
-from fusedcell.layers import cells_by_layer
+from fusedcell.convert.spec import RecurrentSpec, build
 from fusedcell.reference.activations import activation_parameters
+from fusedcell.weights.state_names import cells_by_layer
 
 SIZES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65, 100, 256)
 
@@ -27,13 +29,22 @@ def uniform(seed: int, *shape: int) -> np.ndarray:
     return ((raw >> np.uint64(40)).astype(np.float64) / 2**23 - 1).astype(np.float32).reshape(shape)
 
 
+def layer_from_cells(
+    kind: str, cells: Sequence[Any], *, num_directions: int = 1, options: Sequence[Any] = (), **more: Any
+) -> Any:
+    """A layer of the arrays of each layer and direction, with the options of each."""
+    building = {"dtype": more.pop("dtype", "float32"), "isa": more.pop("isa", None)}
+    levels = len(cells) // num_directions
+    return build(RecurrentSpec(kind, tuple(cells), tuple(options), num_layers=levels, **more), **building)
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of cell: how fusedcell makes it and how the reference computes it."""
 
     name: str
-    layer: type
-    cell: type
+    layer: Any
+    cell: Any
     gates: int
     reference: Callable[..., Any]
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -52,7 +63,7 @@ class Kind:
     ) -> dict[str, np.ndarray]:
         """Contractive weights under PyTorch's names: pre-activations of order 1, and recurrent matrices that shrink."""
         output_size = max(1, hidden_size // 2) if self.projected else hidden_size
-        mapping = {}
+        mapping: dict[str, np.ndarray] = {}
         for layer in range(layers):
             inputs = input_size if layer == 0 else directions * output_size
             for direction in range(directions):
@@ -103,7 +114,7 @@ class GeneralKind(Kind):
 
     def make(self, mapping: Mapping[str, np.ndarray], **options: Any) -> Any:
         cells = cells_by_layer(mapping, "", ARRAY_NAMES)
-        return self.layer._from_cells(
+        return layer_from_cells(
             self.kernel_kind,
             list(cells.values()),
             num_directions=1 + any("_reverse" in suffix for suffix in cells),
@@ -111,9 +122,19 @@ class GeneralKind(Kind):
             **options,
         )
 
-    def make_cell(self, mapping: Mapping[str, np.ndarray], *, dtype: Any = "float32", isa: str | None = None) -> Any:
+    def make_cell(self, mapping: Mapping[str, np.ndarray], **options: Any) -> Any:
         arrays = {name.removesuffix("_l0"): value for name, value in mapping.items()}
-        return self.cell._of(make_stack(self.kernel_kind, [arrays], [""], 1, dtype, isa, options=[self.cell_options]))
+        return self.cell._of(
+            make_stack(
+                self.kernel_kind,
+                [arrays],
+                [""],
+                1,
+                options.get("dtype", "float32"),
+                options.get("isa"),
+                options=[self.cell_options],
+            )
+        )
 
     def expected(self, x: np.ndarray, mapping: Mapping[str, np.ndarray], state: Any = None, **options: Any) -> Any:
         return self.reference(x, mapping, state, **self.options, **reference_options(self.cell_options), **options)
@@ -131,7 +152,7 @@ def reference_options(options: CellOptions) -> dict[str, Any]:
     """What the reference's rnn, gru and lstm call those that are not as usual."""
     given: dict[str, Any] = {} if options.clip is None else {"clip": float(np.float32(options.clip))}
     if options.activations is not None:
-        functions = [reference_function(activation) for activation in options.activations]
+        functions: list[Any] = [reference_function(activation) for activation in options.activations]
         given |= {"nonlinearity": functions[0]} if len(functions) == 1 else {"activations": functions}
     if not options.clip_before_h:
         given["clip_before_h"] = False

@@ -15,7 +15,7 @@ from fusedcell import reference
 from models import uniform
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
-SPECIFICATION = {"RNN": reference.onnx_rnn, "GRU": reference.onnx_gru, "LSTM": reference.onnx_lstm}
+SPECIFICATION: dict[str, Any] = {"RNN": reference.onnx_rnn, "GRU": reference.onnx_gru, "LSTM": reference.onnx_lstm}
 ROLES = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 NEWEST = onnx.defs.onnx_opset_version()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -19,7 +21,7 @@ def exact(name: str, x: np.ndarray) -> np.ndarray:
         return np.tanh(x) if name == "tanh" else 1 / (1 + np.exp(-x))
 
 
-def all_floats(stride: int, chunk: int = 1 << 22):
+def all_floats(stride: int, chunk: int = 1 << 22) -> Any:
     """Every `stride`-th normal float of both signs."""
     for first in range(0x00800000, 0x7F800000, chunk * stride):
         last = min(first + chunk * stride, 0x7F800000)

@@ -41,17 +41,9 @@ def test_verdicts(change: Change, verdict: str) -> None:
     assert change.verdict == verdict
 
 
-@pytest.mark.parametrize(
-    ("change", "finds"),
-    [
-        (Change(1.0, 0.5, 0.2), 0.2),
-        (Change(1.0, 0.5, 0.01), 0.05),
-        (Change(1.0, 0.5, 0.2, 0.3), 0.3),
-        (Change(1.0), None),
-    ],
-)
-def test_what_would_be_found_is_not_less_than_what_counts(change: Change, finds: float | None) -> None:
-    assert change.finds == finds
+def test_what_would_be_found_is_not_less_than_what_counts() -> None:
+    changes = [Change(1.0, 0.5, 0.2), Change(1.0, 0.5, 0.01), Change(1.0, 0.5, 0.2, 0.3), Change(1.0)]
+    assert [change.finds for change in changes] == [0.2, 0.05, 0.3, None]
 
 
 @pytest.mark.parametrize(
@@ -64,27 +56,15 @@ def test_the_least_p_is_that_of_the_most_extreme_assignment(old: int, new: int, 
 
 
 def test_one_case_by_hand() -> None:
-    """Of 70 assignments only the true one and its mirror image part these repeats so clearly."""
+    """Of 70 assignments only the true one and its mirror image part repeats so clearly, and equal means all."""
+    assert compare_repeats({"a": [1.0, 1.1, 1.2, 1.3]}, {"a": [1.3, 1.2, 1.1, 1.0]}).by_case["a"].p == 1.0
     change = compare_repeats({"a": [1.00, 1.01, 1.02, 1.03]}, {"a": [1.20, 1.21, 1.22, 1.23]}).by_case["a"]
     assert change.p == pytest.approx(2 / 70)
     assert change.ratio == pytest.approx(1.215 / 1.015)
     assert change.verdict == "slower"
 
 
-def test_a_case_that_nearly_any_assignment_parts_as_well() -> None:
-    """Equal means: every assignment parts them as clearly."""
-    change = compare_repeats({"a": [1.0, 1.1, 1.2, 1.3]}, {"a": [1.3, 1.2, 1.1, 1.0]}).by_case["a"]
-    assert change.p == 1.0
-    assert change.verdict == "no difference"
-
-
-def test_where_nothing_changed_nothing_is_reported() -> None:
-    old = {str(i): noisy(10.0 + i, i) for i in range(12)}
-    new = {str(i): noisy(10.0 + i, 2 * i + 1) for i in range(12)}
-    assert set(verdicts(old, new).values()) == {"no difference"}
-
-
-@pytest.mark.parametrize(("factor", "verdict"), [(1.1, "slower"), (1 / 1.1, "faster")])
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "no difference"), (1.1, "slower"), (1 / 1.1, "faster")])
 def test_a_tenth_is_reported_and_nothing_else(factor: float, verdict: str) -> None:
     old = {str(i): noisy(10.0 + i, i) for i in range(12)}
     new = {str(i): noisy(10.0 + i, 2 * i + 1) for i in range(12)} | {"3": noisy(13.0 * factor, 2)}

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 import fusedcell as fc
-from fusedcell._base import DTYPES
+from fusedcell import _core
+from fusedcell._dtypes import DTYPES
+from fusedcell._timing import Effort, Runner
 from fusedcell.bench.answers import PEER_INT8, Tolerance, our_tolerance, wrong_answer
 from fusedcell.bench.cases import GATES, RING, STEPS_TO_CHECK, Case
 from fusedcell.bench.peers import REQUIRED, Forms, NumPy, Peer, load_peer, load_peers
-from fusedcell.bench.peers.quantise import by_matrix, by_row
-from fusedcell.bench.run import KINDS, measure_case
-from fusedcell.bench.tiers import Tier, float_isas
-from fusedcell.bench.timing import Effort, Runner
+from fusedcell.bench.peers.weights import by_matrix, by_row
+from fusedcell.bench.studies import measure_case
+from fusedcell.bench.tiers import StreamsTier, Tier, float_isas
 
 ONE_ROUND = Effort(turn_ns=1, seconds=0, min_rounds=1, max_rounds=1)
 
@@ -135,7 +136,7 @@ def test_our_tiers_agree_with_the_specification(cell: str, dtype: str) -> None:
 def test_the_tiers_of_floats_leave_out_what_equals_another() -> None:
     tiers = float_isas()
     assert tiers == [isa for isa in fc.isas() if isa in tiers]
-    assert not {"avx512vnni", "avxvnni", "dotprod"} & set(tiers)
+    assert set(fc.isas()) - set(tiers) == set(_core.int8_isas()) & set(fc.isas())
     assert tiers[-1] == "scalar"
 
 
@@ -180,16 +181,14 @@ def test_what_fails_or_is_wrong_is_not_timed_but_named() -> None:
     wrong, failing = FakePeer(lambda: np.full(4, 9.0)), FakePeer(fail)
     failing.name = "failing"  # type: ignore[misc]  # the class fixes its name, and this one needs another
     result = measure_case(Case("lstm", 4, 6), "step", tiers, [wrong, failing], ONE_ROUND)
-    assert set(result.times) == {"scalar"}
-    assert result.ratios == {}
-    assert result.best_other is None
+    assert set(result.rounds) == {"fusedcell"}
+    assert (result.ratio("fake"), result.best_other()) == (None, None)
     assert result.failures["failing"] == "failed: RuntimeError: no such kernel"
     assert result.failures["fake"].startswith("wrong answer: off by ")
 
     assert wrong.tolerance == Tolerance(1e-4)
     other_cell = measure_case(Case("gru", 4, 6), "step", tiers, [wrong], ONE_ROUND)
-    assert set(other_cell.times) == {"scalar"}
-    assert other_cell.failures == {}
+    assert (set(other_cell.rounds), other_cell.failures) == ({"fusedcell"}, {})
 
 
 class FakeInt8Peer(FakePeer):
@@ -204,23 +203,41 @@ def test_int8_peers_may_be_off_by_what_rounding_to_a_byte_explains(error: float,
     answers = cycle(case.expected_steps + error)
     result = measure_case(case, "step", [Tier("scalar", "int8")], [FakeInt8Peer(lambda: next(answers))], ONE_ROUND)
     assert set(result.failures) == failures
-    assert result.best_other_of_dtype == (None if failures else "fake int8")
+    assert result.best_other("int8") == (None if failures else "fake int8")
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", KINDS)
-def test_other_dtypes_are_timed_beside_our_own_float32(kind: Any, dtype: str) -> None:
-    result = measure_case(Case("gru", 4, 6), kind, [Tier("scalar", dtype)], [NumPy()], ONE_ROUND)
+@pytest.mark.parametrize("kind", ["step", "sequence"])
+def test_the_variants_of_a_case_are_timed_side_by_side(kind: Any) -> None:
+    own = [Tier("scalar", "int8"), Tier("scalar", name="fusedcell float32")]
+    result = measure_case(Case("gru", 4, 6), kind, own, [NumPy()], ONE_ROUND)
     assert result.failures == {}
-    assert (result.dtype, result.tier) == (dtype, "scalar")
-    assert set(result.ratios) == {"numpy"}
-    assert result.best_other == "numpy"
-    if dtype == "float32":
-        assert set(result.times) == {"scalar", "numpy"}
-        assert result.gain is None
-        assert result.best_other_of_dtype == "numpy"
-    else:
-        assert set(result.times) == {"scalar", "scalar float32", "numpy"}
-        assert result.gain is not None
-        assert result.gain.p50 == pytest.approx(result.times["scalar float32"].p50 / result.times["scalar"].p50)
-        assert result.best_other_of_dtype is None
+    assert (result.dtype, result.tier, result.own) == ("int8", "scalar", ["fusedcell", "fusedcell float32"])
+    assert result.dtypes == {"fusedcell": "int8", "fusedcell float32": "float32", "numpy": "float32"}
+    assert {name: [len(rounds) for rounds in repeats] for name, repeats in result.rounds.items()} == {
+        name: [1] for name in result.dtypes
+    }
+    assert (result.best_other(), result.best_other("int8")) == ("numpy", None)
+    assert [phase.phase for phase in result.limit] == (["step"] if kind == "step" else ["projection", "recurrence"])
+
+
+def test_layers_are_asked_for_threads_only_where_there_are_more_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, dict[str, int]]] = []
+    stream = fc.LSTM.stream
+
+    def record(self: fc.LSTM, batch_size: int = 1, **options: int) -> Any:
+        asked.append((batch_size, options))
+        return stream(self, batch_size)
+
+    monkeypatch.setattr(fc.LSTM, "stream", record)
+    own = [Tier("scalar", name=str(count), threads=count) for count in (1, 2)]
+    assert measure_case(Case("lstm", 4, 6, batch=3), "sequence", own, [], ONE_ROUND).failures == {}
+    assert asked == [(3, {}), (3, {"num_threads": 2})]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_every_way_to_step_many_streams_has_the_answer_of_the_specification(cell: str, dtype: str) -> None:
+    own = [StreamsTier("scalar", dtype, way) for way in StreamsTier.WAYS]
+    result = measure_case(Case(cell, 5, 7, batch=3), "streams", own, [], ONE_ROUND)
+    assert result.failures == {}
+    assert [*result.rounds] == result.own == ["step_many", "step", "pool"]

@@ -11,7 +11,7 @@ import pytest
 
 import fusedcell as fc
 from cores import BIG_LITTLE
-from fusedcell import _core, runtime
+from fusedcell import _core
 
 pytestmark = pytest.mark.core
 
@@ -57,7 +57,7 @@ print(os.waitpid(child, 0)[1])
 def test_the_runtime_shows_the_kinds(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     fc.show_runtime()
     assert all(kind["name"] in capsys.readouterr().out for kind in _core.core_kinds()[:1])
-    monkeypatch.setattr(runtime._core, "core_kinds", lambda: BIG_LITTLE)
+    monkeypatch.setattr("fusedcell._core.core_kinds", lambda: BIG_LITTLE)
     assert fc.runtime_info()["cores"] == ["4 x Cortex-A55 (in order)", "4 x Cortex-A76"]
     fc.show_runtime()
     assert "cores          4 x Cortex-A55 (in order), 4 x Cortex-A76\n" in capsys.readouterr().out

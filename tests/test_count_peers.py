@@ -12,9 +12,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from fusedcell._timing import Runner
 from fusedcell.bench.answers import Tolerance
 from fusedcell.bench.cases import Case
-from fusedcell.bench.timing import Runner
 
 TOOLS = Path(__file__).parent.parent / "tools" / "aarch64"
 

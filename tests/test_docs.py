@@ -117,10 +117,24 @@ def test_every_command_of_fusedcell_is_one(
         parse_command(arguments)
 
 
+def targets_of_make() -> list[str]:
+    return re.findall(r"^([a-z][a-z0-9-]*):(?!=)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_make_alone_prints_a_line_for_every_target() -> None:
+    """Those of a visitor first."""
+    make = shutil.which("make") or pytest.skip("needs make")
+    done = subprocess.run([make, "-C", str(ROOT)], capture_output=True, text=True, timeout=60, check=True)
+    printed = re.findall(r"^  make ([a-z0-9-]+) +[A-Za-z]\S* \S.*\.$", done.stdout, re.MULTILINE)
+    phony = re.findall(r"^\.PHONY:((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert printed == targets_of_make()
+    assert sorted(printed) == sorted(" ".join(phony).replace("\\\n", " ").split())
+    assert printed[:4] == ["install", "test", "bench", "docs"]
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_target_of_make_is_one(page: str) -> None:
-    rules = re.findall(r"^([a-z][a-z0-9 -]*):(?!=)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    targets = set(" ".join(rules).split())
+    targets = set(targets_of_make())
     for of_page, command in commands("make"):
         words = shlex.split(command)
         asked = [word for word in words if "=" not in word]
@@ -139,6 +153,37 @@ def test_every_preset_extra_and_file_that_is_named_exists(page: str) -> None:
     file = r"(?:^|[\s`])((?:bench|csrc|docs|examples|python|tests|tools)/[a-z0-9_./-]*\.(?:cc|h|inc|json|py|sh))\b"
     for name in re.findall(file, text(page), re.MULTILINE):
         assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/add_a_")])
+def test_every_file_that_a_page_sends_one_to_has_what_it_says_is_there(page: str) -> None:
+    """`file (name, name)`; NAME stands for what is new, and * for several."""
+    for code in re.findall(r"`([^`]+)`", text(page)):
+        path, _, names = " ".join(code.split()).partition(" (")
+        if "NAME" in path or not re.fullmatch(r"[\w*./-]+/[\w*.-]*(?:\.\w+)?", path):
+            continue
+        assert list(ROOT.glob(path)), f"{path} is not there"
+        for name in filter(None, names.rstrip(")").split(", ")):
+            assert re.search(rf"\b{re.escape(name)}\b", text(path)), f"{path} has no {name}"
+
+
+def rooms() -> Iterator[tuple[str, str]]:
+    """The lines of docs/layout.md, each with the folder that it is about; those of its folders are indented by four."""
+    room = folder = ""
+    for line in blocks("docs/layout.md", "")[0].splitlines():
+        indent, name = len(line) - len(line.lstrip()), line.split(maxsplit=1)[0]
+        if indent == 0:
+            room = folder = name
+        elif indent == 4:
+            folder = room + name if name.endswith("/") else room
+        yield folder, line
+
+
+def test_every_file_that_the_layout_names_is_in_its_room() -> None:
+    for folder, line in rooms():
+        assert (ROOT / folder).is_dir(), folder
+        for name in re.findall(r"[\w/-]+\.(?:cc|cmake|h|inc|json|py|sh)\b", line):
+            assert (ROOT / name).exists() or list((ROOT / folder).rglob(name)), f"{folder}: {name}"
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -10,9 +10,11 @@ import pytest
 
 SETUP = """
 import sys, threading, time
+from contextlib import suppress
 import numpy as np
 import fusedcell as fc
 from fusedcell import _core
+from fusedcell._file_format import to_bytes
 
 rng = np.random.default_rng(1)
 mapping = {"weight_ih_l0": rng.normal(size=(1024, 64)) / 20, "weight_hh_l0": rng.normal(size=(1024, 256)) / 40}
@@ -23,6 +25,7 @@ wide = rng.normal(size=(20, 50, 64))  # the conversion of so many floats gives u
 one, batch, other, third = layer.stream(), layer.stream(8), layer.stream(), layer.stream()
 pool, many = fc.StreamPool(layer, 8), [layer.stream() for _ in range(8)]
 slots = [pool.join() for _ in range(8)]
+file, newer = to_bytes(*layer._to_tensors()), to_bytes({"format_version": 9}, {})
 
 class Slow:
     \"\"\"Converted by code of its own, which gives up the GIL.\"\"\"
@@ -44,6 +47,10 @@ class Items(Slow):
         time.sleep(0.0002)
         return self.array
 
+def refused(data):
+    with suppress(fc.UnsupportedError):
+        _core.load_layer(data)
+
 calls = {
     "a step": lambda: one.step(x[0]),
     "a step of a batch": lambda: batch.step(rows),
@@ -64,6 +71,8 @@ calls = {
     "slow rows": lambda: layer.stream(8).reset(Slow(np.arange(3))),
     "a slow iterable": lambda: layer.step_many((time.sleep(0.001) or stream for stream in [layer.stream()]), x[:1]),
     "bytes": lambda: layer.stream().to_bytes(),
+    "a file": lambda: _core.load_layer(file),
+    "a file that is refused": lambda: refused(newer),
     "a timing": lambda: _core.read_seconds(1 << 16, 100),
 }
 begun = set()

@@ -32,7 +32,6 @@ def rnn(size: int) -> fc.RNN:
 
 
 def save(path: Path) -> None:
-    pytest.importorskip("safetensors", minversion="0.8")
     fc.save(rnn(8), path)
 
 
@@ -67,7 +66,6 @@ def size_of(path: Path) -> int | None:
 
 
 def test_threads_that_save_to_one_path_leave_one_of_their_files_whole(tmp_path: Path) -> None:
-    pytest.importorskip("safetensors", minversion="0.8")
     path = tmp_path / "layer.safetensors"
     layers = {size: rnn(size) for size in (8, 600, 200, 400)}
     found: set[int | None] = set()
@@ -90,7 +88,6 @@ def test_threads_that_save_to_one_path_leave_one_of_their_files_whole(tmp_path: 
 
 def test_processes_with_the_same_number_may_save_to_one_path(tmp_path: Path) -> None:
     """As the first processes of two containers have, both of which write to one volume."""
-    pytest.importorskip("safetensors", minversion="0.8")
     path = tmp_path / "layer.safetensors"
     code = """
 import numpy as np
@@ -424,12 +421,12 @@ def load_keras(path: Path) -> Any:
 
 
 def load_safetensors(path: Path) -> Any:
-    pytest.importorskip("safetensors", minversion="0.8")
     return fc.load(path)
 
 
 def load_state_dict(path: Path) -> Any:
-    pytest.importorskip("torch" if path.suffix == ".pt" else "safetensors")
+    if path.suffix == ".pt":
+        pytest.importorskip("torch")
     return fc.LSTM.from_state_dict(path)
 
 
@@ -479,7 +476,6 @@ def test_what_has_no_end_is_no_file(path: str) -> None:
 
 @posix
 def test_a_file_may_come_by_way_of_standard_input(tmp_path: Path) -> None:
-    pytest.importorskip("safetensors", minversion="0.8")
     path = tmp_path / "layer.safetensors"
     fc.save(rnn(8), path)
     with path.open("rb") as file:

@@ -10,13 +10,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from fusedcell import _core
-from fusedcell.convert.floats import to_float32
+from fusedcell.weights.floats import to_float32
 from models import KIND, Kind, flat, uniform
 
 X86 = platform.machine().lower() in ("x86_64", "amd64")
@@ -69,7 +70,7 @@ def changed(change: Callable[[int], int]) -> Callable[[], object]:
 
 
 MODES: dict[str, Callable[[], object]] = {
-    **{name: (lambda value=value: libm.fesetround(value)) for name, value in ROUNDING.items()},
+    **{name: partial(libm.fesetround, value) for name, value in ROUNDING.items()},
     "flush to zero": changed(lambda control: control | FLUSH),
     "upward, flush to zero": changed(lambda control: control | FLUSH | UPWARD),
 }

@@ -43,6 +43,11 @@ def activate(activation: Activation, x: np.ndarray, isa: str = "") -> np.ndarray
     return _core.activate(activation.name, x, activation.alpha, activation.beta, isa)
 
 
+@pytest.mark.core
+def test_every_activation_of_the_definition_is_there_with_its_parameters() -> None:
+    assert _core.activations() == {name: activation_parameters(name) for name in ACTIVATIONS}
+
+
 @np.errstate(all="ignore")
 def exact(activation: Activation, x: np.ndarray) -> np.ndarray:
     return reference_function(activation)(x.astype(np.float64))

@@ -10,7 +10,7 @@ import pytest
 import fusedcell as fc
 from fusedcell import _core, reference
 from fusedcell.cell_options import Activation, CellOptions
-from models import GENERAL_KINDS, KIND, KIND_NAMES, GeneralKind, flat, reference_options, uniform
+from models import GENERAL_KINDS, KIND, KIND_NAMES, GeneralKind, flat, layer_from_cells, reference_options, uniform
 from test_widths import rounded_weights
 
 pytestmark = pytest.mark.float_weights
@@ -27,7 +27,6 @@ def same(actual: Any, expected: Any) -> None:
 
 def one_unit(kind: str, weight_ih: list[float], bias: list[float], options: CellOptions, **more: Any) -> Any:
     """A layer of one unit and one input, with no weight on h unless `weight_hh` gives it."""
-    layer = {"lstm": fc.LSTM, "gru": fc.GRU, "rnn": fc.RNN}[kind.split("_")[0]]
     arrays = {
         "weight_ih": np.array(weight_ih, np.float32)[:, None],
         "weight_hh": np.array(more.pop("weight_hh", np.zeros(len(weight_ih))), np.float32)[:, None],
@@ -35,7 +34,7 @@ def one_unit(kind: str, weight_ih: list[float], bias: list[float], options: Cell
     }
     if "peephole" in more:
         arrays["weight_peephole"] = np.array(more.pop("peephole"), np.float32)
-    return layer._from_cells(kind, [arrays], options=[options], **more)
+    return layer_from_cells(kind, [arrays], options=[options], **more)
 
 
 def lstm_step(layer: Any, x: float, c: float, h: float = 0.0) -> tuple[float, float]:
@@ -112,14 +111,14 @@ def test_options_that_say_the_usual_give_the_usual_bits(name: str, isa: str) -> 
 def test_a_plain_rnn_is_of_the_kind_that_its_options_say() -> None:
     arrays = [{"weight_ih": uniform(i, 3, 2), "weight_hh": uniform(i + 1, 3, 3)} for i in (1, 5)]
     relu, tanh = CellOptions((Activation("Relu"),)), CellOptions((Activation("Tanh"),))
-    layer = fc.RNN._from_cells("rnn_tanh", arrays[:1], options=[relu])
+    layer = layer_from_cells("rnn_tanh", arrays[:1], options=[relu])
     assert (layer.nonlinearity, layer.cell_options) == ("relu", (CellOptions(),))
-    both = fc.RNN._from_cells("rnn_tanh", arrays, num_directions=2, options=[tanh, relu])
+    both = layer_from_cells("rnn_tanh", arrays, num_directions=2, options=[tanh, relu])
     assert (both.nonlinearity, both.cell_options) == ("tanh, relu", (CellOptions(), relu))
     x = uniform(9, 4, 2)
     y, _ = both(x)
-    same((y[:, :3],), (fc.RNN._from_cells("rnn_tanh", arrays[:1])(x)[0],))
-    same((y[::-1, 3:],), (fc.RNN._from_cells("rnn_relu", arrays[1:])(x[::-1])[0],))
+    same((y[:, :3],), (layer_from_cells("rnn_tanh", arrays[:1])(x)[0],))
+    same((y[::-1, 3:],), (layer_from_cells("rnn_relu", arrays[1:])(x[::-1])[0],))
 
 
 @pytest.mark.core
@@ -131,7 +130,7 @@ def test_directions_have_options_of_their_own(isa: str) -> None:
         {name.removesuffix(end): array for name, array in mapping.items() if name.endswith(end)}
         for end in ("_l0", "_l0_reverse")
     ]
-    layer = fc.LSTM._from_cells("lstm", cells, num_directions=2, options=options, isa=isa)
+    layer = layer_from_cells("lstm", cells, num_directions=2, options=options, isa=isa)
     assert layer.cell_options == tuple(options)
     x = uniform(2, 8, 2, 5)
     y, _ = layer(x)
@@ -196,7 +195,7 @@ def test_long_reversed_sequences_on_threads() -> None:
     kind = KIND["lstm"]
     mapping = kind.weights(40, 300, layers=3)
     cells = [{name[:-3]: a for name, a in mapping.items() if name.endswith(end)} for end in ("_l0", "_l1", "_l2")]
-    layer = fc.LSTM._from_cells("lstm", cells, reverse=True)
+    layer = layer_from_cells("lstm", cells, reverse=True)
     x = uniform(5, 100, 40)
     same(layer(x, num_threads=2), layer(x))
     same((layer(x, num_threads=2)[0][::-1],), (kind.make(mapping)(x[::-1])[0],))
@@ -217,8 +216,8 @@ def test_a_repr_shows_what_is_not_as_usual() -> None:
     assert repr(coupled.make_cell(coupled.weights(2, 3))).startswith(
         "LSTMCell(2, 3, peepholes=True, clip=0.5, input_forget=True, "
     )
-    elu = KIND["rnn_elu"]
-    layer = fc.RNN._from_cells(
+    elu: Any = KIND["rnn_elu"]
+    layer = layer_from_cells(
         "rnn_tanh",
         [{"weight_ih": np.ones((1, 1)), "weight_hh": np.ones((1, 1))}] * 2,
         num_directions=2,
@@ -228,9 +227,9 @@ def test_a_repr_shows_what_is_not_as_usual() -> None:
 
 
 def refuse(options: Any, kind: str = "lstm", **arrays: Any) -> Any:
-    layer, gates = {"lstm": (fc.LSTM, 4), "gru_reset_after": (fc.GRU, 3), "rnn_tanh": (fc.RNN, 1)}[kind]
+    gates = {"lstm": 4, "gru_reset_after": 3, "rnn_tanh": 1}[kind]
     cell = {"weight_ih": np.zeros((gates * 2, 3)), "weight_hh": np.zeros((gates * 2, 2)), **arrays}
-    return layer._from_cells(kind, [cell], options=[options] if not isinstance(options, list) else options)
+    return layer_from_cells(kind, [cell], options=[options] if not isinstance(options, list) else options)
 
 
 SIGMOIDS = (Activation("Sigmoid"),) * 3
@@ -249,17 +248,17 @@ SIGMOIDS = (Activation("Sigmoid"),) * 3
             fc.UnsupportedError,
             "supported: Relu, Tanh, Sigmoid,",
         ),
-        (CellOptions((Activation([]), *SIGMOIDS[:2])), fc.UnsupportedError, r"activations_l0: \[\] is not supported"),
+        (CellOptions((Activation([]), *SIGMOIDS[:2])), fc.UnsupportedError, r"activations_l0: \[\] is not supported"),  # type: ignore[arg-type]
         (CellOptions(SIGMOIDS[:2]), ValueError, r"activations_l0: expected 3 \(f, g, h\), got \("),
-        (CellOptions("abc"), ValueError, r"activations_l0: expected 3 \(f, g, h\), got 'abc'"),
-        (CellOptions(("Sigmoid",) * 3), TypeError, "activations_l0: expected Activation, got str"),
+        (CellOptions("abc"), ValueError, r"activations_l0: expected 3 \(f, g, h\), got 'abc'"),  # type: ignore[arg-type]
+        (CellOptions(("Sigmoid",) * 3), TypeError, "activations_l0: expected Activation, got str"),  # type: ignore[arg-type]
         (CellOptions((Activation("Elu", np.nan),) * 3), ValueError, "alpha of Elu: expected a finite float32, got nan"),
         (
             CellOptions((Activation("Elu", 1e39),) * 3),
             ValueError,
             "alpha of Elu: expected a finite float32, got 1e",
         ),
-        (CellOptions((Activation("Elu", "1"),) * 3), TypeError, "alpha of Elu: expected a number, got str"),
+        (CellOptions((Activation("Elu", "1"),) * 3), TypeError, "alpha of Elu: expected a number, got str"),  # type: ignore[arg-type]
         (CellOptions((Activation("Elu", 1, 1),) * 3), ValueError, "beta of Elu: expected 0, as it takes none, got 1"),
         (CellOptions((Activation("Affine", 1, np.inf),) * 3), ValueError, "beta of Affine: expected a finite float32"),
         (CellOptions(clip=0), ValueError, r"clip_l0: expected a number from 2\^-126 on, or None, got 0"),
@@ -268,10 +267,10 @@ SIGMOIDS = (Activation("Sigmoid"),) * 3
         (CellOptions(clip=np.nan), ValueError, "clip_l0: expected a finite float32, got nan"),
         (CellOptions(clip=np.inf), ValueError, "clip_l0: expected a finite float32, got inf"),
         (CellOptions(clip=10**400), ValueError, "clip_l0: expected a finite float32, got inf"),
-        (CellOptions(clip="1"), TypeError, "clip_l0: expected a number, got str"),
+        (CellOptions(clip="1"), TypeError, "clip_l0: expected a number, got str"),  # type: ignore[arg-type]
         (CellOptions(clip=True), TypeError, "clip_l0: expected a number, got bool"),
-        (CellOptions(clip_before_h=1), TypeError, "clip_before_h_l0: expected a bool, got int"),
-        (CellOptions(input_forget=None), TypeError, "input_forget_l0: expected a bool, got NoneType"),
+        (CellOptions(clip_before_h=1), TypeError, "clip_before_h_l0: expected a bool, got int"),  # type: ignore[arg-type]
+        (CellOptions(input_forget=None), TypeError, "input_forget_l0: expected a bool, got NoneType"),  # type: ignore[arg-type]
         (3, TypeError, "options_l0: expected CellOptions, got int"),
         ([CellOptions()] * 2, ValueError, "options: expected one per layer and direction, 1, got 2"),
     ],
@@ -301,15 +300,15 @@ def test_peepholes_of_another_shape_or_of_some_layers_are_refused() -> None:
     cell = {"weight_ih": np.zeros((8, 2)), "weight_hh": np.zeros((8, 2))}
     with_peephole = cell | {"weight_peephole": np.zeros(6)}
     with pytest.raises(ValueError, match="weight_peephole_l1: missing, but other layers have peepholes"):
-        fc.LSTM._from_cells("lstm", [with_peephole, cell])
+        layer_from_cells("lstm", [with_peephole, cell])
     with pytest.raises(ValueError, match="weight_peephole_l1: unexpected, other layers have no peepholes"):
-        fc.LSTM._from_cells("lstm", [cell, with_peephole])
+        layer_from_cells("lstm", [cell, with_peephole])
 
 
 def test_alpha_beta_and_clip_are_read_back_as_they_were_given() -> None:
     options = CellOptions((Activation("HardSigmoid", 0.2, 1 / 6), Activation("Tanh")), clip=0.1)
     cell = {"weight_ih": np.zeros((6, 3)), "weight_hh": np.zeros((6, 2))}
-    (got,) = fc.GRU._from_cells("gru_reset_before", [cell], options=[options]).cell_options
+    (got,) = layer_from_cells("gru_reset_before", [cell], options=[options]).cell_options
     assert got.activations is not None
     assert (got.activations[0].alpha, got.clip) == (0.2, 0.1)
     assert np.float32(got.activations[0].beta) == np.float32(1 / 6)

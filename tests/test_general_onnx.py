@@ -9,13 +9,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-import fusedcell as fc
 from drawn import examples, note_difference
 from fusedcell import reference
 from fusedcell.cell_options import Activation, CellOptions
 from fusedcell.reference import ACTIVATIONS
 from fusedcell.reference.activations import activation_parameters
-from models import uniform
+from models import layer_from_cells, uniform
 
 pytestmark = pytest.mark.core
 
@@ -23,8 +22,7 @@ pytestmark = pytest.mark.core
 BLOCKS = {"RNN": [0], "GRU": [1, 0, 2], "LSTM": [0, 2, 3, 1]}
 PEEPHOLE_BLOCKS = [0, 2, 1]
 FUNCTIONS = {"RNN": 1, "GRU": 2, "LSTM": 3}
-SPECIFICATION = {"RNN": reference.onnx_rnn, "GRU": reference.onnx_gru, "LSTM": reference.onnx_lstm}
-LAYERS = {"RNN": fc.RNN, "GRU": fc.GRU, "LSTM": fc.LSTM}
+SPECIFICATION: dict[str, Any] = {"RNN": reference.onnx_rnn, "GRU": reference.onnx_gru, "LSTM": reference.onnx_lstm}
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 
 EXPLODES = 1e3
@@ -100,7 +98,7 @@ def layer_of(case: dict[str, Any]) -> Any:
     kind = {"RNN": "rnn_tanh", "LSTM": "lstm", "GRU": f"gru_reset_{before_or_after}"}[op]
     assert len(cells[0]["weight_ih"]) % gates == 0
     reverse = attributes["direction"] == "reverse"
-    return LAYERS[op]._from_cells(kind, cells, num_directions=count, options=options, reverse=reverse)
+    return layer_from_cells(kind, cells, num_directions=count, options=options, reverse=reverse)
 
 
 @settings(max_examples=examples(300))

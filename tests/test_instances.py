@@ -44,7 +44,7 @@ ARGUMENTS: list[tuple[Any, ...]] = [(), (X,), (ROW,), (X, np.zeros(9, np.float32
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_everything_of_an_instance_that_was_not_initialised_is_a_type_error(cls: type) -> None:
+def test_everything_of_an_instance_that_was_not_initialised_is_a_type_error(cls: Any) -> None:
     names = set(dir(cls)) - PYTHONS_OWN
     assert len(names) > 8
     for name in names:
@@ -109,10 +109,10 @@ class Session:
         x, out = np.zeros(6, np.float32), np.zeros(9, np.float32)
         if holder in ("x", "both"):
             x = x.view(Array)
-            x.session = self
+            x.session = self  # type: ignore[attr-defined]
         if holder in ("out", "both"):
             out = out.view(Array)
-            out.session = self
+            out.session = self  # type: ignore[attr-defined]
         self.step = self.stream.bind(x, out)
         self.step()
 
@@ -155,6 +155,6 @@ def test_bound_steps_outlive_all_else_while_the_collector_runs() -> None:
     gc.collect()
     np.testing.assert_array_equal(step(), expected)
     with contextlib.suppress(TypeError):
-        step(1)  # type: ignore[call-arg]
+        step(1)
     gc.collect()
     assert np.isfinite(step()).all()

@@ -150,7 +150,7 @@ def test_fixed_input_scales_give_the_same_bits_on_every_tier_and_however_cut(kin
     assert np.isfinite(expected[:, 1]).all()
     for isa in fc.isas():
         layer = kind.make(mapping, isa=isa).astype("int8", input_scales=scales)
-        assert layer.input_scales == tuple(np.float32(scales).tolist())
+        assert layer.input_scales == tuple(np.array(scales, np.float32).tolist())
         same((layer(x)[0],), (expected,))
         for row in range(3):
             stream = layer.stream()

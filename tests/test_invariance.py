@@ -92,25 +92,20 @@ def test_rows_that_go_on_when_most_of_a_large_batch_has_ended_are_as_alone(batch
 
 
 @every_kind
-def test_lengths_cut_a_row_as_if_it_ended_there(kind: Kind, isa: str) -> None:
-    mapping = kind.weights(INPUT_SIZE, 17, layers=2, directions=2)
+@pytest.mark.parametrize(
+    ("hidden_size", "sizes", "lengths"),
+    [
+        (17, {"layers": 2, "directions": 2}, [0, 7, 1, 5, 7, 0, 2]),
+        (5, {"layers": 3}, [90, 0, 38, 39, 77, 1, 100]),  # that end in different pieces of a stack
+    ],
+    ids=["both_directions", "pieces"],
+)
+def test_lengths_cut_a_row_as_if_it_ended_there(
+    kind: Kind, hidden_size: int, sizes: dict[str, Any], lengths: list[int], isa: str
+) -> None:
+    mapping = kind.weights(INPUT_SIZE, hidden_size, **sizes)
     layer = kind.make(mapping, isa=isa)
-    lengths = [0, 7, 1, 5, 7, 0, 2]
-    x = uniform(8, 7, len(lengths), INPUT_SIZE)
-    state = random_state(kind, mapping, len(lengths))
-    y, end = layer(x, state, lengths=lengths)
-    for row, length in enumerate(lengths):
-        alone_y, alone_end = layer(x[:length, row], row_of_state(state, row))
-        same((y[:length, row], row_of_state(end, row)), (alone_y, alone_end))
-        assert not y[length:, row].any()
-
-
-@every_kind
-def test_lengths_that_end_in_different_pieces_of_a_stack(kind: Kind, isa: str) -> None:
-    mapping = kind.weights(INPUT_SIZE, 5, layers=3)
-    layer = kind.make(mapping, isa=isa)
-    lengths = [90, 0, 38, 39, 77, 1, 100]
-    x = uniform(11, 100, len(lengths), INPUT_SIZE)
+    x = uniform(8, max(lengths), len(lengths), INPUT_SIZE)
     state = random_state(kind, mapping, len(lengths))
     y, end = layer(x, state, lengths=lengths)
     for row, length in enumerate(lengths):

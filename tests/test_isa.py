@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import fusedcell as fc
 from fusedcell import _core
-from fusedcell._base import DTYPES
+from fusedcell._dtypes import DTYPES
 from models import KIND, KINDS, Kind
 
 pytestmark = pytest.mark.core
@@ -22,49 +24,87 @@ def make(isa: str | None = None) -> str:
     return fc.LSTM.from_state_dict(MAPPING, isa=isa).isa
 
 
+def text(path: str) -> str:
+    return (Path(__file__).parents[1] / path).read_text(encoding="utf-8")
+
+
+def listed_tiers() -> list[str]:
+    return re.findall(r"^FUSEDCELL_(?:TIER|OVERLAY)\((\w+), ", text("csrc/kernels/tiers.inc"), re.MULTILINE)
+
+
+def required_features() -> dict[str, set[str]]:
+    """Of each tier, by the list of the code."""
+    line = r"^FUSEDCELL_(?:TIER|OVERLAY)\((\w+),(?: \w+,)? ([\w |]+)\)$"
+    lines = re.findall(line, text("csrc/kernels/tiers.inc"), re.MULTILINE)
+    return {tier: {name[1:].lower() for name in found.split(" | ") if name != "0"} for tier, found in lines}
+
+
+def architecture() -> int:
+    """The place of this Python's among those of cmake/tiers.cmake; a 64-bit kernel says aarch64 to a 32-bit one."""
+    machine = platform.machine().lower()
+    return 1 if machine in ("x86_64", "amd64") else 2 if sys.maxsize > 2**32 else 3
+
+
+def flags_of_tiers() -> dict[str, list[str]]:
+    """What CMake compiles each of this architecture's tiers with, and any compiler but Microsoft's."""
+    whole = text("cmake/tiers.cmake")
+    given = whole.partition("\nif(fusedcell_processor MATCHES")[2].partition("\nelse()\n  message")
+    own = f"{re.split('^elseif', given[0], flags=re.MULTILINE)[architecture() - 1]}\n{given[2]}"
+    variables = dict(re.findall(r"^ +set\((\w+_flags) (.*)\)$", whole, re.MULTILINE))
+    added = re.findall(r"^ *fusedcell_add_tier\((\w+)(?: BASE [\w ]+?)?(?: FLAGS ([^/\n]*))?\)$", own, re.MULTILINE)
+    return {tier: re.sub(r"\$\{(\w+)\}", lambda name: variables[name[1]], flags).split() for tier, flags in added}
+
+
+def features_in(flags: list[str]) -> set[str]:
+    found: set[str] = set()
+    for name, _, value in (flag.partition("=") for flag in flags):
+        named = {"-march": value.split("+")[1:], "-mfpu": value.split("-")}.get(name, [name.removeprefix("-m")])
+        found.update(feature.replace(".", "") for feature in named)
+    return found
+
+
 def test_tiers_are_listed_best_first_and_end_with_scalar() -> None:
     assert fc.isas() == [tier for tier in _core.compiled_isas() if tier in fc.isas()]
     assert fc.isas()[-1] == "scalar"
-    arm = ["i8mm", "dotprod", "dotprod_ld64", "neon", "neon_ld64", "scalar"]
-    expected = {"x86_64": ["avx512vnni", "avx512", "avxvnni", "avx2", "scalar"], "aarch64": arm, "arm64": arm}
-    machine = platform.machine().lower().replace("amd64", "x86_64")
-    if machine != "x86_64" and sys.maxsize < 2**32:  # also on a 64-bit kernel, which says aarch64
-        assert _core.compiled_isas() == ["vfpv4", "scalar"]
-    else:
-        assert _core.compiled_isas() == expected.get(machine)
+
+
+def test_every_tier_that_is_compiled_is_in_the_list_of_the_code_and_the_other_way_round() -> None:
+    compiled = flags_of_tiers()
+    assert len(compiled) >= 2
+    assert _core.compiled_isas() == [tier for tier in listed_tiers() if tier in compiled]
+
+
+def test_a_tier_requires_the_features_that_it_is_compiled_for() -> None:
+    required = required_features()
+    for tier, flags in flags_of_tiers().items():
+        assert required[tier] == features_in(flags), tier
 
 
 def test_tiers_that_differ_in_int8_alone_are_listed() -> None:
-    alike = set(_core.int8_isas())
-    assert alike == {"avx512vnni", "avxvnni", "dotprod", "dotprod_ld64", "i8mm"} & set(_core.compiled_isas())
+    """They have a file of kernels, as every tier, that names no type of floats."""
+    bases = re.findall(r"^FUSEDCELL_TIER\((\w+)", text("csrc/kernels/tiers.inc"), re.MULTILINE)
+    overlays = [tier for tier in _core.compiled_isas() if tier not in bases]
+    assert _core.int8_isas() == [tier for tier in overlays if "Float32" not in text(f"csrc/kernels/isa/{tier}.cc")]
 
 
 def test_a_tier_is_available_exactly_if_the_cpu_has_its_features() -> None:
-    avx512, avx2 = {"avx512f", "avx512bw", "avx512dq", "avx512vl"}, {"avx2", "fma", "f16c"}
-    needs = {"avx512": avx512, "avx512vnni": avx512 | {"avx512vnni"}, "avx2": avx2, "avxvnni": avx2 | {"avxvnni"}}
-    needs |= {"dotprod": {"dotprod"}, "dotprod_ld64": {"dotprod"}, "i8mm": {"dotprod", "i8mm"}}
-    needs |= {"vfpv4": {"neon", "vfpv4"}}
-    features = set(_core.cpu_features())
+    features, required = set(_core.cpu_features()), required_features()
     for tier in _core.compiled_isas():
-        assert (tier in fc.isas()) == (needs.get(tier, set()) <= features)
+        assert (tier in fc.isas()) == (required[tier] <= features)
 
 
 def test_detection_agrees_with_the_operating_system() -> None:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            text = file.read()
+            shown = file.read()
     except OSError:
         pytest.skip("no /proc/cpuinfo here")
-    names = {"flags": {"avx_vnni": "avxvnni", "avx512_vnni": "avx512vnni"}, "Features": {"asimddp": "dotprod"}}
-    for heading, renamed in names.items():
-        listed = [line.partition(":")[2].split() for line in text.splitlines() if line.startswith(heading)]
-        if listed and platform.machine() in ("x86_64", "aarch64"):
-            if (heading == "flags") != (platform.machine() == "x86_64"):
-                continue  # an emulated CPU shows the host's file
-            flags = {renamed.get(flag, flag) for flag in listed[0]}
-            known = {"avx2", "fma", "f16c", "avxvnni", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"}
-            known |= {"dotprod", "i8mm"}
-            assert set(_core.cpu_features()) == flags & known
+    known = re.findall(r"^FUSEDCELL_(\w+)_FEATURE\(\w+, (\w+)", text("csrc/cpu/features.inc"), re.MULTILINE)
+    for heading, machine, family in (("flags", "x86_64", "X86"), ("Features", "aarch64", "ARM64")):
+        listed = [line.partition(":")[2].split() for line in shown.splitlines() if line.startswith(heading)]
+        if listed and platform.machine() == machine:  # an emulated CPU shows the host's file
+            flags = {{"asimddp": "dotprod"}.get(flag, flag.replace("_", "")) for flag in listed[0]}
+            assert set(_core.cpu_features()) == flags & {name for of_family, name in known if of_family == family}
 
 
 def test_the_best_tier_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:

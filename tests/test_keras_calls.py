@@ -91,7 +91,7 @@ def test_drawn_constants_are_what_the_layer_starts_from_and_masks(
 def test_a_plain_layer_has_the_constant_state(tmp_path: Path, version: int, suffix: str) -> None:
     case = KerasCase([KerasCell("LSTM", 4)], version=version, merge_mode="concat")
     state = [uniform(10 + i, 3, 4) for i in range(4)]
-    layer = fc.from_keras(write(tmp_path / f"m{suffix}", case, call(version, initial_state=state)))
+    layer: Any = fc.from_keras(write(tmp_path / f"m{suffix}", case, call(version, initial_state=state)))
     h, c = layer.initial_state  # of the forward direction, then the backward one
     np.testing.assert_array_equal(h, [state[0], state[2]])
     np.testing.assert_array_equal(c, [state[1], state[3]])
@@ -107,7 +107,7 @@ def test_a_plain_layer_refuses_a_constant_mask(tmp_path: Path) -> None:
 
 def test_constants_of_rows_that_are_alike_are_for_any_batch(tmp_path: Path) -> None:
     h, mask = np.repeat(H[:1], 5, axis=0), np.repeat(MASK[:1], 5, axis=0)
-    layer = fc.from_keras(write(tmp_path / "m.keras", GRU, call(3, initial_state=h, mask=mask)), keras_output=True)
+    layer: Any = fc.from_keras(write(tmp_path / "m.keras", GRU, call(3, initial_state=h, mask=mask)), keras_output=True)
     assert_close(layer(X), GRU.expected(X, mask[:3], [h[:3]]))
     assert layer.layer.initial_state.shape == (1, 1, 4)
     plain = fc.from_keras(write(tmp_path / "m.keras", GRU, call(3, initial_state=h)))
@@ -343,4 +343,4 @@ class TestMasksOfACall:
 def test_saving_a_keras_layer_says_what_can_be_saved(tmp_path: Path) -> None:
     layer = fc.from_keras(write_case(tmp_path / "m.keras", LSTM), keras_output=True)
     with pytest.raises(TypeError, match=r"layer: expected a layer or a cell, got KerasLayer; save its \.layer"):
-        fc.save(layer, tmp_path / "m.safetensors")
+        fc.save(layer, tmp_path / "m.safetensors")  # type: ignore[arg-type]

@@ -166,7 +166,7 @@ def two_layers(tmp_path: Path, suffix: str) -> Path:
 def test_one_layer_of_several_by_its_name(tmp_path: Path, suffix: str) -> None:
     path = two_layers(tmp_path, suffix)
     x = uniform(1, 2, 5, 3)
-    between = fc.from_keras(path, "encoder", keras_output=True)(x)
+    between: Any = fc.from_keras(path, "encoder", keras_output=True)(x)
     case = KerasCase([KerasCell("LSTM", 4)], 4, seed=2)
     assert_close(fc.from_keras(path, "decoder", keras_output=True)(between), case.expected(between))
     with pytest.raises(ValueError, match=r"2 recurrent layers; choose with name=: 'encoder' \(LSTM\), 'decoder'"):

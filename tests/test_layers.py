@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import pydoc
 from typing import Any
 
 import numpy as np
@@ -142,7 +144,16 @@ def test_the_same_as_pytorch(kind: Kind, directions: int, bias: bool, isa: str) 
     module = getattr(torch.nn, kind.layer.__name__)(7, 12, **options)
     x = torch.randn(9, 3, 7)
     with torch.inference_mode():
-        expected = module(x)
+        expected: Any = module(x)
     actual = kind.make(module.state_dict(), isa=isa)(x)
     for a, e in zip(flat(actual), flat(expected), strict=True):
-        np.testing.assert_allclose(a, e.numpy(), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(a, torch.as_tensor(e).numpy(), rtol=0, atol=1e-6)
+
+
+@every_kind
+def test_help_says_how_a_layer_is_made_and_shows_no_constructor(kind: Kind) -> None:
+    layer = kind.make(kind.weights(2, 3))
+    shown = pydoc.plain(pydoc.render_doc(type(layer))).partition("Method resolution order")[0]
+    assert f"{type(layer).__name__}(*args" not in shown
+    assert "Made of trained weights by ``from_state_dict``" in shown
+    assert list(inspect.signature(layer).parameters)[:2] == ["x", "state"]

@@ -154,7 +154,7 @@ def test_output_that_knows_few_characters(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "stdout", stream)
     assert main(["inspect", str(path)]) == 0
     stream.flush()
-    assert b"3 ? 5" in stream.buffer.getvalue()  # type: ignore[attr-defined]
+    assert b"3 ? 5" in stream.buffer.getvalue()
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "layer.safetensors"])

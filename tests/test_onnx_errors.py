@@ -34,7 +34,7 @@ def case_of(op: str = "LSTM", **options: Any) -> NodeCase:
         (
             "RNN",
             {"activations": ["Gelu"]},
-            "activations='Gelu' is not supported; supported: Relu, Tanh, Sigmoid, Softs",
+            "activations='Gelu' is not supported; supported: Relu, Tanh, Sigmoid, Aff",
         ),
         (
             "GRU",
@@ -328,7 +328,7 @@ class TestHostile:
         nodes, last = [], "w"
         for index in range(60):
             inputs = [last, last] if op_type == "Concat" else [last, "shape"]
-            attributes = {"axis": 0} if op_type == "Concat" else {}
+            attributes: dict[str, Any] = {"axis": 0} if op_type == "Concat" else {}
             nodes.append(helper.make_node(op_type, inputs, [f"v{index}"], **attributes))
             last = f"v{index}"
         node = case.node()

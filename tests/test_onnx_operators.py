@@ -41,7 +41,9 @@ def ours(model: onnx.ModelProto) -> np.ndarray:
     scope = Scope("", {"": model.opset_import[0].version})
     scope.initialisers = {tensor.name: tensor for tensor in model.graph.initializer}
     scope.producers = {"out": model.graph.node[0]}
-    return Constants(OnnxFile(model)).read(scope, "out").values
+    values = Constants(OnnxFile(model)).read(scope, "out").values
+    assert values is not None
+    return values
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,7 @@ def ours(model: onnx.ModelProto) -> np.ndarray:
         ("Cast", [I8], {"to": TensorProto.FLOAT}, 13),
         ("Add", [X, X[:1]], {}, 7),
         ("Sub", [I8.astype(np.int32), np.int32(7)], {}, 14),
-        ("Mul", [X, np.float32([1, 2, 3, 4])], {}, 13),
+        ("Mul", [X, np.array([1, 2, 3, 4], np.float32)], {}, 13),
         ("Div", [I8.astype(np.int64), ints(5)], {}, 14),
         ("Neg", [X], {}, 13),
         ("Abs", [I8.astype(np.float32)], {}, 13),
@@ -94,7 +96,7 @@ def ours(model: onnx.ModelProto) -> np.ndarray:
         ("Flatten", [X], {"axis": 2}, 13),
         ("Shape", [X], {}, 13),
         ("Shape", [X], {"start": -2}, 15),
-        ("ConstantOfShape", [ints(2, 3)], {"value": numpy_helper.from_array(np.float32([0.5]))}, 9),
+        ("ConstantOfShape", [ints(2, 3)], {"value": numpy_helper.from_array(np.array([0.5], np.float32))}, 9),
         ("ConstantOfShape", [ints()], {}, 9),
         ("Range", [np.float32(1), np.float32(9), np.float32(2)], {}, 11),
         ("ReduceSum", [X, ints(1)], {"keepdims": 0}, 13),
@@ -103,15 +105,15 @@ def ours(model: onnx.ModelProto) -> np.ndarray:
         ("Trilu", [X], {"upper": 0}, 14),
         ("CumSum", [X, np.array(2)], {}, 14),
         ("QuantizeLinear", [X - 9, np.float32(0.3), np.int8(5)], {}, 13),
-        ("QuantizeLinear", [X, np.float32([0.1, 0.2, 0.3]), np.uint8([0, 5, 9])], {"axis": 1}, 19),
+        ("QuantizeLinear", [X, np.array([0.1, 0.2, 0.3], np.float32), np.array([0, 5, 9], np.uint8)], {"axis": 1}, 19),
         ("BitwiseAnd", [I8.view(np.uint8), np.uint8(15)], {}, 18),
         ("BitShift", [I8.view(np.uint8), np.uint8(4)], {"direction": "RIGHT"}, 11),
         ("Cast", [X * 3 - 20], {"to": TensorProto.INT8}, 13),
         ("DequantizeLinear", [I8, np.float32(0.3)], {}, 10),
         ("DequantizeLinear", [I8, np.float32(0.3), np.int8(5)], {}, 13),
-        ("DequantizeLinear", [I8, np.float32([0.3, 0.1, 7]), np.int8([5, -7, 100])], {}, 13),
-        ("DequantizeLinear", [I8, np.float32([0.3, 0.1]), np.int8([5, -7])], {"axis": 0}, 13),
-        ("DequantizeLinear", [I8.view(np.uint8), np.float32([0.1, 0.2, 0.3, 0.4])], {"axis": -1}, 13),
+        ("DequantizeLinear", [I8, np.array([0.3, 0.1, 7], np.float32), np.array([5, -7, 100], np.int8)], {}, 13),
+        ("DequantizeLinear", [I8, np.array([0.3, 0.1], np.float32), np.array([5, -7], np.int8)], {"axis": 0}, 13),
+        ("DequantizeLinear", [I8.view(np.uint8), np.array([0.1, 0.2, 0.3, 0.4], np.float32)], {"axis": -1}, 13),
         ("DequantizeLinear", [I8, np.float16(0.3), np.int8(5)], {}, 19),
         ("DequantizeLinear", [I8.astype(np.int16), np.float32(0.3), np.int16(300)], {}, 21),
         (
@@ -136,7 +138,7 @@ def test_operators_give_what_onnx_runtime_gives(
     ("op_type", "inputs", "attributes", "opset"),
     [
         ("MatMul", [X, X.swapaxes(1, 2)], {}, 13),
-        ("Gemm", [X[0], X[1], np.float32([1, 2, 3])], {"transB": 1, "alpha": 0.5}, 13),
+        ("Gemm", [X[0], X[1], np.array([1, 2, 3], np.float32)], {"transB": 1, "alpha": 0.5}, 13),
         ("ReduceL2", [X, ints(1)], {}, 18),
         ("ReduceL2", [X], {"axes": [1]}, 13),
         ("ReduceMean", [X], {}, 13),
@@ -172,7 +174,7 @@ def test_a_cast_to_bfloat16_rounds_to_nearest_even() -> None:
         ("Identity", [], {}, "expected 1 to 1 inputs, got 0"),
         ("Cast", [X], {}, "'to' is missing"),
         ("Cast", [X * 2**40], {"to": TensorProto.INT32}, "to='INT32' is not supported; supported: integers that hold"),
-        ("Cast", [np.float32([np.inf])], {"to": TensorProto.INT8}, "to='INT8' is not supported"),
+        ("Cast", [np.array([np.inf], np.float32)], {"to": TensorProto.INT8}, "to='INT8' is not supported"),
         ("Cast", [X], {"to": TensorProto.STRING}, "element type .* is not supported"),
         ("Cast", [X], {"to": 999}, "its inputs do not fit|to=999 is not supported"),
         ("Cast", [X], {"to": 1, "speed": 3}, "attribute speed=3 is not supported; supported: .*to"),
@@ -185,7 +187,7 @@ def test_a_cast_to_bfloat16_rounds_to_nearest_even() -> None:
         ("Reshape", [X, ints(5, -1)], {}, "cannot reshape"),
         ("Reshape", [X, ints(-2, 4)], {}, r"shape: expected sizes from 0 on and at most one -1, got \[-2, 4\]"),
         ("Reshape", [X, ints(1, 1, 1, 0)], {}, "index out of range"),
-        ("Reshape", [X, np.float32([24])], {}, r"expected at most 64 integers, got float32 \(1,\)"),
+        ("Reshape", [X, np.array([24], np.float32)], {}, r"expected at most 64 integers, got float32 \(1,\)"),
         ("Reshape", [X, np.ones(65, np.int64)], {}, r"expected at most 64 integers, got int64 \(65,\)"),
         ("Concat", [X, X], {}, "'axis' is missing"),
         ("Concat", [X, X.astype(np.float64)], {"axis": 0}, "inconsistent type"),
@@ -221,6 +223,6 @@ def test_what_does_not_fit_is_refused(
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 def test_weights_that_are_not_finite_are_refused(value: float) -> None:
     case = NodeCase("RNN", arrays_for("RNN"))
-    case.arrays["W"][0, 0, 0] = value  # type: ignore[index]
+    case.arrays["W"][0, 0, 0] = value
     with pytest.raises(ValueError, match=r"weight_ih_l0: expected finite values, got 1 (NaN|infinite) of"):
         fc.from_onnx(case.model())

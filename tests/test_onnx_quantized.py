@@ -59,9 +59,8 @@ def test_the_layer_is_that_of_the_weights_that_the_integers_stand_for(
     dtype: Any, per_row: bool, directions: int
 ) -> None:
     model, weights, case = quantised(dtype, per_row, directions=directions)
-    expected = reference.onnx_lstm(
-        **(dict(case.arrays) | weights), direction="bidirectional" if directions == 2 else "reverse"
-    )
+    given: dict[str, Any] = {**case.arrays, **weights}
+    expected = reference.onnx_lstm(**given, direction="bidirectional" if directions == 2 else "reverse")
     for a, e in zip(case.run(fc.from_onnx(model)), expected, strict=True):
         np.testing.assert_allclose(a, e, rtol=2e-6, atol=2e-6)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -113,7 +113,7 @@ def test_sizes_classes_and_conventions(op: str) -> None:
 @pytest.mark.parametrize("lbr", [0, 1, 7])
 def test_linear_before_reset_says_which_gru_it_is(lbr: int) -> None:
     model = NodeCase("GRU", arrays_for("GRU"), {"linear_before_reset": lbr}).model()
-    assert fc.from_onnx(model).reset_after == (lbr != 0)
+    assert cast(fc.GRU, fc.from_onnx(model)).reset_after == (lbr != 0)
 
 
 def test_options_of_the_usual_formulas_are_no_options() -> None:
@@ -139,7 +139,7 @@ def test_doubles_are_rounded_to_nearest() -> None:
 class TestInitialState:
     def test_a_constant_of_the_file_is_the_layers(self, op: str) -> None:
         case = NodeCase(op, arrays_for(op), constants=frozenset({"W", "R", "B", "P", "initial_h", "initial_c"}))
-        layer = fc.from_onnx(case.model())
+        layer: Any = fc.from_onnx(case.model())
         parts = layer.initial_state if op == "LSTM" else (layer.initial_state,)
         for part, role in zip(parts, ("initial_h", "initial_c"), strict=False):
             np.testing.assert_array_equal(part, case.arrays[role])
@@ -197,7 +197,7 @@ class TestInitialState:
     def test_one_value_of_a_shape_that_the_model_computes(self, value: float) -> None:
         """As PyTorch exports a network that is given no state."""
         case = NodeCase("RNN", arrays_for("RNN"), constants=frozenset({"W", "R", "B", "initial_h"}))
-        case = dataclasses.replace(case, arrays=case.arrays | {"initial_h": np.full((1, 2, 5), value, np.float32)})
+        case = dataclasses.replace(case, arrays={**case.arrays, "initial_h": np.full((1, 2, 5), value, np.float32)})
         fill = helper.make_tensor("", TensorProto.FLOAT, [1], [value])
         nodes = [
             helper.make_node("Shape", ["X"], ["shape"]),
@@ -219,7 +219,7 @@ class TestInitialState:
     def test_one_value_that_is_expanded_and_sliced(self, filled: np.ndarray, value: float) -> None:
         """As PyTorch's two exporters write the same."""
         case = NodeCase("RNN", arrays_for("RNN"), constants=frozenset({"W", "R", "B", "initial_h"}))
-        case = dataclasses.replace(case, arrays=case.arrays | {"initial_h": np.full((1, 2, 5), value, np.float32)})
+        case = dataclasses.replace(case, arrays={**case.arrays, "initial_h": np.full((1, 2, 5), value, np.float32)})
         nodes = [
             helper.make_node("Shape", ["X"], ["batch"], start=1, end=2),
             helper.make_node("Concat", ["one", "batch", "units"], ["sizes"], axis=0),

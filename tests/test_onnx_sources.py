@@ -120,7 +120,7 @@ def test_operators_of_old_opsets_with_attributes_for_inputs(op_type: str, attrib
     case = NodeCase("RNN", case_of("RNN").arrays, opset=7)
     W = case.arrays["W"]
     stored = {"Squeeze": W[:, None], "Unsqueeze": W[0], "Slice": np.concatenate([W, W])}[op_type]
-    ends = {"ends": [1], "axes": [0]} if op_type == "Slice" else {}
+    ends: dict[str, Any] = {"ends": [1], "axes": [0]} if op_type == "Slice" else {}
     nodes = [helper.make_node(op_type, ["w"], ["W"], **attribute, **ends), case.node()]
     initializers = [tensor("w", stored), case.tensor("R"), case.tensor("B")]
     same_as_plain(model_of(nodes, case, initializers=initializers), case)
@@ -133,12 +133,12 @@ def test_weights_behind_dequantize_linear(axis: int | None, dtype: type) -> None
     case = case_of("GRU")
     rows = case.arrays["W"].shape[1]
     info = np.iinfo(dtype)
-    q = np.random.default_rng(2).integers(info.min, info.max + 1, case.arrays["W"].shape).astype(dtype)
+    q: np.ndarray = np.random.default_rng(2).integers(info.min, info.max + 1, case.arrays["W"].shape).astype(dtype)
     scale = np.linspace(0.001, 0.004, rows).astype(np.float32) if axis else np.float32(0.003)
-    zero = np.full(np.shape(scale), 7, dtype)
+    zero: np.ndarray = np.full(np.shape(scale), 7, dtype)
     broadcast = (lambda a: a[None, :, None]) if axis else (lambda a: a)
     case.arrays["W"] = (q.astype(np.float32) - broadcast(zero).astype(np.float32)) * broadcast(scale)  # type: ignore[index]
-    options = {} if axis is None else {"axis": axis}
+    options: dict[str, Any] = {} if axis is None else {"axis": axis}
     nodes = [helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["W"], **options), case.node()]
     initializers = [tensor("q", q), tensor("scale", scale), tensor("zero", zero), case.tensor("R"), case.tensor("B")]
     model = model_of(nodes, case, initializers=initializers)

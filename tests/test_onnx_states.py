@@ -53,7 +53,7 @@ def filled(graph: Graph, value: float, *sizes: str) -> str:
     if graph.opset < 9:
         ones = graph("Tile", graph.constant(np.ones((1,) * len(sizes))), shape)
         return graph("Mul", ones, graph.constant(value))
-    return graph("ConstantOfShape", shape, value=numpy_helper.from_array(np.float32([value])))
+    return graph("ConstantOfShape", shape, value=numpy_helper.from_array(np.array([value], np.float32)))
 
 
 def full_shape(graph: Graph, directions: int = 2) -> str:
@@ -63,7 +63,7 @@ def full_shape(graph: Graph, directions: int = 2) -> str:
 def where_shape(graph: Graph, sizes: str) -> str:
     """The shape as PyTorch's expand writes it: each -1 replaced by 1."""
     flat = graph("Reshape", sizes, graph.ints(-1))
-    ones = graph("ConstantOfShape", graph("Shape", flat), value=numpy_helper.from_array(np.int64([1])))
+    ones = graph("ConstantOfShape", graph("Shape", flat), value=numpy_helper.from_array(np.ones(1, np.int64)))
     missing = graph("Equal", flat, graph("Mul", ones, graph.constant(-1, np.int64)))
     return graph("Where", missing, ones, flat)
 
@@ -192,7 +192,7 @@ ROWS: dict[str, Build] = {
 def test_a_learned_row_by_any_chain_serves_every_batch(name: str, opset: int) -> None:
     graph = Graph(opset)
     model = graph.model("GRU", arrays_of("GRU"), {"initial_h": ROWS[name](graph)})
-    layer = fc.from_onnx(model)
+    layer: Any = fc.from_onnx(model)
     np.testing.assert_allclose(layer.initial_state, ROW, rtol=1e-6)
     assert assert_as_onnx_runtime(model, layer) == len(SIZES)
 
@@ -227,10 +227,10 @@ FULL: dict[str, Build] = {
     "tile": tiled_through_floats,
     "expand": lambda g: int32(g, g("Expand", size(g, 0), size(g, 1))),
     "fill and multiply": lambda g: int32(
-        g, g("Mul", g("ConstantOfShape", size(g, 1), value=numpy_helper.from_array(np.int64([1]))), size(g, 0))
+        g, g("Mul", g("ConstantOfShape", size(g, 1), value=numpy_helper.from_array(np.ones(1, np.int64))), size(g, 0))
     ),
     "fill and add": lambda g: int32(
-        g, g("Add", g("ConstantOfShape", size(g, 1), value=numpy_helper.from_array(np.int64([0]))), size(g, 0))
+        g, g("Add", g("ConstantOfShape", size(g, 1), value=numpy_helper.from_array(np.zeros(1, np.int64))), size(g, 0))
     ),
     "the sum of a mask of ones": lambda g: int32(
         g, g("ReduceSum", filled(g, 1.0, size(g, 0), size(g, 1)), g.ints(0), keepdims=0)

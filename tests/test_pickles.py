@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import pickletools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ import pytest
 
 import fusedcell as fc
 from fusedcell import storage
-from fusedcell.convert.keras_config import OutputRule
-from fusedcell.keras import KerasLayer
-from models import EVERY_KIND, Kind, flat, uniform
+from fusedcell._file_format import to_bytes
+from fusedcell.keras import KerasLayer, OutputRule
+from models import EVERY_KIND, KIND, Kind, flat, uniform
 
 pytestmark = pytest.mark.core
 every_kind = pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.name)
@@ -24,8 +25,10 @@ DTYPES = ("float32", "bfloat16", "float16", "int8")
 
 def globals_of(data: bytes) -> set[str]:
     """The modules that a pickle imports from, also where it takes a name from the stack or the memo."""
-    modules, texts = set(), []
+    modules: set[str] = set()
+    texts: list[str] = []
     memo: dict[Any, Any] = {}
+    argument: Any
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name == "GLOBAL":
             modules.add(argument.partition(" ")[0])
@@ -34,7 +37,7 @@ def globals_of(data: bytes) -> set[str]:
         elif opcode.name == "MEMOIZE":
             memo[len(memo)] = texts[-1] if texts else None
         elif opcode.name in ("BINGET", "LONG_BINGET", "GET"):
-            texts.append(memo.get(argument))
+            texts.append(memo.get(argument, ""))
         if isinstance(argument, str) and "UNICODE" in opcode.name:
             texts.append(argument)
     return modules
@@ -59,7 +62,7 @@ def test_no_name_of_numpy_stands_in_a_pickle(kind: Kind, protocol: int) -> None:
         for layer in layers_of(kind, dtype):
             data = pickle.dumps(layer, protocol)
             assert b"numpy" not in data
-            assert globals_of(data) <= {"fusedcell.storage", "_codecs"}
+            assert globals_of(data) <= {"fusedcell.layers", "fusedcell.cells", "_codecs"}
             again = pickle.loads(data)
             assert repr(again) == repr(layer)
             for actual, expected in zip(outputs(again), outputs(layer), strict=True):
@@ -83,14 +86,22 @@ def test_a_stateful_keras_layer_pickles_and_copies_with_its_state() -> None:
         np.testing.assert_array_equal(clone(x), expected)
 
 
+@pytest.mark.parametrize("protocol", range(3, pickle.HIGHEST_PROTOCOL + 1))  # before, there are no bytes in pickles
+def test_a_pickle_is_the_bytes_of_the_file(protocol: int, tmp_path: Path) -> None:
+    for layer in layers_of(KIND["lstm_coupled"], "int8"):
+        fc.save(layer, tmp_path / "layer")
+        data = pickle.dumps(layer, protocol)
+        assert (tmp_path / "layer").read_bytes() in data
+        assert len(data) < 200 + (tmp_path / "layer").stat().st_size
+
+
 @every_kind
 def test_weights_can_travel_beside_the_pickle(kind: Kind) -> None:
     for layer in layers_of(kind, "bfloat16"):
         buffers: list[Any] = []
         data = pickle.dumps(layer, 5, buffer_callback=buffers.append)
-        weights = sum(tensor.nbytes for tensor in storage.to_tensors(layer)[1].values())
-        assert sum(buffer.raw().nbytes for buffer in buffers) == weights
-        assert len(data) < len(pickle.dumps(layer, 5)) - weights
+        assert [bytes(buffer) for buffer in buffers] == [to_bytes(*layer._to_tensors())]
+        assert len(data) < 200
         for given in (buffers, [buffer.raw() for buffer in buffers], [bytes(buffer) for buffer in buffers]):
             again = pickle.loads(data, buffers=given)
             for actual, expected in zip(outputs(again), outputs(layer), strict=True):
@@ -98,18 +109,24 @@ def test_weights_can_travel_beside_the_pickle(kind: Kind) -> None:
 
 
 class AsOnceWritten:
-    """Pickles as layers did that had arrays in their pickles."""
+    """Pickles as layers did that had tensors in their pickles: arrays, or their dtype's code, shape and bytes."""
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Any, *, as_arrays: bool) -> None:
         self.layer = layer
+        self.as_arrays = as_arrays
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return storage.from_tensors, storage.to_tensors(self.layer)
+        description, tensors = self.layer._to_tensors()
+        if self.as_arrays:
+            return storage.from_tensors, (description, tensors)
+        plain = {name: (array.dtype.str, array.shape, array.tobytes()) for name, array in tensors.items()}
+        return storage.from_picklable, (description, plain)
 
 
 @every_kind
-def test_pickles_of_arrays_load_as_they_did(kind: Kind) -> None:
+@pytest.mark.parametrize("as_arrays", [True, False])
+def test_older_pickles_load_as_they_did(as_arrays: bool, kind: Kind) -> None:
     for layer in layers_of(kind, "int8"):
-        again = pickle.loads(pickle.dumps(AsOnceWritten(layer)))
+        again = pickle.loads(pickle.dumps(AsOnceWritten(layer, as_arrays=as_arrays)))
         for actual, expected in zip(outputs(again), outputs(layer), strict=True):
             np.testing.assert_array_equal(actual, expected)

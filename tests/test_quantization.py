@@ -29,7 +29,7 @@ def test_an_error_worked_by_hand() -> None:
     assert error == pytest.approx([-0.2531496, 0.0218504], abs=1e-7)
     y = np.array([11.45, 9.175])
 
-    close = {"rel": 1e-5, "abs": 1e-6}
+    close: dict[str, Any] = {"rel": 1e-5, "abs": 1e-6}
     assert comparison.rms_by_step == pytest.approx(abs(error), **close)
     assert comparison.max_by_step == pytest.approx(abs(error), **close)
     assert comparison.rms == pytest.approx(0.1796693, **close)

@@ -9,14 +9,29 @@ import numpy as np
 import pytest
 
 import fusedcell as fc
+from fusedcell import _core
 from fusedcell.cell_options import CellOptions
 from fusedcell.quantization import compare, products, single, sources
-from fusedcell.reference import int8_linear, quantise_weights
+from fusedcell.reference import int8_linear, quantise_input, quantise_weights
 from fusedcell.reference.activations import sigmoid
 from models import EVERY_KIND, GeneralKind, Kind, reference_function, uniform
 
 every_kind = pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.name)
 stacks = pytest.mark.parametrize("directions", [1, 2])
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+@pytest.mark.parametrize("scale", [None, 0.01])
+def test_inputs_are_rounded_to_the_integers_of_the_definition(bounded: bool, scale: float | None, isa: str) -> None:
+    for size in (1, 7, 16, 33):
+        x = (
+            uniform(size, 9, size)
+            * np.float32(2) ** np.array([-140, -101, -99, -7, 0, 3, 99, 0, 0], np.float32)[:, None]
+        )
+        x[-2, -1], x[-1, 0] = np.nan, -np.inf
+        q, scales = _core.quantise(x, bounded, scale or 0, isa)
+        for actual, expected in zip((q, scales), quantise_input(x, bounded=bounded, static_scale=scale), strict=True):
+            np.testing.assert_array_equal(actual, expected)
 
 
 @every_kind
@@ -27,6 +42,7 @@ def test_single_layers_chained_give_the_same_bits(kind: Kind, directions: int, d
     layer = layer.astype(dtype, input_scales=[0.01, 0.02, 0.005] if dtype == "int8" else None)
     x = uniform(3, 12, 2, 6)
     y = x
+    singles: Any
     for singles in single.single_layers(layer):
         outputs = [part(y[::-1] if reverse else y)[0] for reverse, part in enumerate(singles)]
         y = single.joined(outputs, single.reverse_flags(layer))
@@ -48,7 +64,9 @@ def one_step_errors(
     """y of a cell over time, and each gate's int8 pre-activation minus the exact one, all (T, B, units)."""
     cell = kind.make_cell(arrays)
     state: Any = None
-    before, after, cells = [], [], []
+    before: list[Any] = []
+    after: list[Any] = []
+    cells: list[Any] = []
     for step in x:
         before.append(np.zeros((len(step), cell.proj_size or cell.hidden_size)) if state is None else after[-1])
         state = cell(step, state)
@@ -58,7 +76,7 @@ def one_step_errors(
     gate, output = functions_of(kind)
     bounded = not kind.projected and kind.name not in ("rnn_relu", "rnn_elu", "lstm_hard", "gru_before_leaky")
 
-    def pair(name: str, values: np.ndarray, bounded: bool, scale: float | None = None) -> list[np.ndarray]:
+    def pair(name: str, values: np.ndarray, bounded: bool, scale: float | None = None) -> list[list[np.ndarray]]:
         weights = arrays[name]
         bias = arrays.get(name.replace("weight", "bias"), np.zeros(len(weights))).astype(np.float64)
         exact = values.astype(np.float64) @ weights.T.astype(np.float64) + bias
@@ -158,10 +176,10 @@ def test_halves_round_no_inputs(kind: Kind, dtype: str) -> None:
 
 def test_biases_that_differ_count_with_the_weights() -> None:
     weights = {"weight_ih_l0": np.ones((1, 1)), "weight_hh_l0": np.zeros((1, 1)), "bias_hh_l0": np.zeros(1)}
-    layers = [
+    one, other = (
         fc.RNN.from_state_dict({**weights, "bias_ih_l0": np.array([bias])}, nonlinearity="relu") for bias in (0.5, 0.75)
-    ]
-    comparison = compare(*layers, np.array([[1], [2]], np.float32))
+    )
+    comparison = compare(one, other, np.array([[1], [2]], np.float32))
     assert comparison.rms == 0.25
     assert comparison.sources[0].parts == {"weight_ih": 0.25, "x": 0, "weight_hh": 0, "h": 0}
 

@@ -66,7 +66,7 @@ def test_flax_gru(recipes: dict[str, Any]) -> None:
         for name, key in (("i", "x"), ("h", "h"))
     }
     zero = np.zeros(2, np.float32)
-    params["in"] = {"kernel": np.zeros((2, 2), np.float32), "bias": zero + np.float32([0, 0.125])}
+    params["in"] = {"kernel": np.zeros((2, 2), np.float32), "bias": zero + np.array([0, 0.125], np.float32)}
     params["hn"] = {
         "kernel": np.array([[0, 1 / 3], [0, 0]], np.float32),
         "bias": np.array([0, 1 / 6], np.float32),

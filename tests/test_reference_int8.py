@@ -52,7 +52,7 @@ def near(expected: Any) -> Any:
         ([], [], 0),
     ],
 )
-def test_weights(row, q, scale):
+def test_weights(row: Any, q: Any, scale: Any) -> None:
     other = np.arange(len(row)) + 1.0
     integers, scales = reference.quantise_weights([other, row])
     assert (integers.dtype, scales.dtype) == (np.int8, np.float32)
@@ -87,7 +87,7 @@ def test_weights(row, q, scale):
         ([], False, [], 0),
     ],
 )
-def test_inputs(x, bounded, q, scale):
+def test_inputs(x: Any, bounded: Any, q: Any, scale: Any) -> None:
     integers, of_vector = reference.quantise_input(x, bounded=bounded)
     assert (integers.dtype, of_vector.dtype, of_vector.shape) == (np.int8, np.float32, ())
     assert integers.tolist() == q
@@ -109,7 +109,7 @@ def test_inputs(x, bounded, q, scale):
     ],
 )
 @pytest.mark.parametrize("bounded", [False, True])
-def test_inputs_of_a_static_scale(x, scale, q, bounded):
+def test_inputs_of_a_static_scale(x: Any, scale: Any, q: Any, bounded: Any) -> None:
     integers, of_vector = reference.quantise_input(x, bounded=bounded, static_scale=scale)
     assert integers.tolist() == q
     assert of_vector.dtype == np.float32
@@ -118,7 +118,7 @@ def test_inputs_of_a_static_scale(x, scale, q, bounded):
 
 @pytest.mark.parametrize("options", [{"bounded": False}, {"bounded": True}, {"bounded": False, "static_scale": 0.01}])
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e300])
-def test_what_is_not_finite_spoils_its_own_vector_only(options, bad):
+def test_what_is_not_finite_spoils_its_own_vector_only(options: Any, bad: Any) -> None:
     x = uniform(1, 3, 4, 9)
     q, scale = reference.quantise_input(x, **options)
     spoilt = x.astype(np.float64)
@@ -137,7 +137,7 @@ def test_what_is_not_finite_spoils_its_own_vector_only(options, bad):
 
 
 @pytest.mark.parametrize("options", [{"bounded": False}, {"bounded": True}, {"bounded": False, "static_scale": 0.01}])
-def test_vectors_do_not_look_at_one_another(options):
+def test_vectors_do_not_look_at_one_another(options: Any) -> None:
     x = uniform(3, 6, 9) * np.logspace(-2, 2, 6, dtype=np.float32)[:, None]
     q, scale = reference.quantise_input(x, **options)
     for row, q_row, scale_row in zip(x, q, scale, strict=True):
@@ -149,11 +149,12 @@ def test_vectors_do_not_look_at_one_another(options):
 # The product
 
 
-def test_linear_adds_the_exact_start_and_scales_the_integer():
+def test_linear_adds_the_exact_start_and_scales_the_integer() -> None:
     q, scale = np.array([[127, -3], [1, 2]], np.int8), np.array([0.5, 4], np.float32)
     start = [2.0**-40, 10]
     # x is 127 and 64 units of 1/127.
-    x, unit = [[1, 0.5], [0, 0]], float(F32(1) / F32(127))
+    x: list[list[float]] = [[1, 0.5], [0, 0]]
+    unit = float(F32(1) / F32(127))
     y = reference.int8_linear(x, q, scale, bounded=True, start=start)
     assert y.dtype == np.float64
     first = [2.0**-40 + (127 * 127 - 3 * 64) * (unit * 0.5), 10 + (127 + 2 * 64) * (unit * 4)]
@@ -166,7 +167,7 @@ def test_linear_adds_the_exact_start_and_scales_the_integer():
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_the_largest_integers_are_exact(sign):
+def test_the_largest_integers_are_exact(sign: Any) -> None:
     depth = 65_535
     signs = np.where(np.arange(depth) % 2, -1, 1)
     q, scale = reference.quantise_weights([np.full(depth, 127), 127 * signs])
@@ -178,7 +179,7 @@ def test_the_largest_integers_are_exact(sign):
 # The cells
 
 
-def test_which_h_of_a_plain_cell_is_bounded():
+def test_which_h_of_a_plain_cell_is_bounded() -> None:
     weights = [[0]], [[1]]
     # 0.3 is 127 units of 0.3 / 127, and 38.1 of 1 / 127.
     for f, expected in (
@@ -195,7 +196,7 @@ def test_which_h_of_a_plain_cell_is_bounded():
 
 
 @pytest.mark.parametrize(("reset_after", "product"), [(True, 0.5 * units(0.26)), (False, units(0.13))])
-def test_which_h_of_a_gru_is_bounded(reset_after, product):
+def test_which_h_of_a_gru_is_bounded(reset_after: Any, product: Any) -> None:
     weights = np.zeros((3, 1)), [[0], [0], [1]]
     h = reference.gru_step([0], [0.26], *weights, reset_after=reset_after, int8=True)
     assert h == near([0.5 * math.tanh(product) + 0.13])
@@ -207,7 +208,7 @@ def test_which_h_of_a_gru_is_bounded(reset_after, product):
     assert h == near([0])
 
 
-def test_which_h_of_an_lstm_is_bounded():
+def test_which_h_of_an_lstm_is_bounded() -> None:
     weights = np.zeros((4, 1)), [[0], [0], [1], [0]]
     arguments = [0], [0.3], [0.5]
     step = reference.lstm_step(*arguments, *weights, int8=True)
@@ -219,7 +220,7 @@ def test_which_h_of_an_lstm_is_bounded():
     assert step.gates.g == near([units(0.3)])
 
 
-def test_a_projection_leaves_h_unbounded_and_its_input_bounded():
+def test_a_projection_leaves_h_unbounded_and_its_input_bounded() -> None:
     weights = np.zeros((4, 1)), [[0], [0], [1], [0]]
     step = reference.lstm_step([0], [0.3], [0.5], *weights, weight_hr=[[4]], int8=True)
     assert step.gates.g == near([math.tanh(0.3)])
@@ -231,7 +232,7 @@ def test_a_projection_leaves_h_unbounded_and_its_input_bounded():
     assert step.h == near(4 * 0.5 * step.c)
 
 
-def test_x_is_never_bounded_and_takes_the_static_scale():
+def test_x_is_never_bounded_and_takes_the_static_scale() -> None:
     weights = [[1, 0]], [[0]]
     assert reference.rnn_step([0.3, 0], [0], *weights, int8=True) == near([math.tanh(0.3)])
     fixed = reference.Int8Matrix.of(weights[0], 0.25)
@@ -239,7 +240,7 @@ def test_x_is_never_bounded_and_takes_the_static_scale():
         assert reference.rnn_step([x, 9], [0], fixed, weights[1], nonlinearity=LINEAR, int8=True) == near([expected])
 
 
-def test_biases_and_peepholes_are_exact():
+def test_biases_and_peepholes_are_exact() -> None:
     weights = np.zeros((4, 1)), np.zeros((4, 1)), [0.1, 0.2, 0.3, 0.4], [0.01, 0.02, 0.03, 0.04]
     exact, int8 = (
         reference.lstm_step([0.7], [0.7], [0.7], *weights, peephole=[0.11, 0.12, 0.13], int8=int8)
@@ -252,9 +253,9 @@ def test_biases_and_peepholes_are_exact():
 def test_layers_do_what_steps_do(kind: Kind) -> None:
     mapping = kind.weights(9, 17)
     x, state = uniform(4, 5, 3, 9), random_state(kind, mapping, 3)
-    weights = {name.removesuffix("_l0"): array for name, array in mapping.items()}
+    weights: dict[str, Any] = {name.removesuffix("_l0"): array for name, array in mapping.items()}
     weights["weight_ih"] = reference.Int8Matrix.of(weights["weight_ih"], 0.01)
-    step = {"rnn": reference.rnn_step, "lst": reference.lstm_step, "gru": reference.gru_step}[kind.name[:3]]
+    step: Any = {"rnn": reference.rnn_step, "lst": reference.lstm_step, "gru": reference.gru_step}[kind.name[:3]]
     parts = [part[0] for part in (state if isinstance(state, tuple) else (state,))]
     outputs = []
     for x_t in x:
@@ -330,6 +331,6 @@ def gru(x: Any, mapping: Any, **options: Any) -> Any:
         (lambda: reference.rnn_step([1], [0], [[1]], [[math.nan]], int8=True), "weight_hh: expected weights that"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(call, message):
+def test_what_does_not_fit_is_refused_by_name(call: Any, message: Any) -> None:
     with pytest.raises(ValueError, match=message):
         call()

@@ -5,6 +5,7 @@ fractions. A ReLU cell whose weights are all 1 adds up its inputs, so that power
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,11 @@ LN2, LN3 = math.log(2), math.log(3)
 LINEAR = reference.activation("Affine", alpha=1, beta=0)
 
 
-def near(expected):
+def near(expected: Any) -> Any:
     return pytest.approx(np.asarray(expected, dtype=float), rel=1e-14, abs=1e-15)
 
 
-def column(*values):
+def column(*values: Any) -> Any:
     return np.array(values, dtype=float)[:, None]
 
 
@@ -46,7 +47,7 @@ def column(*values):
         ("Softplus", {}, {0: LN2, LN2: LN3, -50: math.exp(-50), 1000: 1000, -math.inf: 0, math.inf: math.inf}),
     ],
 )
-def test_activation_at_points(name, parameters, points):
+def test_activation_at_points(name: Any, parameters: Any, points: Any) -> None:
     function = reference.activation(name, **parameters)
     for x, expected in points.items():
         assert function(np.array([x], dtype=float)) == pytest.approx([expected], rel=1e-14, abs=0), x
@@ -54,7 +55,7 @@ def test_activation_at_points(name, parameters, points):
     assert reference.activation(name.upper(), **parameters)(np.array([0.3])) == function(np.array([0.3]))
 
 
-def test_the_two_hard_sigmoids_of_keras():
+def test_the_two_hard_sigmoids_of_keras() -> None:
     x = np.array([-2.7, 1.5])
     assert reference.activation("HardSigmoid", alpha=0.2, beta=0.5)(x) == near([0, 0.8])
     assert reference.activation("HardSigmoid", alpha=1 / 6, beta=0.5)(x) == near([0.05, 0.75])
@@ -70,7 +71,7 @@ def test_the_two_hard_sigmoids_of_keras():
         (("ScaledTanh",), "alpha: ScaledTanh has no default"),
     ],
 )
-def test_activation_refuses(arguments, message):
+def test_activation_refuses(arguments: Any, message: Any) -> None:
     with pytest.raises(ValueError, match=message):
         reference.activation(*arguments)
 
@@ -78,7 +79,7 @@ def test_activation_refuses(arguments, message):
 # Cells
 
 
-def test_rnn_of_two_units():
+def test_rnn_of_two_units() -> None:
     weights = [[1, 2], [3, 4]], [[0, 1], [2, 3]], [0.25, 0.5], [100, -1000]
     assert reference.rnn_step([1, 10], [5, 7], *weights, nonlinearity="relu") == near([128.25, 0])
     assert reference.rnn_step([[1, 10]], [[5, 7]], *weights, nonlinearity="relu", clip=100) == near([[100, 0]])
@@ -96,15 +97,15 @@ def test_rnn_of_two_units():
         ((0, 0, 0, LN3), 0.75 * math.tanh(1), 1),
     ],
 )
-def test_each_lstm_gate_from_each_source(source, driven, h, c):
-    weights = {"weight_ih": np.zeros((4, 1)), "weight_hh": np.zeros((4, 1))}
+def test_each_lstm_gate_from_each_source(source: Any, driven: Any, h: Any, c: Any) -> None:
+    weights: dict[str, Any] = {"weight_ih": np.zeros((4, 1)), "weight_hh": np.zeros((4, 1))}
     weights[source] = column(*driven) if source.startswith("weight") else np.array(driven)
     step = reference.lstm_step([1], [1], [2], **weights)
     assert step.h == near([h])
     assert step.c == near([c])
 
 
-def test_lstm_of_two_units_and_its_gates():
+def test_lstm_of_two_units_and_its_gates() -> None:
     bias = [LN3, -LN3, 0, LN3, LN2, LN3, LN3, 0]
     h, c, gates = reference.lstm_step([[0]], [[0, 0]], [[4, 8]], np.zeros((8, 1)), np.zeros((8, 2)), bias)
     assert gates.i == near([[0.75, 0.25]])
@@ -115,7 +116,7 @@ def test_lstm_of_two_units_and_its_gates():
     assert h == near([[0.75 * math.tanh(2.45), 0.5 * math.tanh(6.2)]])
 
 
-def test_lstm_projection():
+def test_lstm_projection() -> None:
     bias = [100, 100, 0, 0, 0, 0, 100, 100]
     weights = np.zeros((8, 1)), column(0, 0, 0, 0, 1, 10, 0, 0)
     h, c, _ = reference.lstm_step(
@@ -134,20 +135,20 @@ def test_lstm_projection():
     ],
     ids=["input sees c", "forget sees c", "output sees the new c"],
 )
-def test_lstm_peephole(peephole, c, o):
+def test_lstm_peephole(peephole: Any, c: Any, o: Any) -> None:
     step = reference.lstm_step([1], [0], [1], column(0, 0, LN2, 0), np.zeros((4, 1)), peephole=peephole)
     assert step.c == near([c])
     assert step.h == near([o * math.tanh(c)])
 
 
-def test_lstm_input_forget_couples_the_gates():
+def test_lstm_input_forget_couples_the_gates() -> None:
     weights = column(LN3, 100, LN2, 0), np.zeros((4, 1))
     step = reference.lstm_step([1], [0], [2], *weights, peephole=[0, 100, 0], input_forget=True)
     assert step.gates.f == near([0.25])
     assert step.c == near([0.95])
 
 
-def test_lstm_clip_bounds_what_activations_see_and_not_the_state():
+def test_lstm_clip_bounds_what_activations_see_and_not_the_state() -> None:
     arguments = [1], [0], [9], column(5, -5, 5, 5), np.zeros((4, 1))
     step = reference.lstm_step(*arguments, clip=LN2)
     assert step.c == near([3.4])
@@ -157,7 +158,7 @@ def test_lstm_clip_bounds_what_activations_see_and_not_the_state():
     assert step.h == near([2 / 3 * math.tanh(3.4)])
 
 
-def test_lstm_activations_are_f_g_h():
+def test_lstm_activations_are_f_g_h() -> None:
     step = reference.lstm_step(
         [1], [0], [2], column(-1, 1, 3, 2), np.zeros((4, 1)), activations=("HardSigmoid", "Relu", LINEAR)
     )
@@ -167,7 +168,7 @@ def test_lstm_activations_are_f_g_h():
 
 
 @pytest.mark.parametrize(("reset_after", "expected"), [(True, [6.1375, 6.8]), (False, [4.825, 7.3])])
-def test_gru_of_two_units_and_where_it_resets(reset_after, expected):
+def test_gru_of_two_units_and_where_it_resets(reset_after: Any, expected: Any) -> None:
     weight_hh = np.zeros((6, 2))
     weight_hh[4:] = [[0, 1], [1, 0]]
     weights = column(LN3, 0, -LN3, LN3, 0.1, 0.2), weight_hh, None, [0, 0, 0, 0, 1, 2]
@@ -176,11 +177,11 @@ def test_gru_of_two_units_and_where_it_resets(reset_after, expected):
 
 
 @pytest.mark.parametrize(("sign", "expected"), [(1, 0.25 * 0.8 + 0.75 * 0.4), (-1, 0.75 * 0.8 + 0.25 * 0.4)])
-def test_gru_update_gate_keeps_h_and_negated_rows_swap_its_roles(sign, expected):
+def test_gru_update_gate_keeps_h_and_negated_rows_swap_its_roles(sign: Any, expected: Any) -> None:
     assert reference.gru_step([1], [0.4], column(0, sign * LN3, LN3), np.zeros((3, 1))) == near([expected])
 
 
-def test_gru_clip_bounds_whole_sums():
+def test_gru_clip_bounds_whole_sums() -> None:
     weights = column(0, 5, 5), np.zeros((3, 1)), None, [0, 0, -9.8]
     h = reference.gru_step([1], [3], *weights, clip=LN2, activations=("Sigmoid", LINEAR))
     assert h == near([1 / 3 * 0.1 + 2])
@@ -193,17 +194,17 @@ SUM_BOTH_WAYS = {**SUM, "weight_ih_l0_reverse": [[1]], "weight_hh_l0_reverse": [
 X = column(1, 2, 4, 8)
 
 
-def add_up(x, layers, *state, **options):
+def add_up(x: Any, layers: Any, *state: Any, **options: Any) -> Any:
     return reference.rnn(x, layers, *state, nonlinearity="relu", **options)
 
 
-def test_both_directions_are_aligned_with_the_input():
+def test_both_directions_are_aligned_with_the_input() -> None:
     y, h_n = add_up(X, SUM_BOTH_WAYS)
     assert y.tolist() == [[1, 15], [3, 14], [7, 12], [15, 8]]
     assert h_n.tolist() == [[15], [15]]
 
 
-def test_lengths_in_any_order_with_zero():
+def test_lengths_in_any_order_with_zero() -> None:
     h_0 = [[[16], [32], [64]]] * 2
     y, h_n = add_up(np.stack([X] * 3, axis=1), SUM_BOTH_WAYS, h_0, lengths=[2, 0, 4])
     assert y[..., 0].T.tolist() == [[17, 19, 0, 0], [0, 0, 0, 0], [65, 67, 71, 79]]
@@ -220,7 +221,9 @@ def test_lengths_in_any_order_with_zero():
         ("FTFT", 3, [16, 18, 18, 0], [18, 18, 16, 0], 18),
     ],
 )
-def test_a_masked_step_holds_the_state_and_repeats_it(mask, length, forward, backward, last):
+def test_a_masked_step_holds_the_state_and_repeats_it(
+    mask: Any, length: Any, forward: Any, backward: Any, last: Any
+) -> None:
     live = np.array([step == "T" for step in mask])
     x = np.where(live[:, None], X, np.nan)
     y, h_n = add_up(x, SUM_BOTH_WAYS, [[16], [16]], mask=live, lengths=length)
@@ -228,7 +231,7 @@ def test_a_masked_step_holds_the_state_and_repeats_it(mask, length, forward, bac
     assert h_n.tolist() == [[last], [last]]
 
 
-def test_lstm_lengths_hold_c_too():
+def test_lstm_lengths_hold_c_too() -> None:
     weights = {
         "weight_ih_l0": column(0, 0, 1, 0),
         "weight_hh_l0": np.zeros((4, 1)),
@@ -244,7 +247,7 @@ def test_lstm_lengths_hold_c_too():
     assert c_n.ravel().tolist() == [23, 32, 65]
 
 
-def test_layers_feed_one_another_and_order_their_states():
+def test_layers_feed_one_another_and_order_their_states() -> None:
     above = {"weight_ih_l1": [[1, 100]], "weight_hh_l1": [[0]], "bias_ih_l1": [0.5]}
     above_reverse = {"weight_ih_l1_reverse": [[1, 1]], "weight_hh_l1_reverse": [[1]]}
     y, h_n = add_up(X, {**SUM_BOTH_WAYS, **above, **above_reverse}, [[16], [32], [0], [1]])
@@ -252,13 +255,13 @@ def test_layers_feed_one_another_and_order_their_states():
     assert h_n.tolist() == [[31], [47], [4031.5], [268]]
 
 
-def test_no_steps_give_no_output_and_the_initial_state():
+def test_no_steps_give_no_output_and_the_initial_state() -> None:
     y, h_n = add_up(np.zeros((0, 2, 1)), SUM_BOTH_WAYS, [[[1], [2]], [[3], [4]]])
     assert y.shape == (0, 2, 2)
     assert h_n.tolist() == [[[1], [2]], [[3], [4]]]
 
 
-def test_batch_first_moves_x_mask_and_y_but_not_the_state():
+def test_batch_first_moves_x_mask_and_y_but_not_the_state() -> None:
     x = np.stack([X, 16 * X])
     mask = [[True, True, False, True], [True] * 4]
     y, h_n = add_up(x, SUM, [[[0], [1]]], batch_first=True, mask=mask)
@@ -266,8 +269,8 @@ def test_batch_first_moves_x_mask_and_y_but_not_the_state():
     assert h_n.tolist() == [[[11], [241]]]
 
 
-def test_layers_come_from_a_prefix_or_from_a_cell_or_ready_made():
-    module = {f"encoder.rnn.{key}": np.float32(value) for key, value in SUM.items()}
+def test_layers_come_from_a_prefix_or_from_a_cell_or_ready_made() -> None:
+    module = {f"encoder.rnn.{key}": np.array(value, np.float32) for key, value in SUM.items()}
     ready = reference.from_state_dict({"head.weight": [1], **module}, "encoder.rnn.")
     cell = {key.removesuffix("_l0"): value for key, value in SUM.items()}
     for y, _ in (add_up(X, module, prefix="encoder.rnn."), add_up(X, ready), add_up(X, cell)):
@@ -278,7 +281,7 @@ def test_layers_come_from_a_prefix_or_from_a_cell_or_ready_made():
 # The operators of ONNX
 
 
-def test_onnx_lstm_blocks_are_i_o_f_c_and_of_peepholes_i_o_f():
+def test_onnx_lstm_blocks_are_i_o_f_c_and_of_peepholes_i_o_f() -> None:
     W = column(LN3, 0, -LN3, LN2)[None]
     Y, Y_h, Y_c = reference.onnx_lstm([[[1]]], W, np.zeros((1, 4, 1)), initial_c=[[[2]]])
     assert Y_c == near([[[0.95]]])
@@ -290,16 +293,16 @@ def test_onnx_lstm_blocks_are_i_o_f_c_and_of_peepholes_i_o_f():
 
 
 @pytest.mark.parametrize(("lbr", "candidate"), [(0, 2 * (0.25 * 0.4) - 0.1), (1, 0.25 * (2 * 0.4 - 0.1))])
-def test_onnx_gru_blocks_are_z_r_h_and_it_resets_before_by_default(lbr, candidate):
+def test_onnx_gru_blocks_are_z_r_h_and_it_resets_before_by_default(lbr: Any, candidate: Any) -> None:
     W, R, B = column(LN3, -LN3, 0)[None], column(0, 0, 2)[None], [[0, 0, 0, 0, 0, -0.1]]
     attributes = {"linear_before_reset": lbr} if lbr else {}
     _, Y_h = reference.onnx_gru([[[1]]], W, R, B, initial_h=[[[0.4]]], **attributes)
     assert Y_h == near([[[0.25 * math.tanh(candidate) + 0.75 * 0.4]]])
 
 
-def test_onnx_directions_lengths_and_layout():
+def test_onnx_directions_lengths_and_layout() -> None:
     W = R = np.ones((2, 1, 1))
-    attributes = {"direction": "bidirectional", "activations": ["relu", "relu"]}
+    attributes: dict[str, Any] = {"direction": "bidirectional", "activations": ["relu", "relu"]}
     initial_h = np.array([[[16], [32]], [[64], [128]]])
     x = np.stack([X, X], axis=1)
     Y, Y_h = reference.onnx_rnn(x, W, R, None, [3, 0], initial_h, **attributes)
@@ -315,7 +318,7 @@ def test_onnx_directions_lengths_and_layout():
     assert reverse[0][:, 0, 0, 0].tolist() == [15, 14, 12, 8]
 
 
-def test_onnx_alpha_and_beta_go_to_the_activations_that_take_them():
+def test_onnx_alpha_and_beta_go_to_the_activations_that_take_them() -> None:
     W, R = np.array([column(1, 1, 1, 1)] * 2), np.zeros((2, 4, 1))
     names = ["HardSigmoid", "Tanh", "ScaledTanh", "Sigmoid", "LeakyRelu", "HardSigmoid"]
     Y, _, Y_c = reference.onnx_lstm(
@@ -353,7 +356,7 @@ def test_onnx_alpha_and_beta_go_to_the_activations_that_take_them():
         (lambda: add_up(X, SUM, lengths=[1, 2]), r"lengths: .*\(1,\).*\(2,\)"),
         (lambda: add_up(X, SUM, mask=[True] * 3), r"mask: .*\(4,\).*\(3,\)"),
         (lambda: add_up(X, SUM, mask=[1] * 4), "mask: expected dtype bool"),
-        (lambda: reference.lstm(X, SUM, np.zeros(2)), "state: "),
+        (lambda: reference.lstm(X, SUM, np.zeros(2)), "state: "),  # type: ignore[arg-type]
         (lambda: add_up(X, {**SUM, "weight_hr_l0": [[1]]}), "weight_hr_l0: "),
         (lambda: add_up(X, {**SUM, "weight_ih_l2": [[1]]}), "mapping: .*weight_ih_l1"),
         (lambda: add_up(X, {**SUM, "weight_ih_l0_reverse": [[1]]}), "mapping: .*weight_hh_l0_reverse"),
@@ -369,6 +372,6 @@ def test_onnx_alpha_and_beta_go_to_the_activations_that_take_them():
         (lambda: reference.onnx_rnn([[[1]]], [[[1]]], [[[1]]], activation_alpha=[1]), "activation_alpha: "),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(call, message):
+def test_what_does_not_fit_is_refused_by_name(call: Any, message: Any) -> None:
     with pytest.raises(ValueError, match=message):
         call()

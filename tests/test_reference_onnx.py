@@ -5,6 +5,8 @@ microsoft/onnxruntime#27224) and in ThresholdedRelu (it leaves out the threshold
 refuses layout=1, which is checked here against layout=0.
 """
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -15,22 +17,22 @@ ort = pytest.importorskip("onnxruntime")
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 FUNCTIONS = {"RNN": 1, "GRU": 2, "LSTM": 3}
-SPECIFICATION = {"RNN": reference.onnx_rnn, "GRU": reference.onnx_gru, "LSTM": reference.onnx_lstm}
+SPECIFICATION: dict[str, Any] = {"RNN": reference.onnx_rnn, "GRU": reference.onnx_gru, "LSTM": reference.onnx_lstm}
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 STEPS, BATCH, INPUT, HIDDEN = 6, 3, 4, 5
 
 
 @pytest.fixture(params=GATES)
-def op(request):
+def op(request: Any) -> Any:
     return request.param
 
 
 @pytest.fixture(params=DIRECTIONS)
-def direction(request):
+def direction(request: Any) -> Any:
     return request.param
 
 
-def draw(op, direction="forward", scale=1.0):
+def draw(op: Any, direction: Any = "forward", scale: Any = 1.0) -> Any:
     """Returns every input of the operator but sequence_lens."""
     rng = np.random.default_rng(6)
     rows, count = GATES[op] * HIDDEN, DIRECTIONS[direction]
@@ -46,7 +48,7 @@ def draw(op, direction="forward", scale=1.0):
     return {name: (scale * rng.standard_normal(shape)).astype(np.float32) for name, shape in shapes.items()}
 
 
-def run_ort(op, inputs, **attributes):
+def run_ort(op: Any, inputs: Any, **attributes: Any) -> Any:
     names = ["X", "W", "R", "B", "sequence_lens", "initial_h"] + ["initial_c", "P"] * (op == "LSTM")
     outputs = ["Y", "Y_h"] + ["Y_c"] * (op == "LSTM")
     node = onnx.helper.make_node(
@@ -66,7 +68,7 @@ def run_ort(op, inputs, **attributes):
     return session.run(None, inputs)
 
 
-def assert_same(ours, theirs, tolerance=1e-5):
+def assert_same(ours: Any, theirs: Any, tolerance: Any = 1e-5) -> None:
     assert len(ours) == len(theirs)
     for a, b in zip(ours, theirs, strict=True):
         assert a.shape == b.shape
@@ -76,17 +78,17 @@ def assert_same(ours, theirs, tolerance=1e-5):
 @pytest.mark.parametrize(
     "absent", [(), ("B",), ("initial_h",), ("initial_c",), ("P",), ("B", "initial_h", "initial_c", "P")]
 )
-def test_inputs_and_directions(op, direction, absent):
+def test_inputs_and_directions(op: Any, direction: Any, absent: Any) -> None:
     inputs = {name: array for name, array in draw(op, direction).items() if name not in absent}
     assert_same(SPECIFICATION[op](**inputs, direction=direction), run_ort(op, inputs, direction=direction))
 
 
-def test_sequence_lens(op, direction):
+def test_sequence_lens(op: Any, direction: Any) -> None:
     inputs = draw(op, direction) | {"sequence_lens": np.array([2, STEPS, 4], dtype=np.int32)}
     assert_same(SPECIFICATION[op](**inputs, direction=direction), run_ort(op, inputs, direction=direction))
 
 
-def test_an_empty_sequence_keeps_the_initial_state_where_ort_returns_zeros(op, direction):
+def test_an_empty_sequence_keeps_the_initial_state_where_ort_returns_zeros(op: Any, direction: Any) -> None:
     inputs = draw(op, direction) | {"sequence_lens": np.array([2, 0, 4], dtype=np.int32)}
     Y, *ours = SPECIFICATION[op](**inputs, direction=direction)
     their_Y, *theirs = run_ort(op, inputs, direction=direction)
@@ -97,7 +99,7 @@ def test_an_empty_sequence_keeps_the_initial_state_where_ort_returns_zeros(op, d
         assert not b[:, 1].any()
 
 
-def test_layout(op, direction):
+def test_layout(op: Any, direction: Any) -> None:
     inputs = draw(op, direction)
     Y, *final = SPECIFICATION[op](**inputs, direction=direction)
     batch_first = {
@@ -112,13 +114,13 @@ def test_layout(op, direction):
 
 @pytest.mark.parametrize("lbr", [0, 1])
 @pytest.mark.parametrize("clip", [None, 0.7])
-def test_gru_linear_before_reset_and_clip(direction, lbr, clip):
+def test_gru_linear_before_reset_and_clip(direction: Any, lbr: Any, clip: Any) -> None:
     attributes = {"direction": direction, "linear_before_reset": lbr} | ({"clip": clip} if clip else {})
     inputs = draw("GRU", direction)
     assert_same(reference.onnx_gru(**inputs, **attributes), run_ort("GRU", inputs, **attributes))
 
 
-def test_rnn_clip(direction):
+def test_rnn_clip(direction: Any) -> None:
     inputs = draw("RNN", direction)
     attributes = {"direction": direction, "clip": 0.7}
     assert_same(reference.onnx_rnn(**inputs, **attributes), run_ort("RNN", inputs, **attributes))
@@ -126,7 +128,7 @@ def test_rnn_clip(direction):
 
 @pytest.mark.parametrize("coupled", [0, 1])
 @pytest.mark.parametrize("clip", [None, 0.7])
-def test_lstm_input_forget_and_clip(direction, coupled, clip):
+def test_lstm_input_forget_and_clip(direction: Any, coupled: Any, clip: Any) -> None:
     attributes = {"direction": direction, "input_forget": coupled} | ({"clip": clip} if clip else {})
     inputs = draw("LSTM", direction)
     expected = run_ort("LSTM", inputs, **attributes)
@@ -152,7 +154,7 @@ def test_lstm_input_forget_and_clip(direction, coupled, clip):
         ("Softplus", None, None),
     ],
 )
-def test_activations(op, direction, name, alpha, beta):
+def test_activations(op: Any, direction: Any, name: Any, alpha: Any, beta: Any) -> None:
     """The gates of GRU and LSTM stay sigmoid, as a GRU whose z leaves 0 to 1 diverges."""
     others = FUNCTIONS[op] - 1
     names = (["Sigmoid"] + [name] * others if others else [name]) * DIRECTIONS[direction]
@@ -167,7 +169,7 @@ def test_activations(op, direction, name, alpha, beta):
 
 
 @pytest.mark.parametrize("values", [([0.3, 1.1, 0.05, 0.25], [0.4, 0.9, 0.6]), ([0.3, 1.1], [0.4, 0.9])])
-def test_alpha_and_beta_are_consumed_in_order_then_defaults_hold(values):
+def test_alpha_and_beta_are_consumed_in_order_then_defaults_hold(values: Any) -> None:
     attributes = {
         "direction": "bidirectional",
         "activations": ["HardSigmoid", "TANH", "scaledtanh", "Sigmoid", "LeakyRelu", "HardSigmoid"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
@@ -42,6 +43,42 @@ print(json.dumps([count() - threads, sorted(added - set(sys.stdlib_module_names)
     threads, modules = json.loads(in_new_interpreter(code))
     assert threads == 0
     assert set(modules) <= {"fusedcell", "numpy"}
+
+
+@pytest.mark.core
+def test_rooms_of_the_package_load_when_they_are_asked_for() -> None:
+    code = """
+import json, sys
+ours = lambda: [name for name in sys.modules if name.partition(".")[0] == "fusedcell"]
+import fusedcell
+alone = ours()
+fusedcell.LSTM, fusedcell.load
+print(json.dumps([alone, ours()]))
+"""
+    alone, used = json.loads(in_new_interpreter(code))
+    assert set(alone) == {"fusedcell", "fusedcell._core"}
+    assert len(used) < 20
+    elsewhere = ("bench", "convert", "keras", "quantization", "reference", "torch")
+    assert not [name for name in used if name.split(".")[1:2] and name.split(".")[1] in elsewhere]
+
+
+@pytest.mark.core
+def test_every_name_is_there_however_it_is_asked_for() -> None:
+    code = """
+import fusedcell
+listed = dir(fusedcell)
+assert fusedcell.layers.LSTM is fusedcell.LSTM and fusedcell.keras.KerasLayer
+assert not hasattr(fusedcell, "lstm") and not hasattr(fusedcell, "_nothing")
+names = {}
+exec("from fusedcell import *", names)
+assert set(fusedcell.__all__) <= set(names) and set(fusedcell.__all__) <= set(listed)
+import pydoc
+assert "Long short-term memory" in pydoc.render_doc(fusedcell)
+"""
+    in_new_interpreter(code)
+    stub = ast.parse(Path(fc.__file__).with_suffix(".pyi").read_text())
+    imported = [alias.asname for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert sorted(map(str, imported)) == fc.__all__
 
 
 @pytest.mark.core

@@ -57,7 +57,7 @@ def fail() -> None:
     raise HandlerError
 
 
-def make(name: str, **shape: int) -> Any:
+def make(name: str, **shape: Any) -> Any:
     return KIND[name].make(KIND[name].weights(1, SIZE, **shape), isa="scalar")
 
 
@@ -85,7 +85,7 @@ def test_a_stream_is_as_before_when_a_handler_raises(name: str, layers: int, num
 @CASES
 @THREADS
 def test_a_layer_call_ends_when_a_handler_raises(
-    name: str, shape: dict[str, int], steps: int, num_threads: int
+    name: str, shape: dict[str, Any], steps: int, num_threads: int
 ) -> None:
     layer = make(name, **shape)
     short = uniform(3, steps // 20, 1)
@@ -98,7 +98,7 @@ def test_a_layer_call_ends_when_a_handler_raises(
 @CASES
 @THREADS
 def test_handlers_run_in_the_middle_of_a_call_and_change_no_bits(
-    name: str, shape: dict[str, int], steps: int, num_threads: int
+    name: str, shape: dict[str, Any], steps: int, num_threads: int
 ) -> None:
     layer = make(name, **shape)
     x = uniform(4, steps, 2, 1)

@@ -15,7 +15,7 @@ import fusedcell as fc
 from drawn import examples
 from models import KIND, flat, uniform
 
-CLASSES = {"lstm": fc.LSTM, "gru_reset_after": fc.GRU, "rnn_tanh": fc.RNN}
+CLASSES: dict[str, Any] = {"lstm": fc.LSTM, "gru_reset_after": fc.GRU, "rnn_tanh": fc.RNN}
 KINDS = st.sampled_from(list(CLASSES))
 WORDS = st.text("abXY_019é-", min_size=1, max_size=6)
 PREFIXES = st.lists(WORDS, max_size=4).map(lambda parts: "".join(f"{part}." for part in parts))
@@ -212,6 +212,19 @@ def test_a_direction_of_no_length_is_refused() -> None:
         parts = {"weight_hh_l0_g": np.ones((12, 1), np.float32), "weight_hh_l0_v": v}
         with pytest.raises(ValueError, match="weight_hh_l0: expected directions that are finite and not zero"):
             fc.GRU.from_state_dict(state | parts)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 1e300])
+@pytest.mark.parametrize("ends", [("_g", "_v"), ("_mask", "_orig")])
+def test_parts_of_a_weight_that_is_not_finite_are_refused_by_its_name_alone(
+    value: float, ends: tuple[str, str]
+) -> None:
+    state = weights("gru_reset_after")
+    v = state.pop("weight_hh_l0")
+    v[:, 0] = 0  # which times infinity is NaN, of which NumPy would warn
+    parts = {ends[0]: np.full((12, 1) if ends[0] == "_g" else v.shape, value, np.float64), ends[1]: v}
+    with pytest.raises(ValueError, match=r"weight_hh_l0: (expected finite values|a value is beyond float32)"):
+        fc.GRU.from_state_dict(state | {f"weight_hh_l0{end}": part for end, part in parts.items()})
 
 
 def test_load_says_who_reads_the_files_of_others(tmp_path: Path) -> None:

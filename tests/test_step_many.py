@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fusedcell as fc
-from fusedcell._base import DTYPES
+from fusedcell._dtypes import DTYPES
 from models import EVERY_KIND, KIND, Kind, flat, random_state, uniform
 
 pytestmark = pytest.mark.core

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fusedcell as fc
-from fusedcell._base import DTYPES
+from fusedcell._dtypes import DTYPES
 from fusedcell._stream_bytes import fingerprint
 from models import EVERY_KIND, KIND, Kind, flat, one_unit, random_state, uniform
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import fusedcell as fc
-from fusedcell._base import DTYPES
+from fusedcell._dtypes import DTYPES
 from models import EVERY_KIND, KIND, Kind, flat, random_state, uniform
 
 pytestmark = pytest.mark.core
@@ -216,7 +216,7 @@ BAD_CALLS: dict[str, tuple[Callable[[fc.StreamPool, np.ndarray], Any], type[Exce
         r"out: expected shape \(2, 9\), got \(2, 8\)",
     ),
     "out of another type": (
-        lambda p, X: p.step([1, 4], X, np.empty((2, 9))),
+        lambda p, X: p.step([1, 4], X, np.empty((2, 9))),  # type: ignore[arg-type]
         TypeError,
         "out: expected a float32 array, got dtype float64",
     ),
@@ -227,7 +227,7 @@ BAD_CALLS: dict[str, tuple[Callable[[fc.StreamPool, np.ndarray], Any], type[Exce
     ),
     "leave twice": (lambda p, X: p.leave(0), ValueError, "slot: expected slots that have joined, got 0"),
     "leave beyond": (lambda p, X: p.leave(6), IndexError, "slot: expected a number from 0 to 5, got 6"),
-    "leave no slot": (lambda p, X: p.leave("a"), TypeError, "slot: expected an integer, got str"),
+    "leave no slot": (lambda p, X: p.leave("a"), TypeError, "slot: expected an integer, got str"),  # type: ignore[arg-type]
     "reset one not joined": (lambda p, X: p.reset([4, 0]), ValueError, "slots: expected slots that have joined, got 0"),
     "reset beyond": (lambda p, X: p.reset([4, -1]), IndexError, "slots: expected numbers from 0 to 5, got -1"),
     "state of none": (lambda p, X: p.state(0), ValueError, "slot: expected slots that have joined, got 0"),
@@ -324,3 +324,21 @@ def test_two_threads_on_one_pool_get_an_error_rather_than_a_mixed_state() -> Non
         sys.setswitchinterval(interval)
     assert errors[0] == "pool: another thread is using it; take turns"
     assert np.isfinite(pool.step(slots, uniform(1, 128, 64))).all()
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "message"),
+    [
+        ("step", (0,), r"step\(slots, X, out=None\): X is missing"),
+        ("join", (0,), r"join\(\): expected no arguments, got 1"),
+        ("leave", (0, 1), r"leave\(slot\): expected at most 1 argument, got 2"),
+        ("reset", (), r"reset\(slots\): slots is missing"),
+        ("state", (), r"state\(slot\): slot is missing"),
+    ],
+)
+def test_a_call_that_no_method_takes_says_how_it_is_called(method: str, given: tuple[Any, ...], message: str) -> None:
+    pool = fc.StreamPool(KIND["lstm"].make(KIND["lstm"].weights(6, 9)), 2)
+    pool.join()
+    with pytest.raises(TypeError, match=f"^{message}$"):
+        getattr(pool, method)(*given)
+    assert len(pool) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import threading
 from typing import Any
 
@@ -252,15 +253,56 @@ def test_what_cannot_be_bound_is_refused() -> None:
     out = np.empty_like(stream.copy().step(x))
     for bad in (x.astype(np.float64), x.tolist(), np.repeat(x, 2)[::2], None):
         with pytest.raises(TypeError, match="x: expected an aligned, C-contiguous float32 array"):
-            stream.bind(bad, out)
+            stream.bind(bad, out)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"x: expected shape \(6,\), got \(7,\)"):
         stream.bind(uniform(1, 7), out)
     with pytest.raises(TypeError, match="out: expected a float32 array, got NoneType"):
-        stream.bind(x, None)
+        stream.bind(x, None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="out: expected shape"):
         stream.bind(x, np.empty(len(out) + 1, np.float32))
-    with pytest.raises(TypeError):
-        stream.bind(x)
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "message"),
+    [
+        ("step", ((), {}), r"step\(x, out=None\): x is missing"),
+        ("step", ((1, 2, 3), {}), r"step\(x, out=None\): expected at most 2 arguments, got 3"),
+        ("process", ((), {}), r"process\(block\): block is missing"),
+        ("process", ((1, 2), {}), r"process\(block\): expected at most 1 argument, got 2"),
+        ("process", ((), {"x": 1}), r"process\(block\): unexpected argument 'x'"),
+        ("process", ((1,), {"block": 1}), r"process\(block\): got two values for 'block'"),
+        ("bind", ((1,), {}), r"bind\(x, out\): out is missing"),
+        ("reset", ((), {"row": 1}), r"reset\(rows=None\): unexpected argument 'row'"),
+        ("decay", ((), {"rows": 0}), r"decay\(factor, rows=None\): factor is missing"),
+        ("norm", ((1,), {}), r"norm\(\): expected no arguments, got 1"),
+        ("is_finite", ((), {"rows": 1}), r"is_finite\(\): unexpected argument 'rows'"),
+        ("copy", ((1,), {}), r"copy\(\): expected no arguments, got 1"),
+        ("to_bytes", ((1,), {}), r"to_bytes\(\): expected no arguments, got 1"),
+    ],
+)
+def test_a_call_that_no_method_takes_says_how_it_is_called(
+    method: str, given: tuple[tuple[Any, ...], dict[str, Any]], message: str
+) -> None:
+    stream = lstm_stream()
+    positional, named = given
+    with pytest.raises(TypeError, match=f"^{message}$"):
+        getattr(stream, method)(*positional, **named)
+
+
+def test_every_method_says_its_signature() -> None:
+    methods = {name for name in vars(fc.Stream) if callable(getattr(fc.Stream, name)) and not name.startswith("_")}
+    shown = {name: str(inspect.signature(getattr(fc.Stream, name))) for name in methods}
+    assert shown == {
+        "bind": "(self, /, x, out)",
+        "copy": "(self, /)",
+        "decay": "(self, /, factor, rows=None)",
+        "is_finite": "(self, /)",
+        "norm": "(self, /)",
+        "process": "(self, /, block)",
+        "reset": "(self, /, rows=None)",
+        "step": "(self, /, x, out=None)",
+        "to_bytes": "(self, /)",
+    }
 
 
 def test_a_bound_array_that_was_changed_in_place_is_noticed() -> None:

@@ -10,26 +10,24 @@ import pytest
 
 import fusedcell as fc
 from torch_models import (
-    CELLS,
     LAYERS,
     NO_ONEDNN,
     assert_close,
     assert_same_bits,
+    every_class,
+    ft,
     module_of,
+    modules,
+    nn,
+    pack_sequence,
     states,
     tokens,
+    torch,
 )
 
-torch: Any = pytest.importorskip("torch")
-ft: Any = pytest.importorskip("fusedcell.torch")
-
-nn = torch.nn
-modules = ft.modules
 pytestmark = pytest.mark.usefixtures("inference_mode")
 every_layer = pytest.mark.parametrize("name", LAYERS)
-every_class = pytest.mark.parametrize("name", LAYERS + CELLS)
-pack_padded_sequence, pack_sequence = torch.nn.utils.rnn.pack_padded_sequence, torch.nn.utils.rnn.pack_sequence
-pad_packed_sequence = torch.nn.utils.rnn.pad_packed_sequence
+pack_padded_sequence, pad_packed_sequence = nn.utils.rnn.pack_padded_sequence, nn.utils.rnn.pad_packed_sequence
 
 
 def test_a_trained_model_with_nested_and_shared_modules(tagger: Any) -> None:
@@ -180,7 +178,8 @@ def test_hooks_stay() -> None:
 def test_no_memory_is_copied_between_pytorch_and_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     module = module_of("LSTM", 5, 6)
     ft.accelerate(module)
-    taken, given = [], []
+    taken: list[Any] = []
+    given: list[Any] = []
     module(torch.randn(4, 3, 5))
     stack = module.fusedcell_last.pack.stack
 
@@ -262,7 +261,7 @@ def test_threads_share_a_module() -> None:
 def test_a_benchmark_runs_both_ways_and_leaves_the_model_accelerated(
     tagger: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fusedcell.bench.timing import QUICK
+    from fusedcell._timing import QUICK
 
     monkeypatch.setattr("fusedcell.torch.benchmark.FULL", QUICK)
     seen = set()

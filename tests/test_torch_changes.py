@@ -11,16 +11,21 @@ import numpy as np
 import pytest
 
 import fusedcell as fc
-from torch_models import CELLS, LAYERS, assert_close, assert_same_bits, module_of, states
+from torch_models import (
+    CELLS,
+    LAYERS,
+    assert_close,
+    assert_same_bits,
+    every_class,
+    ft,
+    module_of,
+    nn,
+    pack_sequence,
+    states,
+    torch,
+)
 
-torch: Any = pytest.importorskip("torch")
-ft: Any = pytest.importorskip("fusedcell.torch")
-
-nn = torch.nn
-modules = ft.modules
 pytestmark = pytest.mark.usefixtures("inference_mode")
-every_class = pytest.mark.parametrize("name", LAYERS + CELLS)
-pack_sequence = nn.utils.rnn.pack_sequence
 # What PyTorch's forward reads, with another value for each; `batch_first` aside.
 READ = {
     "input_size": 4,
@@ -166,7 +171,7 @@ def test_a_number_of_threads_that_is_none_is_refused_by_name(
     assert type(module) is nn.GRU
 
 
-class Watching(torch.utils._python_dispatch.TorchDispatchMode):  # type: ignore[misc]
+class Watching(torch.utils._python_dispatch.TorchDispatchMode):
     """Under which a module calls its operator."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -234,7 +239,7 @@ def test_a_call_under_way_is_of_one_class_as_a_whole(name: str, swaps: bool) -> 
     for_lines = 0
     while True:
         for_lines += 1
-        report = None if swaps else ft.accelerate(module)
+        report: Any = None if swaps else ft.accelerate(module)
         pausing = Pausing(module, for_lines)
         thread, result = pausing.call(x, state)
         if swaps:

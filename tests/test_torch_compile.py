@@ -10,12 +10,19 @@ from typing import Any
 
 import pytest
 
-from torch_models import CELLS, LAYERS, NO_ONEDNN, assert_close, assert_same_bits, make, states, trained_tagger
-
-torch: Any = pytest.importorskip("torch")
-ft: Any = pytest.importorskip("fusedcell.torch")
-
-nn = torch.nn
+from torch_models import (
+    CELLS,
+    LAYERS,
+    NO_ONEDNN,
+    assert_close,
+    assert_same_bits,
+    ft,
+    make,
+    nn,
+    states,
+    torch,
+    trained_tagger,
+)
 
 # Compilers warn of what they find in PyTorch and Python; errors are what counts here.
 pytestmark = [

@@ -17,12 +17,11 @@ import numpy as np
 import pytest
 
 import fusedcell as fc
-from torch_models import assert_close, assert_same_bits, make
+from torch_models import assert_close, assert_same_bits, make, torch
 
-torch: Any = pytest.importorskip("torch")
 safetensors_torch: Any = pytest.importorskip("safetensors.torch")
 
-LAYERS = {"LSTM": fc.LSTM, "GRU": fc.GRU, "RNN": fc.RNN}
+LAYERS: dict[str, Any] = {"LSTM": fc.LSTM, "GRU": fc.GRU, "RNN": fc.RNN}
 
 
 def write(state: dict[str, Any], path: Path) -> Path:
@@ -58,7 +57,7 @@ def test_tensors_may_require_gradients() -> None:
         cell = make("LSTMCell", 5, 6)
         assert_close(fc.LSTMCell(**dict(cell.named_parameters()))(x.numpy()), cell(x))
     h, c = (torch.randn(1, 1, 6, requires_grad=True) for _ in range(2))
-    for actual, expected in zip(layer.with_initial_state(h, c).initial_state, (h, c), strict=True):
+    for actual, expected in zip(layer.with_initial_state(h, c).initial_state or (), (h, c), strict=True):
         np.testing.assert_array_equal(actual, expected.detach())
 
 
@@ -197,6 +196,54 @@ def test_other_tensors_of_a_safetensors_file_are_not_read(tmp_path: Path) -> Non
     assert layer(np.array([[1], [1]], np.float32))[0].tolist() == [[2], [8]]
 
 
+def safetensors_file(path: Path, header: bytes, size: int) -> Path:
+    path.write_bytes(struct.pack("<Q", len(header)) + header + np.array([2, 3], np.float32).tobytes()[:size])
+    return path
+
+
+BOTH = (
+    b'"r.weight_ih_l0": {"dtype": "F32", "shape": [1, 1], "data_offsets": [0, 4]}, '
+    b'"r.weight_hh_l0": {"dtype": "F32", "shape": [1, 1], "data_offsets": [4, 8]}'
+)
+
+
+def test_tensors_of_a_type_that_is_not_known_do_not_hide_the_others(tmp_path: Path) -> None:
+    header = b"{" + BOTH + b', "head": {"dtype": "F3_NEW", "shape": [99], "data_offsets": [8, 8]}}'
+    layer = fc.RNN.from_state_dict(safetensors_file(tmp_path / "a.safetensors", header, 8), "r.", nonlinearity="relu")
+    assert layer(np.array([[1], [1]], np.float32))[0].tolist() == [[2], [8]]
+
+
+@pytest.mark.parametrize(
+    ("more", "size", "message"),
+    [
+        (b'"x": {"dtype": "NEW", "shape": [1], "data_offsets": [8, 4]}', 8, "x: expected some bytes, got those"),
+        (b'"x": {"dtype": "U8", "shape": [1], "data_offsets": [8, 8]}', 8, "x: expected 1 bytes, got those"),
+        (b'"x": {"dtype": "U8", "shape": [0]}', 8, "x: expected dtype, shape and data_offsets"),
+        (b'"x": {"shape": [' + b"0, " * 64 + b"0]}", 8, "x: shape: expected at most 64 numbers"),
+        (b'"x": {"shape": 0}', 8, "x: shape: expected a list, got 0"),
+        (b'"x": 3', 8, "x: expected an object, got 3"),
+        (BOTH, 8, "'r.weight_ih_l0' comes twice"),
+        (b'"x": {"dtype": "U8", "shape": [0], "data_offsets": [8, 8]}', 7, "expected data from byte 4 of 7 on, got 4"),
+        (b'"x": {"dtype": "U8", "shape": [0], "data_offsets": [7, 7]}', 8, "expected data from byte 8 of 8 on, got 7"),
+        (b'"__metadata__": {"fusedcell": 3}', 8, "__metadata__: expected strings, got 3"),
+        (b'"x": ' + b"[" * 33, 8, "its header is not JSON: expected values that are not nested too deeply"),
+        (b'"\xff": 3', 8, "its header is not JSON: expected UTF-8"),
+    ],
+)
+def test_headers_that_do_not_fit_the_file_are_refused(more: bytes, size: int, message: str, tmp_path: Path) -> None:
+    path = safetensors_file(tmp_path / "a.safetensors", b"{" + BOTH + b", " + more + b"}", size)
+    with pytest.raises(ValueError, match=f"^{path}: not a safetensors file: .*{message}"):
+        fc.RNN.from_state_dict(path)
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", struct.pack("<Q", 2**63) + b"{}", struct.pack("<Q", 3) + b"{}"])
+def test_the_size_of_a_header_is_not_trusted(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=f"^{path}: not a safetensors file: (expected 8 bytes|its header has)"):
+        fc.RNN.from_state_dict(path)
+
+
 class Evil:
     def __reduce__(self) -> Any:
         return os.mkdir, ("evil",)
@@ -331,15 +378,14 @@ def test_a_safetensors_file_of_whole_numbers_is_refused_by_name(tmp_path: Path) 
         fc.GRU.from_state_dict(path)
 
 
-def test_without_the_packages_the_errors_name_the_extras(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_pytorch_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     real_import = builtins.__import__
 
     def no_import(name: str, *args: Any) -> Any:
-        if name in ("torch", "safetensors"):
+        if name == "torch":
             raise ImportError(name)
         return real_import(name, *args)
 
     monkeypatch.setattr(builtins, "__import__", no_import)
-    for suffix, extra in ((".pt", "torch"), (".safetensors", "safetensors")):
-        with pytest.raises(ImportError, match=rf"pip install fusedcell\[{extra}\]"):
-            fc.LSTM.from_state_dict(tmp_path / f"a{suffix}")
+    with pytest.raises(ImportError, match=r"pip install fusedcell\[torch\]"):
+        fc.LSTM.from_state_dict(tmp_path / "a.pt")

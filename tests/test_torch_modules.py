@@ -12,13 +12,22 @@ from hypothesis import strategies as st
 
 import fusedcell as fc
 from drawn import note_difference
-from torch_models import CELLS, LAYERS, NO_ONEDNN, assert_close, assert_same_bits, flat, make, states
+from torch_models import (
+    CELLS,
+    LAYERS,
+    NO_ONEDNN,
+    assert_close,
+    assert_same_bits,
+    every_class,
+    flat,
+    ft,
+    make,
+    nn,
+    states,
+    torch,
+)
 
-torch: Any = pytest.importorskip("torch")
 prune: Any = pytest.importorskip("torch.nn.utils.prune")
-
-nn = torch.nn
-every_class = pytest.mark.parametrize("name", LAYERS + CELLS)
 
 
 def assert_both_close(module: Any, layer: Any, x: Any, state: Any) -> None:
@@ -200,7 +209,7 @@ class OwnForward(nn.LSTM):
 class OwnFlatWeights(nn.GRU):
     def _init_flat_weights(self) -> None:
         super()._init_flat_weights()
-        self._flat_weights = [2 * weight for weight in self._flat_weights]
+        self._flat_weights = [2 * weight for weight in self._flat_weights]  # type: ignore[has-type]
 
 
 class OwnLSTM(nn.Module):
@@ -224,7 +233,6 @@ def with_hook() -> Any:
 
 
 def accelerated_with_own_forward() -> Any:
-    ft: Any = pytest.importorskip("fusedcell.torch")
     module = make("GRU", 3, 4)
     ft.accelerate(module)
     module.forward = lambda x: x

@@ -9,21 +9,19 @@ import pytest
 import fusedcell as fc
 from torch_models import (
     CELLS,
-    LAYERS,
     assert_close,
+    every_class,
+    ft,
     make,
     module_of,
+    modules,
+    nn,
+    pack_sequence,
     states,
+    torch,
 )
 
-torch: Any = pytest.importorskip("torch")
-ft: Any = pytest.importorskip("fusedcell.torch")
-
-nn = torch.nn
-modules = ft.modules
 pytestmark = pytest.mark.usefixtures("inference_mode")
-every_class = pytest.mark.parametrize("name", LAYERS + CELLS)
-pack_sequence = torch.nn.utils.rnn.pack_sequence
 
 
 @every_class
@@ -207,5 +205,5 @@ def test_wrong_arguments_swap_nothing(tagger: Any) -> None:
     with pytest.raises(ValueError, match="num_threads: expected at least 1, got 0"):
         ft.accelerate(tagger, num_threads=0)
     with pytest.raises(TypeError, match=r"model: expected a torch.nn.Module, got dict"):
-        ft.accelerate({})  # type: ignore[arg-type]
+        ft.accelerate({})
     assert type(tagger.layers[0]) is nn.LSTM

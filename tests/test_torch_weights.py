@@ -11,19 +11,8 @@ from typing import Any
 import pytest
 
 from fusedcell.convert.torch_modules import form_of
-from torch_models import (
-    assert_close,
-    assert_same_bits,
-    make,
-    module_of,
-    tokens,
-    trained_tagger,
-)
+from torch_models import assert_close, assert_same_bits, ft, make, module_of, nn, tokens, torch, trained_tagger
 
-torch: Any = pytest.importorskip("torch")
-ft: Any = pytest.importorskip("fusedcell.torch")
-
-nn = torch.nn
 modules, operators, packs = ft.modules, ft.operators, ft.packs
 pytestmark = pytest.mark.usefixtures("inference_mode")
 

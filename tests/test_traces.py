@@ -29,7 +29,7 @@ def arrays_of(trace: Any) -> list[np.ndarray]:
 def expected_lstm(kind: Kind, mapping: dict[str, np.ndarray], x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """c (T, H) and gates (T, 4, H) of one sequence, by the reference's step."""
     options = reference_options(kind.cell_options) if isinstance(kind, GeneralKind) else {}
-    arrays = {name.removesuffix("_l0"): value for name, value in mapping.items()}
+    arrays: dict[str, Any] = {name.removesuffix("_l0"): value for name, value in mapping.items()}
     peephole = arrays.pop("weight_peephole", None)
     h, c = np.zeros(arrays["weight_hh"].shape[1]), np.zeros(len(arrays["weight_hh"]) // 4)
     cells, gates = [], []
@@ -159,7 +159,7 @@ def test_shapes_follow_x(kind: Kind) -> None:
 
 @every_gated
 @pytest.mark.parametrize("shape", [{"hidden_size": 300}, {"hidden_size": 100, "layers": 3}], ids=str)
-def test_threads_trace_the_same_bits(kind: Kind, shape: dict[str, int]) -> None:
+def test_threads_trace_the_same_bits(kind: Kind, shape: dict[str, Any]) -> None:
     layer = kind.make(kind.weights(40, **shape))
     x, mask = uniform(58, 90, 4, 40), uniform(59, 90, 4) > -0.5
     one, three = (layer(x, mask=mask, num_threads=n, **wanted(kind)) for n in (1, 3))

@@ -96,7 +96,7 @@ def test_astype_makes_a_new_layer_from_the_stored_weights(kind: Kind, dtype: str
 def test_every_positive_value_is_widened_exactly(dtype: str, isa: str) -> None:
     finite = 0x7C00 if dtype == "float16" else 0x7F80
     codes = np.arange(finite, dtype=np.uint16)
-    weight_ih = np.zeros(2**15, np.float32)
+    weight_ih: np.ndarray = np.zeros(2**15, np.float32)
     if dtype == "float16":
         weight_ih[:finite] = codes.view(np.float16)
     else:

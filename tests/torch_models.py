@@ -7,12 +7,16 @@ from typing import Any
 import pytest
 
 torch: Any = pytest.importorskip("torch")
+ft: Any = pytest.importorskip("fusedcell.torch")
+nn, modules = torch.nn, ft.modules
+pack_sequence = nn.utils.rnn.pack_sequence
 
 # On a busy machine PyTorch's threads wait for each other for longer than they work.
 torch.set_num_threads(1)
 
 CELLS = ("RNNCell", "LSTMCell", "GRUCell")
 LAYERS = ("RNN", "LSTM", "GRU")
+every_class = pytest.mark.parametrize("name", LAYERS + CELLS)
 
 # PyTorch says so when such a layer first runs; it is about speed.
 NO_ONEDNN = "ignore:LSTM with projections is not supported with oneDNN"

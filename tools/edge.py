@@ -20,8 +20,8 @@ import numpy as np
 import fusedcell as fc
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "predictive_maintenance"))
-from run import Watch, Weights
-from simulation import fleet
+from run import Watch, Weights  # type: ignore[import-not-found]
+from simulation import fleet  # type: ignore[import-not-found]
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "predictive_maintenance"
@@ -84,7 +84,16 @@ def main() -> None:
         def emulate(isa: str, layer: str, rounds: int) -> subprocess.CompletedProcess[str]:
             files = [folder / part for part in (layer, "head", "sensors", "answer")]
             counter = f"{plugin},out={folder / 'count'}"
-            command = ["qemu-aarch64", "-cpu", TIERS[isa], "-plugin", counter, program, *files, str(rounds)]
+            command: list[str | Path] = [
+                "qemu-aarch64",
+                "-cpu",
+                TIERS[isa],
+                "-plugin",
+                counter,
+                program,
+                *files,
+                str(rounds),
+            ]
             return run(*command, check=False, isa=isa)
 
         for isa, cpu in TIERS.items():

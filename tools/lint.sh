@@ -7,6 +7,7 @@ ruff check --quiet .
 ruff format --quiet --check .
 mypy
 python -m mypy.stubtest fusedcell._core
+PYTHONPATH=python lint-imports --no-cache --no-logo
 git ls-files | grep -E '^(bench|csrc|examples|include|tests|tools)/.*\.(c|cc|h)$' | xargs clang-format --dry-run --Werror
 codespell
 tools/check_headers.sh x86_64 "${CXX:-g++}"
@@ -26,6 +27,10 @@ if git grep -nE '\b(_mm(256|512)?_|v(ld1|fma|dot)q?_)[a-z]' -- csrc ':!csrc/kern
 fi
 if git grep -nE 'pybind11|Python\.h' -- csrc ':!csrc/bindings'; then
   echo 'pybind11 belongs in csrc/bindings' >&2
+  exit 1
+fi
+if git grep -n '_core' -- python/fusedcell/reference; then
+  echo 'what the extension gives is held against python/fusedcell/reference, so not used there' >&2
   exit 1
 fi
 echo 'lint: clean'

@@ -99,7 +99,10 @@ std::size_t Layer::num_directions() const noexcept { return size_of(data_->geome
 bool Layer::batch_first() const noexcept { return data_->loaded.batch_first; }
 bool Layer::reverse() const noexcept { return data_->geometry().reverse; }
 bool Layer::has_cell_state() const noexcept { return data_->geometry().has_cell_state(); }
-const char* Layer::dtype() const noexcept { return name_of(data_->stack().type()); }
+const char* Layer::dtype() const noexcept {
+    const std::optional<WeightType> type = data_->stack().type();
+    return type ? name_of(*type) : "mixed";
+}
 const char* Layer::isa() const noexcept { return data_->stack().kernels().isa; }
 std::size_t Layer::nbytes() const noexcept { return data_->stack().nbytes(); }
 
@@ -187,11 +190,11 @@ void Stream::step(const float* x, float* y) noexcept FUSEDCELL_NONBLOCKING { dat
 
 void Stream::process(const float* x, float* y, std::size_t steps) noexcept FUSEDCELL_NONBLOCKING {
     StreamState& state = data_->state;
-    const Geometry& geometry = state.stack().geometry();
+    const NodeShape& shape = state.node().shape();
     const auto all = static_cast<std::ptrdiff_t>(steps);
     const bool batch_first = data_->layer.batch_first();
-    auto x_view = sequence_view(x, all, state.batch(), geometry.input_size, batch_first);
-    auto y_view = sequence_view(y, all, state.batch(), geometry.output_size(), batch_first);
+    auto x_view = sequence_view(x, all, state.batch(), shape.input_size, batch_first);
+    auto y_view = sequence_view(y, all, state.batch(), shape.output_size, batch_first);
     for (std::ptrdiff_t left = all; left > 0;) {
         const std::ptrdiff_t count = std::min(left, data_->block);
         if (count == 1 && state.batch() == 1) {

@@ -7,6 +7,8 @@
 
 namespace fusedcell::bindings {
 
+void bind_files(pybind11::module_& module);
+void bind_names(pybind11::module_& module);
 void bind_runtime(pybind11::module_& module);
 void bind_stack(pybind11::module_& module);
 void bind_step_many(pybind11::module_& module);

@@ -3,6 +3,8 @@
 
 #include <pybind11/pybind11.h>
 
+#include <array>
+
 #include "bindings/instance.h"
 
 namespace fusedcell::bindings {
@@ -19,6 +21,37 @@ T& instance_of(PyObject* self) {
 /// What pybind11 does for functions that it calls: the exception in hand becomes Python's. Returns null.
 PyObject* set_python_error();
 
+// How a method is called.
+struct Signature {
+    const char* text;        // as in "step(x, out=None)", for errors
+    const char* names[3];    // of its arguments; null where there are fewer
+    Py_ssize_t required;     // so many of them
+};
+
+/// A call's arguments in the order of their names; null where none was given.
+using Arguments = std::array<PyObject*, 3>;
+
+/// Of METH_FASTCALL | METH_KEYWORDS. TypeError that begins with the signature.
+Arguments read_arguments(const Signature& signature, PyObject* const* args, Py_ssize_t num_positional,
+                         PyObject* keywords);
+
+template <const Signature& kSignature, pybind11::object (*kMethod)(pybind11::handle self, const Arguments&)>
+PyObject* call_method(PyObject* self, PyObject* const* args, Py_ssize_t num_positional, PyObject* keywords) {
+    try {
+        return kMethod(self, read_arguments(kSignature, args, num_positional, keywords)).release().ptr();
+    } catch (...) {
+        return set_python_error();
+    }
+}
+
+/// `doc` begins with the signature, as PyMethodDef has it.
+template <const Signature& kSignature, pybind11::object (*kMethod)(pybind11::handle self, const Arguments&)>
+PyMethodDef fast_method(const char* name, const char* doc) noexcept {
+    return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&call_method<kSignature, kMethod>)),
+            METH_FASTCALL | METH_KEYWORDS, doc};
+}
+
+/// `definition` must live as long as the module.
 void add_method(const pybind11::object& type, PyMethodDef& definition);
 
 }    // namespace fusedcell::bindings

@@ -10,6 +10,11 @@
 
 #include "model/stack.h"
 
+static_assert(PYBIND11_VERSION_MAJOR == 3,
+              "fusedcell rests on internals of pybind11 3: where detail::instance keeps its C++ object "
+              "(simple_value_holder[0]) and how detail::type_caster_base loads one (load_impl, load_value). "
+              "Build with pybind11>=3,<4, or hold csrc/bindings against the other version's.");
+
 namespace fusedcell::bindings {
 
 /// Gives a class the answer that it cannot be pickled. Where there is none, pickle's first protocols make an instance
@@ -41,6 +46,15 @@ public:
 }    // namespace fusedcell::bindings
 
 namespace pybind11::detail {
+
+template <>
+class type_caster<fusedcell::Node> : public fusedcell::bindings::InitialisedCaster<type_caster_base<fusedcell::Node>> {
+};
+
+template <>
+class type_caster<std::shared_ptr<fusedcell::Node>>
+    : public fusedcell::bindings::InitialisedCaster<
+          copyable_holder_caster<fusedcell::Node, std::shared_ptr<fusedcell::Node>>> {};
 
 template <>
 class type_caster<fusedcell::Stack>

@@ -10,6 +10,8 @@ PYBIND11_MODULE(core, module, pybind11::mod_gil_not_used()) {
     if (_import_array() < 0) throw pybind11::error_already_set();
     // Found now and by one thread: a child of fork() would wait for ever for another that was finding them.
     fusedcell::available_tiers();
+    fusedcell::bindings::bind_files(module);
+    fusedcell::bindings::bind_names(module);
     fusedcell::bindings::bind_runtime(module);
     fusedcell::bindings::bind_stack(module);
     fusedcell::bindings::bind_stream(module);

@@ -36,10 +36,10 @@ py::object initial_state(py::handle value, const char* name, const Shape& shape,
     return state;
 }
 
-void run_stoppable(const Stack& stack, const StackRun& call, int num_threads) {
+void run_stoppable(const Stack& stack, const NodeRun& call, int num_threads) {
     ThreadWorkspace workspace;
     run_for(stack.step_operations() * call.rows(), [&](Checkpoint* checkpoint) {
-        StackRun stoppable = call;
+        NodeRun stoppable = call;
         stoppable.checkpoint = checkpoint;
         stack.run(stoppable, workspace.get(), num_threads);
     });
@@ -104,16 +104,16 @@ py::tuple run(const Stack& stack, py::handle x_value, py::handle h_value, py::ha
     const auto view = [&](auto* data, std::ptrdiff_t size) {
         return sequence_view(data, steps, batch, size, batch_first);
     };
-    const StackRun call{steps,
-                        batch,
-                        view(x.data(), inputs),
-                        view(data_of(y), outputs),
-                        {data_of(h), data_of(h), geometry.has_cell_state() ? data_of(c) : nullptr},
-                        lengths_value.is_none() ? nullptr : lengths.data(),
-                        view(static_cast<const bool*>(mask.get()), 1),
-                        {return_cells ? data_of(cells) : nullptr, return_gates ? data_of(gates) : nullptr,
-                         batch_first ? 1 : batch, batch_first ? steps : 1},
-                        return_cells || return_gates ? steps * batch : 0};
+    const NodeRun call{steps,
+                       batch,
+                       view(x.data(), inputs),
+                       view(data_of(y), outputs),
+                       {data_of(h), data_of(h), geometry.has_cell_state() ? data_of(c) : nullptr},
+                       lengths_value.is_none() ? nullptr : lengths.data(),
+                       view(static_cast<const bool*>(mask.get()), 1),
+                       {return_cells ? data_of(cells) : nullptr, return_gates ? data_of(gates) : nullptr,
+                        batch_first ? 1 : batch, batch_first ? steps : 1},
+                       return_cells || return_gates ? steps * batch : 0};
     run_stoppable(stack, call, threads);
     return py::make_tuple(y, h, c, cells, gates);
 }
@@ -224,12 +224,12 @@ PyObject* step(const Stack& stack, PyObject* x_value, PyObject* h_value, PyObjec
     std::vector<float>& h_0 = workspace.state();
     h_0.resize(static_cast<std::size_t>(batch * outputs));
     copy_state(given_h, batch * outputs, h_0.data());
-    const StackRun call{1,
-                        batch,
-                        {x.data(), 0, geometry.input_size},
-                        {data_of(h), 0, outputs},
-                        {h_0.data(), h_0.data(), geometry.has_cell_state() ? data_of(c) : nullptr},
-                        nullptr};
+    const NodeRun call{1,
+                       batch,
+                       {x.data(), 0, geometry.input_size},
+                       {data_of(h), 0, outputs},
+                       {h_0.data(), h_0.data(), geometry.has_cell_state() ? data_of(c) : nullptr},
+                       nullptr};
     if (stack.step_operations() * static_cast<double>(batch) >= kOperationsToReleaseGil) {
         const GilRelease release;
         stack.run(call, workspace.get());
@@ -274,7 +274,10 @@ void bind_stack(py::module_& module) {
                 reinterpret_cast<PyObject*>(FloatArray(values, "values").array()));
         },
         py::arg("values"));
-    py::class_<Stack, std::shared_ptr<Stack>> stack(module, "Stack", py::is_final());
+    const py::class_<Node, std::shared_ptr<Node>> node(
+        module, "Node", "Rows in, rows out and a state between steps: what streams and pools run.");
+    refuse_pickling(node);
+    py::class_<Stack, Node, std::shared_ptr<Stack>> stack(module, "Stack", py::is_final());
     stack
         .def(py::init(&make_stack), py::arg("kind"), py::arg("cells"), py::arg("suffixes"),
              py::arg("num_directions") = 1, py::arg("dtype") = "float32", py::arg("isa") = "",
@@ -291,9 +294,9 @@ void bind_stack(py::module_& module) {
         .def_property_readonly("num_directions", [](const Stack& s) { return s.geometry().num_directions; })
         .def(
             "astype",
-            [](const Stack& s, const std::string& dtype, py::handle input_scales,
+            [](const Stack& s, const DtypeArgument& dtype, py::handle input_scales,
                const std::vector<std::string>& suffixes) {
-                return checked_astype(s, checked_weight_type(dtype), read_floats(input_scales, "input_scales"),
+                return checked_astype(s, to_types(dtype, s.num_cells()), read_floats(input_scales, "input_scales"),
                                       suffixes);
             },
             py::arg("dtype"), py::arg("input_scales"), py::arg("suffixes"))
@@ -302,9 +305,9 @@ void bind_stack(py::module_& module) {
         .def_property_readonly("options", &options_of)
         .def_property_readonly("has_peepholes", [](const Stack& s) { return s.options(0).peephole != nullptr; })
         .def_property_readonly("reverse", [](const Stack& s) { return s.geometry().reverse; })
-        .def_property_readonly("has_streams", [](const Stack& s) { return s.geometry().has_streams(); })
+        .def_property_readonly("has_streams", [](const Stack& s) { return s.shape().has_streams; })
         .def_property_readonly("input_scales", &Stack::input_scales)
-        .def_property_readonly("dtype", [](const Stack& s) { return std::string(name_of(s.type())); })
+        .def_property_readonly("dtypes", &dtypes_of)
         .def_property_readonly("nbytes", &Stack::nbytes)
         .def_property_readonly("matrix_nbytes", &Stack::matrix_nbytes)
         .def_property_readonly("isa", [](const Stack& s) { return std::string(s.kernels().isa); });

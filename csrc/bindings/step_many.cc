@@ -17,7 +17,7 @@ Stream& stream_at(const py::tuple& streams, Py_ssize_t index) {
 }
 
 // A tuple keeps the streams alive, and is what it is whatever other threads do to the caller's list.
-py::tuple checked_streams(py::handle value, const Stack& stack) {
+py::tuple checked_streams(py::handle value, const Node& node) {
     if (!PySequence_Check(value.ptr()) && Py_TYPE(value.ptr())->tp_iter == nullptr) {
         throw py::type_error(std::string("streams: expected a sequence of streams, got ") +
                              Py_TYPE(value.ptr())->tp_name);
@@ -31,7 +31,7 @@ py::tuple checked_streams(py::handle value, const Stack& stack) {
             throw py::type_error("streams: expected a Stream at index " + std::to_string(i) + ", got " +
                                  Py_TYPE(item)->tp_name);
         }
-        if (&instance_of<Stream>(item).stack() != &stack) {
+        if (&instance_of<Stream>(item).node() != &node) {
             throw py::value_error(
                 "streams: expected streams of this layer, whose weights they share; the one at index " +
                 std::to_string(i) + " is of another");
@@ -79,17 +79,16 @@ private:
     Py_ssize_t taken_ = 0;
 };
 
-py::object step_many(const Stack& stack, py::handle stream_values, py::handle x_value, const py::object& out,
+py::object step_many(const Node& node, py::handle stream_values, py::handle x_value, const py::object& out,
                      py::handle num_threads) {
     const int threads = read_num_threads(num_threads);
-    const Geometry& geometry = stack.geometry();
-    const py::tuple streams = checked_streams(stream_values, stack);
+    const py::tuple streams = checked_streams(stream_values, node);
     const Py_ssize_t size = PyTuple_GET_SIZE(streams.ptr());
     std::ptrdiff_t batch = 0;
     for (Py_ssize_t i = 0; i < size; ++i) batch = sum_of(batch, stream_at(streams, i).batch());
     FloatArray x(x_value, "X");
-    x.expect_shape({batch, geometry.input_size});
-    const RowsShape y_shape{true, batch, geometry.output_size()};
+    x.expect_shape({batch, node.shape().input_size});
+    const RowsShape y_shape{true, batch, node.shape().output_size};
     py::object y = out.is_none() ? new_array(y_shape.dims()) : out;
     float* y_data = checked_out(y.ptr(), y_shape);
     auto* y_array = reinterpret_cast<PyArrayObject*>(y.ptr());
@@ -106,10 +105,10 @@ py::object step_many(const Stack& stack, py::handle stream_values, py::handle x_
     rows.clear();
     rows.reserve(count_of<RowState>(batch));
     const StreamsInUse in_use(streams, rows);
-    const double operations = stack.step_operations() * static_cast<double>(batch);
+    const double operations = node.step_operations() * static_cast<double>(batch);
     std::optional<GilRelease> release;
     if (operations >= kOperationsToReleaseGil) release.emplace();
-    stack.step_rows(x.data(), y_data, rows.data(), batch, workspace.get(), threads);
+    node.step_rows(x.data(), y_data, rows.data(), batch, workspace.get(), threads);
     return y;
 }
 

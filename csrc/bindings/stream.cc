@@ -48,42 +48,20 @@ py::object step(Stream& stream, PyObject* x, PyObject* out) {
     return y;
 }
 
-[[noreturn]] void throw_argument_error(const std::string& what) { throw py::type_error("step(x, out=None): " + what); }
+constexpr Signature kStep{"step(x, out=None)", {"x", "out"}, 1};
 
-PyObject* step_fastcall(PyObject* self, PyObject* const* args, Py_ssize_t num_positional, PyObject* keywords) {
-    try {
-        PyObject* values[2] = {nullptr, nullptr};
-        if (num_positional > 2) {
-            throw_argument_error("expected at most 2 arguments, got " + std::to_string(num_positional));
-        }
-        for (Py_ssize_t i = 0; i < num_positional; ++i) values[i] = args[i];
-        const Py_ssize_t num_keywords = keywords == nullptr ? 0 : PyTuple_GET_SIZE(keywords);
-        for (Py_ssize_t i = 0; i < num_keywords; ++i) {
-            PyObject* name = PyTuple_GET_ITEM(keywords, i);
-            const int index = PyUnicode_CompareWithASCIIString(name, "out") == 0 ? 1
-                              : PyUnicode_CompareWithASCIIString(name, "x") == 0 ? 0
-                                                                                 : -1;
-            if (index < 0) throw_argument_error("unexpected argument " + py::repr(name).cast<std::string>());
-            if (values[index] != nullptr) {
-                throw_argument_error("got two values for " + py::repr(name).cast<std::string>());
-            }
-            values[index] = args[num_positional + i];
-        }
-        if (values[0] == nullptr) throw_argument_error("x is missing");
-        return step(instance_of<Stream>(self), values[0], values[1] == Py_None ? nullptr : values[1]).release().ptr();
-    } catch (const std::exception&) {
-        return set_python_error();
-    }
+py::object call_step(py::handle self, const Arguments& values) {
+    return step(instance_of<Stream>(self.ptr()), values[0], values[1] == Py_None ? nullptr : values[1]);
 }
 
-PyMethodDef step_definition = {
-    "step", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&step_fastcall)), METH_FASTCALL | METH_KEYWORDS,
+PyMethodDef step_definition = fast_method<kStep, &call_step>(
+    "step",
     "step($self, /, x, out=None)\n--\n\n"
     "One time step.\n\n"
     "x is (input_size,), or (batch_size, input_size) for a stream of more than one row. Returns h, (output_size,) or\n"
     "(batch_size, output_size), in `out` if that is given: a C-contiguous float32 array of that shape. With float32\n"
     "C-contiguous x and with `out`, nothing is allocated. Raises TypeError or ValueError, and leaves the state as it\n"
-    "was, if x or out is not as described; RuntimeError if another thread is using the stream."};
+    "was, if x or out is not as described; RuntimeError if another thread is using the stream.");
 
 // A bound x is never copied, and a step changes the state while it still reads x.
 void check_x_apart(const py::object& x, Stream& stream) {
@@ -132,23 +110,38 @@ PyObject* call_bound_step(PyObject* self, PyObject*) {
 PyMethodDef bound_step_definition = {"bound_step", &call_bound_step, METH_NOARGS,
                                      "One time step from the bound x into the bound out, which it returns."};
 
-py::object bind(const py::object& self, const py::object& x, const py::object& out) {
-    auto& stream = self.cast<Stream&>();
+constexpr Signature kBind{"bind(x, out)", {"x", "out"}, 2};
+
+py::object bind(py::handle self, const Arguments& values) {
+    auto& stream = instance_of<Stream>(self.ptr());
+    const auto x = py::reinterpret_borrow<py::object>(values[0]);
+    const auto out = py::reinterpret_borrow<py::object>(values[1]);
     if (!is_plain_float32(x.ptr())) {
         throw py::type_error("x: expected an aligned, C-contiguous float32 array, whose memory can be read in place");
     }
     FloatArray(x, "x").expect_shape(stream.x_shape().dims());
     check_x_apart(x, stream);
     checked_out(out.ptr(), stream);
-    const py::object bound = py::cast(std::make_unique<BoundStep>(BoundStep{&stream, self, x, out}));
+    const py::object bound =
+        py::cast(std::make_unique<BoundStep>(BoundStep{&stream, py::reinterpret_borrow<py::object>(self), x, out}));
     PyObject* function = PyCFunction_New(&bound_step_definition, bound.ptr());
     if (function == nullptr) throw py::error_already_set();
     return py::reinterpret_steal<py::object>(function);
 }
 
-py::object process(Stream& stream, py::handle block) {
-    FloatArray x(block, "block");
-    const std::ptrdiff_t inputs = stream.geometry().input_size;
+PyMethodDef bind_definition = fast_method<kBind, &bind>(
+    "bind",
+    "bind($self, /, x, out)\n--\n\n"
+    "A function without arguments that makes one step from x into out and returns out: `step(x, out)` for who\n"
+    "fills the same x again and again, at about the cost of that call. x and out are as for `step`, but x is\n"
+    "never converted.");
+
+constexpr Signature kProcess{"process(block)", {"block"}, 1};
+
+py::object process(py::handle self, const Arguments& values) {
+    auto& stream = instance_of<Stream>(self.ptr());
+    FloatArray x(values[0], "block");
+    const std::ptrdiff_t inputs = stream.shape().input_size;
     const std::ptrdiff_t batch = stream.batch();
     const bool batch_first = stream.batch_first();
     const bool unbatched = batch == 1 && x.ndim() == 2;
@@ -161,7 +154,7 @@ py::object process(Stream& stream, py::handle block) {
     }
     if (overlaps(x.array(), stream.states())) x.detach();
     const std::ptrdiff_t steps = x.dim(batch_first && !unbatched ? 1 : 0);
-    const std::ptrdiff_t outputs = stream.geometry().output_size();
+    const std::ptrdiff_t outputs = stream.shape().output_size;
     Shape y_shape = x.shape();
     y_shape.back() = outputs;
     const py::object y = new_array(y_shape);
@@ -173,17 +166,25 @@ py::object process(Stream& stream, py::handle block) {
     return y;
 }
 
+PyMethodDef process_definition = fast_method<kProcess, &process>(
+    "process",
+    "process($self, /, block)\n--\n\n"
+    "Many time steps: (T, batch_size, input_size) in, or (batch_size, T, input_size) for a stream of a layer\n"
+    "with batch_first, or (T, input_size) for one row; h of every step out, in the same arrangement, with the\n"
+    "bits of calling `step` T times. If a signal handler raises meanwhile, as Ctrl-C does, so does the call,\n"
+    "within some 0.1 s and with the state as it was.");
+
 std::unique_ptr<Stream> make_stream(const py::object& owner, py::handle batch_size, py::handle num_threads,
                                     bool batch_first, py::handle h_0, py::handle c_0) {
-    if (!py::isinstance<Stack>(owner)) {
+    if (!py::isinstance<Node>(owner)) {
         throw py::type_error(
             "Stream: made by layer.stream(batch_size), layer.stream_from_bytes(data) or stream.copy()");
     }
-    auto stack = owner.cast<std::shared_ptr<Stack>>();
+    auto node = owner.cast<std::shared_ptr<Node>>();
     const int threads = read_num_threads(num_threads);
-    const std::ptrdiff_t batch = read_batch(*stack, batch_size, "batch_size");
-    auto stream = std::make_unique<Stream>(owner, std::move(stack), batch, threads, batch_first);
-    start_from(stream->geometry(), stream->states(), h_0, c_0);
+    const std::ptrdiff_t batch = read_batch(*node, batch_size, "batch_size");
+    auto stream = std::make_unique<Stream>(owner, std::move(node), batch, threads, batch_first);
+    start_from(stream->shape(), stream->states(), h_0, c_0);
     return stream;
 }
 
@@ -191,6 +192,13 @@ std::unique_ptr<Stream> copy_of(Stream& stream) {
     const Stream::InUse in_use(stream);
     return std::make_unique<Stream>(stream);
 }
+
+constexpr Signature kCopy{"copy()", {}, 0};
+
+py::object copy(py::handle self, const Arguments&) { return py::cast(copy_of(instance_of<Stream>(self.ptr()))); }
+
+PyMethodDef copy_definition =
+    fast_method<kCopy, &copy>("copy", "copy($self, /)\n--\n\nA stream with the same state that goes on independently.");
 
 }    // namespace
 
@@ -219,29 +227,18 @@ void bind_stream(py::module_& module) {
                 return py::module_::import("fusedcell.layers").attr("stream_text")(self);
             });
     }
-    stream
-        .def(
-            "process", &process, py::arg("block"),
-            "Many time steps: (T, batch_size, input_size) in, or (batch_size, T, input_size) for a stream of a layer\n"
-            "with batch_first, or (T, input_size) for one row; h of every step out, in the same arrangement, with the\n"
-            "bits of calling `step` T times. If a signal handler raises meanwhile, as Ctrl-C does, so does the call,\n"
-            "within some 0.1 s and with the state as it was.")
-        .def(
-            "bind", &bind, py::arg("x"), py::arg("out"),
-            "A function without arguments that makes one step from x into out and returns out: `step(x, out)` for who\n"
-            "fills the same x again and again, at about the cost of that call. x and out are as for `step`, but x is\n"
-            "never converted.")
-        .def("copy", &copy_of, "A stream with the same state that goes on independently.")
-        .def_property_readonly("batch_size", &Stream::batch, "Rows that step together.")
+    stream.def_property_readonly("batch_size", &Stream::batch, "Rows that step together.")
         .def_property_readonly("batch_first", &Stream::batch_first,
                                "Whether blocks are (batch_size, T, ...), as the layer's x is, rather than\n"
                                "(T, batch_size, ...).")
         .def_property_readonly(
-            "input_size", [](const Stream& s) { return s.geometry().input_size; }, "Features of x.")
+            "input_size", [](const Stream& s) { return s.shape().input_size; }, "Features of x.")
         .def_property_readonly(
-            "output_size", [](const Stream& s) { return s.geometry().output_size(); }, "Size of what `step` returns.");
+            "output_size", [](const Stream& s) { return s.shape().output_size; }, "Size of what `step` returns.");
     bind_states(stream);
-    add_method(stream, step_definition);
+    for (PyMethodDef* method : {&step_definition, &process_definition, &bind_definition, &copy_definition}) {
+        add_method(stream, *method);
+    }
 }
 
 }    // namespace fusedcell::bindings

@@ -54,12 +54,11 @@ struct RowsShape {
 
 class Stream {
 public:
-    /// `owner` is the stack's Python object. With `batch_first` blocks are (batch, steps, features).
-    Stream(py::object owner, std::shared_ptr<const Stack> stack, std::ptrdiff_t batch, int num_threads,
-           bool batch_first)
+    /// `owner` is the node's Python object. With `batch_first` blocks are (batch, steps, features).
+    Stream(py::object owner, std::shared_ptr<const Node> node, std::ptrdiff_t batch, int num_threads, bool batch_first)
         : owner_(std::move(owner)),
-          state_(std::move(stack), batch, num_threads),
-          step_operations_(state_.stack().step_operations() * static_cast<double>(batch)),
+          state_(std::move(node), batch, num_threads),
+          step_operations_(state_.node().step_operations() * static_cast<double>(batch)),
           batch_first_(batch_first) {}
     Stream(const Stream& other)
         : owner_(other.owner_),
@@ -70,9 +69,9 @@ public:
 
     StreamState& state() { return state_; }
     States& states() { return state_.states(); }
-    const Stack& stack() const { return state_.stack(); }
+    const Node& node() const { return state_.node(); }
     const py::object& owner() const { return owner_; }
-    const Geometry& geometry() const { return stack().geometry(); }
+    const NodeShape& shape() const { return node().shape(); }
     std::ptrdiff_t batch() const { return state_.batch(); }
     bool batch_first() const { return batch_first_; }
     Turn& turn() { return turn_; }
@@ -81,8 +80,8 @@ public:
     double operations(std::ptrdiff_t steps) const { return step_operations_ * static_cast<double>(steps); }
 
     /// A batch of one is unbatched: its shapes have no batch axis.
-    RowsShape x_shape() const { return {batch() > 1, batch(), geometry().input_size}; }
-    RowsShape y_shape() const { return {batch() > 1, batch(), geometry().output_size()}; }
+    RowsShape x_shape() const { return {batch() > 1, batch(), shape().input_size}; }
+    RowsShape y_shape() const { return {batch() > 1, batch(), shape().output_size}; }
 
     // Holds the stream for one call.
     struct InUse : Turn::Held {
@@ -100,8 +99,8 @@ private:
 };
 
 /// Shapes of h and c.
-Shape h_shape(const Geometry& geometry, std::ptrdiff_t batch);
-Shape c_shape(const Geometry& geometry, std::ptrdiff_t batch);
+Shape h_shape(const NodeShape& shape, std::ptrdiff_t batch);
+Shape c_shape(const NodeShape& shape, std::ptrdiff_t batch);
 
 bool overlaps(PyArrayObject* array, States& states);
 
@@ -120,11 +119,11 @@ void read_rows(py::handle value, const char* name, std::ptrdiff_t first, std::pt
 py::object view_of(const py::object& owner, float* data, const Shape& shape, const Shape& strides = {});
 
 /// Reads h_0, and c_0 of an LSTM, as what the states start from; None: zeros.
-void start_from(const Geometry& geometry, States& states, py::handle h_0, py::handle c_0);
+void start_from(const NodeShape& shape, States& states, py::handle h_0, py::handle c_0);
 
-/// A number of rows that memory could hold, of a stack that has streams. ValueError that names the argument, and
+/// A number of rows that memory could hold, of a node that has streams. ValueError that names the argument, and
 /// MemoryError where there are no addresses for so many.
-std::ptrdiff_t read_batch(const Stack& stack, py::handle value, const char* name);
+std::ptrdiff_t read_batch(const Node& node, py::handle value, const char* name);
 
 /// Adds the methods that read and change states.
 void bind_states(py::class_<Stream>& stream);

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "bindings/arguments.h"
+#include "bindings/fast_method.h"
 #include "bindings/bindings.h"
 #include "bindings/gil.h"
 #include "bindings/stream.h"
@@ -13,14 +14,14 @@ namespace {
 
 class Pool {
 public:
-    Pool(std::shared_ptr<const Stack> stack, std::ptrdiff_t capacity, int num_threads)
-        : pool_(std::move(stack), capacity, num_threads), chosen_(static_cast<std::size_t>(capacity)) {
+    Pool(std::shared_ptr<const Node> node, std::ptrdiff_t capacity, int num_threads)
+        : pool_(std::move(node), capacity, num_threads), chosen_(static_cast<std::size_t>(capacity)) {
         slots_.reserve(chosen_.size());
     }
 
     StreamPool& pool() { return pool_; }
     const StreamPool& pool() const { return pool_; }
-    const Geometry& geometry() const { return pool_.stack().geometry(); }
+    const NodeShape& shape() const { return pool_.node().shape(); }
     std::size_t nbytes() const { return pool_.nbytes() + sizeof *this + bytes_of(slots_) + chosen_.capacity() / 8; }
 
     /// The slots of a call, all joined and different. Only while the pool is in use.
@@ -81,96 +82,132 @@ class type_caster<fusedcell::bindings::Pool>
 namespace fusedcell::bindings {
 namespace {
 
-std::unique_ptr<Pool> make_pool(std::shared_ptr<Stack> stack, py::handle capacity, py::handle num_threads,
-                                py::handle h_0, py::handle c_0) {
+std::unique_ptr<Pool> make_pool(std::shared_ptr<Node> node, py::handle capacity, py::handle num_threads, py::handle h_0,
+                                py::handle c_0) {
     const int threads = read_num_threads(num_threads);
-    const std::ptrdiff_t slots = read_batch(*stack, capacity, "capacity");
-    auto pool = std::make_unique<Pool>(std::move(stack), slots, threads);
-    start_from(pool->geometry(), pool->pool().states(), h_0, c_0);
+    const std::ptrdiff_t slots = read_batch(*node, capacity, "capacity");
+    auto pool = std::make_unique<Pool>(std::move(node), slots, threads);
+    start_from(pool->shape(), pool->pool().states(), h_0, c_0);
     return pool;
 }
 
-std::ptrdiff_t join(Pool& pool) {
+constexpr Signature kJoin{"join()", {}, 0};
+
+py::object join(py::handle self, const Arguments&) {
+    auto& pool = self.cast<Pool&>();
     const Pool::InUse in_use(pool);
     if (pool.pool().is_full()) {
         throw std::runtime_error("pool: all of its " + std::to_string(pool.pool().capacity()) + " slots are taken");
     }
-    return pool.pool().join();
+    return py::int_(pool.pool().join());
 }
 
-void leave(Pool& pool, py::handle slot) {
-    const Integer number(slot, "slot");
+PyMethodDef join_definition = fast_method<kJoin, &join>(
+    "join",
+    "join($self, /)\n--\n\n"
+    "Takes a free slot, whose state is that of a new stream, and returns its number. Raises RuntimeError if\n"
+    "there is none.");
+
+constexpr Signature kLeave{"leave(slot)", {"slot"}, 1};
+
+py::object leave(py::handle self, const Arguments& values) {
+    auto& pool = self.cast<Pool&>();
+    const Integer number(values[0], "slot");
     const Pool::InUse in_use(pool);
     pool.pool().leave(pool.checked_slot(number));
+    return py::none();
 }
 
-void reset(Pool& pool, py::handle slots) {
+PyMethodDef leave_definition =
+    fast_method<kLeave, &leave>("leave", "leave($self, /, slot)\n--\n\nFrees a slot for another to join.");
+
+constexpr Signature kReset{"reset(slots)", {"slots"}, 1};
+
+py::object reset(py::handle self, const Arguments& values) {
+    auto& pool = self.cast<Pool&>();
     const Pool::InUse in_use(pool);
-    for (const std::ptrdiff_t slot : pool.read_slots(slots)) pool.pool().states().reset_row(slot);
+    for (const std::ptrdiff_t slot : pool.read_slots(values[0])) pool.pool().states().reset_row(slot);
+    return py::none();
 }
 
-py::object step(Pool& pool, py::handle slot_values, py::handle x_value, const py::object& out) {
+PyMethodDef reset_definition = fast_method<kReset, &reset>(
+    "reset",
+    "reset($self, /, slots)\n--\n\n"
+    "Sets the state of joined slots to that of a new stream. `slots` are numbers, or one number.");
+
+constexpr Signature kStep{"step(slots, X, out=None)", {"slots", "X", "out"}, 2};
+
+py::object step(py::handle self, const Arguments& values) {
+    auto& pool = self.cast<Pool&>();
     const Pool::InUse in_use(pool);
-    const std::vector<std::ptrdiff_t>& slots = pool.read_slots(slot_values);
+    const std::vector<std::ptrdiff_t>& slots = pool.read_slots(values[0]);
     const auto batch = static_cast<std::ptrdiff_t>(slots.size());
     States& states = pool.pool().states();
-    FloatArray x(x_value, "X");
-    x.expect_shape({batch, pool.geometry().input_size});
-    const RowsShape y_shape{true, batch, pool.geometry().output_size()};
-    py::object y = out.is_none() ? new_array(y_shape.dims()) : out;
+    FloatArray x(values[1], "X");
+    x.expect_shape({batch, pool.shape().input_size});
+    const RowsShape y_shape{true, batch, pool.shape().output_size};
+    const bool has_out = values[2] != nullptr && values[2] != Py_None;
+    py::object y = has_out ? py::reinterpret_borrow<py::object>(values[2]) : new_array(y_shape.dims());
     float* y_data = checked_out(y.ptr(), y_shape);
     check_apart(reinterpret_cast<PyArrayObject*>(y.ptr()), states);
     if (overlaps(x.array(), states) || overlaps(x.array(), y_data, y_shape.floats())) x.detach();
-    const double operations = pool.pool().stack().step_operations() * static_cast<double>(batch);
+    const double operations = pool.pool().node().step_operations() * static_cast<double>(batch);
     std::optional<GilRelease> release;
     if (operations >= kOperationsToReleaseGil) release.emplace();
     pool.pool().step(slots, x.data(), y_data);
     return y;
 }
 
-py::object state(const py::object& self, py::handle slot) {
+PyMethodDef step_definition = fast_method<kStep, &step>(
+    "step",
+    "step($self, /, slots, X, out=None)\n--\n\n"
+    "One time step of the given slots, in any order: X is (N, input_size), one row a slot. Returns h,\n"
+    "(N, output_size), in `out` if that is given: a C-contiguous float32 array of that shape, away from the\n"
+    "states. The bits are those of each stream alone.\n\n"
+    "Raises IndexError for a number that is no slot, TypeError or ValueError for a slot that has not joined\n"
+    "or comes twice, or for X or out that are not as described, RuntimeError if another thread is using the\n"
+    "pool; all states are then as they were.");
+
+constexpr Signature kState{"state(slot)", {"slot"}, 1};
+
+py::object state(py::handle self, const Arguments& values) {
     auto& pool = self.cast<Pool&>();
-    const Integer number(slot, "slot");
+    const Integer number(values[0], "slot");
     const Pool::InUse in_use(pool);
-    const Geometry& geometry = pool.geometry();
+    const NodeShape& shape = pool.shape();
     const RowState row = pool.pool().states().row(pool.checked_slot(number));
     const auto view = [&](float* data, std::ptrdiff_t size) {
-        return view_of(self, data, {geometry.num_layers, size}, {row.layer_rows * size, 1});
+        return view_of(py::reinterpret_borrow<py::object>(self), data, {shape.state_layers, size},
+                       {row.layer_rows * size, 1});
     };
-    py::object h = view(row.h, geometry.output_size());
+    py::object h = view(row.h, shape.h_size);
     if (row.c == nullptr) return h;
-    return py::make_tuple(h, view(row.c, geometry.hidden_size));
+    return py::make_tuple(h, view(row.c, shape.c_size));
 }
+
+PyMethodDef state_definition = fast_method<kState, &state>(
+    "state",
+    "state($self, /, slot)\n--\n\n"
+    "h, or (h, c) for an LSTM, of a joined slot: writeable views, (num_layers, size), good until it leaves.");
 
 }    // namespace
 
 void bind_stream_pool(py::module_& module) {
     py::class_<Pool> type(module, "StreamPool");
     refuse_pickling(type);
+    for (PyMethodDef* method :
+         {&join_definition, &leave_definition, &reset_definition, &step_definition, &state_definition}) {
+        add_method(type, *method);
+    }
     type.def(py::init(&make_pool), py::arg("stack"), py::arg("capacity"), py::arg("num_threads") = 1,
              py::arg("h_0") = py::none(), py::arg("c_0") = py::none())
-        .def("join", &join,
-             "Takes a free slot, whose state is that of a new stream, and returns its number. Raises RuntimeError if\n"
-             "there is none.")
-        .def("leave", &leave, py::arg("slot"), "Frees a slot for another to join.")
-        .def("reset", &reset, py::arg("slots"),
-             "Sets the state of joined slots to that of a new stream. `slots` are numbers, or one number.")
-        .def("step", &step, py::arg("slots"), py::arg("X"), py::arg("out") = py::none(),
-             "One time step of the given slots, in any order: X is (N, input_size), one row a slot. Returns h,\n"
-             "(N, output_size), in `out` if that is given: a C-contiguous float32 array of that shape, away from the\n"
-             "states. The bits are those of each stream alone.\n\n"
-             "Raises IndexError for a number that is no slot, TypeError or ValueError for a slot that has not joined\n"
-             "or comes twice, or for X or out that are not as described, RuntimeError if another thread is using the\n"
-             "pool; all states are then as they were.")
-        .def("state", &state, py::arg("slot"),
-             "h, or (h, c) for an LSTM, of a joined slot: writeable views, (num_layers, size), good until it leaves.")
         .def("__len__", [](const Pool& pool) { return pool.pool().joined(); })
         .def_property_readonly(
             "capacity", [](const Pool& pool) { return pool.pool().capacity(); }, "Slots, free and joined.")
         .def_property_readonly(
-            "input_size", [](const Pool& pool) { return pool.geometry().input_size; }, "Features of x.")
+            "input_size", [](const Pool& pool) { return pool.shape().input_size; }, "Features of x.")
         .def_property_readonly(
-            "output_size", [](const Pool& pool) { return pool.geometry().output_size(); }, "Size of h of a slot.")
+            "output_size", [](const Pool& pool) { return pool.shape().output_size; }, "Size of h of a slot.")
         .def_property_readonly("nbytes", &Pool::nbytes,
                                "Bytes of the states and of all that a step needs, the same from the start to the end.");
 }

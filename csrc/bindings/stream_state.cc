@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "bindings/arguments.h"
+#include "bindings/fast_method.h"
 #include "bindings/gil.h"
 #include "bindings/stream.h"
 #include "pack/sizes.h"
@@ -85,26 +86,53 @@ std::vector<std::ptrdiff_t> rows_of(Stream& stream, py::handle value) {
     return rows;
 }
 
-void reset(Stream& stream, py::handle rows) {
-    const std::vector<std::ptrdiff_t> selected = rows_of(stream, rows);
+py::handle or_none(PyObject* value) { return value == nullptr ? Py_None : value; }
+
+constexpr Signature kReset{"reset(rows=None)", {"rows"}, 0};
+
+py::object reset(py::handle self, const Arguments& values) {
+    auto& stream = instance_of<Stream>(self.ptr());
+    const std::vector<std::ptrdiff_t> selected = rows_of(stream, or_none(values[0]));
     const Stream::InUse in_use(stream);
     for (const std::ptrdiff_t row : selected) stream.states().reset_row(row);
+    return py::none();
 }
 
-void decay(Stream& stream, py::handle factor_value, py::handle rows) {
-    const double factor = read_float(factor_value, "factor");
+PyMethodDef reset_definition = fast_method<kReset, &reset>(
+    "reset",
+    "reset($self, /, rows=None)\n--\n\n"
+    "Sets the state to what it started from: of every row, or of the given row numbers, or where a boolean "
+    "mask is true.");
+
+constexpr Signature kDecay{"decay(factor, rows=None)", {"factor", "rows"}, 1};
+
+py::object decay(py::handle self, const Arguments& values) {
+    auto& stream = instance_of<Stream>(self.ptr());
+    const double factor = read_float(values[0], "factor");
     if (!(factor >= 0 && factor <= 1)) {
         throw py::value_error("factor: expected a number from 0 to 1, got " +
                               py::repr(py::float_(factor)).cast<std::string>());
     }
-    std::vector<std::ptrdiff_t> selected = rows_of(stream, rows);
+    std::vector<std::ptrdiff_t> selected = rows_of(stream, or_none(values[1]));
     std::sort(selected.begin(), selected.end());
     selected.erase(std::unique(selected.begin(), selected.end()), selected.end());
     const Stream::InUse in_use(stream);
     for (const std::ptrdiff_t row : selected) stream.states().decay_row(row, factor);
+    return py::none();
 }
 
-py::object norm(Stream& stream) {
+PyMethodDef decay_definition = fast_method<kDecay, &decay>(
+    "decay",
+    "decay($self, /, factor, rows=None)\n--\n\n"
+    "Takes h and c towards what they started from, s_0: s becomes factor * s + (1 - factor) * s_0, computed\n"
+    "in float64 and rounded once. 1 changes nothing and 0 is a reset, but for values that are not finite,\n"
+    "which stay so. `rows` are as for `reset`; each counts once. Raises ValueError unless factor is from 0\n"
+    "to 1.");
+
+constexpr Signature kNorm{"norm()", {}, 0};
+
+py::object norm(py::handle self, const Arguments&) {
+    auto& stream = instance_of<Stream>(self.ptr());
     const npy_intp batch = stream.batch();
     PyObject* array = PyArray_SimpleNew(1, &batch, NPY_FLOAT64);
     if (array == nullptr) throw py::error_already_set();
@@ -115,7 +143,16 @@ py::object norm(Stream& stream) {
     return batch == 1 ? py::float_(data[0]) : norms;
 }
 
-py::object is_finite(Stream& stream) {
+PyMethodDef norm_definition = fast_method<kNorm, &norm>(
+    "norm",
+    "norm($self, /)\n--\n\n"
+    "The L2 norm of h and c of all layers together: a float, or (batch_size,) float64 for a stream of more\n"
+    "than one row.");
+
+constexpr Signature kIsFinite{"is_finite()", {}, 0};
+
+py::object is_finite(py::handle self, const Arguments&) {
+    auto& stream = instance_of<Stream>(self.ptr());
     const npy_intp batch = stream.batch();
     PyObject* array = PyArray_SimpleNew(1, &batch, NPY_BOOL);
     if (array == nullptr) throw py::error_already_set();
@@ -126,11 +163,32 @@ py::object is_finite(Stream& stream) {
     return batch == 1 ? py::bool_(data[0] != 0) : finite;
 }
 
+PyMethodDef is_finite_definition = fast_method<kIsFinite, &is_finite>(
+    "is_finite",
+    "is_finite($self, /)\n--\n\n"
+    "Whether all of h and c is finite: a bool, or (batch_size,) bools for a stream of more than one row.");
+
+constexpr Signature kToBytes{"to_bytes()", {}, 0};
+
+py::object to_bytes(py::handle self, const Arguments&) {
+    instance_of<Stream>(self.ptr());    // or Python would look at what is not there
+    const py::module_ module = py::module_::import("fusedcell._stream_bytes");
+    PyObject* bytes = call_python([&] { return PyObject_CallMethod(module.ptr(), "to_bytes", "O", self.ptr()); });
+    if (bytes == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(bytes);
+}
+
+PyMethodDef to_bytes_definition = fast_method<kToBytes, &to_bytes>(
+    "to_bytes",
+    "to_bytes($self, /)\n--\n\n"
+    "The state, and what it resets to, as bytes for `layer.stream_from_bytes`, also of another process or\n"
+    "machine. docs/file_format.md describes them.");
+
 py::object get_state(const py::object& self) {
     auto& stream = self.cast<Stream&>();
-    py::object h = view_of(self, stream.states().h(), h_shape(stream.geometry(), stream.batch()));
+    py::object h = view_of(self, stream.states().h(), h_shape(stream.shape(), stream.batch()));
     if (stream.states().c() == nullptr) return h;
-    return py::make_tuple(h, view_of(self, stream.states().c(), c_shape(stream.geometry(), stream.batch())));
+    return py::make_tuple(h, view_of(self, stream.states().c(), c_shape(stream.shape(), stream.batch())));
 }
 
 // A state that is given: (L, B, size) each, or (L, size) for a stream of one row.
@@ -139,12 +197,12 @@ struct GivenState {
     std::optional<FloatArray> c;
 
     // Checks both after both are converted, as code of an argument's own that converts one can change the other.
-    GivenState(const Geometry& geometry, std::ptrdiff_t batch, py::handle h_value, py::handle c_value,
-               const char* h_name, const char* c_name)
+    GivenState(const NodeShape& shape, std::ptrdiff_t batch, py::handle h_value, py::handle c_value, const char* h_name,
+               const char* c_name)
         : h(h_value, h_name) {
-        if (geometry.has_cell_state()) c.emplace(c_value, c_name);
-        check(h, h_shape(geometry, batch), h_value);
-        if (c) check(*c, c_shape(geometry, batch), c_value);
+        if (shape.c_size > 0) c.emplace(c_value, c_name);
+        check(h, h_shape(shape, batch), h_value);
+        if (c) check(*c, c_shape(shape, batch), c_value);
     }
 
     const float* c_data() const { return c ? c->data() : nullptr; }
@@ -171,7 +229,7 @@ void set_state(Stream& stream, const py::object& value) {
     };
     const py::object h = has_c ? item(0) : value;
     const py::object c = has_c ? item(1) : py::none();
-    const GivenState given(stream.geometry(), stream.batch(), h, c, "state h", "state c");
+    const GivenState given(stream.shape(), stream.batch(), h, c, "state h", "state c");
     const Stream::InUse in_use(stream);
     std::memmove(stream.states().h(), given.h.data(), stream.states().h_floats() * sizeof(float));
     if (has_c) std::memmove(stream.states().c(), given.c_data(), stream.states().c_floats() * sizeof(float));
@@ -183,8 +241,8 @@ py::tuple snapshot(Stream& stream) {
     const auto room_for = [](const float* values, const Shape& shape) -> py::object {
         return values == nullptr ? py::none() : new_array(shape);
     };
-    const Shape h_dims = h_shape(stream.geometry(), stream.batch());
-    const Shape c_dims = c_shape(stream.geometry(), stream.batch());
+    const Shape h_dims = h_shape(stream.shape(), stream.batch());
+    const Shape c_dims = c_shape(stream.shape(), stream.batch());
     const py::object h = room_for(states.h(), h_dims);
     const py::object c = room_for(states.c(), c_dims);
     const py::object initial_h = room_for(states.initial_h(), h_dims);
@@ -202,13 +260,9 @@ py::tuple snapshot(Stream& stream) {
 
 }    // namespace
 
-Shape h_shape(const Geometry& geometry, std::ptrdiff_t batch) {
-    return {geometry.num_layers, batch, geometry.output_size()};
-}
+Shape h_shape(const NodeShape& shape, std::ptrdiff_t batch) { return {shape.state_layers, batch, shape.h_size}; }
 
-Shape c_shape(const Geometry& geometry, std::ptrdiff_t batch) {
-    return {geometry.num_layers, batch, geometry.hidden_size};
-}
+Shape c_shape(const NodeShape& shape, std::ptrdiff_t batch) { return {shape.state_layers, batch, shape.c_size}; }
 
 bool overlaps(PyArrayObject* array, States& states) {
     return overlaps(array, states.h(), states.h_floats()) ||
@@ -262,13 +316,13 @@ py::object view_of(const py::object& owner, float* data, const Shape& shape, con
     return owned;
 }
 
-void start_from(const Geometry& geometry, States& states, py::handle h_0, py::handle c_0) {
+void start_from(const NodeShape& shape, States& states, py::handle h_0, py::handle c_0) {
     if (h_0.is_none()) return;
-    const GivenState given(geometry, states.batch(), h_0, c_0, "h_0", "c_0");
+    const GivenState given(shape, states.batch(), h_0, c_0, "h_0", "c_0");
     states.start_from(given.h.data(), given.c_data());
 }
 
-std::ptrdiff_t read_batch(const Stack& stack, py::handle value, const char* name) {
+std::ptrdiff_t read_batch(const Node& node, py::handle value, const char* name) {
     const Integer number(value, name);
     if (number.nearest() < 1) throw py::value_error(std::string(name) + ": expected at least 1, got " + number.text());
     // Far beyond any memory, and small enough that no size computed from it can overflow.
@@ -276,39 +330,18 @@ std::ptrdiff_t read_batch(const Stack& stack, py::handle value, const char* name
     if (number.nearest() > kMaxBatch) {
         throw py::value_error(std::string(name) + ": expected at most 2**31, got " + number.text());
     }
-    if (!stack.geometry().has_streams()) {
+    if (!node.shape().has_streams) {
         throw py::value_error("stack: expected one direction that runs forwards");
     }
     return to_size(number.nearest());
 }
 
 void bind_states(py::class_<Stream>& stream) {
-    stream
-        .def("reset", &reset, py::arg("rows") = py::none(),
-             "Sets the state to what it started from: of every row, or of the given row numbers, or where a boolean "
-             "mask is true.")
-        .def("decay", &decay, py::arg("factor"), py::arg("rows") = py::none(),
-             "Takes h and c towards what they started from, s_0: s becomes factor * s + (1 - factor) * s_0, computed\n"
-             "in float64 and rounded once. 1 changes nothing and 0 is a reset, but for values that are not finite,\n"
-             "which stay so. `rows` are as for `reset`; each counts once. Raises ValueError unless factor is from 0\n"
-             "to 1.")
-        .def("norm", &norm,
-             "The L2 norm of h and c of all layers together: a float, or (batch_size,) float64 for a stream of more\n"
-             "than one row.")
-        .def("is_finite", &is_finite,
-             "Whether all of h and c is finite: a bool, or (batch_size,) bools for a stream of more than one row.")
-        .def(
-            "to_bytes",
-            [](const py::object& self) {
-                const py::module_ module = py::module_::import("fusedcell._stream_bytes");
-                PyObject* bytes =
-                    call_python([&] { return PyObject_CallMethod(module.ptr(), "to_bytes", "O", self.ptr()); });
-                if (bytes == nullptr) throw py::error_already_set();
-                return py::reinterpret_steal<py::object>(bytes);
-            },
-            "The state, and what it resets to, as bytes for `layer.stream_from_bytes`, also of another process or\n"
-            "machine. docs/file_format.md describes them.")
-        .def("_snapshot", &snapshot)
+    for (PyMethodDef* method :
+         {&reset_definition, &decay_definition, &norm_definition, &is_finite_definition, &to_bytes_definition}) {
+        add_method(stream, *method);
+    }
+    stream.def("_snapshot", &snapshot)
         .def_property_readonly("_stack", &Stream::owner)
         .def_property("state", &get_state, &set_state,
                       "h, or (h, c) for an LSTM: writeable views, (num_layers, batch_size, size). Assigning copies.");

@@ -5,7 +5,8 @@
 #include <memory>
 #include <vector>
 
-#include "model/stack.h"
+#include "model/rows.h"
+#include "model/workspace.h"
 
 namespace fusedcell::bindings {
 

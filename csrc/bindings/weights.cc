@@ -60,16 +60,16 @@ struct CellArrays {
         }
     }
 
-    NamedCell view() const {
+    NamedCell view(const CellTypes& types) const {
         NamedCell cell{suffix,
-                       {named(weight_ih), named(weight_ih_scale)},
-                       {named(weight_hh), named(weight_hh_scale)},
+                       {named(weight_ih), named(weight_ih_scale), types.weight_ih},
+                       {named(weight_hh), named(weight_hh_scale), types.weight_hh},
                        named(bias_ih),
                        named(bias_hh),
                        std::nullopt,
                        std::nullopt,
                        std::nullopt};
-        if (weight_hr) cell.weight_hr = NamedMatrix{named(*weight_hr), named(weight_hr_scale)};
+        if (weight_hr) cell.weight_hr = NamedMatrix{named(*weight_hr), named(weight_hr_scale), types.weight_hr};
         cell.weight_peephole = named(weight_peephole);
         return cell;
     }
@@ -83,9 +83,40 @@ WeightType checked_weight_type(const std::string& name) {
     return *type;
 }
 
+std::vector<CellTypes> to_types(const DtypeArgument& dtype, std::size_t num_cells) {
+    if (const auto* name = std::get_if<std::string>(&dtype)) {
+        const WeightType type = checked_weight_type(*name);
+        return std::vector<CellTypes>(num_cells, CellTypes{type, type, type});
+    }
+    const auto& cells = std::get<std::vector<Dtypes>>(dtype);
+    if (cells.size() != num_cells) throw py::value_error("dtype: expected one dict per layer and direction");
+    std::vector<CellTypes> types;
+    for (const Dtypes& names : cells) {
+        const auto type = [&](const char* matrix) {
+            const auto found = names.find(matrix);
+            return found == names.end() ? WeightType::float32 : checked_weight_type(found->second);
+        };
+        types.push_back({type("weight_ih"), type("weight_hh"), type("weight_hr")});
+    }
+    return types;
+}
+
+py::list dtypes_of(const Stack& stack) {
+    py::list cells;
+    for (std::size_t i = 0; i < stack.num_cells(); ++i) {
+        const CellTypes types = stack.types(i);
+        py::dict names;
+        names["weight_ih"] = name_of(types.weight_ih);
+        names["weight_hh"] = name_of(types.weight_hh);
+        if (stack.geometry().proj_size > 0) names["weight_hr"] = name_of(types.weight_hr);
+        cells.append(names);
+    }
+    return cells;
+}
+
 std::shared_ptr<Stack> make_stack(const std::string& kind_name, const py::list& cells,
                                   const std::vector<std::string>& suffixes, std::ptrdiff_t num_directions,
-                                  const std::string& dtype, const std::string& isa,
+                                  const DtypeArgument& dtype, const std::string& isa,
                                   const std::vector<double>& input_scales, const std::vector<OptionsTuple>& options,
                                   bool reverse) {
     if (num_directions != 1 && num_directions != 2) throw py::value_error("num_directions: expected 1 or 2");
@@ -100,7 +131,7 @@ std::shared_ptr<Stack> make_stack(const std::string& kind_name, const py::list& 
     const std::optional<CellKind> kind = kind_from_name(kind_name);
     if (!kind) throw py::value_error("kind: there is no cell '" + kind_name + "'");
     const KernelTable& kernels = select_tier(isa);
-    const WeightType type = checked_weight_type(dtype);
+    const std::vector<CellTypes> types = to_types(dtype, cells.size());
     std::vector<CellArrays> arrays;
     std::vector<NamedCell> named_cells;
     arrays.reserve(cells.size());
@@ -108,10 +139,10 @@ std::shared_ptr<Stack> make_stack(const std::string& kind_name, const py::list& 
     for (std::size_t i = 0; i < cells.size(); ++i) arrays.emplace_back(cells[i].cast<py::dict>(), suffixes[i]);
     for (std::size_t i = 0; i < cells.size(); ++i) {
         arrays[i].expect_unchanged();
-        named_cells.push_back(arrays[i].view());
+        named_cells.push_back(arrays[i].view(types[i]));
         if (!options.empty()) named_cells.back().options = to_options(*kind, options[i]);
     }
-    return make_checked_stack(*kind, named_cells, type, kernels, {num_directions, reverse, input_scales});
+    return make_checked_stack(*kind, named_cells, kernels, {num_directions, reverse, input_scales});
 }
 
 py::list arrays_of(const Stack& stack) {

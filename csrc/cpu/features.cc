@@ -52,55 +52,34 @@ uint64_t enabled_state() {
 
 constexpr bool bit(uint64_t word, int index) { return ((word >> index) & 1U) != 0; }
 
-// Bit positions: Intel SDM volume 2A, CPUID; volume 1, 13.3 (XCR0).
 uint32_t detect() {
+    constexpr uint64_t kYmm = 0x06;    // of XCR0
+    constexpr uint64_t kZmm = 0xe6;
     const uint32_t max_leaf = cpuid(0, 0).eax;
-    if (max_leaf < 7) return 0;
-    const CpuidResult leaf1 = cpuid(1, 0);
+    const CpuidResult leaf1 = max_leaf >= 1 ? cpuid(1, 0) : CpuidResult{};
+    const CpuidResult leaf7 = max_leaf >= 7 ? cpuid(7, 0) : CpuidResult{};
+    const CpuidResult leaf7_1 = leaf7.eax >= 1 ? cpuid(7, 1) : CpuidResult{};
     const bool os_uses_xsave = bit(leaf1.ecx, 27);
-    if (!os_uses_xsave) return 0;
-    const uint64_t state = enabled_state();
-    const bool os_saves_ymm = (state & 0x06) == 0x06;
-    const bool os_saves_zmm = (state & 0xe6) == 0xe6;
-    if (!os_saves_ymm) return 0;
-
+    const uint64_t saved = os_uses_xsave ? enabled_state() : 0;
     uint32_t features = 0;
-    const auto add = [&features](bool present, Feature feature) {
-        if (present) features |= feature;
-    };
-    const CpuidResult leaf7 = cpuid(7, 0);
-    add(bit(leaf1.ecx, 12), kFma);
-    add(bit(leaf1.ecx, 29), kF16c);
-    add(bit(leaf7.ebx, 5), kAvx2);
-    const uint32_t max_subleaf = leaf7.eax;
-    if (max_subleaf >= 1) add(bit(cpuid(7, 1).eax, 4), kAvxVnni);
-    if (os_saves_zmm) {
-        add(bit(leaf7.ebx, 16), kAvx512F);
-        add(bit(leaf7.ebx, 17), kAvx512Dq);
-        add(bit(leaf7.ebx, 30), kAvx512Bw);
-        add(bit(leaf7.ebx, 31), kAvx512Vl);
-        add(bit(leaf7.ecx, 11), kAvx512Vnni);
-    }
-    return features;
-}
-
-#elif defined(__linux__) && defined(__arm__)
-
-// Bit positions: Linux, arch/arm/include/uapi/asm/hwcap.h; a 64-bit kernel tells 32-bit programs the same.
-uint32_t detect() {
-    uint32_t features = 0;
-    if ((getauxval(AT_HWCAP) >> 12) & 1U) features |= kNeon;     // HWCAP_NEON
-    if ((getauxval(AT_HWCAP) >> 16) & 1U) features |= kVfpv4;    // HWCAP_VFPv4
+#define FUSEDCELL_X86_FEATURE(constant, name, word, index, registers) \
+    if (bit(word, index) && (saved & (registers)) == (registers)) features |= (constant);
+#include "cpu/features.inc"
     return features;
 }
 
 #elif defined(__linux__)
 
-// Bit positions: Linux, arch/arm64/include/uapi/asm/hwcap.h.
 uint32_t detect() {
     uint32_t features = 0;
-    if ((getauxval(AT_HWCAP) >> 20) & 1U) features |= kDotProd;    // HWCAP_ASIMDDP
-    if ((getauxval(AT_HWCAP2) >> 13) & 1U) features |= kI8mm;      // HWCAP2_I8MM
+#if defined(__arm__)
+#define FUSEDCELL_ARM_FEATURE(constant, name, bit) \
+    if ((getauxval(AT_HWCAP) >> (bit)) & 1U) features |= (constant);
+#else
+#define FUSEDCELL_ARM64_FEATURE(constant, name, hwcap, bit, sysctl, processor_feature) \
+    if ((getauxval(hwcap) >> (bit)) & 1U) features |= (constant);
+#endif
+#include "cpu/features.inc"
     return features;
 }
 
@@ -114,19 +93,19 @@ bool sysctl_flag(const char* name) {
 
 uint32_t detect() {
     uint32_t features = 0;
-    if (sysctl_flag("hw.optional.arm.FEAT_DotProd")) features |= kDotProd;
-    if (sysctl_flag("hw.optional.arm.FEAT_I8MM")) features |= kI8mm;
+#define FUSEDCELL_ARM64_FEATURE(constant, name, hwcap, bit, sysctl, processor_feature) \
+    if (sysctl_flag(sysctl)) features |= (constant);
+#include "cpu/features.inc"
     return features;
 }
 
 #elif defined(_WIN32)
 
 uint32_t detect() {
-    constexpr DWORD kArmV82DotProduct = 43;    // PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE
-    constexpr DWORD kArmV82I8mm = 66;          // PF_ARM_V82_I8MM_INSTRUCTIONS_AVAILABLE
     uint32_t features = 0;
-    if (IsProcessorFeaturePresent(kArmV82DotProduct)) features |= kDotProd;
-    if (IsProcessorFeaturePresent(kArmV82I8mm)) features |= kI8mm;
+#define FUSEDCELL_ARM64_FEATURE(constant, name, hwcap, bit, sysctl, processor_feature) \
+    if (IsProcessorFeaturePresent(processor_feature)) features |= (constant);
+#include "cpu/features.inc"
     return features;
 }
 
@@ -160,20 +139,13 @@ std::string cpu_brand() {
 }
 
 std::vector<std::string> cpu_feature_names() {
-    constexpr struct {
-        Feature feature;
-        const char* name;
-    } kNames[] = {
-        {kAvx2, "avx2"},         {kFma, "fma"},           {kF16c, "f16c"},
-        {kAvxVnni, "avxvnni"},   {kAvx512F, "avx512f"},   {kAvx512Bw, "avx512bw"},
-        {kAvx512Dq, "avx512dq"}, {kAvx512Vl, "avx512vl"}, {kAvx512Vnni, "avx512vnni"},
-        {kDotProd, "dotprod"},   {kI8mm, "i8mm"},         {kNeon, "neon"},
-        {kVfpv4, "vfpv4"},
-    };
     std::vector<std::string> names;
-    for (const auto& entry : kNames) {
-        if (cpu_features() & entry.feature) names.emplace_back(entry.name);
-    }
+#define FUSEDCELL_FEATURE(constant, name) \
+    if (cpu_features() & (constant)) names.emplace_back(#name);
+#define FUSEDCELL_X86_FEATURE(constant, name, word, bit, registers) FUSEDCELL_FEATURE(constant, name)
+#define FUSEDCELL_ARM64_FEATURE(constant, name, hwcap, bit, sysctl, processor_feature) FUSEDCELL_FEATURE(constant, name)
+#define FUSEDCELL_ARM_FEATURE(constant, name, bit) FUSEDCELL_FEATURE(constant, name)
+#include "cpu/features.inc"
     return names;
 }
 

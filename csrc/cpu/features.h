@@ -7,21 +7,22 @@
 
 namespace fusedcell {
 
-// A bit each; a tier is a set of them. On AArch64 the vector baseline (NEON) needs no bit; kNeon is of 32-bit ARM.
+// The place of each feature's bit.
+enum class FeatureBit {
+#define FUSEDCELL_X86_FEATURE(constant, name, word, bit, registers) constant,
+#define FUSEDCELL_ARM64_FEATURE(constant, name, hwcap, bit, sysctl, processor_feature) constant,
+#define FUSEDCELL_ARM_FEATURE(constant, name, bit) constant,
+#include "cpu/features.inc"
+};
+
+// A tier is a set of them, whatever the CPU that it is compiled for.
 enum Feature : uint32_t {
-    kAvx2 = 1U << 0,
-    kFma = 1U << 1,
-    kAvx512F = 1U << 2,
-    kAvx512Bw = 1U << 3,
-    kAvx512Dq = 1U << 4,
-    kAvx512Vl = 1U << 5,
-    kAvx512Vnni = 1U << 6,
-    kAvxVnni = 1U << 7,
-    kF16c = 1U << 8,
-    kDotProd = 1U << 9,
-    kI8mm = 1U << 10,
-    kNeon = 1U << 11,
-    kVfpv4 = 1U << 12,
+#define FUSEDCELL_FEATURE(constant) constant = 1U << static_cast<int>(FeatureBit::constant),
+#define FUSEDCELL_X86_FEATURE(constant, name, word, bit, registers) FUSEDCELL_FEATURE(constant)
+#define FUSEDCELL_ARM64_FEATURE(constant, name, hwcap, bit, sysctl, processor_feature) FUSEDCELL_FEATURE(constant)
+#define FUSEDCELL_ARM_FEATURE(constant, name, bit) FUSEDCELL_FEATURE(constant)
+#include "cpu/features.inc"
+#undef FUSEDCELL_FEATURE
 };
 
 /// The features of the running CPU. Vector features count only where the operating system saves their registers.

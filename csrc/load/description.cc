@@ -1,5 +1,3 @@
-// The rules are those of python/fusedcell/storage.py and _options.py, and so are the texts of errors; tests/
-// test_cpp_library.py holds both against each other, on every rule and on mutants.
 #include "load/description.h"
 
 #include <algorithm>
@@ -183,16 +181,17 @@ Description Description::parse(std::string_view text) {
     const Fields fields = fields_of(root, "the header's entry 'fusedcell'");
 
     const Value* version = find(fields, "format_version");
-    const bool is_first = version != nullptr && version->text() == "1";
-    if (!is_first && (version == nullptr || version->text() != "2")) {
-        refuse_unsupported("format_version=" + repr(version) + " is not supported; supported: 1, 2");
+    const std::string_view number = version == nullptr ? "" : version->text();
+    if (number != "1" && number != "2" && number != "3") {
+        refuse_unsupported("format_version=" + repr(version) + " is not supported; supported: 1, 2, 3");
     }
-    // The first version knows neither options nor the reverse direction.
+    // The first version knows neither options nor the reverse direction, and the third alone a type for each matrix.
+    const bool is_first = number == "1";
     std::vector<std::string_view> keys = {"format_version", "class", "kind", "dtype", "batch_first"};
     if (!is_first) keys.insert(keys.end(), {"options", "reverse"});
     for (const auto& [key, value] : fields) {
         if (std::find(keys.begin(), keys.end(), key) == keys.end()) {
-            refuse_unsupported("'" + key + "' is not a key of format version " + std::string(version->text()));
+            refuse_unsupported("'" + key + "' is not a key of format version " + std::string(number));
         }
     }
 
@@ -205,7 +204,9 @@ Description Description::parse(std::string_view text) {
 
     const std::string dtype = string_or_repr(find(fields, "dtype"));
     const std::optional<WeightType> type = weight_type_from_name(dtype);
-    if (!type) refuse_unsupported("dtype='" + dtype + "' is not supported; supported: " + weight_type_names());
+    const bool is_mixed = number == "3" && dtype == "mixed";
+    if (!type && !is_mixed)
+        refuse_unsupported("dtype='" + dtype + "' is not supported; supported: " + weight_type_names());
 
     const bool batch_first = bool_or_false(fields, "batch_first") && !is_cell;
     const bool reverse = bool_or_false(fields, "reverse");
@@ -213,7 +214,7 @@ Description Description::parse(std::string_view text) {
     if (options != nullptr && options->kind() != Kind::kArray) {
         refuse("options: expected a list, got " + options->repr());
     }
-    return {!is_first, is_cell, *kind, *type, batch_first, reverse, options == nullptr ? Value::parse("[]") : *options};
+    return {!is_first, is_cell, *kind, type, batch_first, reverse, options == nullptr ? Value::parse("[]") : *options};
 }
 
 std::vector<CellOptions> parse_options(const Value& list, CellKind kind, const std::vector<std::string>& suffixes) {

@@ -1,6 +1,7 @@
 // What a layer's file says of it beside its tensors: the metadata entry 'fusedcell' of docs/file_format.md.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,7 +16,7 @@ struct Description {
     bool has_peepholes;    // may have them, by its version
     bool is_cell;
     CellKind kind;
-    WeightType type;
+    std::optional<WeightType> type;    // none: each tensor has its own
     bool batch_first;
     bool reverse;
     json::Value options;    // in the text that it was read from

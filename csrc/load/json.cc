@@ -246,8 +246,10 @@ std::string Value::repr() const {
     if (text_ == "true") return "True";
     if (text_ == "false") return "False";
     std::string text = kind() == Kind::kString ? "'" + string() + "'" : std::string(text_.substr(0, kMost + 1));
-    if (text.size() > kMost) text = text.substr(0, kMost) + "...";
-    return text;
+    if (text.size() <= kMost) return text;
+    std::size_t end = kMost;
+    while ((static_cast<unsigned char>(text[end]) & 0xc0U) == 0x80) --end;    // within a character
+    return text.substr(0, end) + "...";
 }
 
 Value::Items Value::items() const { return Items(text_.substr(1)); }

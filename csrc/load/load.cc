@@ -1,5 +1,5 @@
-// Which tensors a layer has, by their names, as in python/fusedcell/storage.py and layers.py; their shapes and values
-// are for model/checked_stack.cc, which Python's arrays go through too.
+// Which tensors a layer has, by their names; their shapes and values are for model/checked_stack.cc, which Python's
+// arrays go through too.
 #include "load/load.h"
 
 #include <algorithm>
@@ -14,6 +14,7 @@
 #include "fusedcell/fusedcell.h"
 #include "load/description.h"
 #include "load/safetensors.h"
+#include "model/cell_options.h"
 #include "model/checked_stack.h"
 #include "pack/sizes.h"
 
@@ -59,10 +60,22 @@ StoredType stored_type_of(WeightType type) {
     return StoredType::kF32;
 }
 
-void check_types(const std::vector<Tensor>& tensors, WeightType type) {
+WeightType weight_type_of(StoredType type) {
+    switch (type) {
+        case StoredType::kBf16: return WeightType::bfloat16;
+        case StoredType::kF16: return WeightType::float16;
+        case StoredType::kI8: return WeightType::int8;
+        case StoredType::kF32: break;
+    }
+    return WeightType::float32;
+}
+
+// Without a type, weights may have any.
+void check_types(const std::vector<Tensor>& tensors, std::optional<WeightType> type) {
     for (const Tensor& tensor : tensors) {
         const bool is_weight = starts_with_any(tensor.name, kWeights) && !starts_with_any(tensor.name, kScales);
-        const StoredType expected = is_weight ? stored_type_of(type) : StoredType::kF32;
+        if (is_weight && !type) continue;
+        const StoredType expected = is_weight ? stored_type_of(*type) : StoredType::kF32;
         if (tensor.type != expected) {
             refuse(tensor.name + ": expected dtype " + name_of(expected) + ", got " + name_of(tensor.type));
         }
@@ -72,7 +85,8 @@ void check_types(const std::vector<Tensor>& tensors, WeightType type) {
 std::vector<std::string> allowed_names(const Description& description) {
     std::vector<std::string> names = {"weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"};
     if (description.has_peepholes) names.emplace_back("weight_peephole");
-    if (description.type == WeightType::int8) names.insert(names.end(), std::begin(kScales), std::end(kScales));
+    if (description.type.value_or(WeightType::int8) == WeightType::int8)
+        names.insert(names.end(), std::begin(kScales), std::end(kScales));
     return names;
 }
 
@@ -126,30 +140,34 @@ LayerTensors tensors_by_layer(const TensorsByName& tensors, const std::vector<st
     for (const auto& [full, tensor] : tensors) {
         const std::optional<SplitName> parts = split(full);
         if (!parts || std::find(allowed.begin(), allowed.end(), parts->name) == allowed.end()) {
-            throw UnsupportedError("mapping: '" + full + "' is not an array of this layer; supported: " +
-                                   joined(allowed) + ", each followed by _l0, _l0_reverse, _l1, ...");
+            throw UnsupportedError("'" + full + "' is not an array of this layer; supported: " + joined(allowed) +
+                                   ", each followed by _l0, _l0_reverse, _l1, ...");
         }
         found[std::string(parts->suffix)].emplace(parts->name, tensor);
         two_directions = two_directions || parts->suffix.find("_reverse") != std::string_view::npos;
     }
-    if (found.empty()) refuse("mapping: no name starts with 'weight_ih_l0'");
+    if (found.empty()) refuse("weight_ih_l0 is missing");
 
     std::set<std::string> first = {"weight_ih", "weight_hh"};
-    for (const auto& [name, tensor] : found["_l0"]) first.insert(name);
+    for (const auto& [name, tensor] : found["_l0"]) {
+        if (!starts_with_any(name, kScales)) first.insert(name);    // those are as the type of each matrix wants
+    }
     if (found["_l0"].empty()) found.erase("_l0");
     LayerTensors layers{{}, {}, two_directions ? 2 : 1};
-    while (layers.cells.size() < found.size()) {
+    while (layers.cells.size() < found.size() || (two_directions && layers.cells.size() % 2 == 1)) {
         const std::size_t index = layers.cells.size();
         const std::size_t layer = two_directions ? index / 2 : index;
         std::string suffix = "_l" + std::to_string(layer) + (two_directions && index % 2 == 1 ? "_reverse" : "");
         TensorsByName& cell = found[suffix];
         for (const std::string& name : first) {
             const std::string full = name + suffix;
-            if (cell.count(name) == 0) refuse("mapping: " + full + " is missing");
+            if (cell.count(name) == 0) refuse(full + " is missing");
         }
         for (const auto& [name, tensor] : cell) {
             const std::string full = name + suffix;
-            if (first.count(name) == 0) refuse("mapping: " + full + " has no counterpart in layer 0");
+            if (first.count(name) == 0 && !starts_with_any(name, kScales)) {
+                refuse(full + " has no counterpart in layer 0");
+            }
         }
         layers.suffixes.push_back(std::move(suffix));
         layers.cells.push_back(std::move(cell));
@@ -176,7 +194,12 @@ private:
         const auto matrix = [&](const std::string& name) -> std::optional<NamedMatrix> {
             std::optional<NamedArray> values = array(name);
             if (!values) return std::nullopt;
-            return NamedMatrix{*std::move(values), array(name + "_scale")};
+            const WeightType type = weight_type_of(tensors.at(name)->type);
+            std::optional<NamedArray> scales = array(name + "_scale");
+            if (type == WeightType::int8 && !scales) {
+                refuse(name + "_scale" + suffix + " is missing; int8 weights need their scales");
+            }
+            return NamedMatrix{*std::move(values), std::move(scales), type};
         };
         const auto required = [&](const std::string& name) {
             std::optional<NamedMatrix> found = matrix(name);
@@ -205,38 +228,50 @@ void set_initial_state(const Tensor* h, const Tensor* c, LoadedLayer& layer) {
     if (h == nullptr) return;
     const Geometry& geometry = layer.stack->geometry();
     if (geometry.has_cell_state() != (c != nullptr)) {
-        refuse(std::string("c: expected ") + (c == nullptr ? "an array, got None" : "None, got an array"));
+        refuse(c == nullptr ? "initial_c is missing" : "initial_c: only the LSTM has a cell state");
     }
     const std::ptrdiff_t states = geometry.num_layers * geometry.num_directions;
     const auto rows_of = [](const Tensor& tensor) { return tensor.shape.size() == 3 ? tensor.shape[1] : 1; };
     const std::ptrdiff_t rows = rows_of(*h);
-    const auto checked = [&](const Tensor& tensor, const char* name, std::ptrdiff_t size) {
+    const auto checked = [&](const Tensor& tensor, std::ptrdiff_t size) {
         if (tensor.shape != Shape{states, rows, size} || rows < 1) {
             const std::string row_text = rows == 0 ? "'batch'" : std::to_string(rows);
             const std::string expected =
                 "(" + std::to_string(states) + ", " + row_text + ", " + std::to_string(size) + ")";
-            refuse(shape_error(name, expected, to_text(tensor.shape)));
+            refuse(shape_error(tensor.name, expected, to_text(tensor.shape)));
         }
         std::vector<float> floats = tensor.floats();
-        NamedArray{name, floats.data(), tensor.shape}.expect_finite();
+        NamedArray{tensor.name, floats.data(), tensor.shape}.expect_finite();
         return floats;
     };
     layer.initial_rows = rows;
-    layer.initial_h = checked(*h, "h", geometry.output_size());
-    if (c != nullptr) layer.initial_c = checked(*c, "c", geometry.hidden_size);
+    layer.initial_h = checked(*h, geometry.output_size());
+    if (c != nullptr) layer.initial_c = checked(*c, geometry.hidden_size);
+}
+
+// Of the two plain RNNs the one that the options say, if all cells say the same.
+CellKind plain_rnn(CellKind kind, const std::vector<CellOptions>& options) {
+    if (activations_of(kind) != 1 || options.empty()) return kind;
+    for (const CellKind rnn : {CellKind::kRnnTanh, CellKind::kRnnRelu}) {
+        const ActivationKind usual = usual_options(rnn).activations[0].kind;
+        const auto says_so = [&](const CellOptions& cell) { return cell.activations[0].kind == usual; };
+        if (std::all_of(options.begin(), options.end(), says_so)) return rnn;
+    }
+    return kind;
 }
 
 LoadedLayer load_checked(const unsigned char* data, std::size_t size, const std::string& isa) {
-    const TensorFile file = parse_safetensors(data, size);
-    if (!file.description) {
+    const Header header = parse_header(data, size, size);
+    if (!header.description) {
         refuse(
             "not written by fusedcell.save: its header has no entry 'fusedcell'; of a state dictionary, `fusedcell "
             "convert` makes such a file, and in Python fusedcell.LSTM.from_state_dict(path, 'lstm.') a layer");
     }
-    const Description description = Description::parse(*file.description);
-    check_types(file.tensors, description.type);
+    const Description description = Description::parse(*header.description);
+    const std::vector<Tensor> stored = tensors_of(header, data);
+    check_types(stored, description.type);
     TensorsByName tensors;
-    for (const Tensor& tensor : file.tensors) tensors.emplace(tensor.name, &tensor);
+    for (const Tensor& tensor : stored) tensors.emplace(tensor.name, &tensor);
 
     StackOptions options;
     options.reverse = description.reverse;
@@ -259,17 +294,15 @@ LoadedLayer load_checked(const unsigned char* data, std::size_t size, const std:
         layers = tensors_by_layer(tensors, allowed);
     }
     options.num_directions = layers.num_directions;
-    for (const TensorsByName& cell : layers.cells) {
-        if (description.type != WeightType::int8 || cell.count("weight_ih_scale") == 1) continue;
-        refuse("weight_ih_scale: missing; int8 weights need their scales");
-    }
     const std::vector<CellOptions> cell_options = parse_options(description.options, description.kind, layers.suffixes);
 
     Cells cells(layers);
     for (std::size_t i = 0; i < cell_options.size(); ++i) cells.named()[i].options = cell_options[i];
     LoadedLayer layer;
+    layer.is_cell = description.is_cell;
     layer.batch_first = description.batch_first;
-    layer.stack = make_checked_stack(description.kind, cells.named(), description.type, select_tier(isa), options);
+    const CellKind kind = plain_rnn(description.kind, cell_options);
+    layer.stack = make_checked_stack(kind, cells.named(), select_tier(isa), options);
     set_initial_state(h, c, layer);
     return layer;
 }

@@ -11,7 +11,8 @@
 namespace fusedcell {
 
 struct LoadedLayer {
-    std::shared_ptr<const Stack> stack;
+    std::shared_ptr<Stack> stack;
+    bool is_cell = false;
     bool batch_first = false;    // sequences are (B, T, ...)
     // What calls without a state start from, (L * D, rows, size); empty: zeros.
     std::vector<float> initial_h, initial_c;

@@ -15,24 +15,28 @@ namespace {
 
 constexpr std::size_t kPrefix = sizeof(std::uint64_t);
 constexpr std::uint64_t kMostHeaderBytes = 100'000'000;    // what the format allows
-constexpr std::uint64_t kMostAxes = 3;                     // of any tensor of a layer
+constexpr std::uint64_t kMostAxes = 64;                    // what NumPy's arrays can have
 // So that none overflows, even in a tensor of no bytes.
 constexpr std::uint64_t kLargestDim = std::min<std::uint64_t>(std::uint64_t{1} << 48, PTRDIFF_MAX);
 
 struct NamedType {
-    const char* code;
-    StoredType type;
+    const char* dtype;
     const char* name;
-    std::uint64_t size;
 };
-constexpr NamedType kTypes[] = {
-    {"F32", StoredType::kF32, "float32", 4},
-    {"BF16", StoredType::kBf16, "uint16", 2},
-    {"F16", StoredType::kF16, "float16", 2},
-    {"I8", StoredType::kI8, "int8", 1},
+constexpr NamedType kStoredTypes[] = {{"F32", "float32"}, {"BF16", "uint16"}, {"F16", "float16"}, {"I8", "int8"}};
+
+constexpr std::pair<const char*, std::uint64_t> kElementSizes[] = {
+    {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"U16", 2}, {"I16", 2}, {"F16", 2}, {"BF16", 2},
+    {"U32", 4},  {"I32", 4}, {"F32", 4}, {"U64", 8}, {"I64", 8}, {"F64", 8},
 };
 
-const NamedType& entry_of(StoredType type) { return kTypes[static_cast<std::size_t>(type)]; }
+// 0 where it is not known, as of types that the format has had since.
+std::uint64_t element_size(std::string_view dtype) {
+    for (const auto& [name, size] : kElementSizes) {
+        if (dtype == name) return size;
+    }
+    return 0;
+}
 
 [[noreturn]] void refuse(const std::string& message) { throw LoadError("not a safetensors file: " + message); }
 
@@ -41,13 +45,6 @@ std::uint64_t little_endian64(const unsigned char* bytes) {
     for (std::size_t i = 0; i < kPrefix; ++i) value |= std::uint64_t{bytes[i]} << (8 * i);
     return value;
 }
-
-// A tensor and where its data begin and end, counted from the end of the header.
-struct Entry {
-    Tensor tensor;
-    std::uint64_t begin;
-    std::uint64_t end;
-};
 
 void expect_kind(const json::Value& value, json::Kind kind, const std::string& name, const char* expected) {
     if (value.kind() != kind) refuse(name + ": expected " + expected + ", got " + value.repr());
@@ -65,23 +62,15 @@ std::vector<std::uint64_t> whole_numbers(const json::Value& value, std::size_t m
     return numbers;
 }
 
-StoredType stored_type(const json::Value& value, const std::string& name) {
-    expect_kind(value, json::Kind::kString, name + ": dtype", "a string");
-    const std::string code = value.string();
-    for (const NamedType& entry : kTypes) {
-        if (code == entry.code) return entry.type;
-    }
-    throw LoadError(name + ": dtype " + code + " is not one of a layer's");
-}
-
 Entry parse_entry(const std::string& name, const json::Value& value) {
     expect_kind(value, json::Kind::kObject, name, "an object");
-    std::optional<StoredType> type;
+    std::optional<std::string> dtype;
     std::optional<std::vector<std::uint64_t>> shape;
     std::optional<std::vector<std::uint64_t>> offsets;
     for (json::Value::Members members = value.members(); const std::optional<json::Member> member = members.next();) {
-        if (member->name == "dtype" && !type) {
-            type = stored_type(member->value, name);
+        if (member->name == "dtype" && !dtype) {
+            expect_kind(member->value, json::Kind::kString, name + ": dtype", "a string");
+            dtype = member->value.string();
         } else if (member->name == "shape" && !shape) {
             shape = whole_numbers(member->value, kMostAxes, name + ": shape");
         } else if (member->name == "data_offsets" && !offsets) {
@@ -90,10 +79,11 @@ Entry parse_entry(const std::string& name, const json::Value& value) {
             refuse(name + ": expected dtype, shape and data_offsets, got '" + member->name + "'");
         }
     }
-    if (!type || !shape || !offsets) refuse(name + ": expected dtype, shape and data_offsets");
+    if (!dtype || !shape || !offsets) refuse(name + ": expected dtype, shape and data_offsets");
     if (offsets->size() != 2) refuse(name + ": expected two data_offsets");
 
-    std::uint64_t bytes = entry_of(*type).size;
+    const std::uint64_t element = element_size(*dtype);
+    std::uint64_t bytes = element;
     Shape dims;
     for (const std::uint64_t dim : *shape) {
         if (dim > kLargestDim) refuse(name + ": its shape is beyond any memory");
@@ -102,11 +92,12 @@ Entry parse_entry(const std::string& name, const json::Value& value) {
         dims.push_back(static_cast<std::ptrdiff_t>(dim));
     }
     const auto [begin, end] = std::pair((*offsets)[0], (*offsets)[1]);
-    if (end < begin || end - begin != bytes) {
-        refuse(name + ": expected " + std::to_string(bytes) + " bytes, got those from " + std::to_string(begin) +
-               " to " + std::to_string(end));
+    if (end < begin || (element != 0 && end - begin != bytes)) {
+        const std::string expected = element == 0 ? "some" : std::to_string(bytes);
+        refuse(name + ": expected " + expected + " bytes, got those from " + std::to_string(begin) + " to " +
+               std::to_string(end));
     }
-    return {{name, *type, std::move(dims), nullptr}, begin, end};
+    return {name, *std::move(dtype), std::move(dims), begin, end};
 }
 
 std::optional<std::string> parse_metadata(const json::Value& value) {
@@ -122,7 +113,7 @@ std::optional<std::string> parse_metadata(const json::Value& value) {
 
 }    // namespace
 
-const char* name_of(StoredType type) { return entry_of(type).name; }
+const char* name_of(StoredType type) { return kStoredTypes[static_cast<std::size_t>(type)].name; }
 
 std::vector<float> Tensor::floats() const {
     std::size_t count = 1;    // no more than the file has bytes
@@ -148,51 +139,64 @@ std::vector<float> Tensor::floats() const {
     return values;
 }
 
-TensorFile parse_safetensors(const unsigned char* data, std::size_t size) {
+Header parse_header(const unsigned char* start, std::size_t size, std::uint64_t file_size) {
     if (size < kPrefix) refuse("expected 8 bytes or more, got " + std::to_string(size));
-    const std::uint64_t header_size = little_endian64(data);
-    if (header_size > kMostHeaderBytes || header_size > size - kPrefix) {
-        refuse("its header has " + std::to_string(header_size) + " bytes, of " + std::to_string(size) + " of the file");
+    const std::uint64_t header_size = little_endian64(start);
+    if (header_size > kMostHeaderBytes || header_size > size - kPrefix || size > file_size) {
+        refuse("its header has " + std::to_string(header_size) + " bytes, of " + std::to_string(file_size) +
+               " of the file");
     }
-    const std::string_view header(reinterpret_cast<const char*>(data) + kPrefix, static_cast<std::size_t>(header_size));
-    const unsigned char* const body = data + kPrefix + header.size();
-    const std::uint64_t body_size = size - kPrefix - header.size();
+    const std::string_view text(reinterpret_cast<const char*>(start) + kPrefix, static_cast<std::size_t>(header_size));
+    const std::uint64_t body = kPrefix + header_size;
+    const std::uint64_t body_size = file_size - body;
 
-    TensorFile file;
-    std::vector<Entry> entries;
+    Header header;
     std::set<std::string> names;
     try {
-        const json::Value root = json::Value::parse(header);
+        const json::Value root = json::Value::parse(text);
         expect_kind(root, json::Kind::kObject, "header", "an object");
         for (json::Value::Members members = root.members(); std::optional<json::Member> member = members.next();) {
             if (!names.insert(member->name).second) refuse("'" + member->name + "' comes twice");
             if (member->name == "__metadata__") {
-                file.description = parse_metadata(member->value);
+                header.description = parse_metadata(member->value);
             } else {
-                entries.push_back(parse_entry(member->name, member->value));
+                header.entries.push_back(parse_entry(member->name, member->value));
             }
         }
     } catch (const json::Error& error) {
         refuse(std::string("its header is not JSON: ") + error.what());
     }
 
-    std::sort(entries.begin(), entries.end(),
+    std::sort(header.entries.begin(), header.entries.end(),
               [](const Entry& a, const Entry& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
     std::uint64_t covered = 0;
-    for (Entry& entry : entries) {
+    for (Entry& entry : header.entries) {
         if (entry.begin != covered || entry.end > body_size) {
-            refuse(entry.tensor.name + ": expected data from byte " + std::to_string(covered) + " of " +
+            refuse(entry.name + ": expected data from byte " + std::to_string(covered) + " of " +
                    std::to_string(body_size) + " on, got " + std::to_string(entry.begin) + " to " +
                    std::to_string(entry.end));
         }
-        entry.tensor.data = body + covered;
         covered = entry.end;
-        file.tensors.push_back(std::move(entry.tensor));
+        entry.begin += body;
+        entry.end += body;
     }
     if (covered != body_size) {
         refuse("expected " + std::to_string(covered) + " bytes of data, got " + std::to_string(body_size));
     }
-    return file;
+    return header;
+}
+
+std::vector<Tensor> tensors_of(const Header& header, const unsigned char* file) {
+    std::vector<Tensor> tensors;
+    for (const Entry& entry : header.entries) {
+        const auto* const found = std::find_if(std::begin(kStoredTypes), std::end(kStoredTypes),
+                                               [&](const NamedType& type) { return entry.dtype == type.dtype; });
+        if (found == std::end(kStoredTypes)) {
+            throw LoadError(entry.name + ": dtype " + entry.dtype + " is not one of a layer's");
+        }
+        tensors.push_back({entry.name, static_cast<StoredType>(found - kStoredTypes), entry.shape, file + entry.begin});
+    }
+    return tensors;
 }
 
 }    // namespace fusedcell

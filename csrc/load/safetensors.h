@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -9,6 +10,23 @@
 #include "model/shape.h"
 
 namespace fusedcell {
+
+struct Entry {
+    std::string name;
+    std::string dtype;    // as the format spells it, "F32"
+    Shape shape;
+    std::uint64_t begin, end;    // of its data, in bytes from the file's start
+};
+
+struct Header {
+    std::vector<Entry> entries;                // in the order of their data
+    std::optional<std::string> description;    // of the metadata, the entry 'fusedcell'
+};
+
+/// Of a file of `file_size` bytes, of which the first `size` are given, or all of the header. Checks it whole: the data
+/// are covered without gap or overlap, and each tensor's are as large as its shape says where its type is known here.
+/// Throws LoadError.
+Header parse_header(const unsigned char* start, std::size_t size, std::uint64_t file_size);
 
 enum class StoredType { kF32, kBf16, kF16, kI8 };
 
@@ -26,13 +44,7 @@ struct Tensor {
     std::vector<float> floats() const;
 };
 
-struct TensorFile {
-    std::vector<Tensor> tensors;               // in the order of their data
-    std::optional<std::string> description;    // of the metadata, the entry 'fusedcell'
-};
-
-/// Checks the whole header: every tensor's size is that of its shape, and the data are covered without gap or overlap.
-/// Throws LoadError.
-TensorFile parse_safetensors(const unsigned char* data, std::size_t size);
+/// Those of a file's bytes; throws LoadError for a type that no tensor of a layer has.
+std::vector<Tensor> tensors_of(const Header& header, const unsigned char* file);
 
 }    // namespace fusedcell

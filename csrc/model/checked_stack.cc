@@ -26,7 +26,8 @@ std::ptrdiff_t size_of(const Shape& shape) {
     return std::accumulate(shape.begin(), shape.end(), std::ptrdiff_t{1}, std::multiplies<>());
 }
 
-void check_values(const NamedMatrix& matrix, WeightType type) {
+void check_values(const NamedMatrix& matrix) {
+    const WeightType type = matrix.type;
     const NamedArray& array = matrix.values;
     array.expect_finite();
     if (!matrix.scales && type == WeightType::float32) return;
@@ -48,10 +49,10 @@ void check_values(const NamedMatrix& matrix, WeightType type) {
     }
 }
 
-void check_scales(const NamedMatrix& matrix, WeightType type) {
+void check_scales(const NamedMatrix& matrix) {
     if (!matrix.scales) return;
     const NamedArray& scales = *matrix.scales;
-    if (type != WeightType::int8) refuse(scales.name + ": only int8 weights have scales");
+    if (matrix.type != WeightType::int8) refuse(scales.name + ": only int8 weights have scales");
     scales.expect_shape({matrix.values.shape[0]});
     for (std::ptrdiff_t i = 0; i < scales.shape[0]; ++i) {
         const float scale = scales.data[i];
@@ -130,6 +131,26 @@ void check_shapes(const Geometry& geometry, std::ptrdiff_t input_size, const Nam
     }
 }
 
+// As Stack takes them: none, or one a layer that int8 can use.
+std::vector<float> checked_input_scales(const std::vector<double>& scales, std::ptrdiff_t num_layers,
+                                        const std::vector<CellWeights>& weights) {
+    if (scales.empty()) return {};
+    for (const CellWeights& cell : weights) {
+        const WeightType type = cell.weight_ih.type;
+        if (type != WeightType::int8) refuse(std::string("input_scales: only int8 has them, not ") + name_of(type));
+    }
+    if (scales.size() != static_cast<std::size_t>(num_layers)) {
+        refuse("input_scales: expected one a layer, " + std::to_string(num_layers) + ", got " +
+               std::to_string(scales.size()));
+    }
+    const ScopedFloatMode mode(kStandardFloatMode);
+    for (const double scale : scales) {
+        if (scale >= 0x1p-100 && scale <= 0x1p100) continue;
+        refuse("input_scales: expected scales from 2^-100 to 2^100, got " + std::to_string(scale));
+    }
+    return {scales.begin(), scales.end()};
+}
+
 }    // namespace
 
 void NamedArray::expect_shape(const Shape& expected) const {
@@ -164,48 +185,37 @@ CellWeights NamedCell::view() const {
             options};
 }
 
-std::vector<float> checked_input_scales(const std::vector<double>& scales, std::ptrdiff_t num_layers, WeightType type) {
-    if (scales.empty()) return {};
-    if (type != WeightType::int8) refuse(std::string("input_scales: only int8 has them, not ") + name_of(type));
-    if (scales.size() != static_cast<std::size_t>(num_layers)) {
-        refuse("input_scales: expected one a layer, " + std::to_string(num_layers) + ", got " +
-               std::to_string(scales.size()));
-    }
-    const ScopedFloatMode mode(kStandardFloatMode);
-    for (const double scale : scales) {
-        if (scale >= 0x1p-100 && scale <= 0x1p100) continue;
-        refuse("input_scales: expected scales from 2^-100 to 2^100, got " + std::to_string(scale));
-    }
-    return {scales.begin(), scales.end()};
-}
-
-std::shared_ptr<Stack> checked_astype(const Stack& stack, WeightType type, const std::vector<double>& input_scales,
+std::shared_ptr<Stack> checked_astype(const Stack& stack, const std::vector<CellTypes>& types,
+                                      const std::vector<double>& input_scales,
                                       const std::vector<std::string>& suffixes) {
     const Geometry& geometry = stack.geometry();
-    if (suffixes.size() != stack.num_cells()) refuse("suffixes: expected one per layer and direction");
+    if (suffixes.size() != stack.num_cells() || types.size() != stack.num_cells()) {
+        refuse("types, suffixes: expected one per layer and direction");
+    }
     const ScopedFloatMode mode;    // for the scales that weights are multiplied by; as Stack's constructor
     std::vector<UnpackedCell> cells = stack.unpack();
     std::vector<CellWeights> weights;
     weights.reserve(cells.size());
     for (std::size_t i = 0; i < cells.size(); ++i) {
         UnpackedCell& cell = cells[i];
-        const auto check = [&](const char* name, UnpackedMatrix& matrix, std::ptrdiff_t depth) {
+        const auto check = [&](const char* name, UnpackedMatrix& matrix, WeightType type, std::ptrdiff_t depth) {
+            matrix.type = type;
             if (type == WeightType::int8 && !matrix.scales.empty()) return;    // they stay as they are
             matrix.dequantise();
             const std::ptrdiff_t rows = static_cast<std::ptrdiff_t>(matrix.values.size()) / depth;
-            check_values({{name + suffixes[i], matrix.values.data(), {rows, depth}}, std::nullopt}, type);
+            check_values({{name + suffixes[i], matrix.values.data(), {rows, depth}}, std::nullopt, type});
         };
         const std::ptrdiff_t layer = static_cast<std::ptrdiff_t>(i) / geometry.num_directions;
-        check("weight_ih", cell.weight_ih, geometry.layer_input_size(layer));
-        check("weight_hh", cell.weight_hh, geometry.output_size());
-        check("weight_hr", cell.weight_hr, geometry.hidden_size);
+        check("weight_ih", cell.weight_ih, types[i].weight_ih, geometry.layer_input_size(layer));
+        check("weight_hh", cell.weight_hh, types[i].weight_hh, geometry.output_size());
+        check("weight_hr", cell.weight_hr, types[i].weight_hr, geometry.hidden_size);
         weights.push_back(cell.view());
     }
-    return std::make_shared<Stack>(geometry, weights, type, stack.kernels(),
-                                   checked_input_scales(input_scales, geometry.num_layers, type));
+    return std::make_shared<Stack>(geometry, weights, stack.kernels(),
+                                   checked_input_scales(input_scales, geometry.num_layers, weights));
 }
 
-std::shared_ptr<Stack> make_checked_stack(CellKind kind, const std::vector<NamedCell>& cells, WeightType type,
+std::shared_ptr<Stack> make_checked_stack(CellKind kind, const std::vector<NamedCell>& cells,
                                           const KernelTable& kernels, const StackOptions& options) {
     const ScopedFloatMode mode(kStandardFloatMode);    // the caller's may flush or trap what checks compare
     if (options.reverse && options.num_directions == 2) refuse("reverse: expected False with two directions");
@@ -221,16 +231,13 @@ std::shared_ptr<Stack> make_checked_stack(CellKind kind, const std::vector<Named
         check_biases(geometry, cell);
         if (cell.weight_peephole) cell.weight_peephole->expect_finite();
         for (const NamedMatrix* matrix : matrices_of(cell)) {
-            if (matrix->scales.has_value() != cell.weight_ih.scales.has_value()) {
-                refuse(matrix->values.name + ": expected all weights with scales, or none");
-            }
-            check_scales(*matrix, type);
-            check_values(*matrix, type);
+            check_scales(*matrix);
+            check_values(*matrix);
         }
         weights.push_back(cell.view());
     }
-    return std::make_shared<Stack>(geometry, weights, type, kernels,
-                                   checked_input_scales(options.input_scales, layers, type));
+    return std::make_shared<Stack>(geometry, weights, kernels,
+                                   checked_input_scales(options.input_scales, layers, weights));
 }
 
 }    // namespace fusedcell

@@ -24,12 +24,13 @@ struct NamedArray {
     void expect_finite() const;
 };
 
-// One weight, and its scales where it is quantised already: its values are then whole numbers.
+// One weight, the type to store it in, and its scales where it is quantised already: its values are then whole numbers.
 struct NamedMatrix {
     NamedArray values;
     std::optional<NamedArray> scales;
+    WeightType type = WeightType::float32;
 
-    MatrixView view() const { return {values.data, scales ? scales->data : nullptr}; }
+    MatrixView view() const { return {values.data, scales ? scales->data : nullptr, type}; }
 };
 
 // Those of one layer and direction, as in CellWeights.
@@ -47,19 +48,17 @@ struct NamedCell {
 struct StackOptions {
     std::ptrdiff_t num_directions = 1;
     bool reverse = false;
-    std::vector<double> input_scales;    // see checked_input_scales
+    std::vector<double> input_scales;    // none, or one a layer, whose weight_ih are then all int8
 };
 
 /// Sizes follow from the shapes. `cells` are layer-major, then direction, and not empty.
-std::shared_ptr<Stack> make_checked_stack(CellKind kind, const std::vector<NamedCell>& cells, WeightType type,
+std::shared_ptr<Stack> make_checked_stack(CellKind kind, const std::vector<NamedCell>& cells,
                                           const KernelTable& kernels, const StackOptions& options);
 
-/// The same layers with their weights, as they are stored, rounded to another type. `suffixes` are as in NamedCell, one
-/// a cell; `input_scales` as in StackOptions.
-std::shared_ptr<Stack> checked_astype(const Stack& stack, WeightType type, const std::vector<double>& input_scales,
+/// The same layers with their weights, as they are stored, rounded to other types. `types` and `suffixes`, which are as
+/// in NamedCell, are one a cell; `input_scales` as in StackOptions.
+std::shared_ptr<Stack> checked_astype(const Stack& stack, const std::vector<CellTypes>& types,
+                                      const std::vector<double>& input_scales,
                                       const std::vector<std::string>& suffixes);
-
-/// As Stack takes them: none, or one a layer that int8 can use.
-std::vector<float> checked_input_scales(const std::vector<double>& scales, std::ptrdiff_t num_layers, WeightType type);
 
 }    // namespace fusedcell

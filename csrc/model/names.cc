@@ -1,6 +1,7 @@
 #include "model/names.h"
 
 #include <cstddef>
+#include <iterator>
 
 namespace fusedcell {
 namespace {
@@ -39,6 +40,8 @@ std::string joined(const char* const (&names)[Size]) {
 }
 
 }    // namespace
+
+std::size_t num_kinds() { return std::size(kKinds); }
 
 const char* name_of(CellKind kind) { return kKinds[static_cast<std::size_t>(kind)]; }
 const char* name_of(WeightType type) { return kWeightTypes[static_cast<std::size_t>(type)]; }

@@ -1,6 +1,7 @@
 // What kinds of cells, types of weights and activations are called, in files and in Python.
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -9,6 +10,9 @@
 #include "model/geometry.h"
 
 namespace fusedcell {
+
+/// How many kinds of cells there are, of which 0 is the first.
+std::size_t num_kinds();
 
 const char* name_of(CellKind kind);
 const char* name_of(WeightType type);

@@ -11,26 +11,18 @@ namespace {
 // enough that they are still in cache when the recurrence reads them.
 constexpr std::ptrdiff_t kProjectionRows = 128;
 
-// Quantised inputs live in an array of floats, for their alignment.
-constexpr std::ptrdiff_t kQuantisedUnit = sizeof(float);
-
 // The blocks of a matrix that are this worker's.
-BlockRange blocks_of(const PackedMatrix& matrix, const CellWorker& worker) {
+BlockRange blocks_of(const PackedLinear& matrix, const CellWorker& worker) {
     const TeamPart& part = worker.part;
-    if (part.count == 1) return {0, matrix.blocks, worker.own.backward};
-    return {share_of(matrix.blocks, part.index, part.count), share_of(matrix.blocks, part.index + 1, part.count),
+    const std::ptrdiff_t blocks = matrix.blocks();
+    if (part.count == 1) return {0, blocks, worker.own.backward};
+    return {share_of(blocks, part.index, part.count), share_of(blocks, part.index + 1, part.count),
             worker.own.backward};
 }
 
 // Vectors of the projection that a block of R uses.
 std::ptrdiff_t vectors_of_block(const PanelShape& shape) {
     return std::ptrdiff_t{shape.panels_per_block} * shape.gates;
-}
-
-template <class T, class... Sizes>
-void grow(std::vector<T>& values, Sizes... sizes) {
-    const std::size_t count = count_of<T>(sizes...);
-    if (values.size() < count) values.resize(count);
 }
 
 std::ptrdiff_t length_of(const CellRun& run, std::ptrdiff_t row) {
@@ -90,42 +82,19 @@ void PackedCell::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, ThreadSpace
     if (general_) grow(own.recurrent_rows, batch);
     grow(own.previous_h, batch);
     grow(own.lengths, batch);
-    if (type_ == WeightType::int8) {
-        const std::ptrdiff_t widest = std::max(geometry_.hidden_size, geometry_.output_size());
-        grow(own.quantise_rows, rows);
-        grow(own.quantised_x, rows, QuantisedInput::bytes(input_size_) / kQuantisedUnit);
-        grow(own.quantised_h, batch, QuantisedInput::bytes(widest) / kQuantisedUnit);
-    }
+    input_.reserve(rows, own.x);
+    recurrent_.reserve(batch, own.h);
+    output_.reserve(batch, own.h);
 }
 
-template <class Row>
-void PackedCell::set_inputs(Row* rows, std::ptrdiff_t num_rows, std::ptrdiff_t size, InputScale scale, float* quantised,
-                            ThreadSpace& own) const {
-    if (type_ != WeightType::int8) return;
-    const std::ptrdiff_t stride = QuantisedInput::bytes(size) / kQuantisedUnit;
-    for (std::ptrdiff_t r = 0; r < num_rows; ++r) {
-        auto* q = reinterpret_cast<QuantisedInput*>(quantised + r * stride);
-        own.quantise_rows[static_cast<std::size_t>(r)] = {static_cast<const float*>(rows[r].input), q};
-        rows[r].input = q;
-    }
-    table_->quantise(own.quantise_rows.data(), num_rows, size, scale);
-}
-
-template <class Row>
-void PackedCell::multiply(const MatrixKernel<Row>& kernel, const PackedMatrix& matrix, const Row* rows,
-                          std::ptrdiff_t num_rows, const CellWorker& worker) const {
-    kernel.run(matrix, rows, num_rows, blocks_of(matrix, worker));
-}
-
-void PackedCell::multiply_recurrent(std::ptrdiff_t num_rows, const BlockRange& blocks, ThreadSpace& own) const {
+void PackedCell::multiply_recurrent(const PackedLinear& matrix, CellKernel kernel, std::ptrdiff_t num_rows,
+                                    const BlockRange& blocks, ThreadSpace& own) const {
     if (general_) {
-        kernels_->linear.run(recurrent_, own.recurrent_rows.data(), num_rows, blocks);
+        matrix.run(&WeightKernels::linear, own.recurrent_rows.data(), num_rows, blocks);
     } else {
-        recurrent_kernel().run(recurrent_, own.cell_rows.data(), num_rows, blocks);
+        matrix.run(kernel, own.cell_rows.data(), num_rows, blocks);
     }
 }
-
-InputScale PackedCell::output_scale() const { return {bounded_ ? InputScale::kBounded : InputScale::kLargest}; }
 
 bool PackedCell::can_walk_both(const CellRun& run, const TeamPart& part) const {
     if (run.steps != 1 || run.batch == 0 || !wants_to_walk_both()) return false;
@@ -135,29 +104,29 @@ bool PackedCell::can_walk_both(const CellRun& run, const TeamPart& part) const {
         return false;
     }
     // Threads may not wait for one another in between, so each one's blocks of W must be those that it needs.
-    return part.count == 1 || vectors_of_block(recurrent_shape()) == kernels_->linear.panels_per_block;
+    return part.count == 1 || vectors_of_block(recurrent_.shape()) == input_.shape().panels_per_block;
 }
 
 void PackedCell::walk_both(std::ptrdiff_t num_rows, const CellWorker& worker) const {
-    const MatrixKernel<LinearRow>& linear = kernels_->linear;
+    const std::ptrdiff_t input_panels = input_.shape().panels_per_block;
     const bool backward = worker.own.backward;
     const BlockRange blocks = blocks_of(recurrent_, worker);
     // They are the panels of W.
-    const std::ptrdiff_t vectors = vectors_of_block(recurrent_shape());
+    const std::ptrdiff_t vectors = vectors_of_block(recurrent_.shape());
     const auto input_blocks_before = [&](std::ptrdiff_t block, std::ptrdiff_t rounding) {
-        if (vectors == linear.panels_per_block) return block;    // one for one; the division is for the GRU
-        return (std::min(block * vectors, input_.panels) + rounding) / linear.panels_per_block;
+        if (vectors == input_panels) return block;    // one for one; the division is for the GRU
+        return (std::min(block * vectors, input_.panels()) + rounding) / input_panels;
     };
     std::ptrdiff_t done =
-        backward ? input_blocks_before(blocks.last, linear.panels_per_block - 1) : input_blocks_before(blocks.first, 0);
+        backward ? input_blocks_before(blocks.last, input_panels - 1) : input_blocks_before(blocks.first, 0);
     for (std::ptrdiff_t i = blocks.first; i < blocks.last; ++i) {
         const std::ptrdiff_t block = backward ? blocks.last - 1 - (i - blocks.first) : i;
         const std::ptrdiff_t next =
-            backward ? input_blocks_before(block, 0) : input_blocks_before(block + 1, linear.panels_per_block - 1);
-        linear.run(input_, worker.own.linear_rows.data(), num_rows,
+            backward ? input_blocks_before(block, 0) : input_blocks_before(block + 1, input_panels - 1);
+        input_.run(&WeightKernels::linear, worker.own.linear_rows.data(), num_rows,
                    {std::min(done, next), std::max(done, next), backward});
         done = next;
-        multiply_recurrent(num_rows, {block, block + 1, backward}, worker.own);
+        multiply_recurrent(recurrent_, recurrent_kernel_, num_rows, {block, block + 1, backward}, worker.own);
     }
 }
 
@@ -169,7 +138,7 @@ bool PackedCell::run(const CellRun& run, const CellWorker& worker) const {
 
     const bool both = can_walk_both(run, worker.part);
     const bool one_row = can_run_row(run, worker.part);
-    const double row_operations = worker.part.checkpoint != nullptr ? step_operations() : 0;
+    const double row_operations = worker.part.checkpoint != nullptr ? step_operations().sum() : 0;
     Chunk chunk{0, 0, run.batch};
     for (; chunk.first < run.steps; chunk.first += chunk.steps) {
         chunk.rows = rows_left(run, chunk.first, chunk.rows);
@@ -177,7 +146,7 @@ bool PackedCell::run(const CellRun& run, const CellWorker& worker) const {
         chunk.steps = chunk_steps(run.steps - chunk.first, chunk.rows);
         const std::ptrdiff_t num_inputs = gather_inputs(run, chunk, worker);
         if (!both) {
-            multiply(kernels_->linear, input_, own.linear_rows.data(), num_inputs, worker);
+            input_.run(&WeightKernels::linear, own.linear_rows.data(), num_inputs, blocks_of(input_, worker));
             if (!worker.part.wait()) return false;
         }
         if (one_row && chunk.rows == 1) {
@@ -195,7 +164,7 @@ bool PackedCell::run(const CellRun& run, const CellWorker& worker) const {
             if (both) {
                 walk_both(num_rows, worker);
             } else {
-                multiply_recurrent(num_rows, blocks_of(recurrent_, worker), own);
+                multiply_recurrent(recurrent_, recurrent_kernel_, num_rows, blocks_of(recurrent_, worker), own);
             }
             if (!finish_step(run, step, rows, num_rows, worker)) return false;
             if (!worker.part.pass(row_operations * static_cast<double>(rows)) || !worker.part.wait()) return false;
@@ -235,7 +204,7 @@ std::ptrdiff_t PackedCell::gather_inputs(const CellRun& run, const Chunk& chunk,
             }
         }
     }
-    set_inputs(rows, row - rows, input_size_, input_scale_, worker.own.quantised_x.data(), worker.own);
+    input_.set_inputs(rows, row - rows, input_scale_, worker.own.x);
     return row - rows;
 }
 
@@ -264,8 +233,7 @@ std::ptrdiff_t PackedCell::gather_step(const CellRun& run, std::ptrdiff_t step, 
         cell.h_next = y;
         cell.c = run.states.c_of(b, geometry_.hidden_size);
         if (kind_ == CellKind::kGruResetBefore) {
-            cell.update = worker.shared.cell.data() + b * 2 * padded_hidden_;
-            cell.reset_h = cell.update + padded_hidden_;
+            make_room(cell, worker.shared.cell.data() + b * 2 * padded_hidden_);
         }
         if (geometry_.proj_size > 0) cell.h_next = worker.shared.cell.data() + b * padded_hidden_;
         cell.trace = nullptr;
@@ -276,7 +244,7 @@ std::ptrdiff_t PackedCell::gather_step(const CellRun& run, std::ptrdiff_t step, 
         }
         worker.own.previous_h[b] = y;
     }
-    set_inputs(rows, row - rows, geometry_.output_size(), state_scale(), worker.own.quantised_h.data(), worker.own);
+    recurrent_.set_inputs(rows, row - rows, state_scale(), worker.own.h);
     if (general_) gather_recurrent(recurrent_gates(), row - rows, worker);
     return row - rows;
 }
@@ -315,22 +283,15 @@ bool PackedCell::finish_gates(GateKernel kernel, int gates, std::ptrdiff_t num_r
 bool PackedCell::finish_step(const CellRun& run, std::ptrdiff_t step, std::ptrdiff_t rows_of_step,
                              std::ptrdiff_t num_rows, const CellWorker& worker) const {
     ThreadSpace& own = worker.own;
-    const auto quantise = [&](auto* rows) {
-        set_inputs(rows, num_rows, geometry_.hidden_size, output_scale(), own.quantised_h.data(), own);
-    };
     if (general_ && !finish_gates(gate_kernel(), recurrent_gates(), num_rows, worker)) return false;
     if (kind_ == CellKind::kGruResetBefore) {
         if (!worker.part.wait()) return false;
         CellRow* const rows = own.cell_rows.data();
         for (std::ptrdiff_t r = 0; r < num_rows; ++r) rows[r].input = rows[r].reset_h;
-        quantise(rows);
-        if (general_) {
-            gather_recurrent(1, num_rows, worker);
-            multiply(kernels_->linear, candidate_, own.recurrent_rows.data(), num_rows, worker);
-            if (!finish_gates(table_->general_gru_reset_before_candidate, 1, num_rows, worker)) return false;
-        } else {
-            multiply(kernels_->gru_reset_before_candidate, candidate_, rows, num_rows, worker);
-        }
+        candidate_.set_inputs(rows, num_rows, output_scale(), own.h);
+        if (general_) gather_recurrent(1, num_rows, worker);
+        multiply_recurrent(candidate_, kCandidateKernel, num_rows, blocks_of(candidate_, worker), own);
+        if (general_ && !finish_gates(table_->general_gru_reset_before_candidate, 1, num_rows, worker)) return false;
     }
     if (geometry_.proj_size > 0) {
         if (!worker.part.wait()) return false;
@@ -342,8 +303,8 @@ bool PackedCell::finish_step(const CellRun& run, std::ptrdiff_t step, std::ptrdi
             if (is_masked(run, time, b)) continue;
             *row++ = {worker.shared.cell.data() + b * padded_hidden_, run.y.row(time, b)};
         }
-        quantise(rows);
-        multiply(kernels_->linear, output_, rows, num_rows, worker);
+        output_.set_inputs(rows, num_rows, output_scale(), own.h);
+        output_.run(&WeightKernels::linear, rows, num_rows, blocks_of(output_, worker));
     }
     return true;
 }
@@ -359,29 +320,17 @@ GateKernel PackedCell::gate_kernel() const {
     return table_->general_gru_reset_before_gates;
 }
 
-PanelShape PackedCell::recurrent_shape() const {
-    return general_ ? shape_of(kernels_->linear) : shape_of(recurrent_kernel());
-}
-
-PanelShape PackedCell::candidate_shape() const {
-    return general_ ? shape_of(kernels_->linear) : shape_of(kernels_->gru_reset_before_candidate);
-}
-
 int PackedCell::passes() const {
     const int products = kind_ == CellKind::kGruResetBefore || geometry_.proj_size > 0 ? 2 : 1;
     const int gates = kind_ == CellKind::kGruResetBefore ? 2 : 1;
     return products + (general_ ? gates : 0);
 }
 
-double PackedCell::step_operations() const {
-    double operations = 0;
-    const auto add = [&](const PackedMatrix& matrix, int gates) {
-        operations += static_cast<double>(matrix.panels * table_->lanes) * gates * static_cast<double>(matrix.depth);
-    };
-    add(input_, 1);
-    add(recurrent_, recurrent_shape().gates);
-    add(candidate_, 1);
-    add(output_, 1);
+Operations PackedCell::step_operations() const {
+    Operations operations;
+    for (const PackedLinear* matrix : matrices()) {
+        (matrix->type() == WeightType::int8 ? operations.int8 : operations.floats) += matrix->operations();
+    }
     return operations;
 }
 

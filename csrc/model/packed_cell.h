@@ -1,53 +1,20 @@
 // One layer in one direction: its packed weights, and running it over a sequence.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
 #include "kernels/kernel_api.h"
 #include "model/geometry.h"
+#include "model/packed_linear.h"
+#include "model/rows.h"
 #include "model/team.h"
+#include "model/workspace.h"
 #include "pack/aligned_buffer.h"
-#include "pack/pack.h"
 
 namespace fusedcell {
-
-/// Bytes of the memory that vectors hold.
-template <class... T>
-std::size_t bytes_of(const std::vector<T>&... vectors) {
-    return ((vectors.capacity() * sizeof(T)) + ...);
-}
-
-// Memory that a run needs and that does not outlive it. It only grows, so a run that fits what an earlier one needed
-// allocates nothing. The threads of a run share one of these ...
-struct SharedSpace {
-    std::vector<float> projections;    // input projections of the steps in hand
-    std::vector<float> cell;           // per batch row: update and reset_h, or the hidden state before its projection
-    std::vector<float> sums;           // per batch row: recurrent parts, for the gate kernels of cells with options
-
-    std::size_t nbytes() const { return bytes_of(projections, cell, sums); }
-};
-
-// ... and have each one of their own, on cache lines of its own.
-struct alignas(64) ThreadSpace {
-    std::vector<float> quantised_x;    // QuantisedInputs, for int8 weights: of the input projection
-    std::vector<float> quantised_h;    // and of a step
-    std::vector<QuantiseRow> quantise_rows;
-    std::vector<LinearRow> linear_rows;
-    std::vector<CellRow> cell_rows;
-    std::vector<LinearRow> recurrent_rows;    // of a cell with options
-    std::vector<const float*> previous_h;
-    std::vector<StepTrace> traces;
-    std::vector<std::int64_t> lengths;      // of a part of the run
-    std::vector<std::ptrdiff_t> offsets;    // likewise
-    bool backward = false;                  // the way through the packed weights; it alternates from step to step
-
-    std::size_t nbytes() const {
-        return bytes_of(quantised_x, quantised_h, quantise_rows, linear_rows, cell_rows, recurrent_rows, previous_h,
-                        traces, lengths, offsets);
-    }
-};
 
 // A thread's part in a run, and what memory it works in.
 struct CellWorker {
@@ -84,14 +51,6 @@ struct CellStep {
     float* c;    // updated in place; null without a cell state
 };
 
-struct UnpackedMatrix {
-    std::vector<float> values;
-    std::vector<float> scales;    // empty where the values are not quantised
-
-    MatrixView view() const;
-    void dequantise();
-};
-
 // Owned arrays of one layer and direction, in the layout of CellWeights. The biases are as the kernels have them: all
 // that is added to the input's projection is in bias_ih.
 struct UnpackedCell {
@@ -103,11 +62,19 @@ struct UnpackedCell {
     CellWeights view() const;
 };
 
+// Multiply-adds, by how fast they are.
+struct Operations {
+    double floats = 0;
+    double int8 = 0;
+
+    double sum() const { return floats + int8; }
+};
+
 class PackedCell {
 public:
     /// `input_scale` is the fixed scale of x in int8, or 0 if each row has its own.
-    PackedCell(const Geometry& geometry, std::ptrdiff_t input_size, const CellWeights& weights, WeightType type,
-               float input_scale, const KernelTable& table);
+    PackedCell(const Geometry& geometry, std::ptrdiff_t input_size, const CellWeights& weights, float input_scale,
+               const KernelTable& table);
 
     /// y past a row's length is zero, and the states are what they were after its last step. Every thread of a team
     /// calls it and finds all of that done when it returns. The worker's memory has been reserved. Returns false if the
@@ -133,15 +100,21 @@ public:
     const CellOptions& options() const { return options_; }
 
     std::size_t nbytes() const { return memory_.size(); }
-    std::size_t matrix_nbytes() const { return matrix_nbytes_; }
+    /// Those of them that are weights of matrices, with what pads these to whole vectors.
+    std::size_t matrix_nbytes() const;
+
+    CellTypes types() const { return {input_.type(), recurrent_.type(), output_.type()}; }
 
     /// Passes of a step, after each of which threads meet.
     int passes() const;
 
-    /// Multiply-adds of one step of one batch row.
-    double step_operations() const;
+    /// Those of one step of one batch row.
+    Operations step_operations() const;
 
 private:
+    using CellKernel = KernelName<CellRow>;
+    static constexpr CellKernel kCandidateKernel = &WeightKernels::gru_reset_before_candidate;
+
     // Steps [first, first + steps) of a run in the order they are taken: step s of a row is time s, or length - 1 - s
     // in reverse.
     struct Chunk {
@@ -163,13 +136,20 @@ private:
     /// run_row takes them after the input projection; it returns false if the run was stopped.
     bool can_run_row(const CellRun& run, const TeamPart& part) const;
     bool run_row(const CellRun& run, const Chunk& chunk, double operations, const CellWorker& worker) const;
+    /// For the GRU that resets before, what its first pass leaves for its second, 2 * padded_hidden_ floats.
+    void make_room(CellRow& row, float* room) const {
+        if (kind_ != CellKind::kGruResetBefore) return;
+        row.update = room;
+        row.reset_h = room + padded_hidden_;
+    }
     /// The second pass over R of one row, of the GRU that resets before.
     void multiply_candidate(CellRow& row, ThreadSpace& own) const;
     /// y and trace of a row at a step that its mask leaves out.
     void hold(const CellRun& run, std::ptrdiff_t time, std::ptrdiff_t row, const float* h) const;
     StepTrace trace_of(const CellRun& run, std::ptrdiff_t time, std::ptrdiff_t row) const;
-    /// Blocks of R, for all rows.
-    void multiply_recurrent(std::ptrdiff_t num_rows, const BlockRange& blocks, ThreadSpace& own) const;
+    /// Blocks of R, or of a second matrix that is multiplied alike, for all rows.
+    void multiply_recurrent(const PackedLinear& matrix, CellKernel kernel, std::ptrdiff_t num_rows,
+                            const BlockRange& blocks, ThreadSpace& own) const;
     /// For a cell with options, the rows of a product whose `gates` results a unit a gate kernel will take, and that
     /// kernel's run on the worker's panels.
     void gather_recurrent(int gates, std::ptrdiff_t num_rows, const CellWorker& worker) const;
@@ -179,48 +159,30 @@ private:
     /// Of the `rows_of_step` rows that have the step, masks leave `num_rows`.
     bool finish_step(const CellRun& run, std::ptrdiff_t step, std::ptrdiff_t rows_of_step, std::ptrdiff_t num_rows,
                      const CellWorker& worker) const;
-    /// The worker's blocks of one matrix, for all rows.
-    template <class Row>
-    void multiply(const MatrixKernel<Row>& kernel, const PackedMatrix& matrix, const Row* rows, std::ptrdiff_t num_rows,
-                  const CellWorker& worker) const;
     /// W and R of a single step, block by block of R with the blocks of W that it needs, so that the next step, which
     /// comes back the other way, finds the last of both in cache.
     bool can_walk_both(const CellRun& run, const TeamPart& part) const;
     /// Whether that pays, if x and y allow it: W needs all of x before R gives the first of y.
     bool wants_to_walk_both() const { return memory_.size() >= kFitsNearCaches && kind_ != CellKind::kGruResetBefore; }
     void walk_both(std::ptrdiff_t num_rows, const CellWorker& worker) const;
-    /// For int8 weights, replaces the rows' float inputs by quantised ones.
-    template <class Row>
-    void set_inputs(Row* rows, std::ptrdiff_t num_rows, std::ptrdiff_t size, InputScale scale, float* quantised,
-                    ThreadSpace& own) const;
-    /// The same for one input.
-    const void* input_of_row(const float* x, std::ptrdiff_t size, InputScale scale, float* quantised) const;
     /// Of h, and of r h or o h(c').
     InputScale state_scale() const {
         return {bounded_ && geometry_.proj_size == 0 ? InputScale::kBounded : InputScale::kLargest};
     }
-    InputScale output_scale() const;
-    const MatrixKernel<CellRow>& recurrent_kernel() const;
+    InputScale output_scale() const { return {bounded_ ? InputScale::kBounded : InputScale::kLargest}; }
     /// Gates of the first pass over R.
     int recurrent_gates() const { return kind_ == CellKind::kGruResetBefore ? 2 : gates_of(kind_); }
-    PanelShape recurrent_shape() const;
-    PanelShape candidate_shape() const;
-    /// Throws std::invalid_argument where this build has no kernels for the cell or its type of weights.
-    void check_built() const;
+    /// Throws std::invalid_argument where this build has no kernels for the cell or a type of its weights.
+    void check_built(const CellWeights& weights) const;
     void pack(const CellWeights& weights);
     void pack_peephole(const float* weights, float* destination) const;
-    template <class Row>
-    PanelShape shape_of(const MatrixKernel<Row>& kernel) const {
-        return {type_, *table_, kernel};
-    }
+    std::array<const PackedLinear*, 4> matrices() const { return {&input_, &recurrent_, &candidate_, &output_}; }
 
     // Bytes of weights that even a small second-level cache keeps from step to step, so that the way through them is
     // all one.
     static constexpr std::size_t kFitsNearCaches = std::size_t{1} << 18;
 
     const KernelTable* table_;
-    const WeightKernels* kernels_;
-    WeightType type_;
     Geometry geometry_;
     CellKind kind_;    // that of the kernels: of the plain RNNs, the one that the options make it
     CellOptions options_;
@@ -231,11 +193,11 @@ private:
     std::ptrdiff_t padded_hidden_;        // hidden_size rounded up to whole vectors
     std::ptrdiff_t projection_floats_;    // of one step of one row
     AlignedBuffer memory_;
-    std::size_t matrix_nbytes_ = 0;
-    PackedMatrix input_{};
-    PackedMatrix recurrent_{};
-    PackedMatrix candidate_{};    // R_n of the GRU that resets before; empty otherwise
-    PackedMatrix output_{};       // weight_hr; empty without a projection
+    CellKernel recurrent_kernel_;    // of cells without options
+    PackedLinear input_;
+    PackedLinear recurrent_;
+    PackedLinear candidate_;    // R_n of the GRU that resets before; none otherwise
+    PackedLinear output_;       // weight_hr; none without a projection
 };
 
 }    // namespace fusedcell

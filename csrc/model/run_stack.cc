@@ -79,19 +79,14 @@ private:
     std::vector<std::atomic<std::ptrdiff_t>> done_;
 };
 
-double StackRun::rows() const {
-    const auto most = static_cast<double>(steps) * static_cast<double>(batch);
-    return lengths == nullptr ? most : std::accumulate(lengths, lengths + batch, 0.0);
-}
-
-ThreadPlan Stack::plan(const StackRun& run, double rows, int num_threads, bool called_recently) const {
+ThreadPlan Stack::plan(const NodeRun& run, double rows, int num_threads, bool called_recently) const {
     const auto steps = static_cast<double>(run.steps);
     const auto layers = static_cast<double>(geometry_.num_layers);
     const double directions = static_cast<double>(geometry_.num_directions);
-    const double rate = type_ == WeightType::int8 ? kInt8Operations : kFloatOperations;
+    const double operations = step_operations_.floats / kFloatOperations + step_operations_.int8 / kInt8Operations;
     const auto bytes = static_cast<double>(nbytes());
     const double one = std::max(bytes / (bytes <= kNear ? kNearBytes : kFarBytes),
-                                step_operations_ * rows / steps / rate);    // a step, one thread
+                                operations * rows / steps);    // a step, one thread
     // A chunk's input projection is one more meeting, which counts for runs of single steps.
     const double meetings = layers * (passes_ + 2 / std::max(steps, 1.0)) * kMeeting;
 
@@ -130,7 +125,7 @@ void Stack::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, Workspace& works
     reserve(steps, batch, ThreadPlan{alone ? 1 : std::min(num_threads, available_cpus())}, workspace);
 }
 
-void Stack::reserve(const StackRun& run, const ThreadPlan& plan, Workspace& workspace) const {
+void Stack::reserve(const NodeRun& run, const ThreadPlan& plan, Workspace& workspace) const {
     if (run.offsets() == nullptr) return reserve(run.steps, run.batch, plan, workspace);
     reserve(run.steps, run.batch, plan, workspace, run.offsets()[run.steps]);
     const std::ptrdiff_t piece = in_pieces(run) ? piece_steps(run.steps, 1) : 0;
@@ -158,9 +153,9 @@ void Stack::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, const ThreadPlan
     }
 }
 
-bool Stack::is_small(double rows) const { return step_operations_ * rows < kFewestOperations; }
+bool Stack::is_small(double rows) const { return step_operations() * rows < kFewestOperations; }
 
-void Stack::run(const StackRun& run, Workspace& workspace, int num_threads) const {
+void Stack::run(const NodeRun& run, Workspace& workspace, int num_threads) const {
     if (run.steps == 0 || run.batch == 0) return;    // of no rows there can be more steps than anybody waits for
     if (num_threads == 1) return this->run(run, workspace, ThreadPlan{});
     const ScopedFloatMode mode;    // the plan's arithmetic too is not to trap or round as the caller's does
@@ -183,17 +178,17 @@ void Stack::run(const StackRun& run, Workspace& workspace, int num_threads) cons
     one_thread ? trial.one_thread_took(time) : trial.threads_took(time);
 }
 
-StackRun Stack::in_order(const StackRun& run, Workspace& workspace) {
+NodeRun Stack::in_order(const NodeRun& run, Workspace& workspace) {
     workspace.order.resize(static_cast<std::size_t>(run.batch));
     std::iota(workspace.order.begin(), workspace.order.end(), std::ptrdiff_t{0});
     std::sort(workspace.order.begin(), workspace.order.end(),
               [&](std::ptrdiff_t a, std::ptrdiff_t b) { return run.lengths[a] > run.lengths[b]; });
-    StackRun ordered = run;
+    NodeRun ordered = run;
     ordered.order = workspace.order.data();
     return ordered;
 }
 
-void Stack::run(const StackRun& run, Workspace& workspace, const ThreadPlan& plan) const {
+void Stack::run(const NodeRun& run, Workspace& workspace, const ThreadPlan& plan) const {
     if (run.lengths != nullptr && run.order == nullptr &&
         !std::is_sorted(run.lengths, run.lengths + run.batch, std::greater<>())) {
         return this->run(in_order(run, workspace), workspace, plan);
@@ -230,25 +225,7 @@ void Stack::step(const float* x, float* y, float* h, float* c, Workspace& worksp
     workspace.backward = !workspace.backward;
 }
 
-void Stack::step_rows(const float* x, float* y, const RowState* rows, std::ptrdiff_t num_rows, Workspace& workspace,
-                      int num_threads) const {
-    const std::ptrdiff_t parts = (num_rows + kMostRows - 1) / kMostRows;
-    if (parts == 0) return;
-    reserve(1, (num_rows + parts - 1) / parts, workspace, num_threads);
-    for (std::ptrdiff_t i = 0; i < parts; ++i) {
-        const std::ptrdiff_t first = share_of(num_rows, i, parts);
-        const std::ptrdiff_t count = share_of(num_rows, i + 1, parts) - first;
-        run({1,
-             count,
-             {x + first * geometry_.input_size, 0, geometry_.input_size},
-             {y + first * geometry_.output_size(), 0, geometry_.output_size()},
-             {nullptr, nullptr, nullptr, rows + first},
-             nullptr},
-            workspace, num_threads);
-    }
-}
-
-bool Stack::run_team(const StackRun& run, const ThreadPlan& plan, Workspace& workspace) const {
+bool Stack::run_team(const NodeRun& run, const ThreadPlan& plan, Workspace& workspace) const {
     const auto states = static_cast<std::size_t>(geometry_.num_layers * geometry_.num_directions * run.batch);
     std::vector<float> h_before;
     std::vector<float> c_before;
@@ -290,9 +267,9 @@ std::ptrdiff_t Stack::piece_steps(std::ptrdiff_t steps, std::ptrdiff_t batch) co
     return std::min(steps, (kFewestPieceSteps + unit - 1) / unit * unit);
 }
 
-StackRun Stack::part_of(const StackRun& run, std::ptrdiff_t first, std::ptrdiff_t steps, const Worker& worker) const {
+NodeRun Stack::part_of(const NodeRun& run, std::ptrdiff_t first, std::ptrdiff_t steps, const Worker& worker) const {
     ThreadSpace& own = worker.workspace.own[static_cast<std::size_t>(worker.thread())];
-    StackRun part = run;
+    NodeRun part = run;
     part.steps = std::min(steps, run.steps - first);
     part.x.data = run.x.row(first, 0);
     part.y.data = run.y.row(first, 0);
@@ -315,7 +292,7 @@ StackRun Stack::part_of(const StackRun& run, std::ptrdiff_t first, std::ptrdiff_
     return part;
 }
 
-bool Stack::run_pieces(const StackRun& run, const Worker& worker) const {
+bool Stack::run_pieces(const NodeRun& run, const Worker& worker) const {
     std::ptrdiff_t steps = piece_steps(run.steps, run.batch);
     const std::ptrdiff_t rows = steps * run.batch;
     for (std::ptrdiff_t first = 0; first < run.steps; first += steps) {
@@ -328,7 +305,7 @@ bool Stack::run_pieces(const StackRun& run, const Worker& worker) const {
     return true;
 }
 
-bool Stack::run_layers(const StackRun& run, const Worker& worker) const {
+bool Stack::run_layers(const NodeRun& run, const Worker& worker) const {
     for (std::ptrdiff_t layer = 0; layer < geometry_.num_layers; ++layer) {
         for (std::ptrdiff_t direction = 0; direction < geometry_.num_directions; ++direction) {
             if (direction % worker.plan.groups != worker.group) continue;
@@ -339,10 +316,10 @@ bool Stack::run_layers(const StackRun& run, const Worker& worker) const {
     return true;
 }
 
-bool Stack::run_wavefront(const StackRun& run, const Worker& worker, Progress& progress) const {
+bool Stack::run_wavefront(const NodeRun& run, const Worker& worker, Progress& progress) const {
     for (std::ptrdiff_t layer = worker.group; layer < geometry_.num_layers; layer += worker.plan.groups) {
         for (std::ptrdiff_t first = 0; first < run.steps; first += kWavefrontSteps) {
-            const StackRun part = part_of(run, first, kWavefrontSteps, worker);
+            const NodeRun part = part_of(run, first, kWavefrontSteps, worker);
             const std::ptrdiff_t first_row = run.offsets() == nullptr ? first * run.batch : run.offsets()[first];
             if (layer > 0 && !progress.wait(layer - 1, first + part.steps, run.checkpoint)) return false;
             if (!run_cell(part, layer, 0, first_row, worker)) return false;
@@ -356,7 +333,7 @@ TraceView Stack::trace_after(const TraceView& trace, std::ptrdiff_t rows) const 
     return trace.after(rows, geometry_.hidden_size, gates_of(geometry_.kind));
 }
 
-bool Stack::run_cell(const StackRun& run, std::ptrdiff_t layer, std::ptrdiff_t direction, std::ptrdiff_t first_row,
+bool Stack::run_cell(const NodeRun& run, std::ptrdiff_t layer, std::ptrdiff_t direction, std::ptrdiff_t first_row,
                      const Worker& worker) const {
     Workspace& workspace = worker.workspace;
     const std::ptrdiff_t output_size = geometry_.output_size();

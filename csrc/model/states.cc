@@ -7,11 +7,8 @@
 
 namespace fusedcell {
 
-States::States(const Geometry& geometry, std::ptrdiff_t batch)
-    : layers_(geometry.num_layers),
-      batch_(batch),
-      h_{geometry.output_size(), {}, {}},
-      c_{geometry.has_cell_state() ? geometry.hidden_size : 0, {}, {}} {
+States::States(const NodeShape& shape, std::ptrdiff_t batch)
+    : layers_(shape.state_layers), batch_(batch), h_{shape.h_size, {}, {}}, c_{shape.c_size, {}, {}} {
     for (Part* part : {&h_, &c_}) part->values.resize(count_of<float>(layers_, batch_, part->size));
 }
 

@@ -4,18 +4,18 @@
 #include <cstddef>
 #include <vector>
 
-#include "model/geometry.h"
+#include "model/node.h"
 
 namespace fusedcell {
 
 class States {
 public:
-    /// All zeros. The stack has one direction.
-    States(const Geometry& geometry, std::ptrdiff_t batch);
+    /// All zeros.
+    States(const NodeShape& shape, std::ptrdiff_t batch);
 
     std::ptrdiff_t batch() const { return batch_; }
-    float* h() { return h_.values.data(); }                        // (L, B, P)
-    float* c() { return has_c() ? c_.values.data() : nullptr; }    // (L, B, H)
+    float* h() { return h_.values.data(); }                        // (S, B, h_size)
+    float* c() { return has_c() ? c_.values.data() : nullptr; }    // (S, B, c_size)
     /// What the states start from, of the same shapes; null: zeros.
     const float* initial_h() const { return h_.initial.empty() ? nullptr : h_.initial.data(); }
     const float* initial_c() const { return c_.initial.empty() ? nullptr : c_.initial.data(); }
@@ -26,7 +26,7 @@ public:
     /// Where one row lies, which never changes.
     RowState row(std::ptrdiff_t row) { return {h() + row * h_.size, has_c() ? c() + row * c_.size : nullptr, batch_}; }
 
-    /// Makes h (L, B, P) and c (L, B, H) the state to start from, now and after a reset. c is null without a cell
+    /// Makes h and c, of the shapes above, the state to start from, now and after a reset. c is null without a cell
     /// state.
     void start_from(const float* h, const float* c);
     /// Sets the state of one row to what it starts from.

@@ -5,14 +5,14 @@
 
 namespace fusedcell {
 
-StreamPool::StreamPool(std::shared_ptr<const Stack> stack, std::ptrdiff_t capacity, int num_threads)
-    : stack_(std::move(stack)),
+StreamPool::StreamPool(std::shared_ptr<const Node> node, std::ptrdiff_t capacity, int num_threads)
+    : node_(std::move(node)),
       num_threads_(num_threads),
-      states_(stack_->geometry(), capacity),
+      states_(node_->shape(), capacity),
       joined_(static_cast<std::size_t>(capacity)) {
     rows_.reserve(count_of<RowState>(capacity));
     for (std::ptrdiff_t slot = capacity - 1; slot >= 0; --slot) free_.push_back(slot);
-    stack_->reserve(1, std::min(capacity, Stack::kMostRows), workspace_, num_threads_);
+    node_->reserve(1, std::min(capacity, Node::kMostRows), workspace_, num_threads_);
 }
 
 std::ptrdiff_t StreamPool::join() {
@@ -31,7 +31,7 @@ void StreamPool::leave(std::ptrdiff_t slot) {
 void StreamPool::step(const std::vector<std::ptrdiff_t>& slots, const float* x, float* y) {
     rows_.clear();
     for (const std::ptrdiff_t slot : slots) rows_.push_back(states_.row(slot));
-    stack_->step_rows(x, y, rows_.data(), static_cast<std::ptrdiff_t>(rows_.size()), workspace_, num_threads_);
+    node_->step_rows(x, y, rows_.data(), static_cast<std::ptrdiff_t>(rows_.size()), workspace_, num_threads_);
 }
 
 std::size_t StreamPool::nbytes() const {

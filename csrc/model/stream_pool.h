@@ -5,18 +5,18 @@
 #include <memory>
 #include <vector>
 
-#include "model/stack.h"
+#include "model/node.h"
 #include "model/states.h"
 
 namespace fusedcell {
 
 class StreamPool {
 public:
-    /// `capacity` free slots. The stack must have one direction that runs forwards. Steps use up to `num_threads`
-    /// threads, see Stack::run.
-    StreamPool(std::shared_ptr<const Stack> stack, std::ptrdiff_t capacity, int num_threads = 1);
+    /// `capacity` free slots. The node has streams. Steps use up to `num_threads`
+    /// threads, see Node::run.
+    StreamPool(std::shared_ptr<const Node> node, std::ptrdiff_t capacity, int num_threads = 1);
 
-    const Stack& stack() const { return *stack_; }
+    const Node& node() const { return *node_; }
     /// Row s is slot s. They start, and join, at what start_from() says.
     States& states() { return states_; }
 
@@ -29,14 +29,14 @@ public:
     std::ptrdiff_t join();
     /// Frees a slot that is joined.
     void leave(std::ptrdiff_t slot);
-    /// One step of joined slots, all different: x (N, I), y (N, P).
+    /// One step of joined slots, all different: x (N, I), y (N, O).
     void step(const std::vector<std::ptrdiff_t>& slots, const float* x, float* y);
 
     /// Bytes of all that it will ever use.
     std::size_t nbytes() const;
 
 private:
-    std::shared_ptr<const Stack> stack_;
+    std::shared_ptr<const Node> node_;
     int num_threads_;
     States states_;
     std::vector<bool> joined_;

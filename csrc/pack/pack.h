@@ -21,13 +21,15 @@ struct SourceRow {
 
 // What a kernel wants of its matrix.
 struct PanelShape {
-    WeightType type;
-    int lanes;
-    int gates;
-    int panels_per_block;
-    int group;
-    bool has_initial_accumulators;
-    bool compensated;
+    WeightType type = WeightType::float32;
+    int lanes = 1;
+    int gates = 1;
+    int panels_per_block = 1;
+    int group = 1;
+    bool has_initial_accumulators = false;
+    bool compensated = false;
+
+    PanelShape() = default;
 
     template <class Row>
     PanelShape(WeightType weight_type, const KernelTable& table, const MatrixKernel<Row>& kernel)

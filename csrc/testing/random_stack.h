@@ -61,12 +61,13 @@ inline std::shared_ptr<const Stack> random_stack(const Geometry& geometry, const
             cell.bias_ih = array(rows);
             cell.bias_hh = array(rows);
             if (geometry.proj_size > 0) cell.weight_hr.values = array(geometry.proj_size * geometry.hidden_size);
+            cell.weight_ih.type = cell.weight_hh.type = cell.weight_hr.type = type;
             if (general) cell.options = random_options(geometry.kind);
             if (general && geometry.kind == CellKind::kLstm) cell.weight_peephole = array(3 * geometry.hidden_size);
             weights.push_back(cell);
         }
     }
-    return std::make_shared<const Stack>(geometry, weights, type, kernels);
+    return std::make_shared<const Stack>(geometry, weights, kernels);
 }
 
 }    // namespace fusedcell::test

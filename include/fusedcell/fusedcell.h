@@ -64,7 +64,8 @@ public:
     bool reverse() const noexcept;
     /// Whether there is a cell state c, which is so in an LSTM.
     bool has_cell_state() const noexcept;
-    /// The type in which weights are stored: "float32", "bfloat16", "float16" or "int8".
+    /// The type in which weights are stored: "float32", "bfloat16", "float16" or "int8"; "mixed" where
+    /// they differ.
     const char* dtype() const noexcept;
     /// The instruction-set tier that runs them.
     const char* isa() const noexcept;

@@ -9,41 +9,45 @@
 
 from __future__ import annotations
 
-from . import _core, quantization, reference  # _core first: where it cannot be, it says so before NumPy loads
-from .cells import GRUCell, LSTMCell, RNNCell
-from .convert.keras_layers import from_keras
-from .convert.onnx_read import from_onnx
-from .convert.onnx_write import to_onnx
-from .convert.torch_modules import from_torch
-from .errors import UnsupportedError
-from .layers import GRU, LSTM, RNN
-from .runtime import isas, runtime_info, show_runtime
-from .storage import load, save
-from .stream_pool import StreamPool
+from importlib import import_module
+from typing import Any
+
+from . import _core  # where it cannot be, it says so before NumPy loads
 
 Stream = _core.Stream
 __version__ = _core.__version__
 
-__all__ = [
-    "GRU",
-    "LSTM",
-    "RNN",
-    "GRUCell",
-    "LSTMCell",
-    "RNNCell",
-    "Stream",
-    "StreamPool",
-    "UnsupportedError",
-    "__version__",
-    "from_keras",
-    "from_onnx",
-    "from_torch",
-    "isas",
-    "load",
-    "quantization",
-    "reference",
-    "runtime_info",
-    "save",
-    "show_runtime",
-    "to_onnx",
-]
+# Each name is loaded when it is asked for; __init__.pyi says the same to type checkers.
+_MODULES = {
+    "cells": ("GRUCell", "LSTMCell", "RNNCell"),
+    "convert.keras_layers": ("from_keras",),
+    "convert.onnx_read": ("from_onnx",),
+    "convert.onnx_write": ("to_onnx",),
+    "convert.torch_modules": ("from_torch",),
+    "errors": ("UnsupportedError",),
+    "layers": ("GRU", "LSTM", "RNN"),
+    "runtime": ("isas", "runtime_info", "show_runtime"),
+    "storage": ("load", "save"),
+    "stream_pool": ("StreamPool",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = sorted([*_MODULE_OF, "Stream", "__version__", "quantization", "reference"])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE_OF:
+        value = globals()[name] = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+        return value
+    whole = f"{__name__}.{name}"
+    try:
+        if not name.startswith("_"):
+            return import_module(whole)
+    except ModuleNotFoundError as error:
+        if error.name != whole:
+            raise
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

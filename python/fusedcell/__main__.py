@@ -12,8 +12,6 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from . import _core
-from .bench import command as bench
-from .bench.options import add_arguments, complete
 from .convert import command as convert
 from .runtime import runtime_info, show_runtime
 
@@ -65,9 +63,11 @@ def _forget_unwritten() -> None:
 
 def _run(arguments: list[str]) -> int:
     try:
-        parser = _parser()
+        parser = _parser(with_bench="bench" in arguments)
         options = parser.parse_args(arguments)
         if options.command == "bench":
+            from .bench.options import complete
+
             complete(parser, options)
     except SystemExit as stop:  # argparse has said what there is to say
         return stop.code if isinstance(stop.code, int) else 0
@@ -78,7 +78,9 @@ def _run(arguments: list[str]) -> int:
     if options.command == "info":
         return _info(as_json=options.json)
     if options.command == "bench":
-        return bench.run(options, arguments)
+        from .bench import command
+
+        return command.run(options, arguments)
     return convert.run(options)
 
 
@@ -102,7 +104,8 @@ class _Parser(argparse.ArgumentParser):
         print(self.format_help(), end="", file=file or sys.stdout)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, with_bench: bool = True) -> argparse.ArgumentParser:
+    """The bench is imported by its own command alone."""
     parser = _Parser(
         prog="fusedcell",
         description="Recurrent networks on a CPU: what this machine runs, how fast, and from which files.",
@@ -112,7 +115,11 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="as JSON")
     convert.add_parsers(commands)
     text = "time single steps, sequences, batches and threads, beside NumPy and other libraries"
-    add_arguments(commands.add_parser("bench", help=text))
+    bench = commands.add_parser("bench", help=text)
+    if with_bench:
+        from .bench.options import add_arguments
+
+        add_arguments(bench)
     return parser
 
 

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Sequence
+from dataclasses import asdict
 from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from . import _core
+from ._base import KINDS
 from .cell_options import Activation, CellOptions
 from .errors import UnsupportedError
-from .reference.activations import ACTIVATIONS, activation_parameters
 
 ActivationTuple: TypeAlias = tuple[str, float, float]
 OptionsTuple: TypeAlias = tuple[list[ActivationTuple], float | None, bool, bool]
 
-USUAL = {
-    "rnn_tanh": ("Tanh",),
-    "rnn_relu": ("Relu",),
-    "lstm": ("Sigmoid", "Tanh", "Tanh"),
-    "gru_reset_after": ("Sigmoid", "Tanh"),
-    "gru_reset_before": ("Sigmoid", "Tanh"),
-}
+ACTIVATIONS = _core.activations()  # which of alpha and beta each takes
 _SMALLEST_NORMAL = 2.0**-126
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -41,14 +35,14 @@ def to_kernels(kind: str, options: Sequence[CellOptions], suffixes: Sequence[str
     tuples = [_to_tuple(kind, item, suffix) for item, suffix in zip(options, suffixes, strict=False)]
     if kind.startswith("rnn_"):
         for rnn in ("rnn_tanh", "rnn_relu"):
-            if tuples and all(item[0][0][0] == USUAL[rnn][0] for item in tuples):
+            if tuples and all(item[0][0][0] == KINDS[rnn].activations[0] for item in tuples):
                 kind = rnn
     return kind, tuples
 
 
 def of_stack(stack: _core.Stack) -> tuple[CellOptions, ...]:
     """The options of each layer and direction, with None for what is as usual."""
-    usual = USUAL[stack.kind]
+    usual = KINDS[stack.kind].activations
     result = []
     for activations, clip, clip_before_h, input_forget in stack.options:
         given = tuple(Activation(name, _shortest(alpha), _shortest(beta)) for name, alpha, beta in activations)
@@ -64,34 +58,9 @@ def of_stack(stack: _core.Stack) -> tuple[CellOptions, ...]:
 
 
 def to_json(options: Sequence[CellOptions]) -> list[dict[str, Any]]:
-    """What `from_json` makes equal options of, in terms of JSON."""
+    """In terms of JSON, as files have them."""
     values = [asdict(item) for item in options]
     return [value | {"activations": value["activations"] and list(value["activations"])} for value in values]
-
-
-def from_json(value: Any) -> list[CellOptions]:
-    """The options that `to_json` was given, unchecked but for their form; raises ValueError where that is another."""
-    if not isinstance(value, list):
-        raise ValueError(f"options: expected a list, got {type(value).__name__}")
-    options = []
-    for item in value:
-        values = _with_fields(item, CellOptions, "options")
-        if values["activations"] is not None:
-            if not isinstance(values["activations"], list):
-                raise ValueError(f"options: expected activations as a list, got {values['activations']!r}")
-            values["activations"] = tuple(
-                Activation(**_with_fields(activation, Activation, "activations"))
-                for activation in values["activations"]
-            )
-        options.append(CellOptions(**values))
-    return options
-
-
-def _with_fields(value: Any, cls: type, name: str) -> dict[str, Any]:
-    names = {field.name for field in fields(cls)}
-    if not isinstance(value, Mapping) or set(value) != names:
-        raise ValueError(f"{name}: expected an object with {', '.join(sorted(names))}, got {value!r}")
-    return dict(value)
 
 
 def nonlinearity_of(stack: _core.Stack) -> str:
@@ -112,7 +81,7 @@ def _described(options: CellOptions) -> list[str]:
     if options.activations is not None:
         names = []
         for item in options.activations:
-            values = [f"{getattr(item, parameter):g}" for parameter in activation_parameters(item.name)]
+            values = [f"{getattr(item, parameter):g}" for parameter in ACTIVATIONS[item.name]]
             names.append(item.name + (f"({', '.join(values)})" if values else ""))
         texts.append(f"activations=({', '.join(names)}{',' if len(names) == 1 else ''})")
     if options.clip is not None:
@@ -127,7 +96,7 @@ def _described(options: CellOptions) -> list[str]:
 def _to_tuple(kind: str, options: CellOptions, suffix: str) -> OptionsTuple:
     if not isinstance(options, CellOptions):
         raise TypeError(f"options{suffix}: expected CellOptions, got {type(options).__name__}")
-    usual = USUAL[kind]
+    usual = KINDS[kind].activations
     if options.activations is None:
         activations: list[ActivationTuple] = [(name, 0.0, 0.0) for name in usual]
     elif not isinstance(options.activations, tuple | list) or len(options.activations) != len(usual):
@@ -155,7 +124,7 @@ def _checked_activation(item: Activation, suffix: str) -> ActivationTuple:
         raise UnsupportedError(
             f"activations{suffix}: {item.name!r} is not supported; supported: {', '.join(ACTIVATIONS)}"
         )
-    taken = activation_parameters(item.name)
+    taken = ACTIVATIONS[item.name]
     for parameter in ("alpha", "beta"):
         name = f"activations{suffix}: {parameter} of {item.name}"
         value = _checked_float32(getattr(item, parameter), name)

@@ -13,8 +13,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from . import _options
-from ._base import DTYPES, MATRIX_NAMES, FloatArray
+from ._base import FloatArray
 from ._core import Stack, Stream
+from ._dtypes import DTYPES, MIXED, common_dtype, with_changes
+from ._file_format import MATRIX_NAMES
+from .weights.floats import narrowed
 
 _MAGIC = b"\x89fcs\r\n\x1a\n"  # as PNG's: what a transfer in text mode would change
 _VERSION = 1
@@ -54,15 +57,13 @@ def fingerprint(stack: Stack) -> bytes:
 
 
 def _fingerprint(stack: Stack) -> bytes:
-    from .storage import narrowed  # which imports the layers
-
     tensors: list[tuple[str, Any]] = [("input_scales", np.array(stack.input_scales, "<f4"))]
-    for cell in stack.arrays():
+    for cell, dtypes in zip(stack.arrays(), stack.dtypes, strict=True):
         for name, array in sorted(cell.items()):
-            tensors.append((name, narrowed(array, stack.dtype) if name in MATRIX_NAMES else array))
+            tensors.append((name, narrowed(array, dtypes[name]) if name in MATRIX_NAMES else array))
     description = {
         "kind": stack.kind,
-        "dtype": stack.dtype,
+        "dtype": stack.dtypes if common_dtype(stack.dtypes) == MIXED else common_dtype(stack.dtypes),
         "num_directions": stack.num_directions,
         "reverse": stack.reverse,
         "options": _options.to_json(_options.of_stack(stack)),
@@ -128,8 +129,9 @@ def _checked_header(data: bytes, stack: Stack) -> _Header:
     own = _header_of(stack, header.batch_size, header.flags & _INITIAL_STATE)
     if header.fingerprint != own.fingerprint:
         raise ValueError(
-            f"data: expected a state of this layer's weights, {_short(own.fingerprint)} ({own.sizes()}, {stack.dtype})"
-            f", got one of {_short(header.fingerprint)} ({header.sizes()}), {_difference(header, own, stack)}"
+            f"data: expected a state of this layer's weights, {_short(own.fingerprint)} ({own.sizes()}, "
+            f"{common_dtype(stack.dtypes)}), got one of {_short(header.fingerprint)} ({header.sizes()}), "
+            f"{_difference(header, own, stack)}"
         )
     if header != own or header.batch_size < 1:
         raise ValueError(f"data: expected a state of {own.sizes()} and at least 1 row, got {header}")
@@ -143,16 +145,16 @@ def _difference(header: _Header, own: _Header, stack: Stack) -> str:
     if header.fingerprint in _narrower_fingerprints(stack):
         dtype = _narrower_fingerprints(stack)[header.fingerprint]
         return f"which are these in {dtype}: use layer.astype({dtype!r})"
-    return f"which are others, or these in another dtype than {stack.dtype}"
+    return f"which are others, or these in another dtype than {common_dtype(stack.dtypes)}"
 
 
 def _narrower_fingerprints(stack: Stack) -> dict[bytes, str]:
     known = _narrower.get(stack)
     if known is None:
         known = _narrower[stack] = {}
-        for dtype in DTYPES[1:] if stack.dtype == "float32" else ():
+        for dtype in DTYPES[1:] if common_dtype(stack.dtypes) == "float32" else ():
             with suppress(ValueError):  # the dtype cannot hold one of the weights
-                narrower = stack.astype(dtype, (), [""] * len(stack.arrays()))
+                narrower = stack.astype(with_changes(stack.dtypes, dtype, ()), (), [""] * len(stack.dtypes))
                 known[_fingerprint(narrower)] = dtype
     return known
 

@@ -8,15 +8,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._base import FloatArray, Recurrent, check_dtype, check_gates, check_nonlinearity, make_stack
+from ._base import FloatArray, check_gates, check_nonlinearity
+from ._core import Stack, load_layer
+from ._dtypes import check_dtype
 from ._options import nonlinearity_of
+from ._recurrent import Recurrent, make_stack
 
 Array = Any
 """Anything that NumPy can view as an array of floats; float32 and C-contiguous is the fast path."""
 
 
+def cell_of(stack: Stack) -> Cell:
+    """A cell on these packed weights."""
+    cls = LSTMCell if stack.kind == "lstm" else GRUCell if stack.kind.startswith("gru") else RNNCell
+    return cls._of(stack)
+
+
+def cell_from_bytes(data: bytes) -> Cell:
+    """The cell that a pickle holds as a file's bytes."""
+    return cell_of(load_layer(bytes(data))[0])
+
+
 class Cell(Recurrent):
     """What the three kinds of cells share."""
+
+    _from_bytes = staticmethod(cell_from_bytes)
 
     def __init__(self, kind: str, dtype: str, isa: str | None, **arrays: Array) -> None:
         known = check_dtype(dtype)

@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _core
 from ._base import FloatArray
-from .storage import from_plain, to_plain
-
-if TYPE_CHECKING:
-    from .cells import Array
-    from .convert.keras_config import OutputRule
-    from .layers import GRU, LSTM, RNN
+from .cells import Array
+from .layers import GRU, LSTM, RNN
+from .weights.floats import array_of
 
 __all__ = ["KerasLayer"]
 
 KerasResult: TypeAlias = FloatArray | tuple[FloatArray | list[FloatArray], ...]
+
+
+@dataclass(frozen=True)
+class OutputRule:
+    """What a Keras layer returns of what it computes.
+
+    - stacked: the states are one list a cell, as of StackedRNNCells
+    - merge_mode: how the two directions of a Bidirectional layer become one; "" for other layers
+    """
+
+    return_sequences: bool = False
+    return_state: bool = False
+    go_backwards: bool = False
+    stateful: bool = False
+    zero_output_for_mask: bool = False
+    stacked: bool = False
+    merge_mode: str | None = ""
+
+    @property
+    def bidirectional(self) -> bool:
+        """Whether there are two directions to merge."""
+        return self.merge_mode != ""
 
 
 class KerasLayer:
@@ -107,11 +127,12 @@ class KerasLayer:
         return merged if len(merged) > 1 else merged[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_state": self._state and tuple(map(to_plain, self._state))}
+        # Of NumPy's nothing: how its arrays are pickled has changed between versions.
+        return vars(self) | {"_state": [(part.dtype.str, part.shape, part.tobytes()) for part in self._state or ()]}
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
         # An older pickle has arrays.
-        state = [part if isinstance(part, np.ndarray) else from_plain(part) for part in attributes["_state"] or ()]
+        state = [array_of(part) for part in attributes["_state"] or ()]
         vars(self).update(attributes, _state=tuple(state) or None)
 
     def reset_state(self) -> None:
@@ -120,8 +141,6 @@ class KerasLayer:
 
     @property
     def _parts(self) -> str:
-        from .layers import LSTM
-
         return "hc" if isinstance(self.layer, LSTM) else "h"
 
     def _backwards(self, direction: int) -> bool:

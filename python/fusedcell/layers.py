@@ -7,31 +7,30 @@ x is (T, B, I), or (B, T, I) with batch_first, or (T, I); y is (T, B, D * P) in 
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
+from inspect import Signature
 from itertools import islice
 from operator import index
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, overload
 
 import numpy as np
 
-from ._base import ARRAY_NAMES, FloatArray, Recurrent, check_dtype, check_gates, check_nonlinearity, make_stack
-from ._core import Stack, Stream, as_array, expect_finite, step_many
+from ._base import ARRAY_NAMES, FloatArray, check_gates, check_nonlinearity
+from ._core import Stack, Stream, as_array, expect_finite, load_layer, step_many
+from ._dtypes import check_dtype
+from ._file_format import Description, Tensors
 from ._options import nonlinearity_of
+from ._recurrent import Recurrent, make_stack
 from ._stream_bytes import from_bytes
-from .cell_options import CellOptions
-from .cells import Array, unpack_state
-from .convert.floats import to_float32
-from .convert.state_names import cells_by_layer, check_directions, layer_suffixes
-from .convert.torch_tensors import to_array
+from .cells import Array, cell_of, unpack_state
 from .errors import UnsupportedError
+from .weights.floats import to_float32
+from .weights.state_names import StateDict, cells_by_layer, check_directions, layer_suffixes
+from .weights.tensors import to_array
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-StateDict: TypeAlias = Mapping[str, Any] | str | os.PathLike[str]
-"""Arrays or PyTorch tensors by name, or the path of a file that holds them."""
 
 _MOST_ROWS = 2**31  # of a stream
 _BY_NAME = "; lengths and masks are given by name"
@@ -53,8 +52,30 @@ class Trace(NamedTuple):
 _StateOfLSTM: TypeAlias = tuple[FloatArray, FloatArray]
 
 
+def layer_from_bytes(data: bytes, isa: str = "") -> Any:
+    """The layer or cell of a file's bytes; ValueError, or UnsupportedError, that says what is wrong with them."""
+    stack, is_cell, batch_first, state = load_layer(bytes(data), isa)
+    if is_cell:
+        return cell_of(stack)
+    layer = layer_of(stack, batch_first)
+    layer._initial_state = state or None
+    return layer
+
+
+class _NoArguments:
+    """The signature of a class whose constructor is not for users, so that `help` shows none; objects keep theirs."""
+
+    def __get__(self, layer: object | None, owner: type) -> Signature:
+        if layer is not None:
+            raise AttributeError("__signature__")
+        return Signature()
+
+
 class Layer(Recurrent):
     """What the three kinds of layers share.
+
+    Made of trained weights by ``from_state_dict``, :func:`fusedcell.from_torch`, :func:`fusedcell.from_keras`,
+    :func:`fusedcell.from_onnx` or :func:`fusedcell.load`.
 
     A call takes, with T steps, B rows, I inputs, L layers, D directions and outputs of size P, which is H where there
     is no projection:
@@ -71,13 +92,15 @@ class Layer(Recurrent):
     """
 
     _arrays: ClassVar[tuple[str, ...]] = ARRAY_NAMES[:4]
+    _from_bytes = staticmethod(layer_from_bytes)
     _initial_state: tuple[FloatArray, ...] | None = None
     _batch_first = False
+    __signature__ = _NoArguments()
 
     def __init_subclass__(cls) -> None:
-        """What a call takes is written once, above, and shown of each kind of layer."""
+        """What holds for all kinds is written once, above, and shown of each."""
         super().__init_subclass__()
-        cls.__doc__ = (cls.__doc__ or "") + (Layer.__doc__ or "").partition("\n")[2]
+        cls.__doc__ = (cls.__doc__ or "") + "".join((Layer.__doc__ or "").partition("\n")[1:])
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Raises TypeError that says what makes a layer, as it is made of trained weights."""
@@ -230,6 +253,11 @@ class Layer(Recurrent):
         self._check_has_streams()
         return from_bytes(self._stack, data, num_threads, self._batch_first)
 
+    def _to_tensors(self) -> tuple[Description, Tensors]:
+        description, tensors = super()._to_tensors()
+        initial = zip(("initial_h", "initial_c"), self._initial_state or (), strict=False)
+        return description | {"batch_first": self._batch_first}, tensors | dict(initial)
+
     def _options(self) -> list[str]:
         layers = [f"num_layers={self.num_layers}"] if self.num_layers > 1 else []
         directions = ["bidirectional=True"] if self.bidirectional else ["reverse=True"] if self.reverse else []
@@ -241,31 +269,8 @@ class Layer(Recurrent):
         return list(islice(layer_suffixes(directions), self.num_layers * directions))
 
     @classmethod
-    def _from_cells(
-        cls,
-        kind: str,
-        cells: Sequence[Mapping[str, Any]],
-        *,
-        num_directions: int = 1,
-        dtype: str = "float32",
-        isa: str | None = None,
-        batch_first: bool = False,
-        options: Sequence[CellOptions] = (),
-        reverse: bool = False,
-    ) -> Self:
-        """Makes a layer from the arrays of each layer and direction, in the order of packing, for converters.
-
-        Beside PyTorch's arrays an LSTM's cell may have ``weight_peephole`` (3 * H,), order i f o. `kind` is one of the
-        class's; `options` are one per cell, or none. Errors as for ``from_state_dict`` and :class:`CellOptions`.
-        """
-        suffixes = list(islice(layer_suffixes(num_directions), len(cells)))
-        known = check_dtype(dtype)
-        stack = make_stack(kind, cells, suffixes, num_directions, known, isa, options=options, reverse=reverse)
-        return cls._of(stack, batch_first=batch_first)
-
-    @classmethod
     def _stack_from(cls, kind: str, mapping: StateDict, prefix: str, dtype: str, isa: str | None) -> Stack:
-        from .convert.state_files import open_state_dict  # which storage.py is needed for, which needs this
+        from .weights.state_files import open_state_dict  # with archives, which few need
 
         known = check_dtype(dtype)
         with open_state_dict(mapping) as state:
@@ -293,11 +298,7 @@ def layer_of(stack: Stack, batch_first: bool) -> Layer:
 
 
 class LSTM(Layer):
-    """Long short-term memory, ``torch.nn.LSTM``'s formulas (see :class:`fusedcell.LSTMCell`).
-
-    Made of trained weights by :meth:`from_state_dict`, :func:`fusedcell.from_torch`,
-    :func:`fusedcell.from_keras`, :func:`fusedcell.from_onnx` or :func:`fusedcell.load`.
-    """
+    """Long short-term memory, ``torch.nn.LSTM``'s formulas (see :class:`fusedcell.LSTMCell`)."""
 
     _arrays: ClassVar[tuple[str, ...]] = ARRAY_NAMES
 
@@ -323,9 +324,8 @@ class LSTM(Layer):
         in the one of them that has it; "state_dict.lstm." says which.
 
         `mapping` holds NumPy arrays or PyTorch tensors, or is the path of a file of them, of which only what starts
-        with `prefix` is read: ``.safetensors`` (``pip install fusedcell[safetensors]``), or ``.pt``, ``.pth``,
-        ``.pth.tar``, ``.ckpt`` and ``.bin`` as torch.save writes state dictionaries (``pip install fusedcell[torch]``),
-        where nothing in it is ever run.
+        with `prefix` is read: ``.safetensors``, or ``.pt``, ``.pth``, ``.pth.tar``, ``.ckpt`` and ``.bin`` as
+        torch.save writes state dictionaries (``pip install fusedcell[torch]``), where nothing in it is ever run.
 
         Raises UnsupportedError for a name, dtype or kind of file that is not known, or a weight that does not follow
         from its parts, ValueError for a prefix or an array that is missing, a shape that does not fit, a value
@@ -384,11 +384,7 @@ class LSTM(Layer):
 
 
 class GRU(Layer):
-    """Gated recurrent unit in both its forms (see :class:`fusedcell.GRUCell`).
-
-    Made of trained weights by :meth:`from_state_dict`, :func:`fusedcell.from_torch`,
-    :func:`fusedcell.from_keras`, :func:`fusedcell.from_onnx` or :func:`fusedcell.load`.
-    """
+    """Gated recurrent unit in both its forms (see :class:`fusedcell.GRUCell`)."""
 
     @property
     def reset_after(self) -> bool:
@@ -456,11 +452,7 @@ class GRU(Layer):
 
 
 class RNN(Layer):
-    """Plain recurrent layer with tanh or relu (see :class:`fusedcell.RNNCell`).
-
-    Made of trained weights by :meth:`from_state_dict`, :func:`fusedcell.from_torch`,
-    :func:`fusedcell.from_keras`, :func:`fusedcell.from_onnx` or :func:`fusedcell.load`.
-    """
+    """Plain recurrent layer with tanh or relu (see :class:`fusedcell.RNNCell`)."""
 
     @property
     def nonlinearity(self) -> str:

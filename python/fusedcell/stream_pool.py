@@ -21,7 +21,7 @@ class StreamPool(_core.StreamPool):
     def __init__(self, layer: Layer, capacity: int, *, num_threads: int = 1) -> None:
         if not isinstance(layer, Layer):
             raise TypeError(f"layer: expected an RNN, LSTM or GRU, got {type(layer).__name__}")
-        super().__init__(layer._stack, capacity, num_threads, *layer._stream_start(capacity, "capacity"))
+        super().__init__(layer.stack, capacity, num_threads, *layer._stream_start(capacity, "capacity"))
         self._layer = layer
 
     def __reduce__(self) -> NoReturn:

@@ -67,7 +67,7 @@ void states_and_room_for_runs_that_no_memory_has_are_refused() {
             const auto stack = random_stack({kind, 3, 5, 0, 2, 1}, *available_tiers().front(), type);
             // Each overflows, as a row has at least five floats; what would fit could also be there.
             for (const std::ptrdiff_t batch : {kLargest, kLargest / 2 + 1, kLargest / 5}) {
-                CHECK(is_no_memory([&] { States(stack->geometry(), batch); }));
+                CHECK(is_no_memory([&] { States(stack->shape(), batch); }));
                 CHECK(is_no_memory([&] { StreamPool(stack, batch); }));
                 Workspace workspace;
                 CHECK(is_no_memory([&] { stack->reserve(1, batch, workspace); }));

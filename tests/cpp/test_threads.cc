@@ -82,12 +82,12 @@ Result run(const Stack& stack, const std::vector<float>& x, Rows rows, const Thr
     result.y.resize(static_cast<std::size_t>(steps * kBatch * outputs));
     result.h.resize(states * static_cast<std::size_t>(geometry.output_size()));
     result.c.resize(states * static_cast<std::size_t>(geometry.hidden_size));
-    StackRun call{steps,
-                  kBatch,
-                  {x.data(), kBatch * geometry.input_size, geometry.input_size, packed},
-                  {result.y.data(), kBatch * outputs, outputs, packed},
-                  {result.h.data(), result.h.data(), geometry.has_cell_state() ? result.c.data() : nullptr},
-                  rows == Rows::kEqual ? nullptr : lengths};
+    NodeRun call{steps,
+                 kBatch,
+                 {x.data(), kBatch * geometry.input_size, geometry.input_size, packed},
+                 {result.y.data(), kBatch * outputs, outputs, packed},
+                 {result.h.data(), result.h.data(), geometry.has_cell_state() ? result.c.data() : nullptr},
+                 rows == Rows::kEqual ? nullptr : lengths};
     Workspace workspace;
     if (stop_at_step > 0) {
         Steps asked{stop_at_step};

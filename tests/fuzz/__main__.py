@@ -16,8 +16,12 @@ from random import Random
 import atheris
 
 with atheris.instrument_imports(include=["fusedcell"]):
-    import fusedcell  # noqa: F401 - imported here to be instrumented
-    from fusedcell.convert import keras_files, onnx_read, state_files  # noqa: F401 - likewise
+    import fusedcell
+    from fusedcell.convert import keras_files, onnx_read  # noqa: F401 - imported here to be instrumented
+    from fusedcell.weights import state_files  # noqa: F401 - likewise
+
+    for name in fusedcell.__all__:  # which are loaded when they are asked for
+        getattr(fusedcell, name)
 from fuzz.targets import TARGETS
 
 MEBIBYTES = 1024  # that one input may take

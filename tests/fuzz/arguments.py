@@ -84,14 +84,14 @@ def call(data: bytes) -> None:
     kind, layer = drawn_layer(source)
     T, B = source.choice((3, 1, 0, 2, 17)), source.choice((2, 1, 0, 5))
     batched = not source.chance(4)
-    rows = () if not batched else (B, T) if layer.batch_first else (T, B)
+    rows: tuple[int, ...] = () if not batched else (B, T) if layer.batch_first else (T, B)
     rows = rows or (T,)
     B = B if batched else 1
     x = floats(source, (*rows, layer.input_size))
     owned = [x.value] if isinstance(x.value, np.ndarray) and x.value.flags.owndata else []
     states = layer.num_layers * (1 + layer.bidirectional)
     sizes = [layer.proj_size or layer.hidden_size, *([layer.hidden_size] if kind.gates == 4 else [])]
-    shape = [(states, B, size) if batched else (states, size) for size in sizes]
+    shape: list[tuple[int, ...]] = [(states, B, size) if batched else (states, size) for size in sizes]
 
     arguments: dict[str, Any] = {}
     parts: list[Argument] = []
@@ -122,12 +122,14 @@ def call(data: bytes) -> None:
         settled(None if arguments["state"] is None else False, refusal.error, "state")
         return
     # What fits x, of whatever shape it came to be.
-    got = () if x.plain is None else x.plain.shape
+    got: tuple[int, ...] = () if x.plain is None else x.plain.shape
     valid = len(got) in (2, 3) and is_float(x, (*got[:-1], layer.input_size))
     rows, batched = got[:-1], len(got) == 3
     if valid:
         T, B = (rows[0], 1) if not batched else rows[::-1] if layer.batch_first else rows
-    accepted = [[(states, B, size)] if batched else [(states, size), (states, 1, size)] for size in sizes]
+    accepted: list[list[tuple[int, ...]]] = [
+        [(states, B, size)] if batched else [(states, size), (states, 1, size)] for size in sizes
+    ]
     valid &= all(p.value is None or is_float(p, *shapes) for p, shapes in zip(parts, accepted, strict=False))
     valid &= 1 <= arguments.get("num_threads", 1) < 2**63
     if lengths is not None:
@@ -226,6 +228,7 @@ def weights(data: bytes) -> None:
         settled(False, refusal.error, "weights")
     settled((dtype in DTYPES) if fits else None, refusal.error, "weights")
     if result is not None:
-        clean = (make or kind.make_cell)({name: as_float32(argument) for name, argument in drawn.items()}, dtype=dtype)
+        converted: dict[str, Any] = {name: as_float32(argument) for name, argument in drawn.items()}
+        clean = (make or kind.make_cell)(converted, dtype=dtype)
         x = numbers(Source(b"\7"), (result.input_size,) if make is None else (2, result.input_size))
         same(result(x), clean(x), "weights")

@@ -70,7 +70,7 @@ def _state_dict(path: Path) -> None:
         for prefix in ("", "lstm."):
             layer: Any = None
             with may_raise(ValueError, TypeError):
-                layer = cls.from_state_dict(path, prefix)  # type: ignore[attr-defined] # of layers alone
+                layer = cls.from_state_dict(path, prefix)  # of layers alone
             if layer is not None:
                 works(layer)
     found: list[Any] = []
@@ -112,7 +112,7 @@ def onnx(data: bytes) -> None:
 def _keras(path: Path, *, as_keras: bool) -> None:
     layer: Any = None
     with may_raise(ValueError):
-        layer = fc.from_keras(path, "recurrent" if as_keras else None, keras_output=as_keras)
+        layer = fc.from_keras(path, "recurrent", keras_output=True) if as_keras else fc.from_keras(path)
     if layer is None:
         return
     works(layer.layer if as_keras else layer)

@@ -93,7 +93,7 @@ def call_bound(shadow: Shadow, source: Source) -> None:
         if meddling == 9:
             (x if source.chance(2) else out).resize(source.below(64), refcheck=False)
         elif meddling == 8:
-            (x if source.chance(2) else out).dtype = np.int32
+            (x if source.chance(2) else out).dtype = np.int32  # type: ignore[assignment, misc]
         elif meddling == 7:
             out.setflags(write=False)
     except (ValueError, TypeError):
@@ -247,7 +247,7 @@ def pool(data: bytes) -> None:
     """A pool whose slots join, step and leave."""
     source = Source(data)
     _, layer = drawn_layer(source, directions=1)
-    capacity = source.choice((3, 1, 5, 0, -1, 2**80, 2**31 + 1, "3", 1.5, None, HostileNumber(1)))
+    capacity: Any = source.choice((3, 1, 5, 0, -1, 2**80, 2**31 + 1, "3", 1.5, None, HostileNumber(1)))
     pool: Any = None
     with may_raise(*DOCUMENTED) as refusal:
         pool = fc.StreamPool(layer, capacity, num_threads=threads(source))

@@ -214,7 +214,7 @@ def ragged(draw: _Draw) -> Any:
 
 def buffer(draw: _Draw) -> Any:
     return draw.source.choice(
-        (memoryview(draw.values), draw.values.tobytes(), array.array("f", draw.values.reshape(-1).tolist()))
+        (memoryview(draw.values), draw.values.tobytes(), array.array("f", draw.values.reshape(-1).tolist()))  # type: ignore[arg-type]
     )
 
 
@@ -279,7 +279,7 @@ def meddling(draw: _Draw) -> Any:
         victim.shape = (-1,)  # in place, which reshape is not
 
     def retype() -> None:
-        victim.dtype = draw.source.choice((np.dtype(np.float64), np.dtype(np.int16)))  # likewise
+        victim.dtype = draw.source.choice((np.dtype(np.float64), np.dtype(np.int16)))  # type: ignore[misc] # likewise
 
     actions: tuple[Callable[[], object], ...] = (
         lambda: resize(0),

@@ -58,7 +58,7 @@ def crowd(name: str, dtype: str, ticks: int, seconds: float = float("inf"), at_o
         for _ in range(min(joining, at_once - len(there))):
             x = random.standard_normal((random.integers(1, LONGEST), INPUTS), np.float32)
             there.append(Visitor(layer.stream(), x))
-        random.shuffle(there)  # type: ignore[arg-type] # NumPy shuffles lists, too
+        random.shuffle(there)  # NumPy shuffles lists, too
         stepped = there[: random.integers(1, len(there) + 1)] if there else []
         if stepped:
             x = np.stack([visitor.x[len(visitor.y)] for visitor in stepped])

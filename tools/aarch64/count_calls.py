@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import fusedcell
+from fusedcell._timing import Runner, no_garbage_collection
 from fusedcell.bench.answers import Tolerance, our_tolerance, wrong_answer
 from fusedcell.bench.cases import Case
 from fusedcell.bench.peers import Forms, load_peer
 from fusedcell.bench.tiers import Tier, float_isas
-from fusedcell.bench.timing import Runner, no_garbage_collection
 
 # Even, as kernels may go through the weights forwards and backwards in turns.
 SEQUENCE_STEPS = 32

@@ -100,9 +100,22 @@ def count(cpu: Cpu, plugin: Path, folder: Path, cells: str, sizes: str) -> list[
     version = (AARCH64 / "python-version").read_text().strip()
     python = AARCH64 / "root" / "usr" / "bin"
     counts = folder / f"{cpu.name}.counts"
-    emulator = ["qemu-aarch64", "-L", make_root(cpu, folder), "-cpu", cpu.qemu, "-plugin", f"{plugin},out={counts}"]
-    program = ["-0", python / "python", python / f"python{version}", ROOT / "tools" / "aarch64" / "count_calls.py"]
-    arguments = [counts, ",".join(PEERS), cells, sizes]
+    emulator: list[str | Path] = [
+        "qemu-aarch64",
+        "-L",
+        make_root(cpu, folder),
+        "-cpu",
+        cpu.qemu,
+        "-plugin",
+        f"{plugin},out={counts}",
+    ]
+    program: list[str | Path] = [
+        "-0",
+        python / "python",
+        python / f"python{version}",
+        ROOT / "tools" / "aarch64" / "count_calls.py",
+    ]
+    arguments: list[str | Path] = [counts, ",".join(PEERS), cells, sizes]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "FUSEDCELL"))}
     environment |= {
         "PYTHONPATH": str(AARCH64 / "peers"),

@@ -32,17 +32,26 @@ while (($#)); do
   esac
   shift
 done
-declare -A tiers=() # a CPU's, where not all of them
-if ((!${#cpus[@]})); then
-  cpus=(max cortex-a53 neoverse-n1) # the longest first
-  tiers=([cortex-a53]=neon,neon_ld64,scalar [neoverse-n1]=dotprod,dotprod_ld64 [max]=i8mm)
-fi
 
 [[ -d $dir/install/fusedcell ]] || { echo "test.sh: run tools/emulated/build.sh aarch64 first" >&2; exit 1; }
 
 source tools/emulated/pytest.sh
 
-if ((${#tiers[@]})); then
+options_of() { # a CPU with QEMU's options
+  # The pointer authentication that the architecture defines is slow to emulate, and nothing here is about it.
+  if [[ $1 == max ]]; then echo max,pauth-impdef=on; else echo "$1"; fi
+}
+isas_of() { QEMU_CPU=$(options_of "$1") "$dir/root/usr/bin/python" -c 'import fusedcell; print(*fusedcell.isas())'; }
+
+declare -A tiers=() # those that a CPU is the least to have, where not all of its tiers are tested on it
+if ((!${#cpus[@]})); then
+  cpus=(max cortex-a53 neoverse-n1) # the longest first
+  taken=
+  for cpu in cortex-a53 neoverse-n1 max; do
+    isas=$(isas_of "$cpu")
+    tiers[$cpu]=$(tr ' ' '\n' <<<"$isas" | grep -vxF "$taken" | paste -sd,)
+    taken+=${isas// /$'\n'}$'\n'
+  done
   tested=$(printf '%s\n' "${tiers[@]}" | tr ',' '\n' | sort)
   built=$("$dir/root/usr/bin/python" -c 'from fusedcell import _core; print(*_core.compiled_isas(), sep="\n")' | sort)
   [[ $tested == "$built" ]] || { echo "test.sh: tests" $tested "but the build has" $built >&2; exit 1; }
@@ -52,13 +61,11 @@ run_cpu() { # name, pytest arguments...
   local cpu=$1 isas only=${tiers[$1]:-} few=
   shift
   [[ -z $only || $cpu == max ]] || few=1
-  # The pointer authentication that the architecture defines is slow to emulate, and nothing here is about it.
-  [[ $cpu != max ]] || cpu=max,pauth-impdef=on
-  isas=$(QEMU_CPU=$cpu "$dir/root/usr/bin/python" -c 'import fusedcell; print(*fusedcell.isas())' 2>&1) || {
-    printf '%-12s FAILED: import fusedcell\n%s\n' "${cpu%%,*}" "$isas"
+  isas=$(isas_of "$cpu" 2>&1) || {
+    printf '%-12s FAILED: import fusedcell\n%s\n' "$cpu" "$isas"
     return 1
   }
-  run_pytest "$cpu" "${only:-$isas}" -o testpaths=tests ${only:+--tiers="$only"} ${few:+--tier-tests} "$@"
+  run_pytest "$(options_of "$cpu")" "${only:-$isas}" -o testpaths=tests ${only:+--tiers="$only"} ${few:+--tier-tests} "$@"
 }
 
 pids=()

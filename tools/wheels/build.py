@@ -12,8 +12,10 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import Any
 
 import numpy
 from pythons import ARCHITECTURES, ROOT, VERSIONS, NotToBeHadError, Python, find
@@ -57,7 +59,7 @@ def main() -> int:
     return 0
 
 
-def built(build, *arguments) -> None:
+def built(build: Callable[..., Path], *arguments: object) -> None:
     start = time.monotonic()
     path = build(*arguments)
     print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB, {time.monotonic() - start:.0f} s", flush=True)
@@ -109,7 +111,7 @@ def build_wheel(python: Python) -> Path:
     return path
 
 
-def run(command: list[object], environment: dict[str, str]) -> None:
+def run(command: list[Any], environment: dict[str, str]) -> None:
     done = subprocess.run(
         command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

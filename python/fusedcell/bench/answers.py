@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .timing import Runner
+from .._timing import Runner
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def our_tolerance(size: int, dtype: str = "float32") -> Tolerance:
 def wrong_answer(runner: Runner, expected: npt.NDArray[np.float64], tolerance: Tolerance) -> str | None:
     """Runs calls from state zero until all of `expected` is seen; says how far off the answer is, if it is."""
     seen: list[npt.NDArray[Any]] = []
-    while sum(len(part) for part in seen) < len(expected):
+    while sum(map(len, seen)) < len(expected):
         seen.append(np.atleast_2d(runner.next()))
     answer = np.concatenate(seen)[: len(expected)]
     if answer.shape != expected.shape:
@@ -57,7 +57,7 @@ def wrong_answer(runner: Runner, expected: npt.NDArray[np.float64], tolerance: T
     return None if error <= tolerance.limit else f"wrong answer: off by {error:.2g}{' rms' if tolerance.rms else ''}"
 
 
-Makers: TypeAlias = Mapping[str, tuple[Callable[[], Runner], Tolerance]]
+Makers = Mapping[str, tuple[Callable[[], Runner], Tolerance]]
 
 
 def make_checked(makers: Makers, expected: npt.NDArray[np.float64]) -> tuple[dict[str, Runner], dict[str, str]]:

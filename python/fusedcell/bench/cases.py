@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,9 @@ from .._base import FloatArray
 
 GATES = {"lstm": 4, "gru": 3, "gru_reset_before": 3, "rnn": 1}
 """Cells and their gates; "gru" is PyTorch's form, "gru_reset_before" that of ONNX's default, "rnn" has tanh."""
+
+Kind = Literal["step", "sequence", "streams", "tails"]
+"""What one call does: a single step, a whole sequence, or a step of each of many streams; tails clock single steps."""
 
 STEPS_TO_CHECK = 5
 RING = 16
@@ -68,11 +72,12 @@ class Case:
         """h of every step of a sequence from state zero, and of the first steps of the same sequence right after it."""
         return self._run(np.concatenate([self.inputs, self.inputs[:STEPS_TO_CHECK]]))
 
+    def expected(self, kind: Kind) -> npt.NDArray[np.float64]:
+        """The answers of the first calls."""
+        return self.expected_sequences if kind == "sequence" else self.expected_steps
+
     def _run(self, x: FloatArray) -> npt.NDArray[np.float64]:
-        if self.cell == "lstm":
-            y = reference.lstm(x, self.weights)[0]
-        elif self.cell == "rnn":
-            y = reference.rnn(x, self.weights)[0]
-        else:
-            y = reference.gru(x, self.weights, reset_after=self.cell == "gru")[0]
-        return y
+        if self.cell in ("lstm", "rnn"):
+            y: npt.NDArray[np.float64] = getattr(reference, self.cell)(x, self.weights)[0]
+            return y
+        return reference.gru(x, self.weights, reset_after=self.cell == "gru")[0]

@@ -10,7 +10,7 @@ one file is noisier than the other (Janssen, Statistics & Probability Letters 36
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from math import comb
 from typing import Generic, TypeVar
@@ -82,10 +82,8 @@ class Changes(Generic[Name]):
 
 def least_p(old: int, new: int) -> float:
     """The least that a test on so many repeats can give."""
-    if min(old, new) < 2:
-        return 1.0
     # With equal numbers, exchanging the files gives the same statistic.
-    return (2 if old == new else 1) / comb(old + new, old)
+    return 1.0 if min(old, new) < 2 else (2 if old == new else 1) / comb(old + new, old)
 
 
 def repeats_needed() -> int:
@@ -94,23 +92,22 @@ def repeats_needed() -> int:
 
 
 def compare_repeats(
-    old: Mapping[Name, Sequence[float]],
-    new: Mapping[Name, Sequence[float]],
-    drifts: Mapping[Name, float] | None = None,
+    old: Mapping[Name, Sequence[float]], new: Mapping[Name, Sequence[float]], drifts: Mapping[Name, float] | None = None
 ) -> Changes[Name]:
     """Compares the cases of both, each with the median time of every repeat; cases that lack a repeat are not told."""
-    drifts = drifts or {}
     common = [name for name in old if name in new]
     counts = tuple(max(len(times[name]) for name in common) for times in (old, new))
-    found = {
-        name: Change(float(np.median(new[name]) / np.median(old[name])), drift=drifts.get(name, 0.0)) for name in common
-    }
+    ratios = {name: float(np.median(new[name]) / np.median(old[name])) for name in common}
     whole = [name for name in common if (len(old[name]), len(new[name])) == counts]
+    told: dict[Name, tuple[float | None, float | None]] = {}
     if whole and least_p(*counts) <= ALPHA:
         logs = np.log([[*old[name], *new[name]] for name in whole]).T
-        for name, p, detectable in zip(whole, *_test(logs, counts[0]), strict=True):
-            found[name] = replace(found[name], p=float(p), detectable=float(detectable))
-    return Changes(found, *counts)
+        told = {name: (float(p), float(least)) for name, p, least in zip(whole, *_test(logs, counts[0]), strict=True)}
+    changes = {}
+    for name, ratio in ratios.items():
+        p, detectable = told.get(name, (None, None))
+        changes[name] = Change(ratio, p, detectable, (drifts or {}).get(name, 0.0))
+    return Changes(changes, *counts)
 
 
 def _test(logs: Floats, first: int) -> tuple[Floats, Floats]:
@@ -137,10 +134,7 @@ def _assignments(count: int, first: int) -> Bools:
     true = np.arange(count) < first
     if comb(count, first) <= _MOST_ASSIGNMENTS:
         # In lexicographic order, so that the true one is the first.
-        chosen = np.array(list(combinations(range(count), first)))
-        rows = np.zeros((len(chosen), count), np.bool_)
-        np.put_along_axis(rows, chosen, values=True, axis=1)
-        return rows
+        return np.array([np.isin(np.arange(count), chosen) for chosen in combinations(range(count), first)])
     shuffled = np.random.default_rng(0).permuted(np.tile(true, (_MOST_ASSIGNMENTS - 1, 1)), axis=1)
     return np.vstack([true, shuffled])
 
@@ -151,8 +145,7 @@ def _differences(logs: Floats, in_first: Bools) -> tuple[Floats, Floats]:
     means, squares = [], np.full((), _LEAST_ERROR**2)
     for members in (in_first, ~in_first):
         count = int(members[0].sum())
-        mean = members @ centred / count
-        variance = (members @ centred**2 - count * mean**2) / (count - 1)
-        means.append(mean)
+        means.append(members @ centred / count)
+        variance = (members @ centred**2 - count * means[-1] ** 2) / (count - 1)
         squares = squares + np.maximum(variance, 0) / count
     return means[1] - means[0], np.sqrt(squares)

@@ -3,83 +3,88 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import shlex
+import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TextIO
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import Any, TextIO
+
+import numpy as np
 
 from .._files import write_file
-from . import compare, document, plot, study_tables, table
-from .environment import describe, header
-from .limits import MultiplyRate, limits_text, multiply_rate, rates_text, read_limits
-from .looks import BEGINNING, look, slowed_down, summary
-from .machine import commands_by_kind, machine_text, mixed_kinds, own_cpus
-from .repeats import RepeatError, measure_repeats
-from .run import KINDS, float32_of
-from .subjects import Study, studies
-from .tiers import Tier
-from .values import STDOUT
-from .work import Findings, measure_all
+from .._text import three_digits
+from ..runtime import runtime_info
+from . import compare, plot
+from .answers import our_tolerance
+from .limits import multiply_rate, read_limits
+from .machine import BEGINNING, describe_machine, look, machine_texts, mixed_kinds, own_cpus, slowed_down, summary
+from .options import STDOUT
+from .results import Findings, Result
+from .studies import RepeatError, Study, measure_study, study_of
+from .tables import failures, tables
 
 # NumPy's BLAS and the peers' thread pools look at these once, when they are loaded.
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
+_NUMBERS = re.compile(r"\[\s+([-+.0-9e,\s]+?)\s+\]")
 
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Runs the command; `arguments` are those of the whole command line. Returns its exit status."""
     if options.study == "compare":
         return compare.run(options)
-    cpus = options.cpu or own_cpus()
-    if cpus != own_cpus() or any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):
-        with _running_on(cpus):
-            return subprocess.call([sys.executable, "-m", "fusedcell", *arguments], env={**os.environ, **ONE_THREAD})
-
+    cpus = own_cpus()
+    if (options.cpu or cpus) != cpus or any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):
+        return _start_anew(options.cpu or cpus, arguments)
     results = _stdout_for_results() if options.json == STDOUT else None
-    asked = studies(options)
-    environment = describe(options, asked)
-    machine = environment["machine"]
-    findings = Findings(read_limits(asked[0].tiers[0].isa), _rates(asked), looks=[look(BEGINNING)])
-    limits = [limits_text(findings.limits, asked[0].tiers[0].isa), rates_text(findings.rates)]
-    print(header(environment), machine_text(machine), *limits, sep="\n", end="\n\n", flush=True)
-    mixed = mixed_kinds(machine)
-    if mixed:
-        commands = commands_by_kind(machine, shlex.join(["fusedcell", *arguments]))
-        print(f"Warning: {mixed}. One kind at a time:\n{commands}", end="\n\n", flush=True)
-
-    for study in asked:
-        found = Findings()
-        try:
-            if options.repeats == 1:
-                measure_all(study.options, study.tiers, study.peers, found)
-            else:
-                measure_repeats(study.options, found)
-        except RepeatError as error:
-            print(f"fusedcell: {error}", file=sys.stderr)
-            return 2
-        for text in _tables(found, study.tiers, [peer.name for peer in study.peers]):
-            print(text, end="\n\n")
-        findings.extend(found)
-    print(summary(findings.looks))
-    slowed = slowed_down(machine["clocks"], findings.looks)
-    for text in slowed:
+    studies = [study_of(options, dtype) for dtype in options.dtypes]
+    document = _describe(options, studies)
+    machine = document["machine"]
+    findings = Findings(looks=[look(BEGINNING)])
+    print(_head(document), end="\n\n", flush=True)
+    try:
+        for study in studies:
+            found = measure_study(study)
+            findings.results.extend(found.results)
+            findings.looks.extend(found.looks)
+            print(*tables(found.results), sep="\n\n", end="\n\n", flush=True)
+    except RepeatError as error:
+        print(f"fusedcell: {error}", file=sys.stderr)
+        return 2
+    print(*filter(None, [failures(findings.failures), summary(findings.looks)]), sep="\n\n")
+    machine["warnings"] = [*mixed_kinds(machine), *slowed_down(machine, findings.looks)]
+    for text in machine["warnings"]:
         print(f"Warning: {text}.")
-    machine["warnings"] = [*([mixed] if mixed else []), *slowed]
+    document |= {"results": list(map(_entry, findings.results)), "looks": [asdict(each) for each in findings.looks]}
+    # Numbers in a row stay on one line.
+    text = _NUMBERS.sub(lambda match: f"[{' '.join(match[1].split())}]", json.dumps(document, indent=1)) + "\n"
     if results is not None:
         with results:
-            results.write(document.as_json(environment, findings))
+            results.write(text)
     elif options.json is not None:
-        write_file(options.json, document.as_json(environment, findings).encode())
+        write_file(options.json, text.encode())
         if options.study == "report":
             print(f"The file to send in is {options.json}.")
-    if options.plot is not None:
-        plot.draw(options.plot, environment, findings)
-    theirs = {peer.name for study in asked for peer in study.peers}
-    return 1 if any(name not in theirs for name, _, _ in findings.failures) else 0
+    if getattr(options, "plot", None) is not None:
+        plot.draw(options.plot, document["runtime"]["cpu"], findings.results)
+    return 1 if any(variant in result.own for result, variant, _ in findings.failures) else 0
+
+
+def _start_anew(cpus: Sequence[int], arguments: Sequence[str]) -> int:
+    """In a process that has these CPUs, where the system numbers them, and one thread a library."""
+    before = own_cpus()
+    try:
+        if before:
+            os.sched_setaffinity(0, cpus)
+        return subprocess.call([sys.executable, "-m", "fusedcell", *arguments], env={**os.environ, **ONE_THREAD})
+    finally:
+        if before:
+            os.sched_setaffinity(0, before)
 
 
 def _stdout_for_results() -> TextIO:
@@ -90,38 +95,73 @@ def _stdout_for_results() -> TextIO:
     return results
 
 
-@contextmanager
-def _running_on(cpus: Sequence[int]) -> Iterator[None]:
-    """What is started meanwhile runs on these CPUs; none where the system does not number them."""
-    before = own_cpus()
-    if before:
-        os.sched_setaffinity(0, cpus)
-    try:
-        yield
-    finally:
-        if before:
-            os.sched_setaffinity(0, before)
+def _describe(options: argparse.Namespace, studies: Sequence[Study]) -> dict[str, Any]:
+    """What was measured, on what and how: what goes with the results into a file."""
+    first = studies[0].tiers[0]
+    tiers = dict.fromkeys(
+        [*((tier.isa, tier.dtype) for each in studies for tier in each.tiers), (first.isa, "float32")]
+    )
+    peers = [peer for study in studies for peer in study.peers]
+    tolerances = {f"others' {peer.dtype}": str(peer.tolerance) for peer in peers}
+    tolerances |= {f"our {study.dtype}": str(our_tolerance(1, study.dtype)) for study in studies}
+    return {
+        "schema": compare.SCHEMA,
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "runtime": runtime_info(),
+        "machine": describe_machine(own_cpus(), by_choice=options.cpu is not None),
+        "dtype": ", ".join(study.dtype for study in studies),
+        "tier": ", ".join(dict.fromkeys(study.tiers[0].isa for study in studies)),
+        "options": {name: value for name, value in vars(options).items() if name not in ("command", "json", "plot")},
+        "peers": {peer.name: peer.version for peer in peers} | {k: v for it in studies for k, v in it.absent.items()},
+        "tolerances": tolerances,
+        "load": f"{os.getloadavg()[0]:.1f} before the run" if hasattr(os, "getloadavg") else "unknown",
+        "read_limits": read_limits(first.isa),
+        "multiply_rates": {" ".join(pair): multiply_rate(*pair) for pair in tiers},
+    }
 
 
-def _rates(asked: Sequence[Study]) -> list[MultiplyRate]:
-    """Of each tier, and of the first in float32."""
-    pairs = [(tier.isa, tier.dtype) for study in asked for tier in (*study.tiers, *float32_of(study.tiers[0]))]
-    return [multiply_rate(isa, dtype) for isa, dtype in dict.fromkeys(pairs)]
+def _head(document: Mapping[str, Any]) -> str:
+    """One thing a line."""
+    runtime, options = document["runtime"], document["options"]
+    caches = ", ".join(f"{name} {size}" for name, size in runtime["caches"].items()) or "caches unknown"
+    method = ["each number of threads in turns" if options["study"] == "threads" else "one thread, variants in turns"]
+    method += ["few rounds"] if options["quick"] else []
+    method += [f"median of {options['repeats']} processes"] if options["repeats"] > 1 else []
+    lines = {
+        "measured": f"{document['date']}, {document['dtype']}, {', '.join(method)}",
+        "fusedcell": f"{runtime['fusedcell']} on {document['tier']} of {', '.join(runtime['isas'])}",
+        "peers": ", ".join(f"{name} {text}" for name, text in document["peers"].items()) or "none",
+        "checked": f"against float64, {', '.join(f'{k} within {v}' for k, v in document['tolerances'].items())}",
+        "cpu": f"{runtime['cpu']}, {', '.join(runtime['cores'])}, {caches}, load {document['load']}",
+        **machine_texts(document["machine"]),
+        "read limit": f"GB/s, one thread, of so much again and again: {_rates(document['read_limits'])}",
+        "multiply rate": f"10^9 multiply-adds/s, one thread: {_rates(document['multiply_rates'])}",
+    }
+    return "\n".join(f"{name:<14} {text}" for name, text in lines.items())
 
 
-def _tables(findings: Findings, tiers: Sequence[Tier], theirs: list[str]) -> list[str]:
-    steps, sequences = ([result for result in findings.results if result.kind == kind] for kind in KINDS)
-    batches = any(result.batch > 1 for result in sequences)
-    ours, in_float32 = ([tier.name for tier in group] for group in (tiers, float32_of(tiers[0])))
-    texts = []
-    if steps:
-        texts.append(table.step_table(steps, ours, [*in_float32, *theirs]))
-    if findings.tails:
-        texts.append(study_tables.tail_table(findings.tails))
-    if sequences:
-        of_sequences = study_tables.batch_table if batches else table.sequence_table
-        texts.append(of_sequences(sequences, [ours[0], *in_float32], theirs))
-    texts += [study_tables.threads_table(findings.scalings, kind) for kind in KINDS]
-    texts.append(study_tables.many_table(findings.many, theirs))
-    texts += [table.spread(findings.results), table.failures(findings.failures)]
-    return [text for text in texts if text]
+def _rates(by_name: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {three_digits(rate)}" for name, rate in by_name.items())
+
+
+def _entry(result: Result) -> dict[str, Any]:
+    """In a file: of the rounds, our own, to five digits, which is more than a clock knows; of tails percentiles."""
+    entry = asdict(result) | {
+        "dtype": result.dtype,
+        "times": {name: asdict(time) for name in result.rounds if (time := result.time(name))},
+        "medians": {name: [float(np.median(part)) for part in its if part] for name, its in result.rounds.items()},
+    }
+    if result.kind == "tails":
+        percents = (50, 99, 99.9)
+        found = {name: [result.percentile(name, each) for each in percents] for name in result.own}
+        return entry | {"rounds": {}, "percentiles": found}
+    ours = result.rounds.get(result.ours, [])
+    return entry | {
+        "rounds": {result.ours: [[float(f"{us:.5g}") for us in part] for part in ours]},
+        "ratios": {
+            name: asdict(each) for name in result.rounds if (each := result.ratio(name)) and name != result.ours
+        },
+        "best_other": result.best_other(),
+        "limit_us": result.limit_us,
+        "share_of_limit": result.share_of_limit,
+    }

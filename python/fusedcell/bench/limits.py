@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 from .. import _core
 from ..runtime import caches
-from .cases import GATES, Case
-from .text import three_digits
+from .cases import GATES, Case, Kind
 
 UNKNOWN_CACHES = {"L1d": "32K", "L2": "1024K", "L3": "32768K"}
 """What is taken for this machine's where the system does not tell."""
@@ -26,23 +25,6 @@ PROJECTION_ROWS = 128
 _TRIAL = 2**16
 # Beside it, what a call needs to begin and to end is nothing.
 _TURN_S = 1e-3
-
-
-@dataclass(frozen=True)
-class ReadLimit:
-    """Reading so many bytes again and again, in 10^9 bytes a second, at best."""
-
-    nbytes: int
-    gb_per_s: float
-
-
-@dataclass(frozen=True)
-class MultiplyRate:
-    """Multiply-adds with weights of one dtype that the nearest cache holds, in 10^9 a second, at best."""
-
-    isa: str
-    dtype: str
-    g_per_s: float
 
 
 @dataclass(frozen=True)
@@ -69,6 +51,11 @@ class PhaseLimit:
         return max(self.read_us, self.multiply_us)
 
 
+def phases(case: Case, kind: Kind, dtype: str) -> list[Phase]:
+    """Those of a call, one after the other."""
+    return sequence_phases(case, dtype) if kind == "sequence" else step_phases(case, dtype)
+
+
 def step_phases(case: Case, dtype: str) -> list[Phase]:
     """A single step reads W and R once, in one go."""
     weights = 2 * _matrix_weights(case)
@@ -92,11 +79,11 @@ def _matrix_weights(case: Case) -> int:
     return GATES[case.cell] * case.size**2
 
 
-def phase_limits(phases: Sequence[Phase], isa: str, dtype: str) -> list[PhaseLimit]:
+def phase_limits(of_call: Sequence[Phase], isa: str, dtype: str) -> list[PhaseLimit]:
     """Measures what the phases take at least."""
-    rate = multiply_rate(isa, dtype).g_per_s * 1e3
-    reads = {nbytes: read_us(nbytes, isa) for nbytes in {phase.nbytes for phase in phases}}
-    return [PhaseLimit(phase.name, phase.reads * reads[phase.nbytes], phase.multiply_adds / rate) for phase in phases]
+    rate = multiply_rate(isa, dtype) * 1e3
+    reads = {nbytes: read_us(nbytes, isa) for nbytes in {phase.nbytes for phase in of_call}}
+    return [PhaseLimit(each.name, each.reads * reads[each.nbytes], each.multiply_adds / rate) for each in of_call]
 
 
 def least(measured: Sequence[Sequence[PhaseLimit]]) -> list[PhaseLimit]:
@@ -115,17 +102,17 @@ def read_us(nbytes: int, isa: str) -> float:
     return _core.read_seconds(measured, repeats, isa) * 1e6 * nbytes / measured
 
 
-def read_limits(isa: str) -> list[ReadLimit]:
-    """One for each level of cache, and one for memory."""
-    return [ReadLimit(nbytes, nbytes / read_us(nbytes, isa) / 1e3) for nbytes in level_bytes(caches())]
+def read_limits(isa: str) -> dict[str, float]:
+    """10^9 bytes a second, for each level of cache and for memory, by how many bytes are read again and again."""
+    return {size_text(nbytes): nbytes / read_us(nbytes, isa) / 1e3 for nbytes in level_bytes(caches())}
 
 
-def multiply_rate(isa: str, dtype: str) -> MultiplyRate:
-    """The best of some turns."""
+def multiply_rate(isa: str, dtype: str) -> float:
+    """10^9 multiply-adds a second with weights that the nearest cache holds: the best of some turns."""
     count = _TRIAL
     while _core.multiply_seconds(count, 1, dtype, isa) < _TURN_S:
         count *= 2
-    return MultiplyRate(isa, dtype, count / _core.multiply_seconds(count, 10, dtype, isa) / 1e9)
+    return count / _core.multiply_seconds(count, 10, dtype, isa) / 1e9
 
 
 def level_bytes(levels: Mapping[str, str]) -> list[int]:
@@ -139,21 +126,6 @@ def cache_bytes(levels: Mapping[str, str]) -> list[int]:
     """Of sizes like "48K", smallest first."""
     units = {"K": 2**10, "M": 2**20, "G": 2**30}
     return sorted(int(size[:-1]) * units[size[-1]] for size in (levels or UNKNOWN_CACHES).values())
-
-
-def limits_text(limits: Sequence[ReadLimit], isa: str) -> str:
-    """One line, as those of the header are."""
-    rates = ", ".join(f"{size_text(limit.nbytes)} {three_digits(limit.gb_per_s)}" for limit in limits)
-    return f"{'read limit':<14} GB/s, one thread, {isa}: {rates}"
-
-
-def rates_text(rates: Sequence[MultiplyRate]) -> str:
-    """A line for each dtype, as those of the header are."""
-    lines = []
-    for dtype in dict.fromkeys(rate.dtype for rate in rates):
-        tiers = ", ".join(f"{rate.isa} {three_digits(rate.g_per_s)}" for rate in rates if rate.dtype == dtype)
-        lines.append(f"{'multiply rate':<14} 10^9 multiply-adds/s, one thread, {dtype}: {tiers}")
-    return "\n".join(lines)
 
 
 def size_text(nbytes: int) -> str:

@@ -1,36 +1,39 @@
-"""The machine that is measured: its board, its cores, and on which of them this process runs, clocked how."""
+"""The machine that is measured: its board, its cores, on which of them this process runs, and how fast they are."""
 
 from __future__ import annotations
 
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import _core
 
 ROOT = Path("/")
+BEGINNING = "nothing"
+"""What the first look came after: CPUs that had no work may be clocked low."""
 
-_MOST_BYTES = 4096
-_MOST_DIGITS = 20
-_CPU = "sys/devices/system/cpu"
+# Some ten microseconds, and the best of many: short enough to be left alone now and then on a busy machine.
+_CHAIN = 20_000
+_TRIES = 50
+
+# Of the highest frequency: what is below has fallen. Clocks of CPUs that nothing slows down move by less.
+_LEAST_SHARE = 0.9
 
 
-def read_text(path: Path) -> str:
-    """How a file of the kernel's begins, without zeros and blanks at the ends; "" where there is no such file."""
+def _text(path: Path) -> str:
+    """What a file of the kernel's says, without zeros and blanks at the ends; "" where there is no such file."""
     try:
-        with path.open("rb") as file:
-            return file.read(_MOST_BYTES).decode("utf-8", "replace").strip("\0 \t\r\n")
+        return path.read_text(encoding="utf-8", errors="replace").strip("\0 \t\r\n")
     except OSError:
         return ""
 
 
-def read_integer(path: Path, base: int = 10) -> int | None:
-    """The number that is all of a file; None where there is none, or one longer than the kernel writes."""
-    text = read_text(path)
+def _thousandths(path: Path) -> float | None:
     try:
-        return int(text, base) if len(text) <= _MOST_DIGITS else None
+        return int(_text(path)) / 1000
     except ValueError:
         return None
 
@@ -52,82 +55,81 @@ def cpu_list(numbers: Iterable[int]) -> str:
 
 
 def describe_machine(cpus: Sequence[int], by_choice: bool, root: Path = ROOT) -> dict[str, Any]:
-    """What does not change during a run; `by_choice` is whether ``--cpu`` gave the CPUs."""
+    """What does not change during a run; `by_choice` is whether ``--cpu`` gave the CPUs.
+
+    The clocks are the kernel's settings of each CPU (Linux, Documentation/admin-guide/pm/cpufreq.rst), which a guest's
+    kernel often does not know.
+    """
+    folders = {cpu: root / f"sys/devices/system/cpu/cpu{cpu}/cpufreq" for cpu in cpus}
+    names = ["proc/device-tree/model", "sys/class/dmi/id/sys_vendor", "sys/class/dmi/id/product_name"]
     return {
-        "board": _board(root),
-        "soc": _soc(root),
-        "kernel": f"{platform.system()} {platform.release()}",
-        "libc": " ".join(platform.libc_ver()).strip() or "unknown",
+        "board": " ".join(filter(None, (_text(root / name) for name in names))) or "unknown",
+        "kernel": f"{platform.system()} {platform.release()}, {' '.join(platform.libc_ver()).strip()}",
         "cores": _core.core_kinds(),
         "cpus": list(cpus),
         "cpus_by_choice": by_choice,
-        "clocks": {str(cpu): clock for cpu in cpus if (clock := _clock(cpu, root))},
+        "governors": sorted({_text(folder / "scaling_governor") for folder in folders.values()} - {""}),
+        "max_mhz": {str(cpu): mhz for cpu, each in folders.items() if (mhz := _thousandths(each / "scaling_max_freq"))},
     }
 
 
-def _board(root: Path) -> str:
-    model = read_text(root / "proc/device-tree/model")
-    if model:
-        return model
-    dmi = [read_text(root / "sys/class/dmi/id" / name) for name in ("sys_vendor", "product_name")]
-    return " ".join(text for text in dmi if text) or "unknown"
-
-
-def _soc(root: Path) -> str:
-    """By the names in a device tree, the last of which is the chip's."""
-    compatible = read_text(root / "proc/device-tree/compatible").split("\0")[-1]
-    soc0 = [read_text(root / "sys/devices/soc0" / name) for name in ("family", "soc_id")]
-    return compatible or " ".join(text for text in soc0 if text) or "unknown"
-
-
-def _clock(cpu: int, root: Path) -> dict[str, Any]:
-    """Linux, Documentation/admin-guide/pm/cpufreq.rst; empty where the kernel does not set them, as in a guest."""
-    folder = root / _CPU / f"cpu{cpu}/cpufreq"
-    found = {
-        "governor": read_text(folder / "scaling_governor") or None,
-        "min_khz": read_integer(folder / "scaling_min_freq"),
-        "max_khz": read_integer(folder / "scaling_max_freq"),
-        "khz": read_integer(folder / "scaling_cur_freq"),
-    }
-    return found if any(value is not None for value in found.values()) else {}
-
-
-def machine_text(machine: Mapping[str, Any]) -> str:
-    """Lines for the head of the tables."""
+def machine_texts(machine: Mapping[str, Any]) -> dict[str, str]:
+    """Lines for the head of the tables, by what stands before them."""
     source = "by --cpu" if machine["cpus_by_choice"] else "as this process was given them"
-    lines = {
-        "board": ", ".join(name for name in (machine["board"], machine["soc"]) if name != "unknown") or "unknown",
-        "kernel": f"{machine['kernel']}, {machine['libc']}",
+    speeds = [f"at most {mhz:.0f} MHz" for mhz in sorted(set(machine["max_mhz"].values()))]
+    return {
+        "board": f"{machine['board']}, {machine['kernel']}",
         "run on": f"CPUs {cpu_list(machine['cpus'])}, {source}" if machine["cpus"] else "unknown CPUs",
-        "clocks": _clocks_text(machine["clocks"]),
+        "clocks": ", ".join([*speeds, *machine["governors"]]) or "not known to the kernel",
     }
-    return "\n".join(f"{name:<14} {text}" for name, text in lines.items())
 
 
-def _clocks_text(clocks: Mapping[str, Mapping[str, Any]]) -> str:
-    """CPUs that are set alike together."""
-    alike: dict[str, list[int]] = {}
-    for cpu, clock in clocks.items():
-        text = f"{_mhz(clock['min_khz'])} to {_mhz(clock['max_khz'])} MHz, {clock['governor'] or 'no governor'}"
-        alike.setdefault(text, []).append(int(cpu))
-    return "; ".join(f"CPUs {cpu_list(cpus)} {text}" for text, cpus in alike.items()) or "not known to the kernel"
-
-
-def _mhz(khz: int | None) -> str:
-    return "?" if khz is None else str(round(khz / 1000))
-
-
-def mixed_kinds(machine: Mapping[str, Any]) -> str:
-    """A warning where kinds of core mix that nobody chose; "" where they do not."""
+def mixed_kinds(machine: Mapping[str, Any]) -> list[str]:
+    """A warning where kinds of core mix that nobody chose."""
     if len(machine["cores"]) < 2 or machine["cpus_by_choice"]:
-        return ""
-    return "kinds of core mix here, and times depend on which one ran"
+        return []
+    options = [f"--cpu {cpu_list(kind['numbers'])} ({kind['name']})" for kind in machine["cores"] if kind["numbers"]]
+    return [f"kinds of core mix here, and times depend on which one ran; one kind at a time: {' or '.join(options)}"]
 
 
-def commands_by_kind(machine: Mapping[str, Any], command: str) -> str:
-    """A command a line, each of which runs on one kind of core."""
-    return "\n".join(
-        f"  {command} --cpu {cpu_list(kind['numbers'])}    # {kind['name']}"
-        for kind in machine["cores"]
-        if kind["numbers"]
-    )
+@dataclass(frozen=True)
+class Look:
+    """One moment, right after something was measured, so that the CPUs have had work to do.
+
+    `ghz` is measured: how many integer operations, each of which waits for the one before, are done in a nanosecond;
+    they take a cycle each. `celsius` is what the kernel says of each thermal zone.
+    """
+
+    after: str
+    ghz: float
+    celsius: dict[str, float]
+
+
+def look(after: str, root: Path = ROOT) -> Look:
+    """Takes about a millisecond."""
+    zones = {zone.name: _thousandths(zone / "temp") for zone in sorted(root.glob("sys/class/thermal/thermal_zone*"))}
+    ghz = _CHAIN / _core.chain_seconds(_CHAIN, _TRIES) / 1e9
+    return Look(after, ghz, {name: celsius for name, celsius in zones.items() if celsius is not None})
+
+
+def summary(looks: Sequence[Look]) -> str:
+    """One line: the clock as it was measured, and the temperature of the hottest zone, first and last."""
+    clocks = [each.ghz for each in looks if each.after != BEGINNING] or [each.ghz for each in looks]
+    hottest = [max(each.celsius.values()) for each in (looks[0], looks[-1]) if each.celsius]
+    heat = f" Hottest zone: {hottest[0]:.0f} C at first, {hottest[-1]:.0f} C at last." if hottest else ""
+    return f"Clock, by dependent operations: {min(clocks):.2f} to {max(clocks):.2f} GHz.{heat}"
+
+
+def slowed_down(machine: Mapping[str, Any], looks: Sequence[Look]) -> list[str]:
+    """Warnings: all that says that the machine did not run at one speed, its full one, during `looks`."""
+    warnings = []
+    highest, worst = 0.0, (1.0, "")
+    for each in looks:
+        highest = max(highest, each.ghz)
+        worst = min(worst, (each.ghz / highest, f"from {highest:.2f} to {each.ghz:.2f} GHz (after {each.after})"))
+    if worst[0] < _LEAST_SHARE:
+        warnings.append(f"the clock fell {worst[1]}")
+    most = max(machine["max_mhz"].values(), default=0.0) / 1000
+    if looks and highest < _LEAST_SHARE * most:
+        warnings.append(f"the clock never rose above {highest:.2f} of {most:.2f} GHz")
+    return warnings

@@ -1,23 +1,22 @@
-"""The options of ``fusedcell bench`` and its subcommands."""
+"""The options of ``fusedcell bench`` and its subcommands, and which values are refused."""
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import _core
-from .._base import DTYPES
-from . import values
+from .._dtypes import DTYPES
+from ..runtime import isas
 from .cases import GATES
-from .machine import cpu_list
+from .machine import cpu_list, own_cpus
 from .tails import FULL_TAIL
-from .threads import thread_counts
 
-_CELLS = ["lstm", "gru", "gru_reset_before", "rnn"]
-_SIZES = [16, 32, 64, 128, 256, 512, 1024]
-_STEPS = 100
-
+STDOUT = "-"
 SUBCOMMANDS = {
     "step": "single steps: medians beside other libraries, tails with warm and with cold caches",
     "sequence": "whole sequences beside other libraries",
@@ -27,133 +26,166 @@ SUBCOMMANDS = {
     "report": "all of the above that matter on one machine, in float32 and int8, for a file to send in; a few minutes",
     "compare": "two files of --json: are the times of the second others than those of the first?",
 }
+_CELLS, _SIZES = ["lstm", "gru", "gru_reset_before", "rnn"], [16, 32, 64, 128, 256, 512, 1024]
+_COMMON: dict[str, Any] = {"cells": _CELLS, "sizes": _SIZES, "steps": 100, "dtype": "float32", "isa": None}
+_COMMON |= {"quick": False, "no_peers": False, "repeats": 1, "cpu": None, "json": None, "plot": None}
 
-# What is not asked for, by subcommand; those of `bench` alone are at "".
+# What is not asked for, by subcommand, where it differs; those of `bench` alone are at "".
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "": {"cells": _CELLS, "sizes": _SIZES, "steps": _STEPS},
-    "step": {"cells": _CELLS, "sizes": _SIZES, "steps": _STEPS, "steps_tail": None},
-    "sequence": {"cells": _CELLS, "sizes": _SIZES, "steps": _STEPS},
-    "batch": {"cells": ["lstm", "gru"], "sizes": [64, 256, 512], "steps": _STEPS, "batches": [1, 2, 4, 8, 32]},
-    "threads": {"cells": ["lstm", "gru"], "sizes": [256, 512, 1024], "steps": _STEPS, "threads": None},
-    "many": {"cells": ["lstm", "gru"], "sizes": [64, 128, 256], "steps": _STEPS, "streams": [64]},
-    "report": {
-        "cells": ["lstm", "gru"],
-        "sizes": [32, 64, 128, 256, 512],
-        "dtypes": ["float32", "int8"],
-        "steps": _STEPS,
-        "batches": [1, 4],
-        "quick": True,
-    },
+    "": {},
+    "step": {"steps_tail": None},
+    "sequence": {},
+    "batch": {"cells": ["lstm", "gru"], "sizes": [64, 256, 512], "batches": [1, 2, 4, 8, 32]},
+    "threads": {"cells": ["lstm", "gru"], "sizes": [256, 512, 1024], "threads": None},
+    "many": {"cells": ["lstm", "gru"], "sizes": [64, 128, 256], "streams": [64]},
+    "report": {"cells": ["lstm", "gru"], "sizes": [32, 64, 128, 256, 512], "batches": [1, 4], "quick": True},
 }
-_COMMON: dict[str, Any] = {
-    "cells": None,
-    "sizes": None,
-    "dtype": "float32",
-    "isa": None,
-    "quick": False,
-    "repeats": 1,
-    "no_peers": False,
-    "json": None,
-    "plot": None,
-    "cpu": None,
-}
-# What a subcommand does not have though others do.
-_WITHOUT = {"compare": set(_COMMON), "many": {"plot"}, "report": {"dtype", "plot", "quick"}}
+
+
+def _integer(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text.strip()!r} is not a whole number from {least} to {most}")
+        return value
+
+    return parse
+
+
+def _name(known: Callable[[], Sequence[str]], what: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        name = text.strip()
+        if name not in known():
+            raise argparse.ArgumentTypeError(f"{name!r} is not {what}; there are: {', '.join(known())}")
+        return name
+
+    return parse
+
+
+def _list(parse: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    """Separated by commas, each once."""
+    return lambda text: list(dict.fromkeys(parse(part) for part in text.split(",")))
+
+
+def cpus(text: str) -> list[int]:
+    """CPUs of those that this process may run on, as in ``0-3,6``."""
+    own = own_cpus()
+    if not own:
+        raise argparse.ArgumentTypeError("this system does not let a process choose its CPUs")
+    asked: set[int] = set()
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*([0-9]{1,5})(?:-([0-9]{1,5}))?\s*", part)
+        numbers = range(int(found[1]), int(found[2] or found[1]) + 1) if found else range(0)
+        if not numbers:
+            raise argparse.ArgumentTypeError(f"{text.strip()!r} is not a list of CPUs, such as 0-3,6")
+        asked.update(numbers)
+    if missing := asked - set(own):
+        raise argparse.ArgumentTypeError(
+            f"this process may not run on CPU {cpu_list(missing)}; it may on {cpu_list(own)}"
+        )
+    return sorted(asked)
+
+
+def _percentage(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text.strip()!r} is not a percentage from 0")
+    return value
+
+
+def writable(text: str) -> Path | str:
+    """A file that can be written, as far as one can tell before, or STDOUT."""
+    path = Path(text)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a file in a folder that exists")
+    return STDOUT if text == STDOUT else path
+
+
+def _picture(text: str) -> Path:
+    """A file for a figure; refused before anything is measured if there is nothing that draws it."""
+    path = Path(writable(text))
+    if path.suffix not in (".png", ".svg"):
+        raise argparse.ArgumentTypeError(f"{text!r} ends neither in .png nor in .svg")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise argparse.ArgumentTypeError("needs matplotlib: pip install fusedcell[plot]")
+    return path
+
+
+# Name, type (None for a switch), what stands for the value, help, and which subcommands have it; "" is bench alone.
+_ALL = ("", "step", "sequence", "batch", "threads", "many", "report")
+_OPTIONS: list[tuple[str, Callable[[str], Any] | None, str, str, tuple[str, ...]]] = [
+    ("cells", _list(_name(lambda: list(GATES), "a cell")), "NAMES", f"of {', '.join(GATES)}; default {{cells}}", _ALL),
+    ("sizes", _list(_integer(1, 8192)), "H", "units, as many as inputs; default {sizes}", _ALL),
+    ("dtype", _name(lambda: DTYPES, "a dtype"), "NAME", f"weights: {', '.join(DTYPES)}; default {{dtype}}", _ALL[:-1]),
+    ("isa", _list(_name(isas, "a tier that this machine runs")), "TIERS", "the first compared; default all", _ALL),
+    ("steps", _integer(1, 100_000), "T", "of a sequence; default {steps}", ("", "sequence", "batch", "threads")),
+    (
+        "steps-tail",
+        _integer(100, 10_000_000),
+        "N",
+        f"warm steps of the tails; default {FULL_TAIL.warm}, or as many as {FULL_TAIL.seconds:g} s allow",
+        ("step",),
+    ),
+    ("batches", _list(_integer(1, 1024)), "B", "default {batches}", ("batch",)),
+    ("streams", _list(_integer(2, 1024)), "N", "how many step together; default {streams}", ("many",)),
+    ("threads", _list(_integer(1, 1024)), "N", "default 1, 2, 4, ... to all CPUs", ("threads",)),
+    ("quick", None, "", "fewer rounds", _ALL[:-1]),
+    ("no-peers", None, "", "no other libraries but NumPy", _ALL),
+    ("repeats", _integer(1, 100), "N", "measure so often, in a process each; compare needs 4; default 1", _ALL),
+    ("cpu", cpus, "LIST", "run on these CPUs alone, as in 0-3,6; default all that there are", _ALL),
+    ("json", writable, "FILE", "all results; - is standard output, and all else then goes to standard error", _ALL),
+    ("plot", _picture, "FILE", "a figure, .png or .svg; needs fusedcell[plot]", ("", "step", "sequence")),
+]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options and the subcommands."""
-    _add_common(parser, "")
-    parser.add_argument(
-        "--steps-sequence",
-        type=values.steps_or_none,
-        default=argparse.SUPPRESS,
-        metavar="T",
-        help=f"without a subcommand: steps of the sequences in the second table, 0 for none; default {_STEPS}",
-    )
+    _add_options(parser, "")
     commands = parser.add_subparsers(dest="study", metavar="SUBCOMMAND", help="without: single steps and sequences")
     for name, text in SUBCOMMANDS.items():
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}")
-        if name == "compare":
-            _add_compare(command)
+        if name != "compare":
+            _add_options(command, name)
             continue
-        _add_common(command, name)
-        if name not in ("step", "many", "report"):
-            _add(command, "--steps", values.steps, "T", f"steps of the sequences; default {_STEPS}")
-        if name == "step":
-            text = f"warm steps of the tails; default {FULL_TAIL.warm}, or as many as {FULL_TAIL.seconds:g} s allow"
-            _add(command, "--steps-tail", values.tail_steps, "N", text)
-        if name == "batch":
-            _add(command, "--batches", values.batches, "B", f"default {_listed(_DEFAULTS[name]['batches'])}")
-        if name == "many":
-            _add(command, "--streams", values.streams, "N", f"default {_listed(_DEFAULTS[name]['streams'])}")
-        if name == "threads":
-            _add(command, "--threads", values.threads, "N", "separated by commas; default 1, 2, ... to all CPUs")
+        command.add_argument("old", type=Path, metavar="OLD.json")
+        command.add_argument("new", type=Path, metavar="NEW.json")
+        command.add_argument("--force", action="store_true", help="even if dtypes, tiers or machines differ")
+        text = "exit status 1 if a case is slower by more than so many percent"
+        command.add_argument("--fail-slower", type=_percentage, metavar="PCT", help=text)
 
 
 def complete(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Fills in what was not asked for; refuses what the subcommand does not look at."""
+    """Fills in what was not asked for; refuses what was said before a subcommand that does not have it."""
     study = options.study or ""
-    asked = set(vars(options)) & {*_COMMON, "steps_sequence"}
-    if study and "steps_sequence" in asked:
-        parser.error(f"argument --steps-sequence: bench {study} does not have it")
-    if without := asked & _WITHOUT.get(study, set()):
-        parser.error(f"argument --{min(without).replace('_', '-')}: bench {study} does not have it")
-    if not study:
-        options.steps = vars(options).pop("steps_sequence", _STEPS)
-    defaults = {} if study == "compare" else _COMMON | _DEFAULTS[study]
-    for name, value in defaults.items():
+    for name, *_, studies in _OPTIONS:
+        if name.replace("-", "_") in options and study not in studies:
+            parser.error(f"argument --{name}: bench {study} does not have it")
+    if study == "compare":
+        return
+    for name, value in (_COMMON | _DEFAULTS[study]).items():
         if name not in options:
             setattr(options, name, value)
+    options.dtypes = ["float32", "int8"] if study == "report" else [options.dtype]
     if study == "threads" and options.threads is None:
-        options.threads = thread_counts(_core.available_cpus())
+        cpus = _core.available_cpus()
+        options.threads = sorted({cpus, *(2**i for i in range(cpus.bit_length()))})
     if study == "report" and options.json is None:
         options.json = Path(f"fusedcell-report{f'-cpu{cpu_list(options.cpu)}' if options.cpu else ''}.json")
 
 
-def _add_common(parser: argparse.ArgumentParser, study: str) -> None:
-    defaults = _DEFAULTS[study]
-
-    def text_of(name: str, text: str) -> str:
-        # What a subcommand does not have it knows all the same, to refuse it by name.
-        return argparse.SUPPRESS if name in _WITHOUT.get(study, set()) else text
-
-    def add(name: str, kind: Any, metavar: str, text: str) -> None:
-        _add(parser, f"--{name}", kind, metavar, text_of(name, text))
-
-    cells = f"of {', '.join(GATES)}, separated by commas; default {_listed(defaults['cells'])}"
-    add("cells", values.cells, "NAMES", cells)
-    sizes = f"units, as many as inputs, separated by commas; default {_listed(defaults['sizes'])}"
-    add("sizes", values.sizes, "H", sizes)
-    add("dtype", values.dtype, "NAME", f"of our weights: {', '.join(DTYPES)}; default float32")
-    add("isa", values.tiers, "TIERS", "our tiers to time, the first compared; default all")
-    for name, text in (("quick", "fewer rounds"), ("no-peers", "no other libraries but NumPy")):
-        parser.add_argument(f"--{name}", action="store_true", default=argparse.SUPPRESS, help=text_of(name, text))
-    repeats = "measure so often, each time in a process of its own; compare needs some; default 1"
-    add("repeats", values.repeats, "N", repeats)
-    add("cpu", values.cpus, "LIST", "run on these CPUs alone, as in 0-3,6; default all that there are")
-    json = "write all results there; - is standard output, and all else then goes to standard error"
-    add("json", values.writable_or_stdout, "FILE", json)
-    add("plot", values.picture, "FILE", "draw a figure there, .png or .svg; needs fusedcell[plot]")
-
-
-def _add(parser: argparse.ArgumentParser, name: str, kind: Any, metavar: str, text: str) -> None:
-    # Without a default of its own, so that a subcommand leaves what was said before it.
-    parser.add_argument(name, type=kind, default=argparse.SUPPRESS, metavar=metavar, help=text)
-
-
-def _add_compare(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("old", type=values.readable, metavar="OLD.json")
-    parser.add_argument("new", type=values.readable, metavar="NEW.json")
-    parser.add_argument("--force", action="store_true", help="even if dtypes, tiers or machines differ")
-    parser.add_argument(
-        "--fail-slower",
-        type=values.percentage,
-        default=None,
-        metavar="PCT",
-        help="exit status 1 if a case is slower by more than so many percent",
-    )
-
-
-def _listed(values: list[Any]) -> str:
-    return ",".join(map(str, values))
+def _add_options(parser: argparse.ArgumentParser, study: str) -> None:
+    defaults = {
+        name: ",".join(map(str, value)) if isinstance(value, list) else value
+        for name, value in (_COMMON | _DEFAULTS[study]).items()
+    }
+    for name, kind, metavar, text, studies in _OPTIONS:
+        if study in studies:
+            value: dict[str, Any] = {"type": kind, "metavar": metavar} if kind else {"action": "store_true"}
+            # Without a default of its own, so that a subcommand leaves what was said before it.
+            parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=text.format_map(defaults), **value)

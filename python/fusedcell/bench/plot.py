@@ -1,139 +1,85 @@
-"""Draws a picture: logarithmic axes, and each line's name at its end."""
+"""The figure of `--plot`: the time of one step, or of a step in a sequence, by the number of units."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .._files import write_file
-from .pictures import Line, Panel, picture
-from .work import Findings
+from .results import Result
+from .tiers import OURS
 
-_OURS = "#08519c"
 _COLOURS = {"numpy": "#7f7f7f", "torch": "#d94801", "onnxruntime": "#756bb1", "openvino": "#238b45", "ncnn": "#a6761d"}
-_SPARE = ("#4292c6", "#41ab5d", "#ef6548", "#8c6bb1", "#969696")
-_STYLES: dict[str, dict[str, Any]] = {
-    "ours": {"color": _OURS, "linewidth": 3.2, "marker": "o", "markersize": 5, "zorder": 5},
-    "our float32": {"color": "#6baed6", "linewidth": 1.6, "zorder": 4},
-    "other": {"linewidth": 1.5, "marker": "o", "markersize": 2.5, "zorder": 3},
-    "limit": {"color": "#333333", "linewidth": 1.3, "linestyle": (0, (4, 2)), "zorder": 4},
-}
-_WIDTH = 8.0
-_DPI = 100
-_FONT = 9
+_OURS = {"color": "#08519c", "linewidth": 3.2, "markersize": 5, "zorder": 5}
+_OURS_FLOAT32 = {"color": "#6baed6", "linewidth": 1.6, "zorder": 4}
+_LIMIT = {"color": "#333333", "linewidth": 1.3, "linestyle": (0, (4, 2)), "marker": "", "zorder": 4}
+
+Points = list[tuple[int, float]]
 
 
-def draw(path: Path, environment: Mapping[str, Any], findings: Findings) -> None:
-    """Writes the picture to a file, 800 pixels wide."""
-    shown = picture(environment, findings)
-    columns = min(2, len(shown.panels))
-    rows = -(-len(shown.panels) // columns)
-    height = 5.0 if len(shown.panels) == 1 else 1.1 + 3.1 * rows
+def draw(path: Path, cpu: str, results: Sequence[Result]) -> None:
+    """Writes it, 800 pixels wide: a panel for each cell, of single steps where there are any, else of sequences."""
+    shown = [result for result in results if result.kind == "step"] or list(results)
+    first = shown[0]
+    cells = list(dict.fromkeys(result.cell for result in shown))
+    rows = -(-len(cells) // 2)
     # By name, because types must check without it; and no pyplot, which has state and may open a display.
-    figure = import_module("matplotlib.figure").Figure(figsize=(_WIDTH, height))
-    top, bottom = 1 - (0.75 if columns == 1 else 0.95) / height, 0.55 / height
-    # To the right of each panel there is room for names.
-    right, gap = (0.83, 0.0) if columns == 1 else (0.86, 0.5)
-    figure.subplots_adjust(left=0.08, right=right, top=top, bottom=bottom, wspace=gap, hspace=0.28)
-    alone = f", {shown.panels[0].name}" if len(shown.panels) == 1 else ""
-    figure.text(0.02, 1 - 0.12 / height, f"{shown.title}{alone}", fontsize=14, fontweight="bold", va="top")
-    figure.text(0.02, 1 - 0.4 / height, shown.subtitle, fontsize=10, color="#555555", va="top")
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey="row")
-    for axes in grid.flat[len(shown.panels) :]:
+    figure = import_module("matplotlib.figure").Figure(figsize=(8, 1.2 + 3.1 * rows), layout="constrained")
+    what = "one step" if first.kind == "step" else f"a step in a sequence of {first.steps}"
+    title = f"Time of {what}, batch 1: lower is better\n{cpu}, {first.tier}, {first.dtype}, one thread"
+    figure.suptitle(title, x=0.01, ha="left")
+    grid = figure.subplots(rows, min(2, len(cells)), squeeze=False, sharex=True, sharey="row")
+    for axes, cell in zip(grid.flat, cells, strict=False):
+        _draw_panel(axes, [result for result in shown if result.cell == cell])
+    for axes in grid.flat[len(cells) :]:
         axes.remove()
-    for axes, panel in zip(grid.flat, shown.panels, strict=False):
-        _draw_panel(axes, panel)
-        axes.set_title("" if alone else panel.name, loc="left", fontsize=10)
-    # When the limits of the axes, which all share, are final.
-    for axes, panel in zip(grid.flat, shown.panels, strict=False):
-        _mark_values(axes)
-        _name_lines(axes, panel.lines, height, _FONT + 1 - columns)
-    figure.supxlabel(shown.x_label, fontsize=10, y=0.08 / height)
-    grid[0][0].set_ylabel(shown.y_label, fontsize=10)
+    names = {name: line for axes in grid.flat for line, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(names.values(), names.keys(), loc="outside right center", frameon=False, fontsize=9)
+    figure.supxlabel("H (units, and inputs)", fontsize=10)
+    figure.supylabel("us per step", fontsize=10)
     drawn = BytesIO()
-    figure.savefig(drawn, dpi=_DPI, format=path.suffix[1:])
+    figure.savefig(drawn, dpi=100, format=path.suffix[1:])
     write_file(path, drawn.getvalue())
 
 
-def _draw_panel(axes: Any, panel: Panel) -> None:
+def lines(results: Sequence[Result]) -> dict[str, Points]:
+    """Microseconds of a step by size: ours, of each library what runs in our dtype or else its float32, the limit."""
+    dtype = results[0].dtype
+    names = {name: its for result in results for name, its in result.dtypes.items() if name.startswith(OURS)}
+    others = {name: its for result in results for name, its in result.dtypes.items() if name not in result.own}
+    alike = {name.split()[0] for name, its in others.items() if its == dtype}
+    names |= {name: its for name, its in others.items() if its == dtype or name not in alike}
+
+    def points(us: Callable[[Result], float | None]) -> Points:
+        found = [(result.size, time / result.steps) for result in results if (time := us(result)) is not None]
+        return sorted(found)
+
+    def median(name: str) -> Callable[[Result], float | None]:
+        return lambda result: time.p50 if (time := result.time(name)) else None
+
+    found = {name.split()[0] + (f" {its}" if its != dtype else ""): points(median(name)) for name, its in names.items()}
+    found["limit of this CPU"] = points(lambda result: result.limit_us if result.share_of_limit else None)
+    return {name: its for name, its in found.items() if its}
+
+
+def _draw_panel(axes: Any, results: Sequence[Result]) -> None:
     ticker = import_module("matplotlib.ticker")
-    for i, line in enumerate(panel.lines):
-        xs, ys = zip(*line.points, strict=True)
-        lonely = {"marker": "o"} if len(xs) == 1 else {}
-        axes.plot(xs, ys, **({"color": _colour(line, i)} | _STYLES[line.role] | lonely))
+    for name, points in lines(results).items():
+        style: dict[str, Any] = {"color": _COLOURS.get(name.split()[0]), "linewidth": 1.5, "markersize": 2.5}
+        style = {OURS: _OURS, f"{OURS} float32": _OURS_FLOAT32, "limit of this CPU": _LIMIT}.get(name, style)
+        axes.plot(*zip(*points, strict=True), label=name, **{"marker": "o"} | style)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    axes.set_xticks(sorted({x for line in panel.lines for x, _ in line.points}))
+    axes.set_xticks(sorted({result.size for result in results}))
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(ticker.NullFormatter())
-    axes.xaxis.set_minor_locator(ticker.NullLocator())
-    axes.tick_params(labelsize=_FONT, labelbottom=True)
-    axes.grid(which="major", color="#dddddd", linewidth=0.8)
+        axis.set_minor_locator(ticker.NullLocator())
+    axes.tick_params(labelsize=9, labelbottom=True)
+    axes.grid(color="#dddddd", linewidth=0.8)
     axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-
-
-def _mark_values(axes: Any) -> None:
-    """Powers of ten, and some between them where there are but few."""
-    low, high = axes.get_ylim()
-    ticker = import_module("matplotlib.ticker")
-    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if high / low < 100 else (1,)))
-
-
-def _name_lines(axes: Any, lines: Sequence[Line], height: float, size: int) -> None:
-    """Writes each name beside the end of its line, moved up or down where two would collide."""
-    ends = [max(line.points) for line in lines]
-    to_axes = axes.transData + axes.transAxes.inverted()
-    levels = [float(to_axes.transform(end)[1]) for end in ends]
-    room = 1.4 * size / 72 / (axes.get_position().height * height)
-    for i, (line, end, level) in enumerate(zip(lines, ends, spread_out(levels, room), strict=True)):
-        colour = _colour(line, i)
-        axes.annotate(
-            line.label,
-            end,
-            xytext=(1.05, level),
-            textcoords="axes fraction",
-            fontsize=size,
-            fontweight="bold" if line.role == "ours" else "normal",
-            color=colour,
-            va="center",
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkB": 2, "relpos": (0, 0.5)},
-            annotation_clip=False,
-        )
-
-
-def _colour(line: Line, index: int) -> str:
-    style = _STYLES[line.role]
-    return str(style.get("color") or _COLOURS.get(line.label.split()[0]) or _SPARE[index % len(_SPARE)])
-
-
-def spread_out(levels: Sequence[float], room: float) -> list[float]:
-    """The levels, in their order, moved as little as keeps `room` between each and the next."""
-    order = np.argsort(levels, kind="stable")
-    # Clusters of what touches; each stays centred on where its members would be.
-    clusters: list[list[float]] = []
-    for level in np.asarray(levels)[order]:
-        clusters.append([float(level)])
-        while len(clusters) > 1 and _bottom(clusters[-1], room) - _top(clusters[-2], room) < room:
-            last = clusters.pop()
-            clusters[-1] += last
-    placed = [_bottom(cluster, room) + room * i for cluster in clusters for i in range(len(cluster))]
-    result = [0.0] * len(levels)
-    for index, level in zip(order, placed, strict=True):
-        result[index] = level
-    return result
-
-
-def _bottom(cluster: Sequence[float], room: float) -> float:
-    return sum(cluster) / len(cluster) - room * (len(cluster) - 1) / 2
-
-
-def _top(cluster: Sequence[float], room: float) -> float:
-    return sum(cluster) / len(cluster) + room * (len(cluster) - 1) / 2
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(results[0].cell, loc="left", fontsize=10)

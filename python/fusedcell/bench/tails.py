@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
+from .._timing import Clock, Runner, no_garbage_collection
 from ..runtime import caches
-from .answers import make_checked, our_tolerance
+from .answers import make_checked
 from .cases import Case
 from .limits import cache_bytes
-from .run import maker
+from .results import Result
 from .tiers import Tier
-from .timing import Clock, Runner, no_garbage_collection
 
 _MOST_EVICTING_BYTES = 2**28
 
@@ -40,77 +40,33 @@ def asked_for(warm: int) -> TailEffort:
     return TailEffort(warm=warm, cold=max(warm // 100, TailEffort.least), seconds=math.inf)
 
 
-@dataclass(frozen=True)
-class Distribution:
-    """Microseconds of single steps; percentiles interpolate linearly, and are None where too few steps lie beyond."""
-
-    min: float
-    p10: float
-    p50: float
-    p90: float
-    p99: float | None
-    p999: float | None
-    count: int
-
-    @property
-    def spread(self) -> float:
-        """How far eight steps of ten lie apart, over their median."""
-        return (self.p90 - self.p10) / self.p50
-
-    @property
-    def tail_ratio(self) -> float | None:
-        """How many times the median one step of a thousand takes at least."""
-        return None if self.p999 is None else self.p999 / self.p50
-
-
-@dataclass(frozen=True)
-class Tail:
-    """Single steps of one case; None where the answer is wrong, and `failures` says how."""
-
-    dtype: str
-    cell: str
-    size: int
-    tier: str
-    warm: Distribution | None
-    cold: Distribution | None
-    failures: dict[str, str]
-
-
 def evicting_bytes() -> int:
     """Twice the last cache."""
     return min(2 * cache_bytes(caches())[-1], _MOST_EVICTING_BYTES)
 
 
-def measure_tail(case: Case, tier: Tier, effort: TailEffort, clock: Clock = time.perf_counter_ns) -> Tail:
-    """Steps in a row, and then steps before each of which a buffer larger than the caches is read."""
-    makers = {tier.name: (maker(tier, case, "step"), our_tolerance(case.size, tier.dtype))}
+def measure_tails(case: Case, tier: Tier, effort: TailEffort, clock: Clock = time.perf_counter_ns) -> Result:
+    """A round is a step: steps in a row, and then steps before each of which more is read than the caches hold."""
+    makers = {"warm": (lambda: tier.make_step(case), tier.tolerance_of(case))}
     runners, failures = make_checked(makers, case.expected_steps)
-    warm = cold = None
+    rounds = {}
     for runner in runners.values():
         # Ones, because untouched zeros would all be one page of memory.
         buffer = np.ones(evicting_bytes() // 4, np.float32)
         with no_garbage_collection():
             _clocked(runner, effort.least, effort, clock)
-            warm = distribution(_clocked(runner, effort.warm, effort, clock))
-            cold = distribution(_clocked(runner, effort.cold, effort, clock, before=buffer.max))
-    return Tail(tier.dtype, case.cell, case.size, tier.isa, warm, cold, failures)
-
-
-def distribution(elapsed_ns: Sequence[int]) -> Distribution:
-    """Reduces one time a step."""
-    us = np.asarray(elapsed_ns) / 1e3
-    p10, p50, p90, p99, p999 = (float(value) for value in np.percentile(us, (10, 50, 90, 99, 99.9)))
-    count = len(us)
-    return Distribution(
-        float(us.min()), p10, p50, p90, p99 if count >= 100 else None, p999 if count >= 1000 else None, count
-    )
+            rounds["warm"] = [_clocked(runner, effort.warm, effort, clock)]
+            rounds["cold"] = [_clocked(runner, effort.cold, effort, clock, before=buffer.max)]
+    dtypes = dict.fromkeys(("warm", "cold"), tier.dtype)
+    return Result("tails", case.cell, case.size, 1, 1, tier.isa, [*dtypes], dtypes, rounds, failures=failures)
 
 
 def _clocked(
     runner: Runner, count: int, effort: TailEffort, clock: Clock, before: Callable[[], object] | None = None
-) -> list[int]:
+) -> list[float]:
+    """Microseconds of each step."""
     call = runner.call
-    elapsed: list[int] = []
+    elapsed: list[float] = []
     end = clock() + effort.seconds * 1e9
     for args in islice(runner.inputs, count):
         if before is not None:
@@ -118,7 +74,7 @@ def _clocked(
         begin = clock()
         call(*args)
         done = clock()
-        elapsed.append(done - begin)
+        elapsed.append((done - begin) / 1e3)
         if done > end and len(elapsed) >= effort.least:
             break
     return elapsed

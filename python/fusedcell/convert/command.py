@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from .._base import DTYPES, GATES, NONLINEARITIES, Recurrent
+from .._base import GATES, NONLINEARITIES
+from .._dtypes import DTYPES
 from .._options import described
+from .._recurrent import Recurrent
 from ..cells import Cell, GRUCell
 from ..layers import GRU, Layer
-from ..storage import load, save, to_tensors
-from .file_kinds import KERAS, ONNX, PYTORCH, SAFETENSORS, SUFFIXES, FileKind, kind_of
+from ..storage import load, save
+from ..weights.file_kinds import KERAS, ONNX, PYTORCH, SAFETENSORS, SUFFIXES, FileKind, kind_of
+from ..weights.state_files import is_own_file
 from .keras_files import recurrent_names
 from .keras_layers import from_keras
 from .onnx_file import OnnxFile
@@ -22,7 +25,6 @@ from .onnx_node import IGNORABLE
 from .onnx_read import NodeReport, from_onnx, report
 from .onnx_write import to_onnx
 from .spec import RecurrentSpec
-from .state_files import is_own_file
 from .state_modules import read_module
 from .state_modules import report as report_modules
 
@@ -259,7 +261,7 @@ def _spec_options(spec: RecurrentSpec) -> list[str]:
 
 
 def _layer_rows(layer: Recurrent) -> list[tuple[str, str]]:
-    description, tensors = to_tensors(layer)
+    description, tensors = layer._to_tensors()
     rows = [("layer" if isinstance(layer, Layer) else "cell", repr(layer))]
     rows += [(key, str(value)) for key, value in description.items() if key not in ("class", "options")]
     for name, tensor in tensors.items():

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from .._base import FloatArray
 from ..errors import UnsupportedError
-from .floats import to_float32
+from ..weights.floats import to_float32
 from .keras_config import RECURRENT, LayerConfig
 
 Item: TypeAlias = Mapping[str, Any]

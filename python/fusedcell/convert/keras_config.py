@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from .._options import USUAL
+from .._base import KINDS
 from ..cell_options import Activation, CellOptions
 from ..errors import UnsupportedError
+from ..keras import OutputRule
 
-GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 RECURRENT = ("SimpleRNN", "LSTM", "GRU", "CuDNNLSTM", "CuDNNGRU", "RNN", "Bidirectional")
 _KERAS_2_ONLY = ("CuDNNLSTM", "CuDNNGRU")
 _FAMILY = {"SimpleRNN": "rnn", "LSTM": "lstm", "GRU": "gru", "CuDNNLSTM": "lstm", "CuDNNGRU": "gru"}
@@ -68,29 +68,7 @@ class CellConfig:
     @property
     def gates(self) -> int:
         """Blocks of units in each of the arrays."""
-        return GATES[self.kind.partition("_")[0]]
-
-
-@dataclass(frozen=True)
-class OutputRule:
-    """What a Keras layer returns of what it computes.
-
-    - stacked: the states are one list a cell, as of StackedRNNCells
-    - merge_mode: how the two directions of a Bidirectional layer become one; "" for other layers
-    """
-
-    return_sequences: bool = False
-    return_state: bool = False
-    go_backwards: bool = False
-    stateful: bool = False
-    zero_output_for_mask: bool = False
-    stacked: bool = False
-    merge_mode: str | None = ""
-
-    @property
-    def bidirectional(self) -> bool:
-        """Whether there are two directions to merge."""
-        return self.merge_mode != ""
+        return len(KINDS[self.kind].gates)
 
 
 @dataclass(frozen=True)
@@ -250,7 +228,7 @@ def _cell(options: _Options, family: str, version: int, *, cudnn: bool) -> CellC
     if family != "rnn":
         gate = options.activation("recurrent_activation", version)
         functions = (gate, activation, activation) if family == "lstm" else (gate, activation)
-    usual = tuple(item.name for item in functions) == USUAL[kind]
+    usual = tuple(item.name for item in functions) == KINDS[kind].activations
     return CellConfig(
         kind,
         options.units(),

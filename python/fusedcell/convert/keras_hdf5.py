@@ -24,7 +24,7 @@ import numpy as np
 
 from .._base import FloatArray
 from ..errors import UnsupportedError
-from .floats import to_float32
+from ..weights.floats import to_float32
 from .keras_weights import Shape, fits
 
 _SCRIPT = Path(__file__).with_name("hdf5_process.py")

@@ -7,22 +7,20 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, overload
+from typing import Any, Literal, TypeAlias, cast, overload
 
 import numpy as np
 
 from ..errors import UnsupportedError
-from .floats import to_float32
+from ..keras import KerasLayer, leaves
+from ..layers import GRU, LSTM, RNN
+from ..weights.floats import to_float32
 from .keras_calls import Given
 from .keras_config import RECURRENT, LayerConfig, read_layer
 from .keras_weights import KerasArrays, Shape, fits, specification
 from .spec import RecurrentSpec, build
 
-if TYPE_CHECKING:
-    from ..keras import KerasLayer
-    from ..layers import GRU, LSTM, RNN
-
-    KerasSource: TypeAlias = str | os.PathLike[str] | Any  # or a Keras layer
+KerasSource: TypeAlias = str | os.PathLike[str] | Any  # or a Keras layer
 
 
 @overload
@@ -98,8 +96,6 @@ def from_keras(
     built = cast("RNN | GRU | LSTM", build(spec, dtype=dtype, isa=isa))
     if not keras_output:
         return built
-    from ..keras import KerasLayer, leaves
-
     state = None if states is None else [_values(variable) for variable in leaves(states)]
     return KerasLayer(built, config.output, state, mask=given.mask, from_other_layers=given.computed)
 

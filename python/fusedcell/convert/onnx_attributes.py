@@ -7,8 +7,10 @@ https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#comm
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from .._base import KINDS
+from .._options import ACTIVATIONS
 from ..cell_options import Activation, CellOptions
 from ..errors import UnsupportedError
 from .onnx_file import import_onnx
@@ -36,48 +38,37 @@ class Operator:
 
 _COMMON = ("activation_alpha", "activation_beta", "activations", "clip", "direction", "hidden_size")
 _INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h")
-_LSTM_INPUTS = (*_INPUTS, "initial_c", "P")
 _SCALES = ("W_scale", "W_zero_point", "R_scale", "R_zero_point")
 _OUTPUTS = ("Y", "Y_h")
-_GRU = ("Sigmoid", "Tanh")
-_LSTM = ("Sigmoid", "Tanh", "Tanh")
 
+
+def _operator(
+    kind: str, inputs: tuple[str, ...], outputs: tuple[str, ...], own: str, blocks: tuple[int, ...]
+) -> Operator:
+    family, attributes = kind.partition("_")[0].upper(), (*_COMMON, "layout", *own.split())
+    return Operator(family, "", len(blocks), inputs, outputs, attributes, KINDS[kind].activations, blocks)
+
+
+_LSTM = _operator("lstm", (*_INPUTS, "initial_c", "P"), (*_OUTPUTS, "Y_c"), "input_forget", (0, 2, 3, 1))
 OPERATORS = {
-    ("", "RNN"): Operator("RNN", "", 1, _INPUTS, _OUTPUTS, (*_COMMON, "layout"), ("Tanh",), (0,)),
-    ("", "GRU"): Operator(
-        "GRU", "", 3, _INPUTS, _OUTPUTS, (*_COMMON, "layout", "linear_before_reset"), _GRU, (1, 0, 2)
-    ),
-    ("", "LSTM"): Operator(
-        "LSTM", "", 4, _LSTM_INPUTS, (*_OUTPUTS, "Y_c"), (*_COMMON, "layout", "input_forget"), _LSTM, (0, 2, 3, 1)
-    ),
-    ("com.microsoft", "DynamicQuantizeLSTM"): Operator(
-        "LSTM",
-        "com.microsoft",
-        4,
-        (*_LSTM_INPUTS, *_SCALES),
-        (*_OUTPUTS, "Y_c"),
-        (*_COMMON, "input_forget"),
+    ("", "RNN"): _operator("rnn_tanh", _INPUTS, _OUTPUTS, "", (0,)),
+    ("", "GRU"): _operator("gru_reset_before", _INPUTS, _OUTPUTS, "linear_before_reset", (1, 0, 2)),
+    ("", "LSTM"): _LSTM,
+    ("com.microsoft", "DynamicQuantizeLSTM"): replace(
         _LSTM,
-        (0, 2, 3, 1),
+        domain="com.microsoft",
+        inputs=(*_LSTM.inputs, *_SCALES),
+        attributes=tuple(name for name in _LSTM.attributes if name != "layout"),
     ),
 }
-# The parameters of each function of the texts and their defaults: those of the ONNX operator of that name, and none
-# where there is no such operator.
-_PARAMETERS: dict[str, dict[str, float | None]] = {
-    "Relu": {},
-    "Tanh": {},
-    "Sigmoid": {},
-    "Softsign": {},
-    "Softplus": {},
+# Where the ONNX operator of a function's name has defaults of alpha and beta. The others must be given.
+_DEFAULTS = {
     "LeakyRelu": {"alpha": 0.01},
     "ThresholdedRelu": {"alpha": 1.0},
     "Elu": {"alpha": 1.0},
     "HardSigmoid": {"alpha": 0.2, "beta": 0.5},
-    "Affine": {"alpha": None, "beta": None},
-    "ScaledTanh": {"alpha": None, "beta": None},
 }
-_NAMES = {name.lower(): name for name in _PARAMETERS}
-FUNCTION_PARAMETERS = {name: tuple(parameters) for name, parameters in _PARAMETERS.items()}
+_NAMES = {name.lower(): name for name in ACTIVATIONS}
 
 _DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 
@@ -163,11 +154,11 @@ def _activations(reader: AttributeReader, default: tuple[str, ...], directions: 
     functions = []
     for given in names:
         if given.lower() not in _NAMES:
-            raise reader.refusal("activations", given, ", ".join(_PARAMETERS))
+            raise reader.refusal("activations", given, ", ".join(ACTIVATIONS))
         name = _NAMES[given.lower()]
         taken: dict[str, float] = {}
-        for key, fallback in _PARAMETERS[name].items():
-            value = values[key].pop(0) if values[key] else fallback
+        for key in ACTIVATIONS[name]:
+            value = values[key].pop(0) if values[key] else _DEFAULTS.get(name, {}).get(key)
             if value is None:
                 raise reader.refusal("activations", name, f"{name} with activation_{key}, as it has no default")
             if not math.isfinite(value):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 from pathlib import Path
 from types import ModuleType
@@ -16,19 +17,10 @@ from ..errors import UnsupportedError
 Values: TypeAlias = npt.NDArray[Any]
 
 # Element types that weights, scales, zero points, shapes, lengths and conditions come in, and their bytes.
-_ITEM_SIZES = {
-    "FLOAT": 4,
-    "FLOAT16": 2,
-    "BFLOAT16": 2,
-    "DOUBLE": 8,
-    "INT8": 1,
-    "UINT8": 1,
-    "BOOL": 1,
-    "INT16": 2,
-    "UINT16": 2,
-    "INT32": 4,
-    "INT64": 8,
-}
+_ITEM_SIZES = dict.fromkeys(("FLOAT", "INT32"), 4) | dict.fromkeys(("DOUBLE", "INT64"), 8)
+_ITEM_SIZES |= dict.fromkeys(("FLOAT16", "BFLOAT16", "INT16", "UINT16"), 2) | dict.fromkeys(
+    ("INT8", "UINT8", "BOOL"), 1
+)
 
 
 def import_onnx() -> ModuleType:
@@ -90,9 +82,7 @@ class OnnxFile:
         shape = tuple(tensor.dims)
         if any(dim < 0 for dim in shape):
             raise ValueError(f"{label}: expected a shape without negative sizes, got {shape}")
-        nbytes = size
-        for dim in shape:
-            nbytes *= dim
+        nbytes = size * math.prod(shape)
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             plain = onnx.TensorProto(dims=shape, data_type=tensor.data_type, raw_data=self._external(tensor, nbytes))
         else:

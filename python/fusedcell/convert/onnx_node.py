@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from .._base import FloatArray
 from ..errors import UnsupportedError
-from .floats import to_float32
+from ..weights.floats import to_float32
 from .onnx_attributes import NodeAttributes, Operator, operator_of, read_attributes
 from .onnx_constants import Constants, NotConstantError
 from .onnx_file import Values

@@ -6,8 +6,9 @@ import os
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
+from ..layers import GRU, LSTM, RNN
 from .onnx_attributes import OPERATORS, opset_of
 from .onnx_constants import Constants
 from .onnx_file import OnnxFile
@@ -15,10 +16,7 @@ from .onnx_graph import Occurrence, opset_domain, recurrent_nodes
 from .onnx_node import IGNORABLE, NodeReading, read_node
 from .spec import build
 
-if TYPE_CHECKING:
-    from ..layers import GRU, LSTM, RNN
-
-    OnnxSource: TypeAlias = str | os.PathLike[str] | bytes | Any  # or an onnx.ModelProto
+OnnxSource: TypeAlias = str | os.PathLike[str] | bytes | Any  # or an onnx.ModelProto
 
 
 def from_onnx(

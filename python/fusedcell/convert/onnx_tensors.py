@@ -307,7 +307,7 @@ def _parts(dims: Dims) -> list[Number]:
 
 RESHAPING = {"ConstantOfShape": _expand, "Expand": _expand, "Reshape": _reshape, "Tile": _tile}
 # These hand on what they are given, so sizes too.
-_MOVING = (
+_MOVING = [
     "Concat",
     "Flatten",
     "Gather",
@@ -318,7 +318,7 @@ _MOVING = (
     "Squeeze",
     "Transpose",
     "Unsqueeze",
-)
+]
 
 
 _OF_SCALARS: dict[str, Callable[[list[Any], tuple[int, ...]], Any]] = {

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._base import FloatArray
+from .._base import KINDS, FloatArray
 from .._files import write_file
-from .._options import USUAL
+from .._options import ACTIVATIONS
 from ..cell_options import CellOptions
 from ..errors import UnsupportedError
 from ..layers import Layer
-from .onnx_attributes import FUNCTION_PARAMETERS
 from .onnx_file import import_onnx
 from .spec import reordered
 
@@ -56,7 +55,7 @@ class _Writer:
             raise UnsupportedError(f"proj_size={layer.proj_size} is not supported; supported: none, as ONNX has none")
         self._onnx: Any = import_onnx()
         self._layer = layer
-        self._stack = layer.astype("float32")._stack
+        self._stack = layer.astype("float32").stack
         self._family = self._stack.kind.partition("_")[0]
         self._states = ("h", "c") if self._family == "lstm" else ("h",)
         self._state_inputs = state_inputs
@@ -203,11 +202,11 @@ def _activations(kind: str, options: tuple[CellOptions, ...]) -> dict[str, Any]:
     values: dict[str, list[float]] = {"alpha": [], "beta": []}
     for each in options:
         if each.activations is None:
-            names += USUAL[kind]
+            names += KINDS[kind].activations
             continue
         for activation in each.activations:
             names.append(activation.name)
-            for parameter in FUNCTION_PARAMETERS[activation.name]:
+            for parameter in ACTIVATIONS[activation.name]:
                 values[parameter].append(getattr(activation, parameter))
     given = {f"activation_{parameter}": found for parameter, found in values.items() if found}
     return {"activations": names, **given}

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from .._base import FloatArray
+from .._dtypes import check_dtype
+from .._recurrent import make_stack
 from ..cell_options import CellOptions
-from ..layers import GRU, LSTM, RNN, Layer
+from ..layers import Layer, layer_of
+from ..weights.state_names import layer_suffixes
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
-
-_CLASSES: dict[str, type[Layer]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class RecurrentSpec:
     - kind: "rnn_tanh", "lstm", "gru_reset_after" or "gru_reset_before"
     - cells: for each layer and direction weight_ih (G*H, I), weight_hh (G*H, H), bias_ih and bias_hh (G*H,), and
       perhaps weight_peephole (3*H,), blocks r z n, i f g o and, of the peepholes, i f o
-    - options: one for each of the cells
+    - options: one for each of the cells, or none
     - int8_cells: where a file holds such, the same with integers from -127 to 127 for weights, and with their
       weight_ih_scale and weight_hh_scale (G*H,)
     - num_layers: how many are stacked
@@ -34,7 +36,7 @@ class RecurrentSpec:
 
     kind: str
     cells: tuple[Arrays, ...]
-    options: tuple[CellOptions, ...]
+    options: tuple[CellOptions, ...] = ()
     int8_cells: tuple[Arrays, ...] | None = None
     num_layers: int = 1
     reverse: bool = False
@@ -45,16 +47,11 @@ class RecurrentSpec:
 def build(spec: RecurrentSpec, *, dtype: str, isa: str | None) -> Layer:
     """Packs the layer. Raises UnsupportedError for another dtype, ValueError for what does not fit."""
     cells = spec.int8_cells if dtype == "int8" and spec.int8_cells is not None else spec.cells
-    layer = _CLASSES[spec.kind.partition("_")[0]]._from_cells(
-        spec.kind,
-        cells,
-        num_directions=len(spec.cells) // spec.num_layers,
-        dtype=dtype,
-        isa=isa,
-        batch_first=spec.batch_first,
-        options=spec.options,
-        reverse=spec.reverse,
-    )
+    directions = len(spec.cells) // spec.num_layers
+    suffixes = list(islice(layer_suffixes(directions), len(cells)))
+    known = check_dtype(dtype)
+    stack = make_stack(spec.kind, cells, suffixes, directions, known, isa, options=spec.options, reverse=spec.reverse)
+    layer = layer_of(stack, spec.batch_first)
     return layer if spec.initial_state is None else layer.with_initial_state(*spec.initial_state)
 
 

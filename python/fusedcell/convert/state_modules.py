@@ -6,12 +6,13 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from .._base import ARRAY_NAMES, GATES, Recurrent, class_of_gates
+from .._base import ARRAY_NAMES, GATES, class_of_gates
+from .._recurrent import Recurrent
 from ..errors import UnsupportedError
-from .state_files import open_state_dict
-from .state_names import StateDictionary
+from ..weights.state_files import open_state_dict
+from ..weights.state_names import StateDictionary
+from ..weights.tensors import to_array
 from .torch_modules import Form
-from .torch_tensors import to_array
 
 _MOST = 100  # that are reported
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from .._base import Recurrent
+from .._recurrent import Recurrent
 from ..cells import GRUCell, LSTMCell, RNNCell
 from ..errors import UnsupportedError
 from ..layers import GRU, LSTM, RNN
-from .file_kinds import SAFETENSORS
-from .state_names import layer_suffixes
-from .torch_tensors import to_array
+from ..weights.file_kinds import SAFETENSORS
+from ..weights.state_names import layer_suffixes
+from ..weights.tensors import to_array
 
 _LAYERS: dict[str, Any] = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
 _CELLS: dict[str, Any] = {"RNNCell": RNNCell, "LSTMCell": LSTMCell, "GRUCell": GRUCell}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,13 @@ from ..layers import Layer
 from . import plot, report
 from .growth import growth_of
 from .products import Array
+from .report import Findings
 from .single import as_steps, check_layer, reverse_flags
-from .sources import Row, Source, find_sources
+from .sources import find_sources
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Comparison(Findings):
     """What :func:`compare` found. An error is the narrower layer's y minus the wider one's, in the units of y.
 
     Steps are counted as each direction takes them, the first one is 0. So in a bidirectional layer step k of the
@@ -34,19 +35,6 @@ class Comparison:
     - sources: one a layer, direction and gate, see :class:`Source`
     - rows: the worst rows of weights, worst first, see :class:`Row`; those without error are not among them
     """
-
-    dtype_before: str
-    dtype_after: str
-    nbytes_before: int
-    nbytes_after: int
-    rms: float
-    largest: float
-    snr_db: float
-    growth: float | None
-    rms_by_step: Array = field(repr=False)
-    max_by_step: Array = field(repr=False)
-    sources: tuple[Source, ...] = field(repr=False)
-    rows: tuple[Row, ...] = field(repr=False)
 
     def __str__(self) -> str:
         return report.text(self)
@@ -109,7 +97,7 @@ def _decibels(signal: float, error: float) -> float:
 
 
 def _output(name: str, layer: Layer, x: FloatArray) -> Array:
-    y = layer._stack.run(x)[0].astype(np.float64)
+    y = layer.stack.run(x)[0].astype(np.float64)
     if not np.isfinite(y).all():
         raise ValueError(f"{name}: its output for these data is not finite, so it has no error to measure")
     return y
@@ -137,6 +125,6 @@ def _properties(layer: Layer) -> dict[str, Any]:
     )
     return {
         "class": type(layer).__name__,
-        "kind": layer._stack.kind,
+        "kind": layer.stack.kind,
         **{name: getattr(layer, name) for name in names},
     }

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from .report import verdict, where
-
-if TYPE_CHECKING:
-    from .comparison import Comparison
+from .report import Findings, verdict, where
 
 # Weights in blues, inputs in oranges.
 _COLOURS = {
@@ -25,7 +22,7 @@ _COLOURS = {
 _MOST_BARS = 24
 
 
-def figure(comparison: Comparison, path: str | os.PathLike[str] | None = None) -> Any:
+def figure(comparison: Findings, path: str | os.PathLike[str] | None = None) -> Any:
     """The error over time on the left and its sources on the right; :meth:`Comparison.plot` says more."""
     try:
         # By name, because types must check without it; and no pyplot, which has state and may open a display.
@@ -43,7 +40,7 @@ def figure(comparison: Comparison, path: str | os.PathLike[str] | None = None) -
     return drawn
 
 
-def _draw_time(axes: Any, comparison: Comparison) -> None:
+def _draw_time(axes: Any, comparison: Findings) -> None:
     steps = np.arange(len(comparison.rms_by_step))
     marker = "o" if len(steps) == 1 else None
     axes.plot(steps, comparison.max_by_step, color="#bbbbbb", linewidth=1, marker=marker, label="largest")
@@ -56,7 +53,7 @@ def _draw_time(axes: Any, comparison: Comparison) -> None:
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
 
 
-def _draw_sources(axes: Any, comparison: Comparison) -> None:
+def _draw_sources(axes: Any, comparison: Findings) -> None:
     """A bar is as long as the gate's rms; the parts' squares add up but for chance, so they are what divides it."""
     sources = sorted(comparison.sources, key=lambda source: -source.rms)[:_MOST_BARS]
     sources = [source for source in comparison.sources if source in sources]

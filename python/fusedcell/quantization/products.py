@@ -9,35 +9,38 @@ which are the parts of the weights and of the input.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from .. import _core
 from ..layers import Layer
-from ..reference import quantise_input
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """One matrix (rows, depth) as a layer multiplies by it, its bias (rows,), and how the input is rounded."""
+    """One matrix (rows, depth) as a layer multiplies by it, its bias (rows,), and how the input is rounded.
+
+    An `input_scale` of 0 lets each input have its own.
+    """
 
     weights: Array
     bias: Array
     int8: bool
     bounded: bool
-    input_scale: float | None = None
+    input_scale: float
+    isa: str
 
     def rounded(self, x: npt.NDArray[np.floating]) -> Array:
         """What the product sees of inputs (N, depth)."""
         if not self.int8:
             return x.astype(np.float64)
-        q, scale = quantise_input(x, bounded=self.bounded, static_scale=self.input_scale)
-        values: Array = scale.astype(np.float64)[:, None] * q
-        return values
+        q, scale = _core.quantise(x, self.bounded, self.input_scale, self.isa)
+        return q.astype(np.float64) * scale[:, None]
 
     def product(self, x: npt.NDArray[np.floating]) -> Array:
         """W x + b for inputs (N, depth): (N, rows)."""
@@ -45,7 +48,7 @@ class Matrix:
         return sums
 
     def __getitem__(self, rows: slice) -> Matrix:
-        return Matrix(self.weights[rows], self.bias[rows], self.int8, self.bounded, self.input_scale)
+        return replace(self, weights=self.weights[rows], bias=self.bias[rows])
 
 
 def product_errors(before: Matrix, after: Matrix, x: npt.NDArray[np.floating]) -> tuple[Array, Array]:
@@ -57,27 +60,28 @@ def product_errors(before: Matrix, after: Matrix, x: npt.NDArray[np.floating]) -
 
 def has_bounded_products(layer: Layer) -> bool:
     """Whether h, r h or o h(c) of one layer and direction cannot leave [-1, 1], as docs/quantisation.md says."""
-    ((activations, *_),) = layer._stack.options
+    ((activations, *_),) = layer.stack.options
     names = [name for name, _, _ in activations]
     squashing = {"Tanh", "Sigmoid"}
-    if layer._stack.kind.startswith("gru"):
+    if layer.stack.kind.startswith("gru"):
         return names[0] == "Sigmoid" and names[1] in squashing
     return names[0] in squashing and names[-1] in squashing
 
 
 def matrices_of(layer: Layer) -> dict[str, Matrix]:
     """The matrices of a layer of one layer and one direction, by their names."""
-    (arrays,) = layer._stack.arrays()
-    int8 = layer.dtype == "int8"
+    (arrays,) = layer.stack.arrays()
+    (dtypes,) = layer.stack.dtypes
     is_bounded = has_bounded_products(layer)
     bounded = {"weight_ih": False, "weight_hh": is_bounded and not layer.proj_size, "weight_hr": is_bounded}
     scales = layer.input_scales
     matrices = {}
     for name in bounded.keys() & arrays.keys():
         weights = arrays[name].astype(np.float64)
+        int8 = dtypes[name] == "int8"
         if int8:
             weights *= arrays[name + "_scale"][:, None]
         bias = arrays.get(name.replace("weight", "bias"), np.zeros(len(weights))).astype(np.float64)
-        input_scale = scales[0] if scales and name == "weight_ih" else None
-        matrices[name] = Matrix(weights, bias, int8, bounded[name], input_scale)
+        input_scale = scales[0] if scales and name == "weight_ih" else 0.0
+        matrices[name] = Matrix(weights, bias, int8, bounded[name], input_scale, layer.isa)
     return matrices

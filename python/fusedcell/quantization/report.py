@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..bench.text import aligned
+from .._text import aligned
 from .growth import in_words
+from .products import Array
 from .sources import Row, Source
-
-if TYPE_CHECKING:
-    from .comparison import Comparison
 
 _TIME_ROWS = 10
 _SOURCE_ROWS = 8
@@ -20,7 +18,25 @@ _WORST_ROWS = 4
 _BAR = 40
 
 
-def text(comparison: Comparison) -> str:
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """The numbers of a :class:`.Comparison`, which says what each is."""
+
+    dtype_before: str
+    dtype_after: str
+    nbytes_before: int
+    nbytes_after: int
+    rms: float
+    largest: float
+    snr_db: float
+    growth: float | None
+    rms_by_step: Array = field(repr=False)
+    max_by_step: Array = field(repr=False)
+    sources: tuple[Source, ...] = field(repr=False)
+    rows: tuple[Row, ...] = field(repr=False)
+
+
+def text(comparison: Findings) -> str:
     """A verdict, the error over time, its sources and the worst rows; at most 34 lines."""
     parts = [verdict(comparison)]
     if comparison.rms > 0:
@@ -32,7 +48,7 @@ def text(comparison: Comparison) -> str:
     return "\n\n".join(parts)
 
 
-def verdict(comparison: Comparison) -> str:
+def verdict(comparison: Findings) -> str:
     """How large the error is and what is saved, and on a second line whether it grows."""
     c = comparison
     size = f"{c.nbytes_before:,} -> {c.nbytes_after:,} bytes ({c.nbytes_after / c.nbytes_before:.3f})"
@@ -56,7 +72,7 @@ def short(value: float) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
-def _by_step(comparison: Comparison) -> str:
+def _by_step(comparison: Findings) -> str:
     steps = len(comparison.rms_by_step)
     parts = np.array_split(np.arange(steps), min(_TIME_ROWS, steps))
     rms = [float(np.sqrt((comparison.rms_by_step[part] ** 2).mean())) for part in parts]

@@ -81,7 +81,7 @@ class _Run:
         if self._whole:
             for directions in self._singles:
                 outputs = [
-                    single._stack.run(in_order(x, reverse))[0]
+                    single.stack.run(in_order(x, reverse))[0]
                     for single, reverse in zip(directions, self._flags, strict=True)
                 ]
                 x = joined(outputs, self._flags)

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .._base import FloatArray, make_stack
+from .._base import FloatArray
 from .._core import as_array
+from .._recurrent import make_stack
 from ..errors import UnsupportedError
 from ..layers import Layer
 
@@ -26,7 +27,7 @@ def single_layers(layer: Layer) -> list[tuple[Layer, ...]]:
     They take (T, B, I), as :func:`as_steps` gives it. The sequences of one that runs in reverse, as `reverse_flags`
     says, go in and come out with time flipped.
     """
-    stack = layer._stack
+    stack = layer.stack
     directions = stack.num_directions
     options = layer.cell_options
     singles = [
@@ -36,13 +37,13 @@ def single_layers(layer: Layer) -> list[tuple[Layer, ...]]:
                 [arrays],
                 ["_l0"],
                 1,
-                layer.dtype,
+                [dtypes],
                 stack.isa,
                 stack.input_scales[index // directions :][:1],
                 [options[index]],
             )
         )
-        for index, arrays in enumerate(stack.arrays())
+        for index, (arrays, dtypes) in enumerate(zip(stack.arrays(), stack.dtypes, strict=True))
     ]
     return [tuple(singles[first : first + directions]) for first in range(0, len(singles), directions)]
 

@@ -13,16 +13,16 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from .._base import FloatArray
+from .. import _core
+from .._base import KINDS, FloatArray
 from ..layers import Layer
-from .gates import LayerGates
 from .products import Array, Matrix, matrices_of, product_errors
 from .single import in_order, joined, reverse_flags, single_layers
 
 Direction: TypeAlias = Literal["forward", "reverse"]
 Squares: TypeAlias = dict[str, Array]
+Run: TypeAlias = tuple[FloatArray, FloatArray, FloatArray | None, FloatArray | None, FloatArray | None]
 
-GATES = {"lstm": "ifgo", "gru_reset_after": "rzn", "gru_reset_before": "rzn", "rnn_tanh": "h", "rnn_relu": "h"}
 _VALUES_AT_A_TIME = 2**21
 
 
@@ -71,9 +71,11 @@ def find_sources(layer: Layer, narrower: Layer, x: FloatArray, num_rows: int) ->
         for reverse, before, after in zip(flags, *directions, strict=True):
             direction: Direction = "reverse" if reverse else "forward"
             x_in_order = in_order(x, reverse)
-            y, c = _states(before, x_in_order)
-            outputs.append(y)
-            for gate, parts in _mean_squares(before, after, x_in_order, y, c):
+            projected = bool(before.proj_size)
+            gated = projected or before.stack.kind.startswith("gru")
+            run = before.stack.run(x_in_order, return_cells=projected, return_gates=gated)
+            outputs.append(run[0])
+            for gate, parts in _mean_squares(before, after, x_in_order, run):
                 total = parts.pop("all")
                 whole += float(total.sum())
                 rms = {name: float(np.sqrt(part.mean())) for name, part in parts.items()}
@@ -91,75 +93,62 @@ def find_sources(layer: Layer, narrower: Layer, x: FloatArray, num_rows: int) ->
     ]
 
 
-def _states(layer: Layer, x: FloatArray) -> tuple[FloatArray, FloatArray | None]:
-    """y (T, B, P) of a single layer, and c (T, B, H) after each step where a projection needs it."""
-    if not layer.proj_size:
-        return layer._stack.run(x)[0], None
-    batch = x.shape[1]
-    stream = layer.stream(batch)
-    y = np.empty((*x.shape[:2], layer.proj_size), np.float32)
-    c = np.empty((*x.shape[:2], layer.hidden_size), np.float32)
-    for t, step in enumerate(x):
-        y[t] = stream.process(step[None])[0]
-        c[t] = stream.state[1].reshape(batch, -1)
-    return y, c
-
-
-def _mean_squares(
-    before: Layer, after: Layer, x: FloatArray, y: FloatArray, c: FloatArray | None
-) -> Iterator[tuple[str, Squares]]:
+def _mean_squares(before: Layer, after: Layer, x: FloatArray, run: Run) -> Iterator[tuple[str, Squares]]:
     """Each gate with the mean squares (units,) over steps and batch rows of each part and of "all"."""
-    kind, units = before._stack.kind, before.hidden_size
-    functions = LayerGates.of(before)
+    y, _, _, c, gates = run
+    kind, units = before.stack.kind, before.hidden_size
     matrices, others = matrices_of(before), matrices_of(after)
     h = np.concatenate([np.zeros_like(y[:1]), y[:-1]]).reshape(-1, y.shape[2])
     x = x.reshape(-1, x.shape[2])
+    values = None if gates is None else gates.reshape(len(x), -1, units)
     sums: Squares = {}
     projected: Squares = {}
     at_a_time = max(1, _VALUES_AT_A_TIME // len(matrices["weight_ih"].weights))
     for first in range(0, len(x), at_a_time):
         part = slice(first, first + at_a_time)
-        _add_squares(sums, _gate_errors(kind, units, functions, matrices, others, x[part], h[part]))
-        if c is not None:
-            c_part = c.reshape(-1, units)[part].astype(np.float64)
-            m = functions.output(_pre_activation(matrices, slice(3 * units, None), x[part], h[part]), c_part)
+        r = values[part, 0] if values is not None and kind.startswith("gru") else None
+        _add_squares(sums, _gate_errors(matrices, others, x[part], h[part], r, reset_after=kind == "gru_reset_after"))
+        if c is not None and values is not None:
+            m = values[part, 3] * _h_of(before, c.reshape(-1, units)[part])
             of_weights, of_input = product_errors(matrices["weight_hr"], others["weight_hr"], m)
             _add_squares(projected, {"weight_hr": of_weights, "m": of_input})
-    for index, gate in enumerate(GATES[kind]):
-        if gate == "f" and functions.input_forget:
+    for index, gate in enumerate(KINDS[kind].gates):
+        if gate == "f" and before.cell_options[0].input_forget:
             continue
         yield gate, {name: total[index * units :][:units] / len(x) for name, total in sums.items()}
     if projected:
         yield "projection", {name: total / len(x) for name, total in projected.items()}
 
 
+def _h_of(layer: Layer, c: FloatArray) -> FloatArray:
+    """h(c) of an LSTM."""
+    ((activations, clip, clip_before_h, _),) = layer.stack.options
+    if clip is not None and clip_before_h:
+        c = np.clip(c, np.float32(-clip), np.float32(clip))
+    return _core.activate(*activations[2][:1], c, *activations[2][1:], layer.isa)
+
+
 def _gate_errors(
-    kind: str,
-    units: int,
-    functions: LayerGates,
     before: dict[str, Matrix],
     after: dict[str, Matrix],
     x: FloatArray,
     h: FloatArray,
+    r: FloatArray | None,
+    *,
+    reset_after: bool,
 ) -> Squares:
-    """The errors (N, G * H) of all gates by what they come from."""
+    """The errors (N, G * H) of all gates by what they come from; r is the reset gate of a GRU."""
     errors = dict(zip(("weight_ih", "x"), product_errors(before["weight_ih"], after["weight_ih"], x), strict=True))
     recurrent, other = before["weight_hh"], after["weight_hh"]
-    if kind.startswith("gru"):
-        r = functions.gate(_pre_activation(before, slice(units), x, h))
-        gates, candidate = slice(2 * units), slice(2 * units, None)
+    if r is None:
+        of_recurrent = list(product_errors(recurrent, other, h))
+    else:
+        gates, candidate = slice(2 * r.shape[1]), slice(2 * r.shape[1], None)
         of_gates = product_errors(recurrent[gates], other[gates], h)
-        reset_after = kind == "gru_reset_after"
         of_candidate = product_errors(recurrent[candidate], other[candidate], h if reset_after else r * h)
         factor = r if reset_after else 1.0
         of_recurrent = [np.concatenate([a, factor * b], axis=1) for a, b in zip(of_gates, of_candidate, strict=True)]
-    else:
-        of_recurrent = list(product_errors(recurrent, other, h))
     return errors | dict(zip(("weight_hh", "h"), of_recurrent, strict=True))
-
-
-def _pre_activation(matrices: dict[str, Matrix], rows: slice, x: FloatArray, h: FloatArray) -> Array:
-    return matrices["weight_ih"][rows].product(x) + matrices["weight_hh"][rows].product(h)
 
 
 def _add_squares(sums: Squares, errors: Squares) -> None:

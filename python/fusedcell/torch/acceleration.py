@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from .. import _core
-from .._base import check_dtype
+from .._dtypes import check_dtype
 from ..convert.torch_modules import CLASS_NAMES, form_of
 from . import packs
 from .modules import FUSED, Fused, Settings

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..bench.text import format_ratio
-from ..bench.timing import FULL, Runner, Summary, measure, ratio, summarise
+from .._text import format_ratio
+from .._timing import FULL, Runner, Summary, measure, ratio, summarise
 
 
 @dataclass(frozen=True)

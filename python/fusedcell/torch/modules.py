@@ -273,22 +273,9 @@ def _run_layer(
         return run_layer(
             _stack(module, form, settings, last, weights), x, h_0, c_0, batch_sizes, batch_first, num_threads
         )
+    more = (form.class_name, form.nonlinearity, form.num_layers, form.bidirectional, form.bias, form.projected)
     outputs: list[Tensor] = torch.ops.fusedcell.layer(
-        x,
-        h_0,
-        c_0,
-        batch_sizes,
-        weights,
-        form.class_name,
-        form.nonlinearity,
-        form.num_layers,
-        form.bidirectional,
-        form.bias,
-        form.projected,
-        batch_first,
-        storage.dtype,
-        storage.isa,
-        num_threads,
+        x, h_0, c_0, batch_sizes, weights, *more, batch_first, storage.dtype, storage.isa, num_threads
     )
     return outputs
 

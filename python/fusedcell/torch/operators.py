@@ -8,6 +8,7 @@ packed of them is looked up in packs.py at each call.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,46 +72,19 @@ def _stack(form: Form, weights: Sequence[Tensor], dtype: str, isa: str | None) -
     "int num_threads) -> Tensor[]",
 )
 def layer(
-    x: Tensor,
-    h_0: Tensor | None,
-    c_0: Tensor | None,
-    batch_sizes: Tensor | None,
-    weights: Sequence[Tensor],
-    class_name: str,
-    nonlinearity: str,
-    num_layers: int,
-    bidirectional: bool,
-    bias: bool,
-    projected: bool,
-    batch_first: bool,
-    dtype: str,
-    isa: str | None,
-    num_threads: int,
+    x: Tensor, h_0: Tensor | None, c_0: Tensor | None, batch_sizes: Tensor | None, weights: Sequence[Tensor], *more: Any
 ) -> list[Tensor]:
     """Runs a layer as :func:`run_layer` does."""
-    _check_exporter(class_name)
-    stack = _stack(Form(class_name, nonlinearity, num_layers, bidirectional, bias, projected), weights, dtype, isa)
-    return run_layer(stack, x, h_0, c_0, batch_sizes, batch_first, num_threads)
+    *form, batch_first, dtype, isa, num_threads = more
+    _check_exporter(form[0])
+    return run_layer(_stack(Form(*form), weights, dtype, isa), x, h_0, c_0, batch_sizes, batch_first, num_threads)
 
 
 @layer.register_fake
 def _(
-    x: Tensor,
-    h_0: Tensor | None,
-    c_0: Tensor | None,
-    batch_sizes: Tensor | None,
-    weights: Sequence[Tensor],
-    class_name: str,
-    nonlinearity: str,
-    num_layers: int,
-    bidirectional: bool,
-    bias: bool,
-    projected: bool,
-    batch_first: bool,
-    dtype: str,
-    isa: str | None,
-    num_threads: int,
+    x: Tensor, h_0: Tensor | None, c_0: Tensor | None, batch_sizes: Tensor | None, weights: Sequence[Tensor], *more: Any
 ) -> list[Tensor]:
+    class_name, _, num_layers, bidirectional, *_, batch_first, _, _, _ = more
     _check_exporter(class_name)
     directions = 1 + bidirectional
     if batch_sizes is not None:  # the first of them, which only a real tensor tells
@@ -132,32 +106,17 @@ def _(
     "str? isa) -> Tensor[]",
 )
 def cell(
-    x: Tensor,
-    h: Tensor | None,
-    c: Tensor | None,
-    weights: Sequence[Tensor],
-    class_name: str,
-    nonlinearity: str,
-    bias: bool,
-    dtype: str,
-    isa: str | None,
+    x: Tensor, h: Tensor | None, c: Tensor | None, weights: Sequence[Tensor], class_name: str, *more: Any
 ) -> list[Tensor]:
     """Runs a cell as :func:`run_cell` does."""
+    nonlinearity, bias, dtype, isa = more
     _check_exporter(class_name)
     return run_cell(_stack(Form(class_name, nonlinearity, bias=bias), weights, dtype, isa), x, h, c)
 
 
 @cell.register_fake
 def _(
-    x: Tensor,
-    h: Tensor | None,
-    c: Tensor | None,
-    weights: Sequence[Tensor],
-    class_name: str,
-    nonlinearity: str,
-    bias: bool,
-    dtype: str,
-    isa: str | None,
+    x: Tensor, h: Tensor | None, c: Tensor | None, weights: Sequence[Tensor], class_name: str, *more: Any
 ) -> list[Tensor]:
     _check_exporter(class_name)
     outputs = 2 if class_name == "LSTMCell" else 1

@@ -99,7 +99,7 @@ def pack(form: Form, weights: Sequence[Tensor], storage: Storage) -> Stack:
     """Packs the weights. Raises TypeError or ValueError, naming the tensor, for one that cannot stand in for itself."""
     check(form, weights)
     arrays = {name: weight.numpy(force=True) for name, weight in zip(form.names(), weights, strict=True)}
-    return form.make(arrays, batch_first=False, dtype=storage.dtype, isa=storage.isa)._stack
+    return form.make(arrays, batch_first=False, dtype=storage.dtype, isa=storage.isa).stack
 
 
 def check(form: Form, weights: Sequence[Tensor]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 from torch.nn.utils import parametrize
 
-from ..bench.text import aligned
+from .._text import aligned
 from .benchmark import Benchmark, compare
 from .modules import Fused, Last, Settings, forget
 

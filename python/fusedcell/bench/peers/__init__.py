@@ -18,16 +18,13 @@ REQUIRED = {
 }
 """The libraries, and what must be installed for each."""
 
-_CLASSES = {
-    "float32": {"torch": "Torch", "onnxruntime": "OnnxRuntime", "openvino": "OpenVino", "ncnn": "Ncnn"},
-    "int8": {"torch": "TorchInt8", "onnxruntime": "OnnxRuntimeInt8", "openvino": "OpenVinoInt8", "ncnn": "NcnnInt8"},
-}
+_CLASSES = {"torch": "Torch", "onnxruntime": "OnnxRuntime", "openvino": "OpenVino", "ncnn": "Ncnn"}
 
 
 def load_peer(name: str, dtype: str = "float32") -> Peer:
     """Imports the library and returns its adapter for float32 or int8."""
-    module = f".{name}_peer" if dtype == "float32" else f".{name}_{dtype}_peer"
-    peer: Peer = getattr(importlib.import_module(module, __name__), _CLASSES[dtype][name])()
+    module = importlib.import_module(f".{name}_peer", __name__)
+    peer: Peer = getattr(module, _CLASSES[name] + ("Int8" if dtype == "int8" else ""))()
     return peer
 
 

@@ -9,9 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..._timing import Effort, Runner, measure
 from ..answers import PEER_FLOAT32, Tolerance
-from ..cases import GATES, Case
-from ..timing import Effort, Runner, measure
+from ..cases import GATES, Case, Kind
 
 _CHOICE = Effort(turn_ns=200_000, seconds=0.05, min_rounds=3, max_rounds=15)
 
@@ -58,17 +58,14 @@ class Peer(abc.ABC):
         """Whether it has such a cell, and batches if the case is one."""
         return case.cell in self.cells and (case.batch == 1 or self.batches)
 
-    def make_step(self, case: Case) -> Runner:
-        """The fastest of `step_forms`."""
-        return fastest(self.step_forms(case))
+    def tolerance_of(self, case: Case) -> Tolerance:
+        """How far its answers may be off."""
+        return self.tolerance
 
-    def make_sequence(self, case: Case) -> Runner:
-        """The fastest of `sequence_forms`."""
-        return fastest(self.sequence_forms(case))
-
-    def make_many(self, case: Case) -> Runner:
-        """The fastest of `many_forms`."""
-        return fastest(self.many_forms(case))
+    def make(self, case: Case, kind: Kind) -> Runner:
+        """The fastest of the forms."""
+        forms = {"sequence": self.sequence_forms, "streams": self.many_forms}.get(kind, self.step_forms)
+        return fastest(forms(case))
 
 
 def fastest(forms: Forms) -> Runner:

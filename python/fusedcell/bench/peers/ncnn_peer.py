@@ -11,13 +11,16 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..._base import FloatArray
+from ..._timing import Runner
+from ..answers import PEER_INT8
 from ..cases import GATES, Case
-from ..timing import Runner
 from .base import Forms, Peer
+from .weights import by_row, with_one_bias
 
 _LAYERS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
 # Blocks of PyTorch's order i f g o or r z n that make ncnn's I F O G or R U N.
 _ORDER = {"lstm": (0, 1, 3, 2), "gru": (0, 1, 2), "rnn": (0,)}
+_INT8_TAG = 0x000D4B38
 
 
 class Ncnn(Peer):
@@ -71,7 +74,8 @@ class Ncnn(Peer):
 
     def _model(self, case: Case) -> bytes:
         """The layer's model file."""
-        return b"".join(raw(array) for array in layer_arrays(case))
+        of_x, of_h, bias = with_one_bias(case, _ORDER[case.cell])
+        return b"".join(map(_raw, (of_x, bias, of_h)))
 
     def _runner(self, net: Any, case: Case, blocks: list[FloatArray]) -> Runner:
         mat = self._ncnn.Mat
@@ -99,6 +103,20 @@ class Ncnn(Peer):
         return Runner(run, [(mat(block).clone(),) for block in blocks], read)
 
 
+class NcnnInt8(Ncnn):
+    """The same with int8 weights, as its own tool stores them; inputs are quantised at each step."""
+
+    name = "ncnn int8"
+    dtype = "int8"
+    tolerance = PEER_INT8
+    _parameters = " 8=2"
+
+    def _model(self, case: Case) -> bytes:
+        of_x, of_h, bias = with_one_bias(case, _ORDER[case.cell])
+        (x, x_scales), (h, h_scales) = _quantised(of_x), _quantised(of_h)
+        return x + _raw(bias) + h + x_scales + h_scales
+
+
 def _states(case: Case) -> tuple[str, ...]:
     return ("h", "c") if case.cell == "lstm" else ("h",)
 
@@ -110,22 +128,13 @@ def _extract(extractor: Any, name: str) -> Any:
     return answer
 
 
-def raw(array: FloatArray) -> bytes:
+def _raw(array: FloatArray) -> bytes:
     """float32 in a model file, after a zero that says so."""
     return np.zeros(1, "<u4").tobytes() + np.ascontiguousarray(array, "<f4").tobytes()
 
 
-def layer_arrays(case: Case) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Weights of x, biases and weights of h in ncnn's order of gates."""
-    size = case.size
-
-    def reordered(name: str) -> FloatArray:
-        array = case.weights[name]
-        return array.reshape(GATES[case.cell], size, *array.shape[1:])[list(_ORDER[case.cell])].reshape(array.shape)
-
-    of_x, of_h = reordered("bias_ih_l0"), reordered("bias_hh_l0")
-    bias = of_x + of_h
-    if case.cell == "gru":
-        # The candidate keeps its two biases apart.
-        bias = np.concatenate([bias[: 2 * size], of_x[2 * size :], of_h[2 * size :]])
-    return reordered("weight_ih_l0"), bias, reordered("weight_hh_l0")
+def _quantised(weights: FloatArray) -> tuple[bytes, bytes]:
+    """Integers after their tag, filled up to whole words, and the scales, which ncnn divides by."""
+    integers, scales = by_row(weights)
+    data = integers.tobytes()
+    return np.array([_INT8_TAG], "<u4").tobytes() + data + bytes(-len(data) % 4), (1 / scales).astype("<f4").tobytes()

@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 
 from ..._base import FloatArray
+from ..._timing import Runner
 from ..cases import Case
-from ..timing import Runner
 from .base import Forms, Peer
 
 

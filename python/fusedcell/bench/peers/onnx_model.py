@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..._base import FloatArray
-from ..cases import GATES, Case
-from .quantise import Int8Array
+from ..cases import Case
+from .weights import Int8Array, reordered
 
 # Blocks of PyTorch's order i f g o or r z n that make ONNX's i o f c or z r h.
 _ORDER = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
@@ -67,15 +67,8 @@ def _states(operator: str) -> list[str]:
 
 def _layer_arrays(case: Case) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Weights of x and of h, and both biases, (1, 2 G H), in ONNX's order of gates."""
-    order = list(_ORDER[_OPERATORS[case.cell]])
-
-    def reordered(name: str) -> FloatArray:
-        array = case.weights[name]
-        blocks = array.reshape(GATES[case.cell], case.size, *array.shape[1:])
-        return blocks[order].reshape(array.shape)
-
-    biases = np.concatenate([reordered("bias_ih_l0"), reordered("bias_hh_l0")])
-    return reordered("weight_ih_l0"), reordered("weight_hh_l0"), biases[None]
+    w, r, of_x, of_h = reordered(case, _ORDER[_OPERATORS[case.cell]])
+    return w, r, np.concatenate([of_x, of_h])[None]
 
 
 def _serialised(case: Case, steps: int, node: Any, initializers: Mapping[str, npt.NDArray[Any]]) -> bytes:

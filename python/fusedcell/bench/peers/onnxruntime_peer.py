@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from ..._base import FloatArray
+from ..._timing import Runner
+from ..answers import PEER_INT8
 from ..cases import Case
-from ..timing import Runner
 from .base import Forms, Peer
-from .onnx_model import make_model
+from .onnx_model import make_int8_model, make_model
+from .weights import by_matrix, by_row
 
 
 class OnnxRuntime(Peer):
@@ -92,6 +94,19 @@ class OnnxRuntime(Peer):
 
         # A binding does not keep the values bound to it alive.
         return Runner(session.run_with_iobinding, bindings, read, keep=(inputs, buffers, y))
+
+
+class OnnxRuntimeInt8(OnnxRuntime):
+    """Its quantised LSTM, of which it has no other cell, with a scale a matrix or a row, as its quantiser offers."""
+
+    name = "onnxruntime int8"
+    dtype = "int8"
+    cells = frozenset({"lstm"})
+    tolerance = PEER_INT8
+
+    def _models(self, case: Case, steps: int) -> dict[str, bytes]:
+        choices = {", scale a matrix": by_matrix, ", scale a row": by_row}
+        return {name: make_int8_model(case, steps, quantise) for name, quantise in choices.items()}
 
 
 def _plain(session: Any, case: Case, blocks: list[FloatArray]) -> Runner:

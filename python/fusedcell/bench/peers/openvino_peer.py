@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from ..._base import FloatArray
-from ..cases import GATES, Case
-from ..timing import Runner
+from ..._timing import Runner
+from ..answers import PEER_INT8
+from ..cases import Case
 from .base import Forms, Peer
+from .weights import with_one_bias
 
 # Blocks of PyTorch's order i f g o or r z n that make OpenVINO's f i c o or z r h.
 _ORDER = {"lstm": (1, 0, 2, 3), "gru": (1, 0, 2), "gru_reset_before": (1, 0, 2), "rnn": (0,)}
-OPERATORS = {"lstm": "lstm", "gru": "gru", "gru_reset_before": "gru", "rnn": "rnn"}
+_OPERATORS = {"lstm": "lstm", "gru": "gru", "gru_reset_before": "gru", "rnn": "rnn"}
 
 
 class OpenVino(Peer):
@@ -32,21 +34,21 @@ class OpenVino(Peer):
 
     def step_forms(self, case: Case) -> Forms:
         """The cell, or the sequence operator of one step."""
-        operator = OPERATORS[case.cell]
+        operator = _OPERATORS[case.cell]
         return {
-            f"{operator}_cell": partial(runner, self._compile(case, None), case.rows),
-            f"{operator}_sequence": partial(runner, self._compile(case, 1), case.rows),
+            f"{operator}_cell": partial(_runner, self._compile(case, None), case.rows),
+            f"{operator}_sequence": partial(_runner, self._compile(case, 1), case.rows),
         }
 
     def sequence_forms(self, case: Case) -> Forms:
         """The sequence operator of so many steps."""
         compiled = self._compile(case, case.steps)
-        return {f"{OPERATORS[case.cell]}_sequence": partial(runner, compiled, [case.inputs])}
+        return {f"{_OPERATORS[case.cell]}_sequence": partial(_runner, compiled, [case.inputs])}
 
     def _compile(self, case: Case, steps: int | None) -> Any:
         """The cell where `steps` is None, else the sequence operator."""
         ops = self._ops
-        operator = OPERATORS[case.cell]
+        operator = _OPERATORS[case.cell]
         batch, size = case.batch, case.size
         sequence = steps is not None
         x = ops.parameter([batch, steps, size] if sequence else [batch, size], np.float32)
@@ -55,7 +57,7 @@ class OpenVino(Peer):
         zeros = np.zeros(state_shape, np.float32)
         states = [ops.read_value(ops.constant(zeros), name, np.float32, state_shape) for name in names]
 
-        w, r, b = (ops.constant(array[None] if sequence else array) for array in _weights(case))
+        w, r, b = (ops.constant(array[None] if sequence else array) for array in with_one_bias(case, _ORDER[case.cell]))
         h, *c = states
         data = [self._data(x, case), self._data(h, case), *c]
         w, r = self._matrix(w), self._matrix(r)
@@ -92,7 +94,36 @@ class OpenVino(Peer):
         return node
 
 
-def runner(compiled: Any, blocks: list[FloatArray]) -> Runner:
+class OpenVinoInt8(OpenVino):
+    """The same with quantised sequence operators, calibrated on the very inputs that they will get.
+
+    There is one scale for x and h together, and h is rounded to a byte. Cells are not quantised, and PyTorch's form of
+    the GRU does not compile.
+    """
+
+    name = "openvino int8"
+    dtype = "int8"
+    cells = frozenset({"lstm", "gru_reset_before"})
+    tolerance = PEER_INT8
+
+    def step_forms(self, case: Case) -> Forms:
+        """The sequence operator of one step."""
+        return {f"{_OPERATORS[case.cell]}_sequence": partial(_runner, self._compile(case, 1), case.rows)}
+
+    def _data(self, node: Any, case: Case) -> Any:
+        # |h| is 1 at most.
+        largest = np.maximum(np.max(np.abs(case.inputs)), np.float32(1))
+        return self._fake_quantize(node, largest.reshape(1, 1, 1), 256)
+
+    def _matrix(self, node: Any) -> Any:
+        return self._fake_quantize(node, np.max(np.abs(node.data), axis=-1, keepdims=True), 255)
+
+    def _fake_quantize(self, node: Any, largest: Any, levels: int) -> Any:
+        low, high = self._ops.constant(-largest), self._ops.constant(largest)
+        return self._ops.fake_quantize(node, low, high, low, high, levels)
+
+
+def _runner(compiled: Any, blocks: list[FloatArray]) -> Runner:
     """One inference a block."""
     # Each request has a state of its own, which starts at zero.
     request = compiled.create_infer_request()
@@ -120,19 +151,3 @@ def runner(compiled: Any, blocks: list[FloatArray]) -> Runner:
         return array
 
     return Runner(run, [(arranged(block),) for block in blocks], read)
-
-
-def _weights(case: Case) -> tuple[FloatArray, FloatArray, FloatArray]:
-    size = case.size
-    gates = GATES[case.cell]
-
-    def reordered(name: str) -> FloatArray:
-        array = case.weights[name]
-        return array.reshape(gates, size, *array.shape[1:])[list(_ORDER[case.cell])].reshape(array.shape)
-
-    of_x, of_h = reordered("bias_ih_l0"), reordered("bias_hh_l0")
-    bias = of_x + of_h
-    if case.cell == "gru":
-        # The candidate keeps its two biases apart.
-        bias = np.concatenate([bias[: 2 * size], of_x[2 * size :], of_h[2 * size :]])
-    return reordered("weight_ih_l0"), reordered("weight_hh_l0"), bias

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar
 
 from ..._base import FloatArray
+from ..._timing import Runner
+from ..answers import PEER_INT8
 from ..cases import Case
-from ..timing import Runner
 from .base import Forms, Peer
 
 _CLASSES = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
@@ -29,16 +31,23 @@ class Torch(Peer):
         self._torch: Any = importlib.import_module("torch")
         self.version = str(self._torch.__version__)
 
-    def context(self) -> AbstractContextManager[object]:
+    @contextmanager
+    def context(self) -> Iterator[None]:
         """One thread, inference mode."""
-        return self._one_thread_without_gradients()
+        threads = self._torch.get_num_threads()
+        self._torch.set_num_threads(1)
+        try:
+            with self._torch.inference_mode():
+                yield
+        finally:
+            self._torch.set_num_threads(threads)
 
     def step_forms(self, case: Case) -> Forms:
         """The layer with T = 1, or the cell."""
-        name = _CLASSES[case.cell]
+        blocks = [row[None] for row in case.rows]
         return {
-            f"nn.{name}": partial(self._layer, case, [row[None] for row in case.rows]),
-            f"nn.{name}Cell": partial(self._cell, case),
+            name: partial(self._cell, case) if suffix else partial(self._layer, case, blocks)
+            for name, suffix in self._modules(case).items()
         }
 
     def sequence_forms(self, case: Case) -> Forms:
@@ -47,18 +56,11 @@ class Torch(Peer):
 
     def many_forms(self, case: Case) -> Forms:
         """The layer with T = 1, or the cell, on states that are stacked before and split after."""
-        name = _CLASSES[case.cell]
-        return {f"nn.{name}": partial(self._many, case, ""), f"nn.{name}Cell": partial(self._many, case, "Cell")}
+        return {name: partial(self._many, case, suffix) for name, suffix in self._modules(case).items()}
 
-    @contextmanager
-    def _one_thread_without_gradients(self) -> Iterator[None]:
-        threads = self._torch.get_num_threads()
-        self._torch.set_num_threads(1)
-        try:
-            with self._torch.inference_mode():
-                yield
-        finally:
-            self._torch.set_num_threads(threads)
+    def _modules(self, case: Case) -> dict[str, str]:
+        """Names of the classes that take a step, and how they end."""
+        return {f"nn.{_CLASSES[case.cell]}{suffix}": suffix for suffix in ("", "Cell")}
 
     def _module(self, case: Case, suffix: str) -> Any:
         module = getattr(self._torch.nn, _CLASSES[case.cell] + suffix)(case.size, case.size).eval()
@@ -110,6 +112,56 @@ class Torch(Peer):
     def _tensor(self, array: FloatArray) -> Any:
         batch = () if array.ndim == 3 else self._batch
         return self._torch.from_numpy(array.reshape(*array.shape[:-1], *batch, array.shape[-1]))
+
+
+class TorchInt8(Torch):
+    """Its dynamic quantisation, with the engine that it chooses for this machine; of the RNN it has the cell alone."""
+
+    name = "torch int8"
+    dtype = "int8"
+    tolerance = PEER_INT8
+    # Modules of this kind take nothing without a batch.
+    _batch = (1,)
+
+    def sequence_forms(self, case: Case) -> Forms:
+        """The layer, or the cell in a loop."""
+        return super().sequence_forms(case) if case.cell != "rnn" else {"nn.RNNCell, loop": partial(self._loop, case)}
+
+    def _modules(self, case: Case) -> dict[str, str]:
+        return super()._modules(case) if case.cell != "rnn" else {"nn.RNNCell": "Cell"}
+
+    def _module(self, case: Case, suffix: str) -> Any:
+        module = super()._module(case, suffix)
+        quantisation = self._torch.ao.quantization
+        with warnings.catch_warnings():
+            # It is to be removed, and there is nothing else that makes an int8 LSTM or GRU.
+            warnings.filterwarnings(
+                "ignore", message="torch.ao.quantization is deprecated", category=DeprecationWarning
+            )
+            warnings.filterwarnings("ignore", message="torch.quantize_per_tensor", category=UserWarning)
+            # What is converted are the parts of a module, not the module itself.
+            whole = quantisation.quantize_dynamic(
+                self._torch.nn.Sequential(module), {type(module)}, dtype=self._torch.qint8
+            )
+        return whole[0]
+
+    def _loop(self, case: Case) -> Runner:
+        module = self._module(case, "Cell")
+        state: Any = None
+
+        def run(x: Any) -> list[Any]:
+            nonlocal state
+            y = []
+            for row in x:
+                state = module(row, state)
+                y.append(state)
+            return y
+
+        def read(y: list[Any]) -> FloatArray:
+            array: FloatArray = self._torch.cat(y).numpy().reshape(case.inputs.shape)
+            return array
+
+        return Runner(run, [(self._tensor(case.inputs),)], read)
 
 
 def _to_numpy(tensor: Any, shape: tuple[int, ...]) -> FloatArray:

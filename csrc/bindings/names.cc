@@ -1,0 +1,78 @@
+// What there is by name, and int8 inputs, for Python's side of checks and comparisons.
+#include "model/names.h"
+
+#include <pybind11/pybind11.h>
+
+#include <string>
+
+#include "bindings/arrays.h"
+#include "bindings/bindings.h"
+#include "cpu/dispatch.h"
+#include "kernels/simd/float_mode.h"
+#include "model/cell_options.h"
+#include "pack/aligned_buffer.h"
+
+namespace fusedcell::bindings {
+namespace {
+
+py::dict kinds() {
+    py::dict all;
+    for (std::size_t number = 0; number < num_kinds(); ++number) {
+        const auto kind = static_cast<CellKind>(number);
+        const CellOptions usual = usual_options(kind);
+        py::tuple names(activations_of(kind));
+        for (int i = 0; i < activations_of(kind); ++i) {
+            names[static_cast<std::size_t>(i)] = name_of(usual.activations[i].kind);
+        }
+        all[name_of(kind)] = names;
+    }
+    return all;
+}
+
+py::dict activations() {
+    static constexpr const char* kParameters[] = {"alpha", "beta"};
+    py::dict all;
+    const auto add = [&](const char* name, int count) {
+        py::tuple taken(count);
+        for (int i = 0; i < count; ++i) taken[static_cast<std::size_t>(i)] = kParameters[i];
+        all[name] = taken;
+    };
+#define FUSEDCELL_ACTIVATION(name, parameters) add(#name, parameters);
+#include "kernels/activations.inc"
+    return all;
+}
+
+py::tuple quantise(py::handle x, bool bounded, float scale, const std::string& isa) {
+    const KernelTable& table = select_tier(isa);
+    const FloatArray input(x, "x");
+    if (input.ndim() != 2) throw_shape_error("x", "(rows, size)", to_text(input.shape()));
+    const std::ptrdiff_t size = input.dim(1);
+    AlignedBuffer buffer(static_cast<std::size_t>(QuantisedInput::bytes(size)));
+    auto* q = reinterpret_cast<QuantisedInput*>(buffer.data());
+    const InputScale::Rule rule = scale > 0.0F ? InputScale::kFixed
+                                  : bounded    ? InputScale::kBounded
+                                               : InputScale::kLargest;
+    py::object values = new_array(input.shape());
+    py::object scales = new_array({input.dim(0)});
+    const ScopedFloatMode mode;
+    for (std::ptrdiff_t row = 0; row < input.dim(0); ++row) {
+        const QuantiseRow quantised{input.data() + row * size, q};
+        table.quantise(&quantised, 1, size, {rule, scale});
+        data_of(scales)[row] = q->scale;
+        for (std::ptrdiff_t k = 0; k < size; ++k) data_of(values)[row * size + k] = q->values[k];
+    }
+    return py::make_tuple(values, scales);
+}
+
+}    // namespace
+
+void bind_names(py::module_& module) {
+    module.def("kinds", &kinds, "Kinds of cells, each with the activations of PyTorch's formulas.");
+    module.def("activations", &activations,
+               "Activations of cells with options, each with which of alpha and beta it takes.");
+    module.def(
+        "quantise", &quantise, py::arg("x"), py::arg("bounded"), py::arg("scale") = 0.0F, py::arg("isa") = "",
+        "Rows as int8 weights see them, integers in floats and a scale each; 0 lets each row have its own scale.");
+}
+
+}    // namespace fusedcell::bindings

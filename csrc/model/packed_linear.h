@@ -1,0 +1,148 @@
+// One matrix and what its sums start from, y = b + W x, packed for the kernels of one tier in a weight type of its own.
+// Layers are made of such matrices and of what comes between them.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "cpu/dispatch.h"
+#include "kernels/kernel_api.h"
+#include "pack/pack.h"
+#include "pack/sizes.h"
+
+namespace fusedcell {
+
+/// Makes room for so many, and never less than there was.
+template <class T, class... Sizes>
+void grow(std::vector<T>& values, Sizes... sizes) {
+    const std::size_t count = count_of<T>(sizes...);
+    if (values.size() < count) values.resize(count);
+}
+
+/// Bytes of the memory that vectors hold.
+template <class... T>
+std::size_t bytes_of(const std::vector<T>&... vectors) {
+    return ((vectors.capacity() * sizeof(T)) + ...);
+}
+
+// A matrix, row-major, and the type to pack it in. With scales, one a row, it is quantised already, and then to be
+// int8: its values are whole numbers in [-127, 127], and the matrix they stand for has the rows scales[r] * values[r].
+struct MatrixView {
+    const float* values = nullptr;
+    const float* scales = nullptr;
+    WeightType type = WeightType::float32;
+};
+
+// The same, owned.
+struct UnpackedMatrix {
+    std::vector<float> values;
+    std::vector<float> scales;    // empty where the values are not quantised
+    WeightType type = WeightType::float32;
+
+    MatrixView view() const;
+    void dequantise();
+};
+
+// Inputs as int8 weights want them; of other matrices it stays empty.
+struct InputSpace {
+    std::vector<float> quantised;    // QuantisedInputs, in floats for their alignment
+    std::vector<QuantiseRow> rows;
+
+    std::size_t nbytes() const { return bytes_of(quantised, rows); }
+};
+
+// A kernel by its name, whatever the type of its weights.
+template <class Row>
+using KernelName = MatrixKernel<Row> WeightKernels::*;
+
+class PackedLinear {
+public:
+    /// No matrix: it takes no memory, and nothing can be multiplied by it.
+    PackedLinear() = default;
+
+    /// Outputs are `gates` of each of `units` units, of which the kernel stores `columns`. A kernel of cells takes all
+    /// gates of a panel's units together, and `linear` takes panels of one gate. This build has the kernel.
+    template <class Row>
+    PackedLinear(const KernelTable& table, WeightType type, KernelName<Row> kernel, int gates, std::ptrdiff_t units,
+                 std::ptrdiff_t depth, std::ptrdiff_t columns)
+        : kernels_(&kernels_for(table, type)),
+          quantise_(table.quantise),
+          shape_(type, table, kernels_->*kernel),
+          gates_(gates),
+          units_(units),
+          matrix_{nullptr, panels_for(units, table.lanes) * gates / shape_.gates, 0, depth, columns} {
+        matrix_.blocks = (matrix_.panels + shape_.panels_per_block - 1) / shape_.panels_per_block;
+    }
+
+    explicit operator bool() const { return kernels_ != nullptr; }
+    WeightType type() const { return shape_.type; }
+    const PanelShape& shape() const { return shape_; }
+    std::ptrdiff_t panels() const { return matrix_.panels; }
+    std::ptrdiff_t blocks() const { return matrix_.blocks; }
+    std::ptrdiff_t depth() const { return matrix_.depth; }
+
+    /// Bytes of the packed matrix, and those of them that are weights, with what pads these to whole vectors.
+    std::size_t nbytes() const { return *this ? packed_size(shape_, matrix_.panels, matrix_.depth) : 0; }
+    std::size_t weights_nbytes() const {
+        return *this ? packed_weights_size(shape_, matrix_.panels, matrix_.depth) : 0;
+    }
+    /// Multiply-adds of one row.
+    double operations() const;
+
+    /// Packs to `destination`, nbytes() aligned as blocks are, which is to outlive this; returns its end. `row(gate,
+    /// unit)` gives the SourceRow of an output.
+    template <class RowOfGate>
+    unsigned char* pack(RowOfGate row, unsigned char* destination) {
+        matrix_.data = destination;
+        if (*this) fusedcell::pack(shape_, panel_order(units_, gates_, shape_.lanes, row), depth(), destination);
+        return destination + nbytes();
+    }
+
+    /// The weights as they are stored, halves widened to float, as rows `first_gate` * units on of a matrix that has
+    /// all of them; and what their sums start from, unless `bias` is null.
+    void unpack(int first_gate, UnpackedMatrix& matrix, std::vector<float>* bias) const;
+
+    void reserve(std::ptrdiff_t rows, InputSpace& space) const;
+
+    /// Makes the rows' float inputs what the kernel wants.
+    template <class Row>
+    void set_inputs(Row* rows, std::ptrdiff_t num_rows, InputScale scale, InputSpace& space) const {
+        if (type() != WeightType::int8) return;
+        for (std::ptrdiff_t r = 0; r < num_rows; ++r) {
+            QuantisedInput* q = quantised(r, space);
+            space.rows[static_cast<std::size_t>(r)] = {static_cast<const float*>(rows[r].input), q};
+            rows[r].input = q;
+        }
+        quantise_(space.rows.data(), num_rows, depth(), scale);
+    }
+    /// The same of one input.
+    const void* input(const float* x, InputScale scale, InputSpace& space) const {
+        if (type() != WeightType::int8) return x;
+        const QuantiseRow row{x, quantised(0, space)};
+        quantise_(&row, 1, depth(), scale);
+        return row.q;
+    }
+
+    /// `kernel` is the one that it was packed for, or has panels of the same shape.
+    template <class Row>
+    void run(KernelName<Row> kernel, const Row* rows, std::ptrdiff_t num_rows, const BlockRange& blocks) const {
+        (kernels_->*kernel).run(matrix_, rows, num_rows, blocks);
+    }
+
+private:
+    QuantisedInput* quantised(std::ptrdiff_t row, InputSpace& space) const {
+        return reinterpret_cast<QuantisedInput*>(space.quantised.data() + row * quantised_floats());
+    }
+    std::ptrdiff_t quantised_floats() const {
+        return QuantisedInput::bytes(depth()) / static_cast<std::ptrdiff_t>(sizeof(float));
+    }
+
+    const WeightKernels* kernels_ = nullptr;
+    QuantiseKernel quantise_ = nullptr;
+    PanelShape shape_;
+    int gates_ = 0;
+    std::ptrdiff_t units_ = 0;
+    PackedMatrix matrix_{};
+};
+
+}    // namespace fusedcell

@@ -1,0 +1,56 @@
+"""The types in which weights are stored: of a whole layer, or of each of its matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
+
+from .errors import UnsupportedError
+
+Dtype: TypeAlias = Literal["float32", "bfloat16", "float16", "int8"]
+DtypeByName: TypeAlias = dict[str, str]
+
+DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "float16", "int8")
+MIXED = "mixed"
+
+
+def check_dtype(dtype: str) -> Dtype:
+    """Returns the dtype, or raises UnsupportedError that lists what there is."""
+    for known in DTYPES:
+        if dtype == known:
+            return known
+    raise UnsupportedError(f"dtype={dtype!r} is not supported; supported: {', '.join(DTYPES)}")
+
+
+def common_dtype(dtypes: Sequence[Mapping[str, str]]) -> Dtype | Literal["mixed"]:
+    """The dtype of all matrices, or "mixed"."""
+    found = {dtype for cell in dtypes for dtype in cell.values()}
+    return check_dtype(found.pop()) if len(found) == 1 else "mixed"
+
+
+def with_changes(
+    dtypes: Sequence[Mapping[str, str]], changes: str | Mapping[str, str], suffixes: Sequence[str]
+) -> list[DtypeByName]:
+    """The dtypes of each layer's and direction's matrices, which are `dtypes`, after `changes`.
+
+    `changes` is a dtype for all, or dtypes by name. A name with a suffix (weight_hh_l0) is that matrix; one without
+    (weight_hh) is that of every layer and direction whose own name is not there; the rest stays.
+
+    Raises UnsupportedError for an unknown dtype, ValueError for a name that is no matrix of the layer's.
+    """
+    if not isinstance(changes, Mapping):
+        dtype = check_dtype(changes)
+        return [dict.fromkeys(cell, dtype) for cell in dtypes]
+    names = list(dtypes[0])
+    known = names + [name + suffix for suffix in suffixes if suffix for name in names]
+    for name, changed in changes.items():
+        if name not in known:
+            raise ValueError(f"dtype: {name!r} is not a matrix of this layer; expected {', '.join(known)}")
+        try:
+            check_dtype(changed)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{name}: {error}") from None
+    return [
+        {name: changes.get(name + suffix, changes.get(name, before)) for name, before in cell.items()}
+        for cell, suffix in zip(dtypes, suffixes, strict=True)
+    ]

@@ -1,0 +1,30 @@
+"""Numbers and columns as text."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from ._timing import Summary
+
+
+def three_digits(value: float) -> str:
+    """Three significant digits, or as many as the whole part has."""
+    decimals = next((n for n, least in enumerate((99.95, 9.995, 0.9995)) if value >= least), 3)
+    return f"{value:.{decimals}f}"
+
+
+def format_ratio(summary: Summary) -> str:
+    """The median, and from where to where eight rounds of ten lie."""
+    return f"{three_digits(summary.p50)} ({three_digits(summary.p10)}..{three_digits(summary.p90)})"
+
+
+def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]], words: Collection[str]) -> str:
+    """Columns under their headings: those of `words` go left, numbers go right."""
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if heading in words else cell.rjust(width)
+            for heading, cell, width in zip(headings, row, widths, strict=True)
+        ).rstrip()
+        for row in (headings, *rows)
+    )

@@ -1,0 +1,30 @@
+"""Kinds of files by the ends of their names, and what reads each."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+
+class FileKind(NamedTuple):
+    """The ends of its names, in lower case, and what reads it, for errors."""
+
+    suffixes: tuple[str, ...]
+    advice: str
+
+
+_STATE_DICTIONARY = "with fusedcell.LSTM.from_state_dict(path, 'lstm.'), or GRU or RNN, and the prefix of its names"
+SAFETENSORS = FileKind((".safetensors",), f"read a state dictionary {_STATE_DICTIONARY}")
+PYTORCH = FileKind(
+    (".pt", ".pth", ".ckpt", ".bin", ".tar"), f"read a state dictionary of PyTorch's {_STATE_DICTIONARY}"
+)
+KERAS = FileKind((".keras", ".h5", ".hdf5"), "read a model of Keras with fusedcell.from_keras(path)")
+ONNX = FileKind((".onnx",), "read an ONNX model with fusedcell.from_onnx(path)")
+_KINDS = (SAFETENSORS, PYTORCH, KERAS, ONNX)
+SUFFIXES = tuple(suffix for kind in _KINDS for suffix in kind.suffixes)
+
+
+def kind_of(path: str | os.PathLike[str]) -> FileKind | None:
+    """What the end of the name says; None for another."""
+    suffix = os.path.splitext(os.fspath(path))[1].lower()
+    return next((kind for kind in _KINDS if suffix in kind.suffixes), None)
