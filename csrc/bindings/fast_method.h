@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <array>
+#include <exception>
 
 #include "bindings/instance.h"
 
@@ -39,7 +40,7 @@ template <const Signature& kSignature, pybind11::object (*kMethod)(pybind11::han
 PyObject* call_method(PyObject* self, PyObject* const* args, Py_ssize_t num_positional, PyObject* keywords) {
     try {
         return kMethod(self, read_arguments(kSignature, args, num_positional, keywords)).release().ptr();
-    } catch (...) {
+    } catch (const std::exception&) {    // a thread that is being ended is not caught
         return set_python_error();
     }
 }
