@@ -285,6 +285,8 @@ HOSTILE: list[tuple[bytes, str]] = [
     (int8_file(input_scales=np.ones((1, 1), np.float32)), r"input_scales: expected shape \(num_layers,\)"),
     (int8_file(input_scales=np.zeros(1, np.float32)), "input_scales: expected scales from 2"),
     (b"", "not a safetensors file"),
+    (file_of({"a\0b": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]}}, b"0000"), "has a NUL in it"),
+    (struct.pack("<Q", 52) + b'{"__metadata__":{"fusedcell":"{}","fusedcell":"{}"}}', "'fusedcell' comes twice"),
     (b"PK\x03\x04" * 10, "not a safetensors file"),
     (file_of({}, b""), "not written by fusedcell.save"),
     (file_of({"__metadata__": None}, b""), "not written by fusedcell.save"),

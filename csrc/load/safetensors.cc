@@ -23,7 +23,7 @@ struct NamedType {
     const char* dtype;
     const char* name;
 };
-constexpr NamedType kStoredTypes[] = {{"F32", "float32"}, {"BF16", "uint16"}, {"F16", "float16"}, {"I8", "int8"}};
+constexpr NamedType kStoredTypes[] = {{"F32", "float32"}, {"BF16", "bfloat16"}, {"F16", "float16"}, {"I8", "int8"}};
 
 constexpr std::pair<const char*, std::uint64_t> kElementSizes[] = {
     {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"U16", 2}, {"I16", 2}, {"F16", 2}, {"BF16", 2},
@@ -63,6 +63,7 @@ std::vector<std::uint64_t> whole_numbers(const json::Value& value, std::size_t m
 }
 
 Entry parse_entry(const std::string& name, const json::Value& value) {
+    if (name.find('\0') != std::string::npos) refuse("the name of a tensor has a NUL in it");
     expect_kind(value, json::Kind::kObject, name, "an object");
     std::optional<std::string> dtype;
     std::optional<std::vector<std::uint64_t>> shape;
@@ -106,7 +107,9 @@ std::optional<std::string> parse_metadata(const json::Value& value) {
     std::optional<std::string> description;
     for (json::Value::Members members = value.members(); const std::optional<json::Member> member = members.next();) {
         expect_kind(member->value, json::Kind::kString, "__metadata__", "strings");
-        if (member->name == "fusedcell") description = member->value.string();
+        if (member->name != "fusedcell") continue;
+        if (description) refuse("__metadata__: 'fusedcell' comes twice");
+        description = member->value.string();
     }
     return description;
 }

@@ -34,8 +34,8 @@ void check_values(const NamedMatrix& matrix) {
     const std::ptrdiff_t size = size_of(array.shape);
     const std::ptrdiff_t depth = array.shape[1];
     const auto refuse_value = [&](std::ptrdiff_t index, const std::string& expected) {
-        refuse(array.name + ": expected " + expected + ", got " + std::to_string(array.data[index]) + " at index (" +
-               std::to_string(index / depth) + ", " + std::to_string(index % depth) + ")");
+        refuse(array.name + ": expected " + expected + ", got " + number_text(static_cast<double>(array.data[index])) +
+               " at index (" + std::to_string(index / depth) + ", " + std::to_string(index % depth) + ")");
     };
     for (std::ptrdiff_t i = 0; i < size; ++i) {
         const float value = array.data[i];
@@ -59,7 +59,7 @@ void check_scales(const NamedMatrix& matrix) {
         // 2^-100 / 127, below which a row counts as zero, is a little more than 2^-107.
         if (scale == 0.0F || (scale >= 0x1p-107F && std::isfinite(127.0F * scale))) continue;
         refuse(scales.name + ": expected 0 or a scale from 2^-107 on, of which 127 times is finite, got " +
-               std::to_string(scale) + " at index " + std::to_string(i));
+               number_text(static_cast<double>(scale)) + " at index " + std::to_string(i));
     }
 }
 
@@ -111,7 +111,8 @@ void check_biases(const Geometry& geometry, const NamedCell& cell) {
         const float hh = cell.bias_hh->data[i];
         if (std::isfinite(ih + hh)) continue;
         refuse(cell.bias_ih->name + ": expected a finite sum with " + cell.bias_hh->name + ", got " +
-               std::to_string(ih) + " + " + std::to_string(hh) + " at index " + std::to_string(i));
+               number_text(static_cast<double>(ih)) + " + " + number_text(static_cast<double>(hh)) + " at index " +
+               std::to_string(i));
     }
 }
 
@@ -133,11 +134,14 @@ void check_shapes(const Geometry& geometry, std::ptrdiff_t input_size, const Nam
 
 // As Stack takes them: none, or one a layer that int8 can use.
 std::vector<float> checked_input_scales(const std::vector<double>& scales, std::ptrdiff_t num_layers,
-                                        const std::vector<CellWeights>& weights) {
+                                        const std::vector<CellWeights>& weights,
+                                        const std::vector<std::string>& suffixes) {
     if (scales.empty()) return {};
-    for (const CellWeights& cell : weights) {
-        const WeightType type = cell.weight_ih.type;
-        if (type != WeightType::int8) refuse(std::string("input_scales: only int8 has them, not ") + name_of(type));
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+        const WeightType type = weights[i].weight_ih.type;
+        if (type == WeightType::int8) continue;
+        refuse(std::string("input_scales: only int8 has them, not ") + name_of(type) + ", which weight_ih" +
+               suffixes[i] + " is in");
     }
     if (scales.size() != static_cast<std::size_t>(num_layers)) {
         refuse("input_scales: expected one a layer, " + std::to_string(num_layers) + ", got " +
@@ -146,7 +150,7 @@ std::vector<float> checked_input_scales(const std::vector<double>& scales, std::
     const ScopedFloatMode mode(kStandardFloatMode);
     for (const double scale : scales) {
         if (scale >= 0x1p-100 && scale <= 0x1p100) continue;
-        refuse("input_scales: expected scales from 2^-100 to 2^100, got " + std::to_string(scale));
+        refuse("input_scales: expected scales from 2^-100 to 2^100, got " + number_text(scale));
     }
     return {scales.begin(), scales.end()};
 }
@@ -212,7 +216,7 @@ std::shared_ptr<Stack> checked_astype(const Stack& stack, const std::vector<Cell
         weights.push_back(cell.view());
     }
     return std::make_shared<Stack>(geometry, weights, stack.kernels(),
-                                   checked_input_scales(input_scales, geometry.num_layers, weights));
+                                   checked_input_scales(input_scales, geometry.num_layers, weights, suffixes));
 }
 
 std::shared_ptr<Stack> make_checked_stack(CellKind kind, const std::vector<NamedCell>& cells,
@@ -222,6 +226,7 @@ std::shared_ptr<Stack> make_checked_stack(CellKind kind, const std::vector<Named
     const auto layers = static_cast<std::ptrdiff_t>(cells.size()) / options.num_directions;
     const Geometry geometry = infer_geometry(kind, cells[0], layers, options);
     std::vector<CellWeights> weights;
+    std::vector<std::string> suffixes;
     weights.reserve(cells.size());
     for (std::size_t i = 0; i < cells.size(); ++i) {
         const std::ptrdiff_t layer = static_cast<std::ptrdiff_t>(i) / options.num_directions;
@@ -235,9 +240,10 @@ std::shared_ptr<Stack> make_checked_stack(CellKind kind, const std::vector<Named
             check_values(*matrix);
         }
         weights.push_back(cell.view());
+        suffixes.push_back(cell.suffix);
     }
     return std::make_shared<Stack>(geometry, weights, kernels,
-                                   checked_input_scales(options.input_scales, layers, weights));
+                                   checked_input_scales(options.input_scales, layers, weights, suffixes));
 }
 
 }    // namespace fusedcell

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <locale>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -16,6 +18,14 @@ inline std::string to_text(const Shape& shape) {
         text += std::to_string(shape[i]);
     }
     return text + (shape.size() == 1 ? ",)" : ")");
+}
+
+/// A number as short as six digits tell it, whatever the locale.
+inline std::string number_text(double number) {
+    std::ostringstream text;
+    text.imbue(std::locale::classic());
+    text << number;
+    return text.str();
 }
 
 /// "name: expected shape (3, 4), got (3, 5)".

@@ -40,14 +40,15 @@ def __getattr__(name: str) -> Any:
         value = globals()[name] = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
         return value
     whole = f"{__name__}.{name}"
+    reason = f"module {__name__!r} has no attribute {name!r}"
     try:
-        if not name.startswith("_"):
+        if name.isidentifier() and not name.startswith("_"):
             return import_module(whole)
-    except ModuleNotFoundError as error:
-        if error.name != whole:
-            raise
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    except ImportError as error:  # of a package that is not there; who asks whether there is such an attribute gets no
+        if not isinstance(error, ModuleNotFoundError) or error.name != whole:
+            raise AttributeError(str(error)) from error
+    raise AttributeError(reason)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({name for name in globals() if name.startswith("__")} | {*__all__})

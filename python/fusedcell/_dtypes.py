@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
 
 from .errors import UnsupportedError
 
@@ -14,10 +16,11 @@ DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "float16", "int8")
 MIXED = "mixed"
 
 
-def check_dtype(dtype: str) -> Dtype:
-    """Returns the dtype, or raises UnsupportedError that lists what there is."""
+def check_dtype(dtype: Any) -> Dtype:
+    """Returns the dtype, of a name or a NumPy dtype, or raises UnsupportedError that lists what there is."""
+    name = dtype.name if isinstance(dtype, np.dtype) else dtype
     for known in DTYPES:
-        if dtype == known:
+        if isinstance(name, str) and name == known:
             return known
     raise UnsupportedError(f"dtype={dtype!r} is not supported; supported: {', '.join(DTYPES)}")
 
@@ -39,18 +42,18 @@ def with_changes(
     Raises UnsupportedError for an unknown dtype, ValueError for a name that is no matrix of the layer's.
     """
     if not isinstance(changes, Mapping):
-        dtype = check_dtype(changes)
-        return [dict.fromkeys(cell, dtype) for cell in dtypes]
+        return [dict.fromkeys(cell, str(check_dtype(changes))) for cell in dtypes]
     names = list(dtypes[0])
     known = names + [name + suffix for suffix in suffixes if suffix for name in names]
-    for name, changed in changes.items():
+    checked: dict[str, Dtype] = {}
+    for name, dtype in changes.items():
         if name not in known:
-            raise ValueError(f"dtype: {name!r} is not a matrix of this layer; expected {', '.join(known)}")
+            raise ValueError(f"dtype: {name!r} is not one of the matrices; expected {', '.join(known)}")
         try:
-            check_dtype(changed)
+            checked[name] = check_dtype(dtype)
         except UnsupportedError as error:
             raise UnsupportedError(f"{name}: {error}") from None
     return [
-        {name: changes.get(name + suffix, changes.get(name, before)) for name, before in cell.items()}
+        {name: checked.get(name + suffix, checked.get(name, before)) for name, before in cell.items()}
         for cell, suffix in zip(dtypes, suffixes, strict=True)
     ]

@@ -126,15 +126,15 @@ class Recurrent:
 
         `input_scales`, for layers whose weight_ih are all int8, are one a layer, as
         :func:`fusedcell.quantization.input_scales` finds them: x is then rounded to multiples of its layer's scale and
-        saturates at 127 of them. None lets each row have its own scale at each step; with a mapping that names no
-        weight_ih, None leaves them as they are.
+        saturates at 127 of them. None lets each row have its own scale at each step; with a mapping, None leaves fixed
+        scales as they are while every weight_ih is int8.
 
         Raises UnsupportedError for an unknown dtype, ValueError, naming the array, if it cannot hold one of the
         weights, for a name that is no matrix of this one's, or for scales that are not one a layer from 2^-100 to
         2^100.
         """
         dtypes = with_changes(self._stack.dtypes, dtype, self._suffixes())
-        stays = isinstance(dtype, Mapping) and not any(name.startswith("weight_ih") for name in dtype)
+        stays = isinstance(dtype, Mapping) and all(cell["weight_ih"] == "int8" for cell in dtypes)
         scales = input_scales if input_scales is not None else self._stack.input_scales if stays else ()
         return self._with_stack(self._stack.astype(dtypes, scales, self._suffixes()))
 

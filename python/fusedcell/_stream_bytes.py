@@ -145,7 +145,7 @@ def _difference(header: _Header, own: _Header, stack: Stack) -> str:
     if header.fingerprint in _narrower_fingerprints(stack):
         dtype = _narrower_fingerprints(stack)[header.fingerprint]
         return f"which are these in {dtype}: use layer.astype({dtype!r})"
-    return f"which are others, or these in another dtype than {common_dtype(stack.dtypes)}"
+    return f"which are others, or these in another dtype than {common_dtype(stack.dtypes)} or with other input_scales"
 
 
 def _narrower_fingerprints(stack: Stack) -> dict[bytes, str]:

@@ -197,10 +197,10 @@ void bad_arguments_are_named() {
     expect_error<fusedcell::LoadError>([] { fusedcell::load(nullptr, 0); }, "not a safetensors file: expected 8 bytes");
     expect_error<fusedcell::UnsupportedError>(
         [] {
-            const std::string other = file_of(R"({"format_version":3})", {});
+            const std::string other = file_of(R"({"format_version":4})", {});
             fusedcell::load(other.data(), other.size());
         },
-        "format_version=3 is not supported; supported: 1, 2");
+        "format_version=4 is not supported; supported: 1, 2, 3");
     const Layer layer = load_one_unit();
     expect_error<std::invalid_argument>([&] { Stream(layer, 0); }, "batch: expected from 1 to 2^31, got 0");
     expect_error<std::invalid_argument>([&] { Stream(layer, std::size_t(-1)); }, "batch: expected from 1 to 2^31");

@@ -266,7 +266,7 @@ def _layer_rows(layer: Recurrent) -> list[tuple[str, str]]:
     rows += [(key, str(value)) for key, value in description.items() if key not in ("class", "options")]
     for name, tensor in tensors.items():
         shape = " x ".join(map(str, tensor.shape))
-        rows.append((name, f"{shape} {layer.dtype if tensor.dtype != 'float32' else 'float32'}"))
+        rows.append((name, f"{shape} {layer.dtypes.get(name, 'float32')}"))
     rows.append(("values", f"{sum(math.prod(tensor.shape) for tensor in tensors.values()):,}"))
     return rows
 
