@@ -25,8 +25,8 @@ from .results import Findings, Result, merged
 from .tails import FULL_TAIL, QUICK_TAIL, asked_for, measure_tails
 from .tiers import OURS, StreamsTier, Tier, float_isas
 
-# An interrupt ends it at once and without a word, also while it imports; what there is to say its parent says.
-_PROGRAM = f"import signal; signal.signal(signal.SIGINT, signal.SIG_DFL); from {__name__} import main; main()"
+# Of the process of a repeat.
+_PROGRAM = f"from {__name__} import main; main()"
 
 _KINDS: dict[str | None, tuple[Kind, ...]] = {
     None: ("step", "sequence"),
@@ -80,11 +80,13 @@ def measure_study(study: Study) -> Findings:
 def _in_process_of_its_own(study: Study, name: str) -> Findings:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "findings"
-        # Other libraries may print whatever they like; results come in a file.
+        # Other libraries may print whatever they like; results come in a file. A terminal's Ctrl-C is for this process
+        # alone, which then ends the other: one that is only starting would print where it was.
         process = subprocess.run(
             [sys.executable, "-c", _PROGRAM, str(path)],
             input=pickle.dumps((study.options, study.dtype, name)),
             stdout=subprocess.DEVNULL,
+            start_new_session=True,
             check=False,
         )
         if process.returncode != 0:
