@@ -26,7 +26,9 @@ export CCACHE_COMPILERTYPE=clang CCACHE_COMPILERCHECK
 # tree would follow; without a screen, without its .NET and its browser, which it would offer to fetch.
 WINEPREFIX=$(mktemp -d)
 export WINEPREFIX WINEDEBUG=-all WINEDLLOVERRIDES='mscoree=;mshtml=;winemenubuilder.exe=' DISPLAY=
-trap '"$WINE" wineboot --kill >/dev/null 2>&1 || true; rm -rf "$WINEPREFIX"' EXIT
+# Wine's server writes its registry when it ends.
+trap '{ "$WINE" wineboot --kill; PATH=$PATH:/usr/lib/wine wineserver --wait; } >/dev/null 2>&1 || true
+  rm -rf "$WINEPREFIX"' EXIT
 mkdir -p build
 "$WINE" wineboot --init >build/wine.log 2>&1 || { cat build/wine.log >&2; exit 1; }
 
