@@ -149,7 +149,7 @@ def test_what_cannot_be_saved(tmp_path: Path) -> None:
         (SimpleNamespace(layer=LSTM), r"got SimpleNamespace; save its \.layer$"),
     ):
         with pytest.raises(TypeError, match=f"layer: expected a layer or a cell, {advice}"):
-            fc.save(value, path)  # type: ignore[arg-type]
+            fc.save(value, path)  # type: ignore[arg-type] # wrong on purpose
     assert not path.exists()
 
 

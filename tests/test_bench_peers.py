@@ -71,7 +71,7 @@ def test_peers_take_batches(peer: Peer, cell: str, steps: int) -> None:
 def test_peers_step_many_streams(peer: Peer, cell: str) -> None:
     case = Case(cell, 17, 7, batch=3)
     if not peer.gathers:
-        with pytest.raises(NotImplementedError, match=peer.name):
+        with pytest.raises(fc.UnsupportedError, match=peer.name):
             peer.many_forms(case)
         return
     if not peer.takes(case):

@@ -36,9 +36,7 @@ def rounded_each(mapping: dict[str, np.ndarray], dtypes: dict[str, str]) -> dict
 @pytest.mark.parametrize("name", EVERY_NAME)
 def test_each_matrix_has_the_bits_of_its_own_type(name: str, ih: str, hh: str, isa: str) -> None:
     mapping, x = KIND[name].weights(5, 19), uniform(2, 4, 5)
-    dtypes = dict(
-        zip(sorted(matrices(mapping)), (hh, ih, ih) if len(matrices(mapping)) > 2 else (hh, ih), strict=False)
-    )
+    dtypes = {matrix: hh if matrix == "weight_hh_l0" else ih for matrix in matrices(mapping)}
     y, state = KIND[name].make(mapping, isa=isa).astype(dtypes)(x)
     plain = {name.removesuffix("_l0"): dtype for name, dtype in dtypes.items()}
     expected_y, expected_c = general_bit_model.run_kind(KIND[name], rounded_each(mapping, dtypes), x, plain)

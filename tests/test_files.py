@@ -103,7 +103,7 @@ for _ in range(40):
     sizes = (8, 600, 300)
     command = [sys.executable, "-c", f"import os, sys\nimport fusedcell as fc\n{code}"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    savers = [subprocess.Popen([*command, str(size), str(path)], **pipes) for size in sizes]  # type: ignore[call-overload]
+    savers = [subprocess.Popen([*command, str(size), str(path)], **pipes) for size in sizes]  # type: ignore[call-overload] # the mapping has each option's type
     for process in savers:
         process.stdout.readline()
     for process in savers:

@@ -248,17 +248,17 @@ SIGMOIDS = (Activation("Sigmoid"),) * 3
             fc.UnsupportedError,
             "supported: Relu, Tanh, Sigmoid,",
         ),
-        (CellOptions((Activation([]), *SIGMOIDS[:2])), fc.UnsupportedError, r"activations_l0: \[\] is not supported"),  # type: ignore[arg-type]
+        (CellOptions((Activation([]), *SIGMOIDS[:2])), fc.UnsupportedError, r"activations_l0: \[\] is not supported"),  # type: ignore[arg-type] # wrong on purpose
         (CellOptions(SIGMOIDS[:2]), ValueError, r"activations_l0: expected 3 \(f, g, h\), got \("),
-        (CellOptions("abc"), ValueError, r"activations_l0: expected 3 \(f, g, h\), got 'abc'"),  # type: ignore[arg-type]
-        (CellOptions(("Sigmoid",) * 3), TypeError, "activations_l0: expected Activation, got str"),  # type: ignore[arg-type]
+        (CellOptions("abc"), ValueError, r"activations_l0: expected 3 \(f, g, h\), got 'abc'"),  # type: ignore[arg-type] # wrong on purpose
+        (CellOptions(("Sigmoid",) * 3), TypeError, "activations_l0: expected Activation, got str"),  # type: ignore[arg-type] # wrong on purpose
         (CellOptions((Activation("Elu", np.nan),) * 3), ValueError, "alpha of Elu: expected a finite float32, got nan"),
         (
             CellOptions((Activation("Elu", 1e39),) * 3),
             ValueError,
             "alpha of Elu: expected a finite float32, got 1e",
         ),
-        (CellOptions((Activation("Elu", "1"),) * 3), TypeError, "alpha of Elu: expected a number, got str"),  # type: ignore[arg-type]
+        (CellOptions((Activation("Elu", "1"),) * 3), TypeError, "alpha of Elu: expected a number, got str"),  # type: ignore[arg-type] # wrong on purpose
         (CellOptions((Activation("Elu", 1, 1),) * 3), ValueError, "beta of Elu: expected 0, as it takes none, got 1"),
         (CellOptions((Activation("Affine", 1, np.inf),) * 3), ValueError, "beta of Affine: expected a finite float32"),
         (CellOptions(clip=0), ValueError, r"clip_l0: expected a number from 2\^-126 on, or None, got 0"),
@@ -267,10 +267,10 @@ SIGMOIDS = (Activation("Sigmoid"),) * 3
         (CellOptions(clip=np.nan), ValueError, "clip_l0: expected a finite float32, got nan"),
         (CellOptions(clip=np.inf), ValueError, "clip_l0: expected a finite float32, got inf"),
         (CellOptions(clip=10**400), ValueError, "clip_l0: expected a finite float32, got inf"),
-        (CellOptions(clip="1"), TypeError, "clip_l0: expected a number, got str"),  # type: ignore[arg-type]
+        (CellOptions(clip="1"), TypeError, "clip_l0: expected a number, got str"),  # type: ignore[arg-type] # wrong on purpose
         (CellOptions(clip=True), TypeError, "clip_l0: expected a number, got bool"),
-        (CellOptions(clip_before_h=1), TypeError, "clip_before_h_l0: expected a bool, got int"),  # type: ignore[arg-type]
-        (CellOptions(input_forget=None), TypeError, "input_forget_l0: expected a bool, got NoneType"),  # type: ignore[arg-type]
+        (CellOptions(clip_before_h=1), TypeError, "clip_before_h_l0: expected a bool, got int"),  # type: ignore[arg-type] # wrong on purpose
+        (CellOptions(input_forget=None), TypeError, "input_forget_l0: expected a bool, got NoneType"),  # type: ignore[arg-type] # wrong on purpose
         (3, TypeError, "options_l0: expected CellOptions, got int"),
         ([CellOptions()] * 2, ValueError, "options: expected one per layer and direction, 1, got 2"),
     ],

@@ -36,7 +36,7 @@ VIEWS: dict[str, Callable[[np.ndarray], Any]] = {
     "read-only": lambda x: np.frombuffer(x.tobytes(), np.float32).reshape(x.shape),
     "float64": lambda x: x.astype(np.float64),
     "list": lambda x: x.tolist(),
-    "memoryview": lambda x: memoryview(np.ascontiguousarray(x)),  # type: ignore[arg-type]
+    "memoryview": lambda x: memoryview(np.ascontiguousarray(x)),  # type: ignore[arg-type] # NumPy's stubs do not know arrays as buffers
 }
 
 

@@ -109,10 +109,10 @@ class Session:
         x, out = np.zeros(6, np.float32), np.zeros(9, np.float32)
         if holder in ("x", "both"):
             x = x.view(Array)
-            x.session = self  # type: ignore[attr-defined]
+            x.session = self  # type: ignore[attr-defined] # a subclass takes any attribute
         if holder in ("out", "both"):
             out = out.view(Array)
-            out.session = self  # type: ignore[attr-defined]
+            out.session = self  # type: ignore[attr-defined] # likewise
         self.step = self.stream.bind(x, out)
         self.step()
 
@@ -139,7 +139,7 @@ def test_a_bound_step_that_holds_itself_is_collected() -> None:
 
 def test_a_pool_that_holds_itself_is_collected() -> None:
     pool = fc.StreamPool(LAYER, 2)
-    pool.itself = pool  # type: ignore[attr-defined]
+    pool.itself = pool  # type: ignore[attr-defined] # a subclass takes any attribute
     alive = weakref.ref(pool)
     del pool
     gc.collect()

@@ -299,20 +299,20 @@ class TestRefusals:
             fc.from_keras(self.built(layer), **options)
 
     def test_classes_of_the_users_own(self) -> None:
-        class LSTM(layers.LSTM):  # type: ignore[name-defined]
+        class LSTM(layers.LSTM):  # type: ignore[name-defined] # Keras makes its names at run time
             def call(self, *args: Any, **kwargs: Any) -> Any:
                 return super().call(*args, **kwargs) * 2
 
         self.refused(LSTM(4), "LSTM is not supported; supported: the path of a file, or a layer of Keras 3: SimpleRNN")
 
     def test_cells_of_the_users_own(self) -> None:
-        class LSTMCell(layers.LSTMCell):  # type: ignore[name-defined]
+        class LSTMCell(layers.LSTMCell):  # type: ignore[name-defined] # likewise
             pass
 
         self.refused(layers.RNN(LSTMCell(4)), "cell: 'LSTMCell' is not supported; supported: SimpleRNNCell, LSTMCell")
 
     def test_a_layer_that_was_given_a_cell_or_a_call_of_the_users_own(self) -> None:
-        class OwnCell(layers.SimpleRNNCell):  # type: ignore[name-defined]
+        class OwnCell(layers.SimpleRNNCell):  # type: ignore[name-defined] # likewise
             def call(self, *args: Any, **kwargs: Any) -> Any:
                 h, state = super().call(*args, **kwargs)
                 return 2 * h, state

@@ -304,7 +304,7 @@ class TestLayouts:
         path = write_keras(tmp_path / "m.keras", sequential([item]), {f"{container}/cu_dnnlstm": arrays}, version)
         y = fc.from_keras(path, keras_output=True)(np.zeros((1, 1, 4), np.float32))
         i, _, c, o = np.split(plain["bias"].astype(np.float64), 4)
-        gate = lambda v: 1 / (1 + np.exp(-v))  # noqa: E731
+        gate = lambda v: 1 / (1 + np.exp(-v))  # noqa: E731 - the formula as it is written
         assert_close(y, [(gate(o) * np.tanh(gate(i) * np.tanh(c)))[None]])
 
 

@@ -189,7 +189,7 @@ class TestTheProcess:
     def test_nothing_of_it_stays(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None) -> None:
         started: list[Any] = []
 
-        class Popen(subprocess.Popen):  # type: ignore[type-arg]
+        class Popen(subprocess.Popen):  # type: ignore[type-arg] # a stand-in of any type
             def __init__(self, *arguments: Any, **options: Any) -> None:
                 super().__init__(*arguments, **options)
                 started.append(self)

@@ -101,6 +101,15 @@ def test_inspect_says_what_of_a_module_cannot_be_loaded(tmp_path: Path, capsys: 
     assert "there is no recurrent module" in capsys.readouterr().out
 
 
+def test_inspect_shows_the_type_of_each_matrix(tmp_path: Path, capsys: Capture) -> None:
+    layer = fc.LSTM.from_state_dict(KIND["lstm"].weights(3, 4)).astype({"weight_ih": "float16", "weight_hh": "int8"})
+    fc.save(layer, tmp_path / "m.safetensors")
+    assert main(["inspect", str(tmp_path / "m.safetensors")]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    for text in ("weight_ih_l0 16 x 3 float16", "weight_hh_l0 16 x 4 int8", "weight_hh_scale_l0 16 float32"):
+        assert text in out
+
+
 def test_inspect_of_a_file_of_many_modules_has_an_end(tmp_path: Path, capsys: Capture) -> None:
     weights = KIND["rnn_tanh"].weights(1, 1)
     save_file({f"m{i}.{name}": a for i in range(103) for name, a in weights.items()}, tmp_path / "m.safetensors")

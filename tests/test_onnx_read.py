@@ -154,7 +154,7 @@ class TestInitialState:
     @pytest.mark.parametrize("value", [0.0, 0.5])
     def test_states_of_different_batches_are_refused(self, value: float) -> None:
         case = NodeCase("LSTM", arrays_for("LSTM"), constants=frozenset({"W", "R", "B", "P", "initial_h", "initial_c"}))
-        case.arrays["initial_c"] = np.full((1, 3, 5), value, np.float32)  # type: ignore[index]
+        case.arrays["initial_c"] = np.full((1, 3, 5), value, np.float32)  # type: ignore[index] # the case has arrays
         with pytest.raises(ValueError, match=r"initial_h and initial_c: expected one batch, got \[2, 3\] rows"):
             fc.from_onnx(case.model())
 
@@ -238,7 +238,7 @@ class TestInitialState:
     @pytest.mark.parametrize("value", [0.0, 0.25])
     def test_one_value_in_a_shape_that_does_not_fit_is_refused(self, value: float) -> None:
         case = NodeCase("RNN", arrays_for("RNN"), constants=frozenset({"W", "R", "B", "initial_h"}))
-        case.arrays["initial_h"] = np.full((2, 2, 5), value, np.float32)  # type: ignore[index]
+        case.arrays["initial_h"] = np.full((2, 2, 5), value, np.float32)  # type: ignore[index] # the case has arrays
         with pytest.raises(ValueError, match=r"initial_h: expected shape \(1, 1, 5\) with the batch for 1, got shape"):
             fc.from_onnx(case.model())
 

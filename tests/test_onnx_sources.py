@@ -137,7 +137,7 @@ def test_weights_behind_dequantize_linear(axis: int | None, dtype: type) -> None
     scale = np.linspace(0.001, 0.004, rows).astype(np.float32) if axis else np.float32(0.003)
     zero: np.ndarray = np.full(np.shape(scale), 7, dtype)
     broadcast = (lambda a: a[None, :, None]) if axis else (lambda a: a)
-    case.arrays["W"] = (q.astype(np.float32) - broadcast(zero).astype(np.float32)) * broadcast(scale)  # type: ignore[index]
+    case.arrays["W"] = (q.astype(np.float32) - broadcast(zero).astype(np.float32)) * broadcast(scale)  # type: ignore[index] # the case has arrays
     options: dict[str, Any] = {} if axis is None else {"axis": axis}
     nodes = [helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["W"], **options), case.node()]
     initializers = [tensor("q", q), tensor("scale", scale), tensor("zero", zero), case.tensor("R"), case.tensor("B")]

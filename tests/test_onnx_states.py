@@ -202,7 +202,7 @@ def test_the_two_states_of_an_lstm_each_on_its_own() -> None:
     made = {"initial_h": one(0.0)[1](graph), "initial_c": ROWS["expand"](graph)}
     model = graph.model("LSTM", arrays_of("LSTM"), made)
     layer = fc.from_onnx(model)
-    h, c = layer.initial_state  # type: ignore[misc]
+    h, c = layer.initial_state  # type: ignore[misc] # an LSTM's is a pair
     np.testing.assert_array_equal(h, np.zeros_like(ROW))
     np.testing.assert_array_equal(c, ROW)
     assert assert_as_onnx_runtime(model, layer) == len(SIZES)

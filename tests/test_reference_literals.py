@@ -356,7 +356,7 @@ def test_onnx_alpha_and_beta_go_to_the_activations_that_take_them() -> None:
         (lambda: add_up(X, SUM, lengths=[1, 2]), r"lengths: .*\(1,\).*\(2,\)"),
         (lambda: add_up(X, SUM, mask=[True] * 3), r"mask: .*\(4,\).*\(3,\)"),
         (lambda: add_up(X, SUM, mask=[1] * 4), "mask: expected dtype bool"),
-        (lambda: reference.lstm(X, SUM, np.zeros(2)), "state: "),  # type: ignore[arg-type]
+        (lambda: reference.lstm(X, SUM, np.zeros(2)), "state: "),  # type: ignore[arg-type] # wrong on purpose
         (lambda: add_up(X, {**SUM, "weight_hr_l0": [[1]]}), "weight_hr_l0: "),
         (lambda: add_up(X, {**SUM, "weight_ih_l2": [[1]]}), "mapping: .*weight_ih_l1"),
         (lambda: add_up(X, {**SUM, "weight_ih_l0_reverse": [[1]]}), "mapping: .*weight_hh_l0_reverse"),

@@ -68,7 +68,15 @@ def test_every_name_is_there_however_it_is_asked_for() -> None:
 import fusedcell
 listed = dir(fusedcell)
 assert fusedcell.layers.LSTM is fusedcell.LSTM and fusedcell.keras.KerasLayer
-assert not hasattr(fusedcell, "lstm") and not hasattr(fusedcell, "_nothing")
+for name in ("lstm", "_nothing", ".", "", "bench.command"):
+    assert not hasattr(fusedcell, name), name
+import sys
+sys.modules["torch"] = None  # as where it is not installed
+assert not hasattr(fusedcell, "torch")
+try:
+    fusedcell.torch
+except AttributeError as error:
+    assert "pip install fusedcell[torch]" in str(error)
 names = {}
 exec("from fusedcell import *", names)
 assert set(fusedcell.__all__) <= set(names) and set(fusedcell.__all__) <= set(listed)

@@ -91,7 +91,7 @@ def test_dictionaries_that_hold_each_other_come_to_an_end() -> None:
 
 def test_what_is_no_state_dictionary_or_prefix_says_what_is() -> None:
     with pytest.raises(TypeError, match="prefix: expected a string, got NoneType"):
-        fc.LSTM.from_state_dict(weights("lstm"), None)  # type: ignore[arg-type]
+        fc.LSTM.from_state_dict(weights("lstm"), None)  # type: ignore[arg-type] # wrong on purpose
     with pytest.raises(ValueError, match=r"there are no recurrent weights here, but 'conv.weight'"):
         fc.LSTM.from_state_dict({"conv.weight": np.ones(2)}, "lstm.")
     cell = {name.removesuffix("_l0"): array for name, array in weights("gru_reset_after").items()}

@@ -243,7 +243,7 @@ def int8_file(weight: int = 5, scale: float = 0.5, is_mixed: bool = False, **ten
     data = b""
     for name, array in arrays.items():
         if array is not None:
-            code = {"int8": "I8", "float32": "F32", "float64": "F64"}[array.dtype.name]
+            code = {"int8": "I8", "uint16": "BF16", "float32": "F32", "float64": "F64"}[array.dtype.name]
             end = len(data) + array.nbytes
             header[name] = {"dtype": code, "shape": array.shape, "data_offsets": [len(data), end]}
             data += array.tobytes()
@@ -278,6 +278,7 @@ HOSTILE: list[tuple[bytes, str]] = [
     (int8_file(weight_ih_scale=np.ones(2, np.float32)), r"weight_ih_scale: expected shape \(1,\), got \(2,\)"),
     (int8_file(weight_hh=np.ones((2, 1), np.int8)), r"weight_hh: expected shape \(1, 1\), got \(2, 1\)"),
     (int8_file(weight_hh=np.ones((1, 1), np.float32)), "weight_hh: expected dtype int8, got float32"),
+    (int8_file(weight_hh=np.ones((1, 1), np.uint16)), "weight_hh: expected dtype int8, got bfloat16"),
     (int8_file(bias_ih=np.ones(1)), "bias_ih: dtype F64 is not one of a layer's"),
     (int8_file(bias_ih=np.ones(1, np.int8)), "bias_ih: expected dtype float32, got int8"),
     (int8_file(bias_hr=np.ones(1, np.float32)), "'bias_hr' is not an array of a cell"),
@@ -470,14 +471,14 @@ def test_mutants_are_refused_or_are_files_to_others_too(name: str, dtype: str, p
 def test_what_cannot_be_saved_leaves_the_old_file(path: Path) -> None:
     path.write_bytes(b"precious")
     with pytest.raises(TypeError, match="layer: expected a layer or a cell, got int"):
-        fc.save(3, path)  # type: ignore[arg-type]
+        fc.save(3, path)  # type: ignore[arg-type] # wrong on purpose
     assert path.read_bytes() == b"precious"
 
 
 def test_the_name_of_a_tier_is_a_string(path: Path) -> None:
     fc.save(layer_of(KIND["lstm"], "int8"), path)
     with pytest.raises(TypeError, match="isa: expected a string or None, got int"):
-        fc.load(path, isa=3)  # type: ignore[arg-type]
+        fc.load(path, isa=3)  # type: ignore[arg-type] # wrong on purpose
     with pytest.raises(ValueError, match=f"{path}: .*'avx3'"):
         fc.load(path, isa="avx3")
 

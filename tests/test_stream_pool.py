@@ -216,7 +216,7 @@ BAD_CALLS: dict[str, tuple[Callable[[fc.StreamPool, np.ndarray], Any], type[Exce
         r"out: expected shape \(2, 9\), got \(2, 8\)",
     ),
     "out of another type": (
-        lambda p, X: p.step([1, 4], X, np.empty((2, 9))),  # type: ignore[arg-type]
+        lambda p, X: p.step([1, 4], X, np.empty((2, 9))),  # type: ignore[arg-type] # wrong on purpose
         TypeError,
         "out: expected a float32 array, got dtype float64",
     ),
@@ -227,7 +227,7 @@ BAD_CALLS: dict[str, tuple[Callable[[fc.StreamPool, np.ndarray], Any], type[Exce
     ),
     "leave twice": (lambda p, X: p.leave(0), ValueError, "slot: expected slots that have joined, got 0"),
     "leave beyond": (lambda p, X: p.leave(6), IndexError, "slot: expected a number from 0 to 5, got 6"),
-    "leave no slot": (lambda p, X: p.leave("a"), TypeError, "slot: expected an integer, got str"),  # type: ignore[arg-type]
+    "leave no slot": (lambda p, X: p.leave("a"), TypeError, "slot: expected an integer, got str"),  # type: ignore[arg-type] # wrong on purpose
     "reset one not joined": (lambda p, X: p.reset([4, 0]), ValueError, "slots: expected slots that have joined, got 0"),
     "reset beyond": (lambda p, X: p.reset([4, -1]), IndexError, "slots: expected numbers from 0 to 5, got -1"),
     "state of none": (lambda p, X: p.state(0), ValueError, "slot: expected slots that have joined, got 0"),

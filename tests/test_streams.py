@@ -253,11 +253,11 @@ def test_what_cannot_be_bound_is_refused() -> None:
     out = np.empty_like(stream.copy().step(x))
     for bad in (x.astype(np.float64), x.tolist(), np.repeat(x, 2)[::2], None):
         with pytest.raises(TypeError, match="x: expected an aligned, C-contiguous float32 array"):
-            stream.bind(bad, out)  # type: ignore[arg-type]
+            stream.bind(bad, out)  # type: ignore[arg-type] # wrong on purpose
     with pytest.raises(ValueError, match=r"x: expected shape \(6,\), got \(7,\)"):
         stream.bind(uniform(1, 7), out)
     with pytest.raises(TypeError, match="out: expected a float32 array, got NoneType"):
-        stream.bind(x, None)  # type: ignore[arg-type]
+        stream.bind(x, None)  # type: ignore[arg-type] # wrong on purpose
     with pytest.raises(ValueError, match="out: expected shape"):
         stream.bind(x, np.empty(len(out) + 1, np.float32))
 

@@ -352,7 +352,7 @@ def test_files_that_are_not_there_and_of_unknown_kinds(tmp_path: Path) -> None:
         with pytest.raises(fc.UnsupportedError, match=rf"read a.* model.* with fusedcell.{reader}\(path\)"):
             fc.LSTM.from_state_dict(tmp_path / name)
     with pytest.raises(TypeError, match="expected a mapping of names to arrays, or a path, got int"):
-        fc.LSTM.from_state_dict(3)  # type: ignore[arg-type]
+        fc.LSTM.from_state_dict(3)  # type: ignore[arg-type] # wrong on purpose
 
 
 @pytest.mark.parametrize(

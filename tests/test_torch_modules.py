@@ -209,7 +209,7 @@ class OwnForward(nn.LSTM):
 class OwnFlatWeights(nn.GRU):
     def _init_flat_weights(self) -> None:
         super()._init_flat_weights()
-        self._flat_weights = [2 * weight for weight in self._flat_weights]  # type: ignore[has-type]
+        self._flat_weights = [2 * weight for weight in self._flat_weights]  # type: ignore[has-type] # PyTorch does not declare it
 
 
 class OwnLSTM(nn.Module):
@@ -329,7 +329,7 @@ class Scripted(nn.Module):
         super().__init__()
         self.inner = module
 
-    def forward(self, x: torch.Tensor):  # type: ignore[no-untyped-def]
+    def forward(self, x: torch.Tensor):  # type: ignore[no-untyped-def] # TorchScript infers it
         return self.inner(x)
 
 

@@ -20,8 +20,8 @@ import numpy as np
 import fusedcell as fc
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "predictive_maintenance"))
-from run import Watch, Weights  # type: ignore[import-not-found]
-from simulation import fleet  # type: ignore[import-not-found]
+from run import Watch, Weights  # type: ignore[import-not-found] # in the example's folder
+from simulation import fleet  # type: ignore[import-not-found] # likewise
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "predictive_maintenance"

@@ -42,8 +42,9 @@ Arguments read_arguments(const Signature& signature, PyObject* const* args, Py_s
     for (Py_ssize_t i = 0; i < num_keywords; ++i) {
         PyObject* name = PyTuple_GET_ITEM(keywords, i);
         PyObject*& value = values[place_of(signature, name)];
-        if (value != nullptr)
+        if (value != nullptr) {
             throw_argument_error(signature, "got two values for " + py::repr(name).cast<std::string>());
+        }
         value = args[num_positional + i];
     }
     for (std::size_t i = 0; i < static_cast<std::size_t>(signature.required); ++i) {

@@ -205,8 +205,9 @@ Description Description::parse(std::string_view text) {
     const std::string dtype = string_or_repr(find(fields, "dtype"));
     const std::optional<WeightType> type = weight_type_from_name(dtype);
     const bool is_mixed = number == "3" && dtype == "mixed";
-    if (!type && !is_mixed)
+    if (!type && !is_mixed) {
         refuse_unsupported("dtype='" + dtype + "' is not supported; supported: " + weight_type_names());
+    }
 
     const bool batch_first = bool_or_false(fields, "batch_first") && !is_cell;
     const bool reverse = bool_or_false(fields, "reverse");

@@ -85,8 +85,9 @@ void check_types(const std::vector<Tensor>& tensors, std::optional<WeightType> t
 std::vector<std::string> allowed_names(const Description& description) {
     std::vector<std::string> names = {"weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"};
     if (description.has_peepholes) names.emplace_back("weight_peephole");
-    if (description.type.value_or(WeightType::int8) == WeightType::int8)
+    if (description.type.value_or(WeightType::int8) == WeightType::int8) {    // of a mixed layer some may be int8
         names.insert(names.end(), std::begin(kScales), std::end(kScales));
+    }
     return names;
 }
 

@@ -75,8 +75,9 @@ void PackedCell::check_built(const CellWeights& weights) const {
     }
     const WeightKernels& kernels = kernels_for(*table_, weights.weight_hh.type);
     if (general_ && gate_kernel() == nullptr) refuse("cells with options");
-    if (!general_ && (kernels.*recurrent_kernel_).run == nullptr)
+    if (!general_ && (kernels.*recurrent_kernel_).run == nullptr) {
         refuse(std::string("cells of kind ") + name_of(kind_));
+    }
 }
 
 void PackedCell::pack(const CellWeights& weights) {

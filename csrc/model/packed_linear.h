@@ -12,19 +12,6 @@
 
 namespace fusedcell {
 
-/// Makes room for so many, and never less than there was.
-template <class T, class... Sizes>
-void grow(std::vector<T>& values, Sizes... sizes) {
-    const std::size_t count = count_of<T>(sizes...);
-    if (values.size() < count) values.resize(count);
-}
-
-/// Bytes of the memory that vectors hold.
-template <class... T>
-std::size_t bytes_of(const std::vector<T>&... vectors) {
-    return ((vectors.capacity() * sizeof(T)) + ...);
-}
-
 // A matrix, row-major, and the type to pack it in. With scales, one a row, it is quantised already, and then to be
 // int8: its values are whole numbers in [-127, 127], and the matrix they stand for has the rows scales[r] * values[r].
 struct MatrixView {

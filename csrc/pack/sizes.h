@@ -8,6 +8,7 @@
 #include <limits>
 #include <new>
 #include <type_traits>
+#include <vector>
 
 namespace fusedcell {
 
@@ -46,6 +47,19 @@ template <class T, class... Sizes>
 std::size_t count_of(Sizes... sizes) {
     constexpr std::ptrdiff_t kBytes = sizeof(T);
     return static_cast<std::size_t>(product_of(kBytes, sizes...) / kBytes);
+}
+
+/// Makes room for so many, and never less than there was.
+template <class T, class... Sizes>
+void grow(std::vector<T>& values, Sizes... sizes) {
+    const std::size_t count = count_of<T>(sizes...);
+    if (values.size() < count) values.resize(count);
+}
+
+/// Bytes of the memory that vectors hold.
+template <class... T>
+std::size_t bytes_of(const std::vector<T>&... vectors) {
+    return ((vectors.capacity() * sizeof(T)) + ...);
 }
 
 }    // namespace fusedcell

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from operator import index
 from pickle import PickleBuffer
@@ -158,9 +159,9 @@ class Recurrent:
         return to_tensors(self._stack, type(self).__name__, self._suffixes())
 
     @staticmethod
+    @abstractmethod
     def _from_bytes(data: bytes) -> Any:
-        """What pickles name."""
-        raise NotImplementedError
+        """What pickles name: the loader of the file's bytes."""
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
         data = to_bytes(*self._to_tensors())

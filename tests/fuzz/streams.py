@@ -93,7 +93,7 @@ def call_bound(shadow: Shadow, source: Source) -> None:
         if meddling == 9:
             (x if source.chance(2) else out).resize(source.below(64), refcheck=False)
         elif meddling == 8:
-            (x if source.chance(2) else out).dtype = np.int32  # type: ignore[assignment, misc]
+            (x if source.chance(2) else out).dtype = np.int32  # type: ignore[assignment, misc] # stubs forbid it, NumPy does not
         elif meddling == 7:
             out.setflags(write=False)
     except (ValueError, TypeError):

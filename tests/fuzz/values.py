@@ -214,7 +214,7 @@ def ragged(draw: _Draw) -> Any:
 
 def buffer(draw: _Draw) -> Any:
     return draw.source.choice(
-        (memoryview(draw.values), draw.values.tobytes(), array.array("f", draw.values.reshape(-1).tolist()))  # type: ignore[arg-type]
+        (memoryview(draw.values), draw.values.tobytes(), array.array("f", draw.values.reshape(-1).tolist()))  # type: ignore[arg-type] # NumPy's stubs do not know arrays as buffers
     )
 
 

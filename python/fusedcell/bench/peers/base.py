@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..._timing import Effort, Runner, measure
+from ...errors import UnsupportedError
 from ..answers import PEER_FLOAT32, Tolerance
 from ..cases import GATES, Case, Kind
 
@@ -52,7 +53,7 @@ class Peer(abc.ABC):
 
     def many_forms(self, case: Case) -> Forms:
         """One time step of each of the batch's streams a call, whose states are arrays of their own; h, (1, B, H)."""
-        raise NotImplementedError(f"{self.name} has none")
+        raise UnsupportedError(f"{self.name} has none")
 
     def takes(self, case: Case) -> bool:
         """Whether it has such a cell, and batches if the case is one."""
