@@ -65,6 +65,23 @@ def test_any_mixture_has_the_same_bits_however_it_is_called_and_on_every_tier(da
         np.testing.assert_array_equal([tier.step_many(streams, x_t) for x_t in x], flat(expected)[0])
 
 
+@pytest.mark.parametrize(
+    ("ih", "hh"), [("float32", "int8"), ("int8", "float32"), ("float16", "int8"), ("int8", "bfloat16")]
+)
+@pytest.mark.parametrize("name", ["lstm", "gru_reset_after", "rnn_tanh"])
+def test_matrices_that_a_step_walks_in_turns_have_the_bits_of_a_sequence(name: str, ih: str, hh: str, isa: str) -> None:
+    """Above 2^18 bytes of weights a step takes blocks of W and R in turns, which differ in number by their types."""
+    layer = KIND[name].make(KIND[name].weights(301, 357), isa=isa).astype({"weight_ih": ih, "weight_hh": hh})
+    assert layer.nbytes > 2**18
+    x = uniform(4, 3, 301)
+    expected = flat(layer(x))[0]
+    for num_threads in (1, 2):
+        stream = layer.stream(num_threads=num_threads)
+        np.testing.assert_array_equal([stream.step(x_t) for x_t in x], expected)
+    two = layer.stream(batch_size=2)
+    np.testing.assert_array_equal(two.step(np.stack([x[0], x[0]])), np.stack([expected[0]] * 2))
+
+
 def layer_of_two(**options: Any) -> fc.LSTM:
     return fc.LSTM.from_state_dict(KIND["lstm"].weights(4, 9, layers=2), **options)
 

@@ -77,6 +77,8 @@ try:
     fusedcell.torch
 except AttributeError as error:
     assert "pip install fusedcell[torch]" in str(error)
+else:
+    raise AssertionError("there is no PyTorch")
 names = {}
 exec("from fusedcell import *", names)
 assert set(fusedcell.__all__) <= set(names) and set(fusedcell.__all__) <= set(listed)

@@ -13,7 +13,7 @@ Dtype: TypeAlias = Literal["float32", "bfloat16", "float16", "int8"]
 DtypeByName: TypeAlias = dict[str, str]
 
 DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "float16", "int8")
-MIXED = "mixed"
+MIXED: Literal["mixed"] = "mixed"
 
 
 def check_dtype(dtype: Any) -> Dtype:
@@ -28,7 +28,7 @@ def check_dtype(dtype: Any) -> Dtype:
 def common_dtype(dtypes: Sequence[Mapping[str, str]]) -> Dtype | Literal["mixed"]:
     """The dtype of all matrices, or "mixed"."""
     found = {dtype for cell in dtypes for dtype in cell.values()}
-    return check_dtype(found.pop()) if len(found) == 1 else "mixed"
+    return check_dtype(found.pop()) if len(found) == 1 else MIXED
 
 
 def with_changes(

@@ -106,7 +106,7 @@ class Recurrent:
 
     @property
     def matrix_nbytes(self) -> int:
-        """Those of :attr:`nbytes` that are matrices in :attr:`dtype`, with zeros that pad them to whole vectors."""
+        """Those of :attr:`nbytes` that are matrices in :attr:`dtypes`, with zeros that pad them to whole vectors."""
         return self._stack.matrix_nbytes
 
     @property
