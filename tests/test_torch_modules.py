@@ -329,7 +329,11 @@ class Scripted(nn.Module):
         super().__init__()
         self.inner = module
 
-    def forward(self, x: torch.Tensor):  # type: ignore[no-untyped-def] # TorchScript infers it
+    # TorchScript reads the result's type, which is one tensor or more, from the body. A comment on the def line that
+    # starts with "type:" would be a signature to it, so mypy's word stands on a line of its own.
+    def forward(  # type: ignore[no-untyped-def]
+        self, x: torch.Tensor
+    ):
         return self.inner(x)
 
 
