@@ -7,7 +7,7 @@ foreach(target IN LISTS FUSEDCELL_TIER_TARGETS)
   list(APPEND objects $<TARGET_OBJECTS:${target}>)
 endforeach()
 
-add_library(fusedcell STATIC csrc/api/fusedcell.cc ${objects})
+add_library(fusedcell STATIC csrc/api/common.cc csrc/api/layer.cc csrc/api/model.cc ${objects})
 add_library(fusedcell::fusedcell ALIAS fusedcell)
 target_include_directories(fusedcell
   PUBLIC $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>

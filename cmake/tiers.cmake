@@ -23,8 +23,8 @@ function(fusedcell_add_tier isa)
   target_include_directories(fusedcell_${isa} PRIVATE csrc)
   target_compile_options(fusedcell_${isa} PRIVATE ${tier_FLAGS})
   if(NOT MSVC)
-    # A small build is for the code around the kernels.
-    target_compile_options(fusedcell_${isa} PRIVATE $<$<CONFIG:MinSizeRel>:-O3>)
+    # A small build is for the code around the kernels, and so is one of no type, which optimises nothing.
+    target_compile_options(fusedcell_${isa} PRIVATE $<$<OR:$<CONFIG:MinSizeRel>,$<CONFIG:>>:-O3>)
   endif()
   target_link_libraries(fusedcell_${isa} PRIVATE fusedcell_options)
   target_link_libraries(fusedcell_kernels INTERFACE $<TARGET_OBJECTS:fusedcell_${isa}>)

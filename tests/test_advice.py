@@ -148,7 +148,7 @@ def test_what_cannot_be_saved(tmp_path: Path) -> None:
         ([LSTM], "got list$"),
         (SimpleNamespace(layer=LSTM), r"got SimpleNamespace; save its \.layer$"),
     ):
-        with pytest.raises(TypeError, match=f"layer: expected a layer or a cell, {advice}"):
+        with pytest.raises(TypeError, match=f"layer: expected a layer, a cell or a Model, {advice}"):
             fc.save(value, path)  # type: ignore[arg-type] # wrong on purpose
     assert not path.exists()
 

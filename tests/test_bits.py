@@ -36,7 +36,7 @@ def modelled(name: str, input_size: int, hidden_size: int, dtype: str) -> tuple[
 
 
 def every_digest() -> dict[str, str]:
-    """What golden.json holds; `python tests/test_bits.py` writes it, from the model and not from any kernel."""
+    """What golden.json holds of layers; `python tests/test_bits.py` writes it from the model, not from any kernel."""
     return {
         f"{name} {input_size} {hidden_size} {dtype}": digest(*modelled(name, input_size, hidden_size, dtype))
         for dtype in DTYPES
@@ -118,4 +118,8 @@ def test_the_models_fma_rounds_once() -> None:
 
 
 if __name__ == "__main__":
-    GOLDEN.write_text(json.dumps(every_digest(), indent=1) + "\n")
+    import test_model_bits
+    import test_row_kernels
+
+    digests = every_digest() | test_row_kernels.every_digest() | test_model_bits.every_digest()
+    GOLDEN.write_text(json.dumps(digests, indent=1) + "\n")

@@ -11,11 +11,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 import fusedcell as fc
+from drawn import examples
+from drawn_models import drawn_models
 from fusedcell.reference.activations import ACTIVATIONS, activation_parameters
+from model_entries import DrawnModel
 from models import EVERY_NAME, KIND, SIZE_PAIRS, Kind, flat, random_state, uniform
 from test_bits import DTYPES, GOLDEN, STEPS, case, digest
+from test_models import has_answers, listed
 from test_storage import HOSTILE, MISFITS, every_dtype, every_kind, tiny_file
 from test_storage_options import OPTION_MISFITS, USUAL
 
@@ -32,7 +38,7 @@ class Library:
         self.file, self.x, self.results = folder / "layer.safetensors", folder / "x", folder / "results"
         self._process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def run(self, x: np.ndarray, steps: int, batch: int, isa: str = "") -> np.ndarray | Refusal:
+    def run(self, x: np.ndarray, steps: int, batch: int | str, isa: str = "") -> np.ndarray | Refusal:
         """All results of the layer in `file`, one after another; x is repeated where it is too short."""
         self.x.write_bytes(x.astype("<f4").tobytes())
         request = (self.file, isa, steps, batch, self.x, self.results)
@@ -191,3 +197,32 @@ def test_pipes_and_devices_are_refused_alike_and_not_read(library: Library, monk
         path.unlink()
         os.mkfifo(path)
     path.unlink()
+
+
+@settings(max_examples=examples(60))
+@given(
+    drawn=drawn_models(),
+    dtype=st.sampled_from(DTYPES),
+    steps=st.integers(1, 40),
+    batch=st.integers(1, 3),
+    batch_first=st.booleans(),
+    seed=st.integers(1, 99),
+)
+def test_whole_models_have_the_same_bits(
+    drawn: DrawnModel, dtype: str, steps: int, batch: int, batch_first: bool, seed: int, isa: str, library: Library
+) -> None:
+    assume(has_answers(drawn, steps))
+    model = drawn.build(batch_first=batch_first).astype(dtype)
+    inputs = drawn.draw_inputs(steps, batch, seed=seed)
+    if batch_first:
+        inputs = [np.ascontiguousarray(x.swapaxes(0, 1)) for x in inputs]
+    answers = listed(model(*inputs))
+    if model.streamable:
+        stream = model.stream(batch)
+        answers += listed(stream.process(*inputs)) + listed(stream.flush())
+    fc.save(model, library.file)
+    x = np.concatenate([x.astype(np.float32).ravel() for x in inputs])
+    results = library.run(x, steps, f"{batch}m", isa)
+    assert isinstance(results, np.ndarray), results
+    expected = np.concatenate([y.ravel() for y in answers])
+    np.testing.assert_array_equal(results.view(np.uint32), expected.view(np.uint32))

@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,7 @@ from sybil import Document
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 import fusedcell as fc
+from fusedcell import nodes
 from fusedcell.__main__ import _parser
 from fusedcell.bench.machine import own_cpus
 from fusedcell.bench.options import complete
@@ -50,7 +52,10 @@ def test_every_block_of_python_runs(page: str, tmp_path: Path, monkeypatch: pyte
         example.evaluate()
 
 
-@pytest.mark.parametrize("module", [fc, fc.quantization], ids=lambda module: module.__name__)
+MODULES = [fc, fc.quantization, nodes, nodes.features, nodes.sequences, nodes.windows, sys.modules[fc.Model.__module__]]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
 def test_every_example_in_a_docstring_gives_what_it_says(module: ModuleType) -> None:
     failed, tried = doctest.testmod(module)
     assert tried
@@ -196,7 +201,7 @@ def test_every_link_to_a_file_leads_to_one(page: str) -> None:
 def test_the_reference_has_every_public_name() -> None:
     written = text("docs/reference/index.md")
     documented = re.findall(r"^\.\. (?:auto|py:)\w+:: fusedcell\.(\w+)", written, re.MULTILINE)
-    assert {*documented, "quantization", "reference"} >= set(fc.__all__)
+    assert {*documented, "nodes", "quantization", "reference"} >= set(fc.__all__)
 
 
 @pytest.mark.parametrize(

@@ -470,7 +470,7 @@ def test_mutants_are_refused_or_are_files_to_others_too(name: str, dtype: str, p
 
 def test_what_cannot_be_saved_leaves_the_old_file(path: Path) -> None:
     path.write_bytes(b"precious")
-    with pytest.raises(TypeError, match="layer: expected a layer or a cell, got int"):
+    with pytest.raises(TypeError, match="layer: expected a layer, a cell or a Model, got int"):
         fc.save(3, path)  # type: ignore[arg-type] # wrong on purpose
     assert path.read_bytes() == b"precious"
 

@@ -79,7 +79,7 @@ OPTION_MISFITS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"options": [USUAL | {"more": 1}]}, ValueError, "options: expected an object with activations"),
     ({"options": [USUAL] * 2}, ValueError, "options: expected one per layer and direction, 1, got 2"),
     ({"options": [USUAL | {"activations": "Elu"}]}, ValueError, "options: expected activations as a list"),
-    ({"options": [USUAL | {"activations": ["Elu"]}]}, ValueError, "activations: expected an object with alpha, b"),
+    ({"options": [USUAL | {"activations": ["Elu"]}]}, ValueError, "activations_l0: expected an object with alpha, b"),
     ({"options": [USUAL | {"activations": [ELU] * 2}]}, ValueError, r"activations_l0: expected 1 \(f\)"),
     ({"options": [USUAL | {"activations": [ELU | {"name": "X"}]}]}, fc.UnsupportedError, "'X' is not supported"),
     ({"options": [USUAL | {"activations": [ELU | {"name": ["X"]}]}]}, fc.UnsupportedError, "is not supported"),

@@ -216,7 +216,7 @@ BAD_CALLS: dict[str, tuple[Callable[[fc.StreamPool, np.ndarray], Any], type[Exce
         r"out: expected shape \(2, 9\), got \(2, 8\)",
     ),
     "out of another type": (
-        lambda p, X: p.step([1, 4], X, np.empty((2, 9))),  # type: ignore[arg-type] # wrong on purpose
+        lambda p, X: p.step([1, 4], X, np.empty((2, 9))),  # wrong on purpose
         TypeError,
         "out: expected a float32 array, got dtype float64",
     ),
@@ -271,7 +271,7 @@ def test_a_pool_needs_a_layer_that_has_streams() -> None:
     kind = KIND["lstm"]
     with pytest.raises(fc.UnsupportedError, match="bidirectional"):
         fc.StreamPool(kind.make(kind.weights(5, 9, directions=2)), 3)
-    with pytest.raises(TypeError, match="layer: expected an RNN, LSTM or GRU, got LSTMCell"):
+    with pytest.raises(TypeError, match="layer: expected an RNN, LSTM, GRU or Model, got LSTMCell"):
         fc.StreamPool(kind.make_cell(kind.weights(5, 9)), 3)
     rows = random_state(kind, kind.weights(5, 9), 2)
     with pytest.raises(ValueError, match="initial state is for a batch of 2, not 3"):

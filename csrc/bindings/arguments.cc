@@ -22,6 +22,17 @@ void throw_conversion_error(std::string message, bool with_cause) {
     throw py::error_already_set();
 }
 
+void throw_unsupported(const char* message) {
+    PyObject* type = call_python([] {
+        PyObject* module = PyImport_ImportModule("fusedcell.errors");
+        PyObject* found = module == nullptr ? nullptr : PyObject_GetAttrString(module, "UnsupportedError");
+        Py_XDECREF(module);
+        return found;
+    });
+    if (type != nullptr) py::set_error(py::reinterpret_steal<py::object>(type), message);
+    throw py::error_already_set();
+}
+
 std::string type_name(py::handle value) { return Py_TYPE(value.ptr())->tp_name; }
 
 std::string text_of(py::handle value) {

@@ -17,6 +17,9 @@ namespace py = pybind11;
 /// `with_cause` adds the first line of what the cause says, as of a tensor that is to be detached.
 [[noreturn]] void throw_conversion_error(std::string message, bool with_cause = false);
 
+/// Throws fusedcell's UnsupportedError.
+[[noreturn]] void throw_unsupported(const char* message);
+
 std::string type_name(py::handle value);
 /// str(value).
 std::string text_of(py::handle value);

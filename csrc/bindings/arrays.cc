@@ -113,21 +113,6 @@ private:
     }
 };
 
-// A copy of integers of any width, and their shape.
-std::pair<std::vector<std::int64_t>, Shape> read_integers(py::handle value, const char* name) {
-    const py::object array = to_array(value, name, "an array of integers");
-    if (!PyArray_ISINTEGER(as_array_object(array))) {
-        throw py::type_error(std::string(name) + ": expected an array of integers, got dtype " + dtype_text(array));
-    }
-    // Unsigned 64-bit values that do not fit become negative here, which callers refuse.
-    const py::object owner = contiguous(array, PyArray_DescrFromType(NPY_INT64));
-    if (!owner) throw py::error_already_set();
-    PyArrayObject* integers = as_array_object(owner);
-    const auto* data = static_cast<const std::int64_t*>(PyArray_DATA(integers));
-    return {{data, data + PyArray_SIZE(integers)},
-            {PyArray_DIMS(integers), PyArray_DIMS(integers) + PyArray_NDIM(integers)}};
-}
-
 }    // namespace
 
 py::object to_array(py::handle value, const std::string& name, const std::string& expected) {
@@ -229,6 +214,19 @@ py::object new_zeros(const Shape& shape) {
 }
 
 float* data_of(const py::object& array) { return static_cast<float*>(PyArray_DATA(as_array_object(array))); }
+
+std::pair<std::vector<std::int64_t>, Shape> read_integers(py::handle value, const std::string& name) {
+    const py::object array = to_array(value, name, "an array of integers");
+    if (!PyArray_ISINTEGER(as_array_object(array))) {
+        throw py::type_error(name + ": expected an array of integers, got dtype " + dtype_text(array));
+    }
+    const py::object owner = contiguous(array, PyArray_DescrFromType(NPY_INT64));
+    if (!owner) throw py::error_already_set();
+    PyArrayObject* integers = as_array_object(owner);
+    const auto* data = static_cast<const std::int64_t*>(PyArray_DATA(integers));
+    return {{data, data + PyArray_SIZE(integers)},
+            {PyArray_DIMS(integers), PyArray_DIMS(integers) + PyArray_NDIM(integers)}};
+}
 
 std::unique_ptr<bool[]> read_mask(py::handle value, const Shape& shape) {
     const py::object array = to_array(value, "mask", "an array of bools");

@@ -8,6 +8,7 @@
 #include <initializer_list>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 // The array API table is filled in by module.cc and shared by the other files of this folder.
@@ -87,6 +88,10 @@ float* data_of(const py::object& array);
 
 /// A copy of a mask: bools of this shape.
 std::unique_ptr<bool[]> read_mask(py::handle value, const Shape& shape);
+
+/// A copy of integers of any width, and the array's shape; TypeError otherwise. Unsigned numbers beyond 64 bits become
+/// negative.
+std::pair<std::vector<std::int64_t>, Shape> read_integers(py::handle value, const std::string& name);
 
 /// Lengths of a batch: integers (batch,) in [0, steps].
 std::vector<std::int64_t> read_lengths(py::handle value, std::ptrdiff_t batch, std::ptrdiff_t steps);

@@ -8,6 +8,8 @@
 namespace fusedcell::bindings {
 
 void bind_files(pybind11::module_& module);
+void bind_model(pybind11::module_& module);
+void bind_model_stream(pybind11::module_& module);
 void bind_names(pybind11::module_& module);
 void bind_runtime(pybind11::module_& module);
 void bind_stack(pybind11::module_& module);

@@ -10,10 +10,12 @@
 
 namespace fusedcell::bindings {
 
-/// The C++ object of an instance of a class that is final and has no base: pybind11 keeps it in the first slot.
+/// The C++ object of an instance of a class that has no base: pybind11 keeps it in the first slot, but where a subclass
+/// of Python's has further bases of pybind11's.
 template <class T>
 T& instance_of(PyObject* self) {
     auto* instance = reinterpret_cast<pybind11::detail::instance*>(self);
+    if (!instance->simple_layout) throw pybind11::type_error("expected an instance without further bases");
     auto* object = static_cast<T*>(instance->simple_value_holder[0]);
     if (object == nullptr) throw_not_initialised(Py_TYPE(self));
     return *object;

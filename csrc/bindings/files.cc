@@ -1,44 +1,21 @@
-// Files of fusedcell.save, and the headers of others' safetensors files. Both come as bytes, which nobody can change
-// while they are read without the GIL.
+// Layers' files of fusedcell.save, and the headers of others' safetensors files.
+#include "bindings/files.h"
+
 #include <pybind11/stl.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <string>
-#include <string_view>
-#include <utility>
 #include <vector>
 
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
-#include "bindings/gil.h"
-#include "fusedcell/fusedcell.h"
 #include "load/load.h"
+#include "load/load_model.h"
 #include "load/safetensors.h"
 
 namespace fusedcell::bindings {
 namespace {
-
-// What `read` returns of the bytes, without the GIL meanwhile. What it throws of a file is a ValueError.
-template <class Read>
-auto read_bytes(const py::bytes& bytes, const Read& read) {
-    const std::string_view view(bytes);
-    try {
-        const GilRelease release;
-        return read(reinterpret_cast<const unsigned char*>(view.data()), view.size());
-    } catch (const UnsupportedError& error) {
-        PyObject* type = call_python([] {
-            PyObject* module = PyImport_ImportModule("fusedcell.errors");
-            PyObject* found = module == nullptr ? nullptr : PyObject_GetAttrString(module, "UnsupportedError");
-            Py_XDECREF(module);
-            return found;
-        });
-        if (type != nullptr) py::set_error(py::reinterpret_steal<py::object>(type), error.what());
-    } catch (const LoadError& error) {
-        py::set_error(PyExc_ValueError, error.what());
-    }
-    throw py::error_already_set();
-}
 
 py::object state_array(const std::vector<float>& values, const LoadedLayer& layer, std::ptrdiff_t size) {
     const Geometry& geometry = layer.stack->geometry();
@@ -73,6 +50,7 @@ py::tuple header_of(const py::bytes& start, std::uint64_t file_size) {
 
 void bind_files(py::module_& module) {
     module.def("load_layer", &load, py::arg("data"), py::arg("isa") = "");
+    module.def("holds_model", [](const py::bytes& data) { return read_bytes(data, &holds_model); });
     module.def("safetensors_header", &header_of, py::arg("start"), py::arg("file_size"));
 }
 

@@ -15,6 +15,8 @@ PYBIND11_MODULE(core, module, pybind11::mod_gil_not_used()) {
     fusedcell::bindings::bind_runtime(module);
     fusedcell::bindings::bind_stack(module);
     fusedcell::bindings::bind_stream(module);
+    fusedcell::bindings::bind_model(module);
+    fusedcell::bindings::bind_model_stream(module);
     fusedcell::bindings::bind_step_many(module);
     fusedcell::bindings::bind_stream_pool(module);
 }

@@ -29,15 +29,23 @@ py::dict kinds() {
     return all;
 }
 
-py::dict activations() {
+void add_activation(py::dict& all, const char* name, int count) {
     static constexpr const char* kParameters[] = {"alpha", "beta"};
+    py::tuple taken(count);
+    for (int i = 0; i < count; ++i) taken[static_cast<std::size_t>(i)] = kParameters[i];
+    all[name] = taken;
+}
+
+py::dict activations() {
     py::dict all;
-    const auto add = [&](const char* name, int count) {
-        py::tuple taken(count);
-        for (int i = 0; i < count; ++i) taken[static_cast<std::size_t>(i)] = kParameters[i];
-        all[name] = taken;
-    };
-#define FUSEDCELL_ACTIVATION(name, parameters) add(#name, parameters);
+#define FUSEDCELL_ACTIVATION(name, parameters) add_activation(all, #name, parameters);
+#include "kernels/activations.inc"
+    return all;
+}
+
+py::dict node_activations() {
+    py::dict all = activations();
+#define FUSEDCELL_NODE_ACTIVATION(name, parameters) add_activation(all, #name, parameters);
 #include "kernels/activations.inc"
     return all;
 }
@@ -70,6 +78,7 @@ void bind_names(py::module_& module) {
     module.def("kinds", &kinds, "Kinds of cells, each with the activations of PyTorch's formulas.");
     module.def("activations", &activations,
                "Activations of cells with options, each with which of alpha and beta it takes.");
+    module.def("node_activations", &node_activations, "The same of those that nodes of models can have.");
     module.def(
         "quantise", &quantise, py::arg("x"), py::arg("bounded"), py::arg("scale") = 0.0F, py::arg("isa") = "",
         "Rows as int8 weights see them, integers in floats and a scale each; 0 lets each row have its own scale.");

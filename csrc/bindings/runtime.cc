@@ -1,9 +1,11 @@
 // Tiers, CPU features, and the kernels that tests and benchmarks call by themselves.
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <limits>
+#include <optional>
 
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
@@ -15,6 +17,7 @@
 #include "cpu/dispatch.h"
 #include "cpu/features.h"
 #include "kernels/simd/float_mode.h"
+#include "model/names.h"
 #include "pack/aligned_buffer.h"
 
 #define FUSEDCELL_STRING(name) #name
@@ -52,6 +55,7 @@ std::vector<std::string> kernels() {
     std::vector<std::string> names = {
 #define FUSEDCELL_GATE_KERNEL(name, Cell) #name,
 #define FUSEDCELL_ACTIVATION_KERNEL(name) #name,
+#define FUSEDCELL_ROW_KERNEL(name, Function) #name,
 #define FUSEDCELL_MAP_KERNEL(name, Function) #name,
 #define FUSEDCELL_QUANTISE_KERNEL(name) #name,
 #define FUSEDCELL_READ_KERNEL(name) #name,
@@ -96,11 +100,34 @@ py::object map(const std::string& kernel, py::handle x, const std::string& isa) 
 
 py::object activate(const std::string& name, py::handle x, double alpha, double beta, const std::string& isa) {
     const KernelTable& table = select_tier(isa);
-    const Activation activation = to_activation({name, alpha, beta});
+    const std::optional<ActivationKind> kind = node_activation_from_name(name);
+    if (!kind) throw py::value_error("name: there is no activation '" + name + "'");
+    const Activation activation{*kind, nearest_float(alpha), nearest_float(beta)};
     const FloatArray input(x, "x");
     py::object output = new_array(input.shape());
     const ScopedFloatMode mode;
     table.activate(input.data(), data_of(output), PyArray_SIZE(input.array()), activation);
+    return output;
+}
+
+py::object row_kernel(const std::string& kernel, py::handle x, py::handle weight, py::handle bias, float epsilon,
+                      const std::string& isa) {
+    const KernelTable& table = select_tier(isa);
+    const FloatArray input(x, "x");
+    if (input.ndim() != 2) throw_shape_error("x", "(parts, size)", to_text(input.shape()));
+    std::optional<FloatArray> arrays[2];
+    if (!weight.is_none()) arrays[0].emplace(weight, "weight");
+    if (!bias.is_none()) arrays[1].emplace(bias, "bias");
+    const auto data = [](const std::optional<FloatArray>& array) { return array ? array->data() : nullptr; };
+    RowKernel function = nullptr;
+#define FUSEDCELL_ROW_KERNEL(name, Function) \
+    if (kernel == #name) function = table.name;
+#include "kernels/kernels.inc"
+    if (function == nullptr) throw py::value_error("kernel: there is no row kernel '" + kernel + "'");
+    py::object output = new_array(input.shape());
+    std::fill_n(data_of(output), input.size(), 0.0F);
+    const ScopedFloatMode mode;
+    function(input.data(), data_of(output), {input.dim(0), input.dim(1)}, {data(arrays[0]), data(arrays[1]), epsilon});
     return output;
 }
 
@@ -201,7 +228,12 @@ void bind_runtime(py::module_& module) {
     module.def("map", &map, py::arg("kernel"), py::arg("x"), py::arg("isa") = "",
                "Applies an activation kernel, such as 'tanh', to every element.");
     module.def("activate", &activate, py::arg("name"), py::arg("x"), py::arg("alpha") = 0.0, py::arg("beta") = 0.0,
-               py::arg("isa") = "", "Applies an activation of cells with options, such as 'Elu', to every element.");
+               py::arg("isa") = "", "Applies an activation of cells or nodes, such as 'Elu', to every element.");
+    module.def(
+        "row_kernel", &row_kernel, py::arg("kernel"), py::arg("x"), py::arg("weight") = py::none(),
+        py::arg("bias") = py::none(), py::arg("epsilon") = 0.0F, py::arg("isa") = "",
+        "Applies a row kernel, such as 'softmax', to x (parts, size); what it does not fill of y is 0. Weight and "
+        "bias are as large as the kernel says, which is not checked.");
     module.def("read_seconds", &read_seconds, py::arg("nbytes"), py::arg("repeats"), py::arg("isa") = "",
                py::call_guard<GilRelease>(),
                "Least seconds that one thread took to read a buffer of so many bytes that it had just read.");

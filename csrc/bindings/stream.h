@@ -105,7 +105,8 @@ Shape c_shape(const NodeShape& shape, std::ptrdiff_t batch);
 bool overlaps(PyArrayObject* array, States& states);
 
 /// The memory of an `out` argument, which is written in place and so must be exactly right: float32, writeable,
-/// aligned, C-contiguous, of this shape. TypeError or ValueError.
+/// aligned, C-contiguous, and of this shape. TypeError or ValueError.
+float* writeable_floats(PyObject* out, const std::string& name);
 float* checked_out(PyObject* out, const RowsShape& shape);
 /// ValueError if what is written to `out` would change one of these states.
 void check_apart(PyArrayObject* out, States& states);
@@ -121,8 +122,10 @@ py::object view_of(const py::object& owner, float* data, const Shape& shape, con
 /// Reads h_0, and c_0 of an LSTM, as what the states start from; None: zeros.
 void start_from(const NodeShape& shape, States& states, py::handle h_0, py::handle c_0);
 
-/// A number of rows that memory could hold, of a node that has streams. ValueError that names the argument, and
-/// MemoryError where there are no addresses for so many.
+/// A number of rows that memory could hold. ValueError that names the argument, and MemoryError where there are no
+/// addresses for so many.
+std::ptrdiff_t read_count(py::handle value, const char* name);
+/// The same, of a node that has streams.
 std::ptrdiff_t read_batch(const Node& node, py::handle value, const char* name);
 
 /// Adds the methods that read and change states.

@@ -7,26 +7,37 @@
 #include "bindings/fast_method.h"
 #include "bindings/bindings.h"
 #include "bindings/gil.h"
+#include "bindings/model.h"
 #include "bindings/stream.h"
 
 namespace fusedcell::bindings {
 namespace {
 
+// What pools of layers and of models share.
 class Pool {
 public:
-    Pool(std::shared_ptr<const Node> node, std::ptrdiff_t capacity, int num_threads)
-        : pool_(std::move(node), capacity, num_threads), chosen_(static_cast<std::size_t>(capacity)) {
+    explicit Pool(std::ptrdiff_t capacity) : chosen_(static_cast<std::size_t>(capacity)) {
         slots_.reserve(chosen_.size());
     }
+    virtual ~Pool() = default;
+    Pool(const Pool&) = delete;
+    Pool& operator=(const Pool&) = delete;
 
-    StreamPool& pool() { return pool_; }
-    const StreamPool& pool() const { return pool_; }
-    const NodeShape& shape() const { return pool_.node().shape(); }
-    std::size_t nbytes() const { return pool_.nbytes() + sizeof *this + bytes_of(slots_) + chosen_.capacity() / 8; }
+    virtual const Slots& slots() const = 0;
+    virtual std::ptrdiff_t join() = 0;
+    virtual void leave(std::ptrdiff_t slot) = 0;
+    virtual void reset(std::ptrdiff_t slot) = 0;
+    /// Of slots that have joined; `out` may be null.
+    virtual py::object step(const std::vector<std::ptrdiff_t>& slots, py::handle x, PyObject* out) = 0;
+    /// `self` is the pool's Python object.
+    virtual py::object state(py::handle self, std::ptrdiff_t slot) = 0;
+    virtual std::ptrdiff_t input_size() const = 0;
+    virtual std::ptrdiff_t output_size() const = 0;
+    virtual std::size_t nbytes() const { return bytes_of(slots_) + chosen_.capacity() / 8; }
 
     /// The slots of a call, all joined and different. Only while the pool is in use.
     const std::vector<std::ptrdiff_t>& read_slots(py::handle value) {
-        read_rows(value, "slots", 0, pool_.capacity(), slots_);
+        read_rows(value, "slots", 0, slots().capacity(), slots_);
         std::optional<std::ptrdiff_t> again;
         for (const std::ptrdiff_t slot : slots_) {
             if (chosen_[index(slot)]) again = slot;
@@ -40,8 +51,8 @@ public:
         return slots_;
     }
     std::ptrdiff_t checked_slot(const Integer& slot) const {
-        if (slot.nearest() < 0 || slot.nearest() >= pool_.capacity()) {
-            throw py::index_error("slot: expected a number from 0 to " + std::to_string(pool_.capacity() - 1) +
+        if (slot.nearest() < 0 || slot.nearest() >= slots().capacity()) {
+            throw py::index_error("slot: expected a number from 0 to " + std::to_string(slots().capacity() - 1) +
                                   ", got " + slot.text());
         }
         const auto number = static_cast<std::ptrdiff_t>(slot.nearest());
@@ -57,15 +68,114 @@ public:
 private:
     static std::size_t index(std::ptrdiff_t slot) { return static_cast<std::size_t>(slot); }
     void check_joined(std::ptrdiff_t slot, const char* name) const {
-        if (pool_.is_joined(slot)) return;
+        if (slots().is_joined(slot)) return;
         throw py::value_error(std::string(name) + ": expected slots that have joined, got " + std::to_string(slot) +
                               ", which has not");
     }
 
-    StreamPool pool_;
     std::vector<std::ptrdiff_t> slots_;
     std::vector<bool> chosen_;
     Turn turn_;
+};
+
+class LayerPool final : public Pool {
+public:
+    LayerPool(std::shared_ptr<const Node> node, std::ptrdiff_t capacity, int num_threads, py::handle h_0,
+              py::handle c_0)
+        : Pool(capacity), pool_(std::move(node), capacity, num_threads) {
+        start_from(shape(), pool_.states(), h_0, c_0);
+    }
+
+    const Slots& slots() const override { return pool_.slots(); }
+    std::ptrdiff_t join() override { return pool_.join(); }
+    void leave(std::ptrdiff_t slot) override { pool_.leave(slot); }
+    void reset(std::ptrdiff_t slot) override { pool_.states().reset_row(slot); }
+
+    py::object step(const std::vector<std::ptrdiff_t>& slots, py::handle x_value, PyObject* out) override {
+        const auto batch = static_cast<std::ptrdiff_t>(slots.size());
+        States& states = pool_.states();
+        FloatArray x(x_value, "X");
+        x.expect_shape({batch, input_size()});
+        const RowsShape y_shape{true, batch, output_size()};
+        py::object y = out != nullptr ? py::reinterpret_borrow<py::object>(out) : new_array(y_shape.dims());
+        float* y_data = checked_out(y.ptr(), y_shape);
+        check_apart(reinterpret_cast<PyArrayObject*>(y.ptr()), states);
+        if (overlaps(x.array(), states) || overlaps(x.array(), y_data, y_shape.floats())) x.detach();
+        const double operations = pool_.node().step_operations() * static_cast<double>(batch);
+        std::optional<GilRelease> release;
+        if (operations >= kOperationsToReleaseGil) release.emplace();
+        pool_.step(slots, x.data(), y_data);
+        return y;
+    }
+
+    py::object state(py::handle self, std::ptrdiff_t slot) override {
+        const RowState row = pool_.states().row(slot);
+        const auto view = [&](float* data, std::ptrdiff_t size) {
+            return view_of(py::reinterpret_borrow<py::object>(self), data, {shape().state_layers, size},
+                           {row.layer_rows * size, 1});
+        };
+        py::object h = view(row.h, shape().h_size);
+        if (row.c == nullptr) return h;
+        return py::make_tuple(h, view(row.c, shape().c_size));
+    }
+
+    std::ptrdiff_t input_size() const override { return shape().input_size; }
+    std::ptrdiff_t output_size() const override { return shape().output_size; }
+    std::size_t nbytes() const override { return sizeof *this + Pool::nbytes() + pool_.nbytes() - sizeof pool_; }
+
+private:
+    const NodeShape& shape() const { return pool_.node().shape(); }
+
+    StreamPool pool_;
+};
+
+class ModelPool final : public Pool {
+public:
+    ModelPool(const LoadedModel& model, std::ptrdiff_t capacity)
+        : Pool(capacity),
+          slots_(capacity),
+          stream_(model.model, capacity, static_cast<std::ptrdiff_t>(model.model->hop_in())) {
+        rows_.reserve(static_cast<std::size_t>(capacity));
+    }
+
+    const Slots& slots() const override { return slots_; }
+    std::ptrdiff_t join() override {
+        const std::ptrdiff_t slot = slots_.join();
+        reset(slot);
+        return slot;
+    }
+    void leave(std::ptrdiff_t slot) override { slots_.leave(slot); }
+    void reset(std::ptrdiff_t slot) override { stream_.reset_row(slot); }
+
+    py::object step(const std::vector<std::ptrdiff_t>& slots, py::handle x, PyObject* out) override {
+        rows_.clear();
+        for (const std::ptrdiff_t slot : slots) rows_.push_back({&stream_, slot});
+        return step_rows(stream_.model(), rows_, x, out, stream_.workspace());
+    }
+
+    py::object state(py::handle, std::ptrdiff_t) override {
+        throw py::type_error("state: a model's state is no array; a pool of a model shows none");
+    }
+
+    std::ptrdiff_t input_size() const override {
+        return only(stream_.model().inputs().size(), stream_.model().inputs()[0].size);
+    }
+    std::ptrdiff_t output_size() const override {
+        return only(stream_.model().outputs().size(), stream_.model().output_size(0));
+    }
+    std::size_t nbytes() const override {
+        return sizeof *this + Pool::nbytes() + slots_.nbytes() + bytes_of(rows_) + stream_.nbytes();
+    }
+
+private:
+    static std::ptrdiff_t only(std::size_t count, std::ptrdiff_t size) {
+        if (count != 1) throw py::attribute_error("a model of several inputs or outputs; model.inputs has their sizes");
+        return size;
+    }
+
+    Slots slots_;
+    NetworkStream stream_;
+    std::vector<NetworkStream::StreamRow> rows_;
 };
 
 }    // namespace
@@ -82,13 +192,17 @@ class type_caster<fusedcell::bindings::Pool>
 namespace fusedcell::bindings {
 namespace {
 
-std::unique_ptr<Pool> make_pool(std::shared_ptr<Node> node, py::handle capacity, py::handle num_threads, py::handle h_0,
+std::unique_ptr<Pool> make_pool(py::handle owner, py::handle capacity, py::handle num_threads, py::handle h_0,
                                 py::handle c_0) {
     const int threads = read_num_threads(num_threads);
+    if (py::isinstance<LoadedModel>(owner)) {
+        const auto& model = owner.cast<const LoadedModel&>();
+        expect_streams(*model.model);
+        return std::make_unique<ModelPool>(model, read_count(capacity, "capacity"));
+    }
+    auto node = owner.cast<std::shared_ptr<Node>>();
     const std::ptrdiff_t slots = read_batch(*node, capacity, "capacity");
-    auto pool = std::make_unique<Pool>(std::move(node), slots, threads);
-    start_from(pool->shape(), pool->pool().states(), h_0, c_0);
-    return pool;
+    return std::make_unique<LayerPool>(std::move(node), slots, threads, h_0, c_0);
 }
 
 constexpr Signature kJoin{"join()", {}, 0};
@@ -96,10 +210,10 @@ constexpr Signature kJoin{"join()", {}, 0};
 py::object join(py::handle self, const Arguments&) {
     auto& pool = self.cast<Pool&>();
     const Pool::InUse in_use(pool);
-    if (pool.pool().is_full()) {
-        throw std::runtime_error("pool: all of its " + std::to_string(pool.pool().capacity()) + " slots are taken");
+    if (pool.slots().is_full()) {
+        throw std::runtime_error("pool: all of its " + std::to_string(pool.slots().capacity()) + " slots are taken");
     }
-    return py::int_(pool.pool().join());
+    return py::int_(pool.join());
 }
 
 PyMethodDef join_definition = fast_method<kJoin, &join>(
@@ -114,7 +228,7 @@ py::object leave(py::handle self, const Arguments& values) {
     auto& pool = self.cast<Pool&>();
     const Integer number(values[0], "slot");
     const Pool::InUse in_use(pool);
-    pool.pool().leave(pool.checked_slot(number));
+    pool.leave(pool.checked_slot(number));
     return py::none();
 }
 
@@ -126,7 +240,7 @@ constexpr Signature kReset{"reset(slots)", {"slots"}, 1};
 py::object reset(py::handle self, const Arguments& values) {
     auto& pool = self.cast<Pool&>();
     const Pool::InUse in_use(pool);
-    for (const std::ptrdiff_t slot : pool.read_slots(values[0])) pool.pool().states().reset_row(slot);
+    for (const std::ptrdiff_t slot : pool.read_slots(values[0])) pool.reset(slot);
     return py::none();
 }
 
@@ -140,22 +254,8 @@ constexpr Signature kStep{"step(slots, X, out=None)", {"slots", "X", "out"}, 2};
 py::object step(py::handle self, const Arguments& values) {
     auto& pool = self.cast<Pool&>();
     const Pool::InUse in_use(pool);
-    const std::vector<std::ptrdiff_t>& slots = pool.read_slots(values[0]);
-    const auto batch = static_cast<std::ptrdiff_t>(slots.size());
-    States& states = pool.pool().states();
-    FloatArray x(values[1], "X");
-    x.expect_shape({batch, pool.shape().input_size});
-    const RowsShape y_shape{true, batch, pool.shape().output_size};
     const bool has_out = values[2] != nullptr && values[2] != Py_None;
-    py::object y = has_out ? py::reinterpret_borrow<py::object>(values[2]) : new_array(y_shape.dims());
-    float* y_data = checked_out(y.ptr(), y_shape);
-    check_apart(reinterpret_cast<PyArrayObject*>(y.ptr()), states);
-    if (overlaps(x.array(), states) || overlaps(x.array(), y_data, y_shape.floats())) x.detach();
-    const double operations = pool.pool().node().step_operations() * static_cast<double>(batch);
-    std::optional<GilRelease> release;
-    if (operations >= kOperationsToReleaseGil) release.emplace();
-    pool.pool().step(slots, x.data(), y_data);
-    return y;
+    return pool.step(pool.read_slots(values[0]), values[1], has_out ? values[2] : nullptr);
 }
 
 PyMethodDef step_definition = fast_method<kStep, &step>(
@@ -174,15 +274,7 @@ py::object state(py::handle self, const Arguments& values) {
     auto& pool = self.cast<Pool&>();
     const Integer number(values[0], "slot");
     const Pool::InUse in_use(pool);
-    const NodeShape& shape = pool.shape();
-    const RowState row = pool.pool().states().row(pool.checked_slot(number));
-    const auto view = [&](float* data, std::ptrdiff_t size) {
-        return view_of(py::reinterpret_borrow<py::object>(self), data, {shape.state_layers, size},
-                       {row.layer_rows * size, 1});
-    };
-    py::object h = view(row.h, shape.h_size);
-    if (row.c == nullptr) return h;
-    return py::make_tuple(h, view(row.c, shape.c_size));
+    return pool.state(self, pool.checked_slot(number));
 }
 
 PyMethodDef state_definition = fast_method<kState, &state>(
@@ -201,13 +293,11 @@ void bind_stream_pool(py::module_& module) {
     }
     type.def(py::init(&make_pool), py::arg("stack"), py::arg("capacity"), py::arg("num_threads") = 1,
              py::arg("h_0") = py::none(), py::arg("c_0") = py::none())
-        .def("__len__", [](const Pool& pool) { return pool.pool().joined(); })
+        .def("__len__", [](const Pool& pool) { return pool.slots().joined(); })
         .def_property_readonly(
-            "capacity", [](const Pool& pool) { return pool.pool().capacity(); }, "Slots, free and joined.")
-        .def_property_readonly(
-            "input_size", [](const Pool& pool) { return pool.shape().input_size; }, "Features of x.")
-        .def_property_readonly(
-            "output_size", [](const Pool& pool) { return pool.shape().output_size; }, "Size of h of a slot.")
+            "capacity", [](const Pool& pool) { return pool.slots().capacity(); }, "Slots, free and joined.")
+        .def_property_readonly("input_size", &Pool::input_size, "Features of x.")
+        .def_property_readonly("output_size", &Pool::output_size, "Size of h of a slot.")
         .def_property_readonly("nbytes", &Pool::nbytes,
                                "Bytes of the states and of all that a step needs, the same from the start to the end.");
 }

@@ -269,20 +269,25 @@ bool overlaps(PyArrayObject* array, States& states) {
            (states.c() != nullptr && overlaps(array, states.c(), states.c_floats()));
 }
 
-float* checked_out(PyObject* out, const RowsShape& shape) {
+float* writeable_floats(PyObject* out, const std::string& name) {
     if (!PyArray_Check(out)) {
-        throw py::type_error(std::string("out: expected a float32 array, got ") + Py_TYPE(out)->tp_name);
+        throw py::type_error(name + ": expected a float32 array, got " + Py_TYPE(out)->tp_name);
     }
     auto* array = reinterpret_cast<PyArrayObject*>(out);
     if (PyArray_TYPE(array) != NPY_FLOAT32) {
-        throw py::type_error("out: expected a float32 array, got dtype " +
+        throw py::type_error(name + ": expected a float32 array, got dtype " +
                              text_of(reinterpret_cast<PyObject*>(PyArray_DESCR(array))));
     }
     if (!PyArray_ISCARRAY(array)) {
-        throw py::value_error("out: expected a writeable, aligned, C-contiguous array in native byte order");
+        throw py::value_error(name + ": expected a writeable, aligned, C-contiguous array in native byte order");
     }
-    if (!shape.is_of(array)) FloatArray(out, "out").expect_shape(shape.dims());
     return static_cast<float*>(PyArray_DATA(array));
+}
+
+float* checked_out(PyObject* out, const RowsShape& shape) {
+    float* data = writeable_floats(out, "out");
+    if (!shape.is_of(reinterpret_cast<PyArrayObject*>(out))) FloatArray(out, "out").expect_shape(shape.dims());
+    return data;
 }
 
 void check_apart(PyArrayObject* out, States& states) {
@@ -322,18 +327,21 @@ void start_from(const NodeShape& shape, States& states, py::handle h_0, py::hand
     states.start_from(given.h.data(), given.c_data());
 }
 
-std::ptrdiff_t read_batch(const Node& node, py::handle value, const char* name) {
+std::ptrdiff_t read_count(py::handle value, const char* name) {
     const Integer number(value, name);
     if (number.nearest() < 1) throw py::value_error(std::string(name) + ": expected at least 1, got " + number.text());
     // Far beyond any memory, and small enough that no size computed from it can overflow.
-    constexpr std::int64_t kMaxBatch = std::int64_t{1} << 31;
-    if (number.nearest() > kMaxBatch) {
+    constexpr std::int64_t kMost = std::int64_t{1} << 31;
+    if (number.nearest() > kMost) {
         throw py::value_error(std::string(name) + ": expected at most 2**31, got " + number.text());
     }
-    if (!node.shape().has_streams) {
-        throw py::value_error("stack: expected one direction that runs forwards");
-    }
     return to_size(number.nearest());
+}
+
+std::ptrdiff_t read_batch(const Node& node, py::handle value, const char* name) {
+    const std::ptrdiff_t batch = read_count(value, name);
+    if (!node.shape().has_streams) throw py::value_error("stack: expected one direction that runs forwards");
+    return batch;
 }
 
 void bind_states(py::class_<Stream>& stream) {

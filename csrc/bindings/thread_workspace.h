@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "model/model_stream.h"
 #include "model/rows.h"
 #include "model/workspace.h"
 
@@ -19,7 +20,9 @@ public:
         if (inner_) return;
         constexpr std::size_t kMostBytes = std::size_t{1} << 22;
         Memory& memory = kept().memory;
-        if (memory.workspace.nbytes() + bytes_of(memory.state) + bytes_of(memory.rows) > kMostBytes) memory = {};
+        const std::size_t nbytes =
+            memory.workspace.nbytes() + memory.model.nbytes() + bytes_of(memory.state, memory.rows, memory.stream_rows);
+        if (nbytes > kMostBytes) memory = {};
         kept().in_use = false;
     }
     ThreadWorkspace(const ThreadWorkspace&) = delete;
@@ -30,12 +33,17 @@ public:
     std::vector<float>& state() { return memory().state; }
     /// Where the states of many streams lie.
     std::vector<RowState>& rows() { return memory().rows; }
+    /// The same of models.
+    ModelWorkspace& model() { return memory().model; }
+    std::vector<NetworkStream::StreamRow>& stream_rows() { return memory().stream_rows; }
 
 private:
     struct Memory {
         Workspace workspace;
         std::vector<float> state;
         std::vector<RowState> rows;
+        ModelWorkspace model;
+        std::vector<NetworkStream::StreamRow> stream_rows;
     };
     struct Kept {
         Memory memory;

@@ -122,6 +122,7 @@ struct CellRow {
 
 enum class ActivationKind {
 #define FUSEDCELL_ACTIVATION(name, parameters) k##name,
+#define FUSEDCELL_NODE_ACTIVATION(name, parameters) k##name,
 #include "kernels/activations.inc"
 };
 
@@ -185,6 +186,20 @@ struct MultiplyKernel {
     ptrdiff_t multiply_adds;           // in a round
 };
 
+// Row kernels compute what one row of a model's node has to say without a matrix. x is (parts, size), contiguous, and y
+// does not overlap it.
+struct RowShape {
+    ptrdiff_t parts;
+    ptrdiff_t size;
+};
+
+struct RowParameters {
+    const float* weight;    // as large as the kernel says, or null where that is allowed
+    const float* bias;
+    float epsilon;
+};
+
+using RowKernel = void (*)(const float* x, float* y, const RowShape& shape, const RowParameters& parameters);
 using MapKernel = void (*)(const float* x, float* y, ptrdiff_t size);
 using QuantiseKernel = void (*)(const QuantiseRow* rows, ptrdiff_t num_rows, ptrdiff_t size, InputScale scale);
 using ReadKernel = float (*)(const float* data, ptrdiff_t size);
@@ -210,6 +225,7 @@ struct KernelTable {
 #include "kernels/weight_types.inc"
 #define FUSEDCELL_GATE_KERNEL(name, Cell) GateKernel name;
 #define FUSEDCELL_ACTIVATION_KERNEL(name) ActivationKernel name;
+#define FUSEDCELL_ROW_KERNEL(name, Function) RowKernel name;
 #define FUSEDCELL_MAP_KERNEL(name, Function) MapKernel name;
 #define FUSEDCELL_QUANTISE_KERNEL(name) QuantiseKernel name;
 #define FUSEDCELL_READ_KERNEL(name) ReadKernel name;

@@ -14,54 +14,12 @@ namespace {
 
 using json::Kind;
 using json::Value;
-using Fields = std::map<std::string, Value, std::less<>>;
 
-constexpr std::size_t kMostFields = 16;    // more than any object has that is accepted
 constexpr double kSmallestNormal = 0x1p-126;
-constexpr double kLargestFloat = 0x1.fffffep127;
-
-[[noreturn]] void refuse(const std::string& message) { throw LoadError(message); }
-[[noreturn]] void refuse_unsupported(const std::string& message) { throw UnsupportedError(message); }
-
-Fields fields_of(const Value& object, const std::string& name) {
-    Fields fields;
-    for (Value::Members members = object.members(); std::optional<json::Member> member = members.next();) {
-        if (fields.size() == kMostFields)
-            refuse(name + ": expected at most " + std::to_string(kMostFields) + " members");
-        const auto [field, is_new] = fields.emplace(std::move(member->name), member->value);
-        if (!is_new) refuse(name + ": '" + field->first + "' comes twice");
-    }
-    return fields;
-}
-
-// Those of an object that must have exactly these names.
-Fields exact_fields(const Value& value, const std::vector<std::string>& expected, const std::string& name) {
-    std::string names;
-    for (const std::string& field : expected) names += (names.empty() ? "" : ", ") + field;
-    const auto fail = [&] { refuse(name + ": expected an object with " + names + ", got " + value.repr()); };
-    if (value.kind() != Kind::kObject) fail();
-    Fields fields = fields_of(value, name);
-    const auto is_there = [&](const std::string& field) { return fields.count(field) == 1; };
-    if (fields.size() != expected.size() || !std::all_of(expected.begin(), expected.end(), is_there)) fail();
-    return fields;
-}
-
-const Value* find(const Fields& fields, const char* name) {
-    const auto found = fields.find(name);
-    return found == fields.end() ? nullptr : &found->second;
-}
-
-std::string repr(const Value* value) { return value == nullptr ? "None" : value->repr(); }
-
-std::string string_or_repr(const Value* value) {
-    return value != nullptr && value->kind() == Kind::kString ? value->string() : repr(value);
-}
 
 bool bool_or_false(const Fields& fields, const char* name) {
     const Value* value = find(fields, name);
-    if (value == nullptr) return false;
-    if (value->kind() != Kind::kBool) refuse(std::string(name) + ": expected a bool, got " + value->repr());
-    return value->is_true();
+    return value != nullptr && checked_bool(*value, name);
 }
 
 struct NamedClass {
@@ -88,45 +46,6 @@ bool remove_suffix(std::string_view& text, std::string_view suffix) {
     return true;
 }
 
-double checked_float32(const Value& value, const std::string& name) {
-    if (value.kind() != Kind::kNumber) refuse(name + ": expected a number, got " + value.repr());
-    const std::optional<double> number = value.number();
-    if (!number || std::fabs(*number) > kLargestFloat) {
-        refuse(name + ": expected a finite float32, got " + value.repr());
-    }
-    return *number;
-}
-
-bool checked_bool(const Value& value, const std::string& name) {
-    if (value.kind() != Kind::kBool) refuse(name + ": expected a bool, got " + value.repr());
-    return value.is_true();
-}
-
-Activation parse_activation(const Value& value, const std::string& suffix) {
-    const Fields fields = exact_fields(value, {"alpha", "beta", "name"}, "activations");
-    const Value& name_value = fields.at("name");
-    const std::string name = string_or_repr(&name_value);
-    const std::optional<ActivationKind> kind =
-        name_value.kind() == Kind::kString ? activation_from_name(name) : std::nullopt;
-    if (!kind) {
-        refuse_unsupported("activations" + suffix + ": " + name_value.repr() +
-                           " is not supported; supported: " + activation_names());
-    }
-    float values[2];
-    const char* const parameters[2] = {"alpha", "beta"};
-    for (int i = 0; i < 2; ++i) {
-        const Value& parameter = fields.at(parameters[i]);
-        std::string what = "activations" + suffix + ": " + parameters[i];
-        what += " of " + name;
-        const double number = checked_float32(parameter, what);
-        if (number != 0.0 && i >= parameters_of(*kind)) {
-            refuse(what + ": expected 0, as it takes none, got " + parameter.repr());
-        }
-        values[i] = static_cast<float>(number);
-    }
-    return {*kind, values[0], values[1]};
-}
-
 CellOptions parse_cell_options(const Value& value, CellKind kind, const std::string& suffix) {
     const Fields fields = exact_fields(value, {"activations", "clip", "clip_before_h", "input_forget"}, "options");
     CellOptions options = usual_options(kind);
@@ -144,7 +63,7 @@ CellOptions parse_cell_options(const Value& value, CellKind kind, const std::str
         };
         for (Value::Items items = activations.items(); const std::optional<Value> item = items.next();) {
             if (parsed.size() == expected) fail();
-            parsed.push_back(parse_activation(*item, suffix));
+            parsed.push_back(parse_activation(*item, false, "activations" + suffix));
         }
         if (parsed.size() != expected) fail();
         std::copy(parsed.begin(), parsed.end(), options.activations);
@@ -165,21 +84,13 @@ CellOptions parse_cell_options(const Value& value, CellKind kind, const std::str
     return options;
 }
 
-Value parse_json(std::string_view text) {
-    try {
-        return Value::parse(text);
-    } catch (const json::Error& error) {
-        refuse(std::string("the header's entry 'fusedcell' is not JSON: ") + error.what());
-    }
-}
-
 }    // namespace
 
-Description Description::parse(std::string_view text) {
-    const Value root = parse_json(text);
-    if (root.kind() != Kind::kObject) refuse("the header's entry 'fusedcell' is not an object");
-    const Fields fields = fields_of(root, "the header's entry 'fusedcell'");
-
+Description Description::parse(const Fields& fields) {
+    if (string_or_repr(find(fields, "class")) == "Model") {
+        refuse(
+            "expected a layer, got a whole model: fusedcell::load_model reads it, and in Python fusedcell.load both");
+    }
     const Value* version = find(fields, "format_version");
     const std::string_view number = version == nullptr ? "" : version->text();
     if (number != "1" && number != "2" && number != "3") {

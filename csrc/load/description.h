@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "load/json.h"
+#include "load/fields.h"
 #include "model/geometry.h"
 #include "model/names.h"
 
@@ -22,7 +22,7 @@ struct Description {
     json::Value options;    // in the text that it was read from
 
     /// Throws LoadError.
-    static Description parse(std::string_view text);
+    static Description parse(const Fields& fields);
 };
 
 /// The options of the cells whose names end in `suffixes`, or none where the list is empty. Throws LoadError.

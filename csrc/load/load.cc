@@ -3,11 +3,8 @@
 #include "load/load.h"
 
 #include <algorithm>
-#include <cfenv>
-#include <map>
 #include <optional>
 #include <set>
-#include <stdexcept>
 #include <utility>
 
 #include "cpu/dispatch.h"
@@ -21,27 +18,8 @@
 namespace fusedcell {
 namespace {
 
-using TensorsByName = std::map<std::string, const Tensor*, std::less<>>;
-
 constexpr const char* kWeights[] = {"weight_ih", "weight_hh", "weight_hr"};
 constexpr const char* kScales[] = {"weight_ih_scale", "weight_hh_scale", "weight_hr_scale"};
-
-// Plug-ins are loaded by hosts that flush denormals to zero, and a file must not be judged by that.
-class DefaultFloatEnvironment {
-public:
-    DefaultFloatEnvironment() {
-        std::fegetenv(&saved_);
-        std::fesetenv(FE_DFL_ENV);
-    }
-    ~DefaultFloatEnvironment() { std::fesetenv(&saved_); }
-    DefaultFloatEnvironment(const DefaultFloatEnvironment&) = delete;
-    DefaultFloatEnvironment& operator=(const DefaultFloatEnvironment&) = delete;
-
-private:
-    std::fenv_t saved_{};
-};
-
-[[noreturn]] void refuse(const std::string& message) { throw LoadError(message); }
 
 bool starts_with(std::string_view text, std::string_view prefix) { return text.substr(0, prefix.size()) == prefix; }
 
@@ -58,16 +36,6 @@ StoredType stored_type_of(WeightType type) {
         case WeightType::float32: break;
     }
     return StoredType::kF32;
-}
-
-WeightType weight_type_of(StoredType type) {
-    switch (type) {
-        case StoredType::kBf16: return WeightType::bfloat16;
-        case StoredType::kF16: return WeightType::float16;
-        case StoredType::kI8: return WeightType::int8;
-        case StoredType::kF32: break;
-    }
-    return WeightType::float32;
 }
 
 // Without a type, weights may have any.
@@ -95,15 +63,6 @@ std::string joined(const std::vector<std::string>& names) {
     std::string text;
     for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
     return text;
-}
-
-// Takes a tensor out of those that are left, null if it is not among them.
-const Tensor* take(TensorsByName& tensors, std::string_view name) {
-    const auto found = tensors.find(name);
-    if (found == tensors.end()) return nullptr;
-    const Tensor* tensor = found->second;
-    tensors.erase(found);
-    return tensor;
 }
 
 // The layer and direction at the end of a name, _l0, _l0_reverse, _l1, ..., and what is before it.
@@ -261,15 +220,36 @@ CellKind plain_rnn(CellKind kind, const std::vector<CellOptions>& options) {
     return kind;
 }
 
-LoadedLayer load_checked(const unsigned char* data, std::size_t size, const std::string& isa) {
-    const Header header = parse_header(data, size, size);
+}    // namespace
+
+const Tensor* take(TensorsByName& tensors, std::string_view name) {
+    const auto found = tensors.find(name);
+    if (found == tensors.end()) return nullptr;
+    const Tensor* tensor = found->second;
+    tensors.erase(found);
+    return tensor;
+}
+
+WeightType weight_type_of(StoredType type) {
+    switch (type) {
+        case StoredType::kBf16: return WeightType::bfloat16;
+        case StoredType::kF16: return WeightType::float16;
+        case StoredType::kI8: return WeightType::int8;
+        case StoredType::kF32: break;
+    }
+    return WeightType::float32;
+}
+
+const std::string& description_of(const Header& header) {
     if (!header.description) {
         refuse(
             "not written by fusedcell.save: its header has no entry 'fusedcell'; of a state dictionary, `fusedcell "
             "convert` makes such a file, and in Python fusedcell.LSTM.from_state_dict(path, 'lstm.') a layer");
     }
-    const Description description = Description::parse(*header.description);
-    const std::vector<Tensor> stored = tensors_of(header, data);
+    return *header.description;
+}
+
+LoadedLayer make_layer(const Description& description, const std::vector<Tensor>& stored, const KernelTable& kernels) {
     check_types(stored, description.type);
     TensorsByName tensors;
     for (const Tensor& tensor : stored) tensors.emplace(tensor.name, &tensor);
@@ -303,20 +283,17 @@ LoadedLayer load_checked(const unsigned char* data, std::size_t size, const std:
     layer.is_cell = description.is_cell;
     layer.batch_first = description.batch_first;
     const CellKind kind = plain_rnn(description.kind, cell_options);
-    layer.stack = make_checked_stack(kind, cells.named(), select_tier(isa), options);
+    layer.stack = make_checked_stack(kind, cells.named(), kernels, options);
     set_initial_state(h, c, layer);
     return layer;
 }
 
-}    // namespace
-
 LoadedLayer load_layer(const unsigned char* data, std::size_t size, const std::string& isa) {
-    const DefaultFloatEnvironment environment;
-    try {
-        return load_checked(data, size, isa);
-    } catch (const std::invalid_argument& error) {
-        throw LoadError(error.what());
-    }
+    return in_default_environment([&] {
+        const Header header = parse_header(data, size, size);
+        const Description description = Description::parse(parse_description(description_of(header)));
+        return make_layer(description, tensors_of(header, data), select_tier(isa));
+    });
 }
 
 }    // namespace fusedcell

@@ -178,6 +178,11 @@ void NamedArray::expect_finite() const {
     refuse(name + ": expected finite values, got " + counts + " of " + std::to_string(size));
 }
 
+void NamedMatrix::expect_valid() const {
+    check_scales(*this);
+    check_values(*this);
+}
+
 CellWeights NamedCell::view() const {
     const auto data = [](const std::optional<NamedArray>& array) { return array ? array->data : nullptr; };
     return {weight_ih.view(),
@@ -236,8 +241,7 @@ std::shared_ptr<Stack> make_checked_stack(CellKind kind, const std::vector<Named
         check_biases(geometry, cell);
         if (cell.weight_peephole) cell.weight_peephole->expect_finite();
         for (const NamedMatrix* matrix : matrices_of(cell)) {
-            check_scales(*matrix);
-            check_values(*matrix);
+            matrix->expect_valid();
         }
         weights.push_back(cell.view());
         suffixes.push_back(cell.suffix);

@@ -30,6 +30,8 @@ struct NamedMatrix {
     std::optional<NamedArray> scales;
     WeightType type = WeightType::float32;
 
+    /// Its type can hold the values, and where there are scales, those and the values are as quantisation makes them.
+    void expect_valid() const;
     MatrixView view() const { return {values.data, scales ? scales->data : nullptr, type}; }
 };
 

@@ -13,13 +13,20 @@ constexpr const char* kWeightTypes[] = {
 #include "kernels/weight_types.inc"
 };
 
+constexpr const char* kCellActivations[] = {
+#define FUSEDCELL_ACTIVATION(name, parameters) #name,
+#include "kernels/activations.inc"
+};
+
 constexpr const char* kActivations[] = {
 #define FUSEDCELL_ACTIVATION(name, parameters) #name,
+#define FUSEDCELL_NODE_ACTIVATION(name, parameters) #name,
 #include "kernels/activations.inc"
 };
 
 constexpr int kParameters[] = {
 #define FUSEDCELL_ACTIVATION(name, parameters) parameters,
+#define FUSEDCELL_NODE_ACTIVATION(name, parameters) parameters,
 #include "kernels/activations.inc"
 };
 
@@ -50,11 +57,15 @@ const char* name_of(ActivationKind kind) { return kActivations[static_cast<std::
 std::optional<CellKind> kind_from_name(std::string_view name) { return find<CellKind>(kKinds, name); }
 std::optional<WeightType> weight_type_from_name(std::string_view name) { return find<WeightType>(kWeightTypes, name); }
 std::optional<ActivationKind> activation_from_name(std::string_view name) {
+    return find<ActivationKind>(kCellActivations, name);
+}
+std::optional<ActivationKind> node_activation_from_name(std::string_view name) {
     return find<ActivationKind>(kActivations, name);
 }
 
 std::string weight_type_names() { return joined(kWeightTypes); }
-std::string activation_names() { return joined(kActivations); }
+std::string activation_names() { return joined(kCellActivations); }
+std::string node_activation_names() { return joined(kActivations); }
 
 int parameters_of(ActivationKind kind) { return kParameters[static_cast<std::size_t>(kind)]; }
 

@@ -20,11 +20,14 @@ const char* name_of(ActivationKind kind);
 
 std::optional<CellKind> kind_from_name(std::string_view name);
 std::optional<WeightType> weight_type_from_name(std::string_view name);
+/// Of those that cells can have, and of those that nodes of models can have, which are these and more.
 std::optional<ActivationKind> activation_from_name(std::string_view name);
+std::optional<ActivationKind> node_activation_from_name(std::string_view name);
 
 /// Every name, in the order of their list: "Relu, Tanh, ...".
 std::string weight_type_names();
 std::string activation_names();
+std::string node_activation_names();
 
 /// How many of alpha and beta an activation takes, in this order.
 int parameters_of(ActivationKind kind);

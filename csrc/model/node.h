@@ -81,6 +81,9 @@ public:
                    int num_threads = 1) const;
     static constexpr std::ptrdiff_t kMostRows = 128;
 
+protected:
+    void set_input_size(std::ptrdiff_t size) { shape_.input_size = size; }
+
 private:
     NodeShape shape_;
 };

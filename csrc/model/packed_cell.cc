@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <limits>
+#include <utility>
 
 namespace fusedcell {
 namespace {
@@ -87,6 +89,29 @@ void PackedCell::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, ThreadSpace
     output_.reserve(batch, own.h);
 }
 
+std::ptrdiff_t PackedCell::folded_floats(std::ptrdiff_t entries) const {
+    return product_of(sum_of(entries, 1), projection_floats_);
+}
+
+void PackedCell::fold_inputs(const float* table, std::ptrdiff_t entries) {
+    std::vector<float> folded(count_of<float>(folded_floats(entries)), std::numeric_limits<float>::quiet_NaN());
+    InputSpace space;
+    input_.reserve(1, space);
+    for (std::ptrdiff_t i = 0; i < entries; ++i) {
+        const float* const x = table + i * input_size_;
+        const LinearRow row{input_.input(x, input_scale_, space), folded.data() + i * projection_floats_};
+        input_.run(&WeightKernels::linear, &row, 1, {0, input_.blocks(), false});
+    }
+    folded_ = std::move(folded);
+    input_size_ = 1;
+}
+
+const float* PackedCell::folded_projection(const float* token) const {
+    const std::ptrdiff_t entries = static_cast<std::ptrdiff_t>(folded_.size()) / projection_floats_ - 1;
+    const bool is_known = *token >= 0.0F && *token < static_cast<float>(entries);
+    return folded_.data() + (is_known ? static_cast<std::ptrdiff_t>(*token) : entries) * projection_floats_;
+}
+
 void PackedCell::multiply_recurrent(const PackedLinear& matrix, CellKernel kernel, std::ptrdiff_t num_rows,
                                     const BlockRange& blocks, ThreadSpace& own) const {
     if (general_) {
@@ -145,7 +170,13 @@ bool PackedCell::run(const CellRun& run, const CellWorker& worker) const {
         if (chunk.rows == 0) break;
         chunk.steps = chunk_steps(run.steps - chunk.first, chunk.rows);
         const std::ptrdiff_t num_inputs = gather_inputs(run, chunk, worker);
-        if (!both) {
+        if (!folded_.empty()) {
+            for (std::ptrdiff_t r = worker.part.index; r < num_inputs; r += worker.part.count) {
+                const LinearRow& row = own.linear_rows[static_cast<std::size_t>(r)];
+                std::copy_n(folded_projection(static_cast<const float*>(row.input)), projection_floats_, row.y);
+            }
+            if (!worker.part.wait()) return false;
+        } else if (!both) {
             input_.run(&WeightKernels::linear, own.linear_rows.data(), num_inputs, blocks_of(input_, worker));
             if (!worker.part.wait()) return false;
         }
@@ -204,7 +235,7 @@ std::ptrdiff_t PackedCell::gather_inputs(const CellRun& run, const Chunk& chunk,
             }
         }
     }
-    input_.set_inputs(rows, row - rows, input_scale_, worker.own.x);
+    if (folded_.empty()) input_.set_inputs(rows, row - rows, input_scale_, worker.own.x);
     return row - rows;
 }
 
@@ -329,6 +360,7 @@ int PackedCell::passes() const {
 Operations PackedCell::step_operations() const {
     Operations operations;
     for (const PackedLinear* matrix : matrices()) {
+        if (matrix == &input_ && !folded_.empty()) continue;
         (matrix->type() == WeightType::int8 ? operations.int8 : operations.floats) += matrix->operations();
     }
     return operations;

@@ -76,6 +76,12 @@ public:
     PackedCell(const Geometry& geometry, std::ptrdiff_t input_size, const CellWeights& weights, float input_scale,
                const KernelTable& table);
 
+    /// From here on x is a token, a whole number in a float, that stands for its row of `table` (entries, I), whose
+    /// projection has been computed once and for all: the same bits. Outside the table it is NaN.
+    void fold_inputs(const float* table, std::ptrdiff_t entries);
+    /// Floats of memory that this takes.
+    std::ptrdiff_t folded_floats(std::ptrdiff_t entries) const;
+
     /// y past a row's length is zero, and the states are what they were after its last step. Every thread of a team
     /// calls it and finds all of that done when it returns. The worker's memory has been reserved. Returns false if the
     /// run was stopped, and then nothing is done for certain.
@@ -99,7 +105,7 @@ public:
     /// The peephole is not for the caller: it is in panel order.
     const CellOptions& options() const { return options_; }
 
-    std::size_t nbytes() const { return memory_.size(); }
+    std::size_t nbytes() const { return memory_.size() + bytes_of(folded_); }
     /// Those of them that are weights of matrices, with what pads these to whole vectors.
     std::size_t matrix_nbytes() const;
 
@@ -129,6 +135,7 @@ private:
     /// Fills in the rows of the input projection, or of one step, with their inputs as the kernels want them; returns
     /// how many there are.
     std::ptrdiff_t gather_inputs(const CellRun& run, const Chunk& chunk, const CellWorker& worker) const;
+    const float* folded_projection(const float* token) const;
     /// `rows_of_step` rows have the step, and `projections` are theirs.
     std::ptrdiff_t gather_step(const CellRun& run, std::ptrdiff_t step, std::ptrdiff_t rows_of_step,
                                const float* projections, const CellWorker& worker) const;
@@ -163,7 +170,9 @@ private:
     /// comes back the other way, finds the last of both in cache.
     bool can_walk_both(const CellRun& run, const TeamPart& part) const;
     /// Whether that pays, if x and y allow it: W needs all of x before R gives the first of y.
-    bool wants_to_walk_both() const { return memory_.size() >= kFitsNearCaches && kind_ != CellKind::kGruResetBefore; }
+    bool wants_to_walk_both() const {
+        return memory_.size() >= kFitsNearCaches && kind_ != CellKind::kGruResetBefore && folded_.empty();
+    }
     void walk_both(std::ptrdiff_t num_rows, const CellWorker& worker) const;
     /// Of h, and of r h or o h(c').
     InputScale state_scale() const {
@@ -195,6 +204,7 @@ private:
     AlignedBuffer memory_;
     CellKernel recurrent_kernel_;    // of cells without options
     PackedLinear input_;
+    std::vector<float> folded_;    // instead of it, each token's projection and one of NaN; empty: x is not folded
     PackedLinear recurrent_;
     PackedLinear candidate_;    // R_n of the GRU that resets before; none otherwise
     PackedLinear output_;       // weight_hr; none without a projection

@@ -9,12 +9,13 @@ void PackedCell::multiply_candidate(CellRow& row, ThreadSpace& own) const {
 }
 
 void PackedCell::step(const CellStep& step, SharedSpace& shared, ThreadSpace& own) const {
+    const bool is_folded = !folded_.empty();
     LinearRow& input = own.linear_rows.front();
-    input.input = input_.input(step.x, input_scale_, own.x);
+    if (!is_folded) input.input = input_.input(step.x, input_scale_, own.x);
     input.y = shared.projections.data();
     CellRow& row = own.cell_rows.front();
     row.input = recurrent_.input(step.h, state_scale(), own.h);
-    row.projection = shared.projections.data();
+    row.projection = is_folded ? folded_projection(step.x) : shared.projections.data();
     row.h = step.h;
     row.h_next = step.y;
     row.c = step.c;
@@ -23,7 +24,7 @@ void PackedCell::step(const CellStep& step, SharedSpace& shared, ThreadSpace& ow
     if (wants_to_walk_both() && are_apart(step.x, input_size_, step.y, geometry_.hidden_size)) {
         walk_both(1, {shared, own, {}});
     } else {
-        input_.run(&WeightKernels::linear, &input, 1, {0, input_.blocks(), own.backward});
+        if (!is_folded) input_.run(&WeightKernels::linear, &input, 1, {0, input_.blocks(), own.backward});
         recurrent_.run(recurrent_kernel_, &row, 1, {0, recurrent_.blocks(), own.backward});
         if (kind_ == CellKind::kGruResetBefore) multiply_candidate(row, own);
     }

@@ -139,6 +139,7 @@ void Stack::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, const ThreadPlan
     const auto threads = static_cast<std::size_t>(plan.threads);
     if (workspace.shared.size() < groups) workspace.shared.resize(groups);
     if (workspace.own.size() < threads) workspace.own.resize(threads);
+    workspace.order.reserve(count_of<std::ptrdiff_t>(batch));
     for (const PackedCell& cell : cells_) {
         for (std::size_t i = 0; i < groups; ++i) cell.reserve(steps, batch, workspace.shared[i]);
         for (std::size_t i = 0; i < threads; ++i) cell.reserve(steps, batch, workspace.own[i]);

@@ -45,6 +45,18 @@ Stack::Stack(const Geometry& geometry, const std::vector<CellWeights>& weights, 
     }
 }
 
+std::ptrdiff_t Stack::folded_floats(std::ptrdiff_t entries) const {
+    return product_of(geometry_.num_directions, cells_.front().folded_floats(entries));
+}
+
+void Stack::fold_inputs(const float* table, std::ptrdiff_t entries) {
+    const ScopedFloatMode mode;
+    for (std::ptrdiff_t direction = 0; direction < geometry_.num_directions; ++direction) {
+        cells_[static_cast<std::size_t>(direction)].fold_inputs(table, entries);
+    }
+    set_input_size(1);
+}
+
 std::vector<UnpackedCell> Stack::unpack() const {
     std::vector<UnpackedCell> cells;
     cells.reserve(cells_.size());

@@ -26,6 +26,11 @@ public:
     Stack(const Geometry& geometry, const std::vector<CellWeights>& weights, const KernelTable& kernels,
           std::vector<float> input_scales = {});
 
+    /// As PackedCell::fold_inputs, of the first layer. Before the first run.
+    void fold_inputs(const float* table, std::ptrdiff_t entries);
+    /// Floats of memory that this takes.
+    std::ptrdiff_t folded_floats(std::ptrdiff_t entries) const;
+
     /// The weights as they are stored, halves widened to float; layer-major, then direction.
     std::vector<UnpackedCell> unpack() const;
 

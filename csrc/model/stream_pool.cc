@@ -6,26 +6,15 @@
 namespace fusedcell {
 
 StreamPool::StreamPool(std::shared_ptr<const Node> node, std::ptrdiff_t capacity, int num_threads)
-    : node_(std::move(node)),
-      num_threads_(num_threads),
-      states_(node_->shape(), capacity),
-      joined_(static_cast<std::size_t>(capacity)) {
+    : node_(std::move(node)), num_threads_(num_threads), states_(node_->shape(), capacity), slots_(capacity) {
     rows_.reserve(count_of<RowState>(capacity));
-    for (std::ptrdiff_t slot = capacity - 1; slot >= 0; --slot) free_.push_back(slot);
     node_->reserve(1, std::min(capacity, Node::kMostRows), workspace_, num_threads_);
 }
 
 std::ptrdiff_t StreamPool::join() {
-    const std::ptrdiff_t slot = free_.back();
-    free_.pop_back();
-    joined_[static_cast<std::size_t>(slot)] = true;
+    const std::ptrdiff_t slot = slots_.join();
     states_.reset_row(slot);
     return slot;
-}
-
-void StreamPool::leave(std::ptrdiff_t slot) {
-    joined_[static_cast<std::size_t>(slot)] = false;
-    free_.push_back(slot);
 }
 
 void StreamPool::step(const std::vector<std::ptrdiff_t>& slots, const float* x, float* y) {
@@ -35,8 +24,8 @@ void StreamPool::step(const std::vector<std::ptrdiff_t>& slots, const float* x, 
 }
 
 std::size_t StreamPool::nbytes() const {
-    return sizeof *this + states_.nbytes() + workspace_.nbytes() + joined_.capacity() / 8 +
-           free_.capacity() * sizeof(std::ptrdiff_t) + rows_.capacity() * sizeof(RowState);
+    return sizeof *this + states_.nbytes() + workspace_.nbytes() + slots_.nbytes() +
+           rows_.capacity() * sizeof(RowState);
 }
 
 }    // namespace fusedcell

@@ -6,29 +6,24 @@
 #include <vector>
 
 #include "model/node.h"
+#include "model/slots.h"
 #include "model/states.h"
 
 namespace fusedcell {
 
 class StreamPool {
 public:
-    /// `capacity` free slots. The node has streams. Steps use up to `num_threads`
-    /// threads, see Node::run.
+    /// `capacity` free slots. The node has streams. Steps use up to `num_threads` threads, see Node::run.
     StreamPool(std::shared_ptr<const Node> node, std::ptrdiff_t capacity, int num_threads = 1);
 
     const Node& node() const { return *node_; }
     /// Row s is slot s. They start, and join, at what start_from() says.
     States& states() { return states_; }
-
-    std::ptrdiff_t capacity() const { return states_.batch(); }
-    std::ptrdiff_t joined() const { return capacity() - static_cast<std::ptrdiff_t>(free_.size()); }
-    bool is_full() const { return free_.empty(); }
-    bool is_joined(std::ptrdiff_t slot) const { return joined_[static_cast<std::size_t>(slot)]; }
+    const Slots& slots() const { return slots_; }
 
     /// A free slot, of which there must be one, with its state reset.
     std::ptrdiff_t join();
-    /// Frees a slot that is joined.
-    void leave(std::ptrdiff_t slot);
+    void leave(std::ptrdiff_t slot) { slots_.leave(slot); }
     /// One step of joined slots, all different: x (N, I), y (N, O).
     void step(const std::vector<std::ptrdiff_t>& slots, const float* x, float* y);
 
@@ -39,8 +34,7 @@ private:
     std::shared_ptr<const Node> node_;
     int num_threads_;
     States states_;
-    std::vector<bool> joined_;
-    std::vector<std::ptrdiff_t> free_;    // the next to join last
+    Slots slots_;
     std::vector<RowState> rows_;
     Workspace workspace_;
 };

@@ -4,6 +4,10 @@
 //     fusedcell::Stream stream(layer);
 //     stream.step(x, y);    // in an audio callback: no allocation, no lock, no system call, no exception
 //
+//     const fusedcell::Model model = fusedcell::load_model("model.safetensors");    // a whole model likewise
+//     fusedcell::ModelStream stream(model);
+//     rows = stream.process(x, 1, y);
+//
 // Outputs have the bits that Python's fusedcell gives for the same layer, on every instruction-set tier.
 //
 // Arrays are float32, contiguous, in the layouts that are given in brackets, with T time steps, B batch rows,
@@ -12,6 +16,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -129,6 +134,109 @@ public:
     const float* c() const noexcept;
 
     const Layer& layer() const noexcept;
+    std::size_t batch() const noexcept;
+
+private:
+    struct Data;
+    std::unique_ptr<Data> data_;
+};
+
+/// Rows of an input of a model: floats (..., size), or where it takes tokens, whole numbers (...). Borrowed for a call.
+struct Input {
+    Input(const float* rows) noexcept : floats(rows) {}
+    Input(const std::int32_t* rows) noexcept : tokens(rows) {}
+
+    const float* floats = nullptr;
+    const std::int32_t* tokens = nullptr;
+};
+
+/// A whole model: nodes over rows, from one or several inputs to one or several outputs. It never changes and is
+/// shared: a copy is as cheap as a shared_ptr, and any number of threads may use one at the same time.
+class Model {
+public:
+    // No moves of its own: a moved-from model still is one.
+    Model(const Model&) noexcept = default;
+    Model& operator=(const Model&) noexcept = default;
+
+    std::size_t num_inputs() const noexcept;
+    std::size_t num_outputs() const noexcept;
+    /// Names live as long as the model.
+    const std::string& input_name(std::size_t input) const noexcept;
+    const std::string& output_name(std::size_t output) const noexcept;
+    /// Features of a row; 1 of an input that takes tokens.
+    std::size_t input_size(std::size_t input = 0) const noexcept;
+    std::size_t output_size(std::size_t output = 0) const noexcept;
+    /// 0, or of an input that takes tokens how many there are: 0 to tokens() - 1. Of another, answers are NaN.
+    std::size_t tokens(std::size_t input) const noexcept;
+    /// Whether sequences are (B, T, ...) rather than (T, B, ...); the file says so.
+    bool batch_first() const noexcept;
+    /// Empty, or why rows cannot be taken one by one, so that the model has no streams.
+    const std::string& why_no_streams() const noexcept;
+    /// So many rows of each input give so many rows of each output, but for the first.
+    std::size_t hop_in() const noexcept;
+    std::size_t hop_out() const noexcept;
+    /// Rows in until every output has had a row, less hop_in(): 0 where nothing looks ahead.
+    std::ptrdiff_t delay() const noexcept;
+    /// The instruction-set tier that runs it.
+    const char* isa() const noexcept;
+    /// Bytes of packed weights.
+    std::size_t nbytes() const noexcept;
+
+    /// Rows of an output for so many of each input, of a whole sequence; 1 of an answer of the whole sequence. Throws
+    /// std::invalid_argument, which names the node, where what comes together has other numbers of rows then.
+    std::size_t rows(std::size_t steps, std::size_t output = 0) const;
+
+    /// Whole sequences: of each input (T, B, size), of each output (rows(T), B, size), or (B, T, ...) where
+    /// batch_first(), which must not overlap. With `lengths` (B,), each from 0 to T, each sequence is computed as if it
+    /// were alone, and answers past its end are zeros. Allocates. Throws std::invalid_argument and std::bad_alloc.
+    void run(const Input* inputs, float* const* outputs, std::size_t steps, std::size_t batch = 1,
+             const std::size_t* lengths = nullptr) const;
+
+private:
+    struct Data;
+    explicit Model(std::shared_ptr<const Data> data) noexcept;
+    std::shared_ptr<const Data> data_;
+
+    friend class ModelStream;
+    friend Model load_model(const std::string& path, const std::string& isa);
+    friend Model load_model(const void* data, std::size_t size, const std::string& isa);
+};
+
+/// Reads a whole model from a file that Python's fusedcell.save wrote, or from such a file in memory; as load() does.
+Model load_model(const std::string& path, const std::string& isa = {});
+Model load_model(const void* data, std::size_t size, const std::string& isa = {});
+
+/// The state of one sequence, or of a batch of them, that goes through a model in any pieces; any cut gives the bits of
+/// Model::run. For one thread at a time. process(), flush() and reset() are for real-time threads, as Stream's are.
+class ModelStream {
+public:
+    /// For `batch` sequences. process() takes `block` rows at a time, and no fewer than a hop, for which it has memory.
+    /// Throws std::invalid_argument where the model has no streams; std::bad_alloc.
+    explicit ModelStream(const Model& model, std::size_t batch = 1, std::size_t block = 1);
+    /// A copy goes on independently. A stream that was moved from can only be destroyed or assigned to.
+    ModelStream(const ModelStream& other);
+    ModelStream(ModelStream&& other) noexcept;
+    ModelStream& operator=(ModelStream other) noexcept;
+    ~ModelStream();
+
+    /// Takes `rows` more rows of each input and writes those rows of each output that there are now and were not
+    /// before: (rows, B, size), or (B, rows, size) where model().batch_first(). They must not overlap. Returns how many
+    /// rows the first output got, and `counts` gets the same of each. Where a sequence that was reset by itself has
+    /// fewer than others, NaN comes first. After flush() it does nothing, until reset().
+    std::size_t process(const Input* inputs, std::size_t rows, float* const* outputs,
+                        std::size_t* counts = nullptr) noexcept FUSEDCELL_NONBLOCKING;
+    /// The same of a model with one input of floats and one output; of any other it does nothing and returns 0.
+    std::size_t process(const float* x, std::size_t rows, float* y) noexcept FUSEDCELL_NONBLOCKING;
+    /// The rows have ended: likewise of the rows that outputs still lack.
+    std::size_t flush(float* const* outputs, std::size_t* counts = nullptr) noexcept FUSEDCELL_NONBLOCKING;
+    /// How many rows of an output the next process() will give for so many, or flush().
+    std::size_t rows_of_process(std::size_t rows, std::size_t output = 0) noexcept FUSEDCELL_NONBLOCKING;
+    std::size_t rows_of_flush(std::size_t output = 0) noexcept FUSEDCELL_NONBLOCKING;
+    /// Begins other sequences: all, or after no flush() one of 0 to batch() - 1.
+    void reset() noexcept FUSEDCELL_NONBLOCKING;
+    void reset(std::size_t row) noexcept FUSEDCELL_NONBLOCKING;
+
+    const Model& model() const noexcept;
     std::size_t batch() const noexcept;
 
 private:

@@ -26,13 +26,16 @@ _MODULES = {
     "convert.torch_modules": ("from_torch",),
     "errors": ("UnsupportedError",),
     "layers": ("GRU", "LSTM", "RNN"),
+    "model": ("Model",),
+    "model_stream": ("ModelStream",),
+    "nodes": ("Dense", "Embedding", "Window"),
     "runtime": ("isas", "runtime_info", "show_runtime"),
     "storage": ("load", "save"),
     "stream_pool": ("StreamPool",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = sorted([*_MODULE_OF, "Stream", "__version__", "quantization", "reference"])
+__all__ = sorted([*_MODULE_OF, "Stream", "__version__", "nodes", "quantization", "reference"])
 
 
 def __getattr__(name: str) -> Any:

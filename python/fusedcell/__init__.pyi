@@ -1,3 +1,4 @@
+from . import nodes as nodes
 from . import quantization as quantization
 from . import reference as reference
 from ._core import Stream as Stream
@@ -13,6 +14,11 @@ from .errors import UnsupportedError as UnsupportedError
 from .layers import GRU as GRU
 from .layers import LSTM as LSTM
 from .layers import RNN as RNN
+from .model import Model as Model
+from .model_stream import ModelStream as ModelStream
+from .nodes import Dense as Dense
+from .nodes import Embedding as Embedding
+from .nodes import Window as Window
 from .runtime import isas as isas
 from .runtime import runtime_info as runtime_info
 from .runtime import show_runtime as show_runtime

@@ -23,7 +23,7 @@ _MAGIC = b"\x89fcs\r\n\x1a\n"  # as PNG's: what a transfer in text mode would ch
 _VERSION = 1
 _INITIAL_STATE = 1  # flag: what the stream resets to follows its state
 _HEADER = struct.Struct("<8sHHIQQQ32s")
-_CHECKSUM_BYTES = 16
+CHECKSUM_BYTES = 16
 
 _fingerprints: WeakKeyDictionary[Stack, bytes] = WeakKeyDictionary()
 _narrower: WeakKeyDictionary[Stack, dict[bytes, str]] = WeakKeyDictionary()  # dtypes by fingerprint
@@ -87,14 +87,12 @@ def to_bytes(stream: Stream) -> bytes:
     header = _header_of(stream._stack, stream.batch_size, 0 if initial_h is None else _INITIAL_STATE)
     arrays = [array.astype("<f4", copy=False) for array in (h, c, initial_h, initial_c) if array is not None]
     content = _HEADER.pack(*header) + b"".join(array.tobytes() for array in arrays)
-    return content + _checksum(content)
+    return content + checksum(content)
 
 
 def from_bytes(stack: Stack, data: bytes, num_threads: int, batch_first: bool) -> Stream:
     """The stream that `to_bytes` was given, on these weights; TypeError or ValueError that says what is wrong."""
-    if not isinstance(data, bytes | bytearray | memoryview):
-        raise TypeError(f"data: expected bytes, got {type(data).__name__}")
-    content = bytes(data)
+    content = checked_start(data, _MAGIC, _HEADER.size)
     header = _checked_header(content, stack)
     arrays: list[FloatArray] = []
     start = _HEADER.size
@@ -107,30 +105,41 @@ def from_bytes(stack: Stack, data: bytes, num_threads: int, batch_first: bool) -
     return stream
 
 
-def _checked_header(data: bytes, stack: Stack) -> _Header:
-    """The header of a state of this stack's, of which nothing is missing or altered."""
-    if not data.startswith(_MAGIC):
-        raise ValueError(f"data: expected the state of a stream, which starts with {_MAGIC!r}, got {data[:8]!r}")
-    if len(data) < _HEADER.size + _CHECKSUM_BYTES:
+def checked_start(data: bytes, magic: bytes, header_size: int) -> bytes:
+    """The bytes of what starts as a state and has room for a header; TypeError or ValueError."""
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"data: expected bytes, got {type(data).__name__}")
+    content = bytes(data)
+    if not content.startswith(magic):
+        raise ValueError(f"data: expected the state of a stream, which starts with {magic!r}, got {content[:8]!r}")
+    if len(content) < header_size + CHECKSUM_BYTES:
         raise ValueError(
-            f"data: cut or altered: expected at least {_HEADER.size + _CHECKSUM_BYTES} bytes, got {len(data)}"
+            f"data: cut or altered: expected at least {header_size + CHECKSUM_BYTES} bytes, got {len(content)}"
         )
-    header = _Header(*_HEADER.unpack_from(data))
+    return content
+
+
+def check_end(data: bytes, size: int, by: str) -> None:
+    """ValueError unless there are so many bytes and the checksum at their end is right."""
+    if len(data) != size:
+        raise ValueError(f"data: cut or altered: expected {size} bytes by its {by}, got {len(data)}")
+    expected, found = checksum(data[:-CHECKSUM_BYTES]), data[-CHECKSUM_BYTES:]
+    if found != expected:
+        raise ValueError(f"data: cut or altered: expected a checksum of {expected.hex()}, got {found.hex()}")
+
+
+def _checked_header(content: bytes, stack: Stack) -> _Header:
+    """The header of a state of this stack's, of which nothing is missing or altered."""
+    header = _Header(*_HEADER.unpack_from(content))
     if header.version != _VERSION:
         raise ValueError(f"data: expected version {_VERSION} of the format, got {header.version}")
-    size = _HEADER.size + 4 * sum(math.prod(shape) for shape in header.shapes()) + _CHECKSUM_BYTES
-    if len(data) != size:
-        raise ValueError(f"data: cut or altered: expected {size} bytes by its header, got {len(data)}")
-    content, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
-    if _checksum(content) != checksum:
-        raise ValueError(
-            f"data: cut or altered: expected a checksum of {_checksum(content).hex()}, got {checksum.hex()}"
-        )
+    floats = sum(math.prod(shape) for shape in header.shapes())
+    check_end(content, _HEADER.size + 4 * floats + CHECKSUM_BYTES, "header")
     own = _header_of(stack, header.batch_size, header.flags & _INITIAL_STATE)
     if header.fingerprint != own.fingerprint:
         raise ValueError(
-            f"data: expected a state of this layer's weights, {_short(own.fingerprint)} ({own.sizes()}, "
-            f"{common_dtype(stack.dtypes)}), got one of {_short(header.fingerprint)} ({header.sizes()}), "
+            f"data: expected a state of this layer's weights, {short(own.fingerprint)} ({own.sizes()}, "
+            f"{common_dtype(stack.dtypes)}), got one of {short(header.fingerprint)} ({header.sizes()}), "
             f"{_difference(header, own, stack)}"
         )
     if header != own or header.batch_size < 1:
@@ -159,9 +168,9 @@ def _narrower_fingerprints(stack: Stack) -> dict[bytes, str]:
     return known
 
 
-def _checksum(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=_CHECKSUM_BYTES).digest()
+def checksum(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=CHECKSUM_BYTES).digest()
 
 
-def _short(fingerprint: bytes) -> str:
+def short(fingerprint: bytes) -> str:
     return fingerprint.hex()[:16]

@@ -6,22 +6,28 @@ from typing import NoReturn
 
 from . import _core
 from .layers import Layer
+from .model import Model
 
 
 class StreamPool(_core.StreamPool):
-    """Streams of a layer as slots of one block of memory, for servers: join, step those that have input, leave.
+    """Streams of a layer or a model as slots of one block of memory, for servers: join, step, leave.
 
     All memory is allocated when the pool is made and :attr:`nbytes` says how much; joining, leaving and resetting touch
     the one slot alone. New slots start at the layer's ``initial_state``. One call at a time: a second thread gets a
-    RuntimeError. `num_threads` is as in a call of the layer.
+    RuntimeError. `num_threads` is as in a call of the layer; a model's steps take one.
 
-    Raises ValueError for a capacity below 1, UnsupportedError for a bidirectional or reverse layer.
+    ``step`` is that of :meth:`.Model.step_many` for a model, of whose slots ``state`` shows nothing.
+
+    Raises ValueError for a capacity below 1, UnsupportedError for what has no streams.
     """
 
-    def __init__(self, layer: Layer, capacity: int, *, num_threads: int = 1) -> None:
-        if not isinstance(layer, Layer):
-            raise TypeError(f"layer: expected an RNN, LSTM or GRU, got {type(layer).__name__}")
-        super().__init__(layer.stack, capacity, num_threads, *layer._stream_start(capacity, "capacity"))
+    def __init__(self, layer: Layer | Model, capacity: int, *, num_threads: int = 1) -> None:
+        if isinstance(layer, Model):
+            super().__init__(layer._core, capacity, num_threads)
+        elif isinstance(layer, Layer):
+            super().__init__(layer.stack, capacity, num_threads, *layer._stream_start(capacity, "capacity"))
+        else:
+            raise TypeError(f"layer: expected an RNN, LSTM, GRU or Model, got {type(layer).__name__}")
         self._layer = layer
 
     def __reduce__(self) -> NoReturn:

@@ -4,10 +4,13 @@
 //
 // where X holds floats in the layer's own arrangement, taken again from the first when they run out. RESULTS gets y of
 // Layer::run, and for a layer that has streams y, h and c of a Stream step by step, and y of one that takes blocks, all
-// arranged as x is. The answer is a
-// line, "ok", or an exception's class and its text, in hexadecimal as it may quote whatever is in a file. Asked for
+// arranged as x is. BATCH is followed by "m" for a whole model, whose inputs follow each other in X: RESULTS gets all
+// outputs of Model::run, and of a ModelStream that takes everything in blocks, then what its flush() gives. The answer
+// is a line, "ok", or an exception's class and its text, in hexadecimal as it may quote whatever is in a file. Asked
+// for
 // --isas, it lists the tiers instead.
 #include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
@@ -25,6 +28,7 @@ struct Request {
     std::string file, isa, x, results;
     std::size_t steps = 0;
     std::size_t batch = 0;
+    bool is_model = false;
 
     explicit Request(const std::string& line) {
         std::istringstream fields(line);
@@ -36,6 +40,7 @@ struct Request {
         steps = std::stoul(number);
         next(number);
         batch = std::stoul(number);
+        is_model = number.back() == 'm';
         next(x);
         next(results);
     }
@@ -87,6 +92,41 @@ void run(const Request& request) {
     write_floats(results, y.data(), y.size());
 }
 
+void run_model(const Request& request) {
+    const fusedcell::Model model = fusedcell::load_model(request.file, request.isa);
+    const std::size_t rows = request.steps * request.batch;
+    std::size_t all = 0;
+    for (std::size_t i = 0; i < model.num_inputs(); ++i) all += rows * model.input_size(i);
+    const Floats x = read_floats(request.x, all);
+    std::vector<std::vector<std::int32_t>> tokens(model.num_inputs());
+    std::vector<fusedcell::Input> inputs;
+    const float* from = x.data();
+    for (std::size_t i = 0; i < model.num_inputs(); ++i) {
+        const std::size_t size = rows * model.input_size(i);
+        if (model.tokens(i) > 0) tokens[i].assign(from, from + size);
+        inputs.push_back(model.tokens(i) > 0 ? fusedcell::Input(tokens[i].data()) : fusedcell::Input(from));
+        from += size;
+    }
+    std::ofstream results(request.results, std::ios::binary);
+    const auto answer = [&](const auto& rows_of, const auto& call) {
+        std::vector<Floats> y;
+        std::vector<float*> outputs;
+        for (std::size_t o = 0; o < model.num_outputs(); ++o) {
+            y.emplace_back(rows_of(o) * request.batch * model.output_size(o));
+            outputs.push_back(y.back().data());
+        }
+        call(outputs.data());
+        for (const Floats& output : y) write_floats(results, output.data(), output.size());
+    };
+    answer([&](std::size_t o) { return model.rows(request.steps, o); },
+           [&](float* const* y) { model.run(inputs.data(), y, request.steps, request.batch); });
+    if (!model.why_no_streams().empty()) return;
+    fusedcell::ModelStream stream(model, request.batch, 2);
+    answer([&](std::size_t o) { return stream.rows_of_process(request.steps, o); },
+           [&](float* const* y) { stream.process(inputs.data(), request.steps, y); });
+    answer([&](std::size_t o) { return stream.rows_of_flush(o); }, [&](float* const* y) { stream.flush(y); });
+}
+
 std::string answer(const std::string& line) {
     const auto text = [](const char* name, const std::exception& error) {
         std::string result = std::string(name) + " ";
@@ -98,7 +138,8 @@ std::string answer(const std::string& line) {
         return result;
     };
     try {
-        run(Request(line));
+        const Request request(line);
+        request.is_model ? run_model(request) : run(request);
         return "ok";
     } catch (const fusedcell::UnsupportedError& error) {
         return text("UnsupportedError", error);

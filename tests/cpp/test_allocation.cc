@@ -85,7 +85,7 @@ void check_pool(const Geometry& geometry, WeightType type, const KernelTable& ti
     const std::size_t nbytes = pool.nbytes();
     const long before = allocations;
     for (int round = 0; round < 3; ++round) {
-        while (!pool.is_full()) slots.push_back(pool.join());
+        while (!pool.slots().is_full()) slots.push_back(pool.join());
         pool.step(slots, x.data(), y.data());
         while (slots.size() > static_cast<std::size_t>(round)) {
             pool.states().reset_row(slots.back());

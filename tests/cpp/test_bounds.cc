@@ -16,6 +16,7 @@
 
 #include "check.h"
 #include "cpu/dispatch.h"
+#include "kernels/simd/float_mode.h"
 #include "model/stream.h"
 #include "testing/random_stack.h"
 
@@ -143,6 +144,37 @@ int run_all(const KernelTable& kernels, CellKind kind, std::ptrdiff_t hidden, We
     return runs;
 }
 
+// Each part as many weights, as every row kernel takes at least as many as it needs.
+void run_row_kernel(RowKernel kernel, bool over_parts, const RowShape& shape, bool at_end) {
+    const std::ptrdiff_t size = shape.parts * shape.size;
+    const std::ptrdiff_t outputs = over_parts ? shape.size : size;
+    GuardedFloats x(size, at_end);
+    GuardedFloats y(outputs, at_end);
+    GuardedFloats weight(size, at_end);
+    GuardedFloats bias(outputs, at_end);
+    for (GuardedFloats* floats : {&x, &weight}) std::fill_n(floats->data(), size, 0.5F);
+    std::fill_n(bias.data(), outputs, 0.25F);
+    const ScopedFloatMode mode;
+    kernel(x.data(), y.data(), shape, {weight.data(), bias.data(), 1e-5F});
+    for (std::ptrdiff_t i = 0; i < outputs; ++i) CHECK(y.data()[i] == y.data()[i]);
+}
+
+int run_row_kernels(const KernelTable& kernels) {
+    const std::vector<RowKernel> over_parts = {kernels.add,      kernels.multiply,  kernels.max_pool, kernels.mean_pool,
+                                               kernels.sum_pool, kernels.depthwise, kernels.glu};
+    int runs = 0;
+    for (std::ptrdiff_t size = 1; size <= 35; ++size) {
+        for (const bool at_end : {false, true}) {
+#define FUSEDCELL_ROW_KERNEL(name, Function)                                                                     \
+    run_row_kernel(kernels.name, std::count(over_parts.begin(), over_parts.end(), kernels.name) != 0, {2, size}, \
+                   at_end);                                                                                      \
+    ++runs;
+#include "kernels/kernels.inc"
+        }
+    }
+    return runs;
+}
+
 }    // namespace
 }    // namespace fusedcell::test
 
@@ -151,6 +183,7 @@ int main() {
     using namespace fusedcell::test;
     int runs = 0;
     for (const KernelTable* tier : available_tiers()) {
+        runs += run_row_kernels(*tier);
         for (const CellKind kind : kKinds) {
             for (const std::ptrdiff_t hidden : {1, 3, 4, 5, 8, 15, 16, 17, 33, 65}) {
                 for (const WeightType type : kWeightTypes) {

@@ -9,35 +9,14 @@
 #include <utility>
 
 #include "check.h"
+#include "files.h"
 
 namespace {
 
 using fusedcell::Layer;
 using fusedcell::Stream;
-
-struct NamedTensor {
-    std::string name;
-    std::string shape;
-    std::vector<float> values;
-};
-
-// A float32 layer's file as docs/file_format.md describes it.
-std::string file_of(const std::string& description, const std::vector<NamedTensor>& tensors) {
-    std::string header = R"({"__metadata__":{"fusedcell":")";
-    for (const char c : description) header += c == '"' ? "\\\"" : std::string(1, c);
-    header += "\"}";
-    std::string data;
-    for (const NamedTensor& tensor : tensors) {
-        const std::size_t begin = data.size();
-        data.append(reinterpret_cast<const char*>(tensor.values.data()), tensor.values.size() * sizeof(float));
-        header += ",\"" + tensor.name + R"(":{"dtype":"F32","shape":)" + tensor.shape + R"(,"data_offsets":[)" +
-                  std::to_string(begin) + "," + std::to_string(data.size()) + "]}";
-    }
-    header += "}";
-    std::string size(8, '\0');
-    for (std::size_t i = 0; i < 8; ++i) size[i] = static_cast<char>(std::uint64_t{header.size()} >> (8 * i) & 0xffU);
-    return size + header + data;
-}
+using fusedcell::test::file_of;
+using fusedcell::test::NamedTensor;
 
 const std::string kRelu = R"({"format_version":1,"class":"RNN","kind":"rnn_relu","dtype":"float32"})";
 
@@ -87,6 +66,45 @@ void steps_are_those_worked_by_hand_on_every_tier() {
         layer.run(x, y, 3);
         CHECK(y[0] == 2.0F && y[1] == 8.0F && y[2] == 0.0F);
     }
+}
+
+// y of a row is x + 2 e + 3 x' + 4 e' with those of the next row, e = 0, 10, 100 by token; h' = relu(y + h).
+void a_model_answers_as_worked_by_hand_on_every_tier() {
+    const std::string file = fusedcell::test::small_model();
+    const float x[3] = {1.0F, 2.0F, 3.0F};
+    const std::int32_t tokens[3] = {1, 0, 2};
+    const std::vector<float> expected = {27.0F, 438.0F, 641.0F};
+    for (const std::string& isa : fusedcell::isas()) {
+        const fusedcell::Model model = fusedcell::load_model(file.data(), file.size(), isa);
+        CHECK(model.num_inputs() == 2 && model.input_name(1) == "t" && model.tokens(1) == 3 && model.tokens(0) == 0);
+        CHECK(model.num_outputs() == 1 && model.output_name(0) == "rnn" && model.output_size() == 1);
+        CHECK(model.hop_in() == 1 && model.hop_out() == 1 && model.delay() == 1 && model.rows(3) == 3);
+        CHECK(model.why_no_streams().empty() && !model.batch_first() && model.nbytes() > 0 && model.isa() == isa);
+        std::vector<float> y(3);
+        float* outputs = y.data();
+        const fusedcell::Input inputs[2] = {x, tokens};
+        model.run(inputs, &outputs, 3);
+        CHECK(y == expected);
+        for (const std::size_t block : {1, 2, 5}) {
+            fusedcell::ModelStream stream(model, 1, block);
+            for (int again = 0; again < 2; ++again) {
+                y.assign(3, 0.0F);
+                std::size_t counts[1] = {7};
+                CHECK(stream.process(inputs, 1, &outputs, counts) == 0 && counts[0] == 0);
+                const fusedcell::Input rest[2] = {x + 1, tokens + 1};
+                CHECK(stream.rows_of_process(2) == 2 && stream.process(rest, 2, &outputs) == 2);
+                float* last = y.data() + 2;
+                const fusedcell::ModelStream twin(stream);
+                CHECK(stream.rows_of_flush() == 1 && stream.flush(&last) == 1 && y == expected);
+                CHECK(stream.flush(&last) == 0 && stream.process(rest, 2, &outputs) == 0 && y == expected);
+                stream.reset();
+            }
+        }
+    }
+    const fusedcell::Model model = fusedcell::load_model(file.data(), file.size());
+    expect_error<std::invalid_argument>([&] { fusedcell::ModelStream(model, 0); }, "batch: expected from 1 to 2^31");
+    expect_error<fusedcell::LoadError>([] { fusedcell::load_model("no/such/file"); }, "no/such/file: cannot be opened");
+    expect_error<fusedcell::LoadError>([&] { fusedcell::load(file.data(), file.size()); }, "got a whole model");
 }
 
 void a_layer_says_what_it_is() {
@@ -268,6 +286,7 @@ void bytes_need_no_alignment_and_are_not_needed_after_loading() {
 int main() {
     steps_are_those_worked_by_hand_on_every_tier();
     a_layer_says_what_it_is();
+    a_model_answers_as_worked_by_hand_on_every_tier();
     sequences_are_arranged_as_the_file_says();
     streams_share_weights_and_nothing_else();
     state_can_be_read_written_and_reset();

@@ -20,6 +20,8 @@
 
 #include "check.h"
 #include "cpu/dispatch.h"
+#include "files.h"
+#include "fusedcell/fusedcell.h"
 #include "model/stream.h"
 #include "testing/random_stack.h"
 
@@ -110,6 +112,33 @@ private:
     std::vector<float> x_, y_;
 };
 
+// Sequences that go through a whole model: rows one by one and in blocks, their end, and the next ones.
+class ModelCall {
+public:
+    ModelCall(const Model& model, std::size_t batch)
+        : stream_(model, batch, kBlock), x_(kBlock * batch, 1.0F), tokens_(kBlock * batch, 2), y_(4 * kBlock * batch) {}
+
+    void operator()(int times) {
+        const Input inputs[2] = {x_.data(), tokens_.data()};
+        float* outputs = y_.data();
+        for (int i = 0; i < times; ++i) {
+            stream_.process(inputs, 1, &outputs);
+            if (i == 1) stream_.reset(0);
+            stream_.process(inputs, kBlock, &outputs);
+            stream_.process(inputs, 1, &outputs);
+            if (i == 0) continue;
+            stream_.flush(&outputs);
+            stream_.reset();
+        }
+    }
+
+private:
+    ModelStream stream_;
+    std::vector<float> x_;
+    std::vector<std::int32_t> tokens_;
+    std::vector<float> y_;
+};
+
 /// How a child ends that may do nothing but read, write and exit: its status, or nothing where the kernel does not
 /// offer that, as an emulator does not.
 template <class Work>
@@ -135,6 +164,7 @@ long page_faults() {
 }
 
 // The kernel may take a page away by itself, to move it or to merge it; a step that touches new memory does so always.
+template <class Call>
 void check_no_page_faults(Call& call) {
     constexpr int kTries = 5;
     for (int attempt = 0; attempt < kTries; ++attempt) {
@@ -167,6 +197,7 @@ void check_measures(bool seccomp) {
     CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
+template <class Call>
 void check(Call& call, bool seccomp) {
     const long allocations_before = allocations;
     const long locks_before = locks;
@@ -196,6 +227,16 @@ int main() {
     check_measures(seccomp);
 
     int calls = 0;
+    const std::string file = small_model();
+    for (const std::string& isa : isas()) {
+        for (const std::size_t batch : {1, 3}) {
+            ModelCall call(load_model(file.data(), file.size(), isa), batch);
+            auto first_calls = [&] { call(3); };
+            if (seccomp) CHECK(status_without_system_calls(first_calls) == 0);
+            check(call, seccomp);
+            ++calls;
+        }
+    }
     for (const KernelTable* tier : available_tiers()) {
         for (const CellKind kind : kKinds) {
             for (const WeightType type : kWeightTypes) {

@@ -55,6 +55,14 @@ void arithmetic_rounds_once() {
            {10, 7, 0, 0x1.6db6dcp0F},
            {1, -INFINITY, 0, -0.0F}},
           [](F32 a, F32 b, F32) { return Div(a, b); });
+    check({{4, 0, 0, 2},
+           {2, 0, 0, 0x1.6a09e6p0F},
+           {0x1p-126F, 0, 0, 0x1p-63F},
+           {INFINITY, 0, 0, INFINITY},
+           {-0.0F, 0, 0, -0.0F},
+           {-1, 0, 0, NAN},
+           {NAN, 0, 0, NAN}},
+          [](F32 a, F32, F32) { return Sqrt(a); });
     // (1 + 2^-12)^2 = 1 + 2^-11 + 2^-24, whose last term a rounded product would lose.
     check({{0x1.001p0F, 0x1.001p0F, -0x1.002p0F, 0x1p-24F},
            {2, 3, 4, 10},
@@ -92,6 +100,31 @@ void powers_of_two_come_from_the_low_bits_of_a_sum() {
                           {0x1.8p23F + 1, 0, 0, 2},
                           {0x1.8p23F - 1, 0, 0, 0.5F}};
     check(cases, [](F32 a, F32, F32) { return PowerOfTwo(a); });
+}
+
+void floats_are_mantissas_times_powers_of_two() {
+    check({{1, 0, 0, 0},
+           {0x1.6a09e6p0F, 0, 0, 1},
+           {0x1.6a09e4p0F, 0, 0, 0},
+           {0x1.8p-126F, 0, 0, -125},
+           {3e38F, 0, 0, 128}},
+          [](F32 a, F32, F32) { return Exponent(a); });
+    check({{1, 0, 0, 1},
+           {0x1.6a09e6p9F, 0, 0, 0x1.6a09e6p-1F},
+           {0x1.6a09e4p9F, 0, 0, 0x1.6a09e4p0F},
+           {0x1.8p-126F, 0, 0, 0.75F}},
+          [](F32 a, F32, F32) { return Mantissa(a); });
+}
+
+template <int kDistance>
+void lanes_change_places() {
+    if constexpr (kDistance > 0) {
+        float x[kLanes], y[kLanes];
+        for (ptrdiff_t i = 0; i < kLanes; ++i) x[i] = static_cast<float>(i);
+        Store(y, Exchanged<kDistance>(Load(x)));
+        for (ptrdiff_t i = 0; i < kLanes; ++i) CHECK(y[i] == x[i ^ kDistance]);
+        lanes_change_places<kDistance / 2>();
+    }
 }
 
 void the_first_lanes_are_loaded_and_stored_and_no_others() {
@@ -237,6 +270,8 @@ void check_vec_operations() {
     arithmetic_rounds_once();
     what_compares_lets_nan_through();
     powers_of_two_come_from_the_low_bits_of_a_sum();
+    floats_are_mantissas_times_powers_of_two();
+    lanes_change_places<kLanes / 2>();
     the_first_lanes_are_loaded_and_stored_and_no_others();
     magnitudes_order_as_bits();
     bytes_are_rounded_to_nearest_even();

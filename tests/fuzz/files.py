@@ -16,6 +16,7 @@ import numpy as np
 
 import fusedcell as fc
 from fusedcell.convert import state_modules
+from fusedcell.nodes import Node
 from fuzz.outcome import bits, check, may_raise, same
 from models import uniform
 
@@ -63,6 +64,34 @@ def load(data: bytes) -> None:
     first = other.read_bytes()
     fc.save(fc.load(other), other)
     check(other.read_bytes() == first, "a layer that was saved and loaded is saved as other bytes")
+
+
+def model(data: bytes) -> None:
+    """A file of a whole model for `fusedcell.load`; it answers in one call as it does in blocks."""
+    path = in_file(data, ".safetensors")
+    with may_raise(ValueError) as refusal:
+        loaded = fc.load(path)
+    if refusal or not isinstance(loaded, fc.Model):
+        return
+    again = pickle.loads(pickle.dumps(loaded))
+    check(repr(again) == repr(loaded), f"a pickle of {loaded!r} is {again!r}")
+    rows = 9
+    xs = [
+        np.arange(rows) % loaded.tokens[name] if name in loaded.tokens else uniform(1, rows, loaded.sizes[name])
+        for name in loaded.inputs
+    ]
+    answer: Any = None
+    with may_raise(ValueError):  # rows do not meet
+        answer = loaded(*xs)
+    if answer is None:
+        return
+    same(again(*xs), answer, "a pickle")
+    if loaded.streamable and not any(node.type == "last" for _, node, _ in loaded.nodes if isinstance(node, Node)):
+        stream = loaded.stream()
+        parts = [stream.process(*(x[:5] for x in xs)), stream.process(*(x[5:] for x in xs)), stream.flush()]
+        parts = [part if isinstance(part, tuple) else (part,) for part in parts]
+        whole = answer if isinstance(answer, tuple) else (answer,)
+        same(tuple(np.concatenate(pieces) for pieces in zip(*parts, strict=True)), whole, "blocks")
 
 
 def _state_dict(path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Writes seeds for fuzz_load: a small layer of every kind and type of weights, with and without what is optional.
+"""Writes seeds for fuzz_load: a small layer of every kind and type of weights, with and without what is optional, and
+small whole models.
 
 PYTHONPATH=tests python tests/fuzz/make_corpus.py FOLDER
 """
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import fusedcell as fc
 from models import EVERY_KIND, KIND, random_state
+from small_models import small_models
 
 DTYPES = ("float32", "bfloat16", "float16", "int8")
 
@@ -25,6 +27,8 @@ def main(folder: Path) -> None:
         fc.save(layer, folder / f"state-{kind.name}")
     layer = KIND["lstm"].make(KIND["lstm"].weights(1, 2))
     fc.save(layer.astype("int8", input_scales=[0.5]), folder / "scales")
+    for number, nodes in enumerate(small_models()):
+        fc.save(fc.Model(nodes), folder / f"model-{number}")
 
 
 if __name__ == "__main__":

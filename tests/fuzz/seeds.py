@@ -12,6 +12,7 @@ import numpy as np
 
 import fusedcell as fc
 from models import EVERY_KIND, KIND, uniform
+from small_models import small_models
 
 DTYPES = ("float32", "bfloat16", "float16", "int8")
 
@@ -33,6 +34,11 @@ def load() -> Iterator[bytes]:
     yield from _saved(gru.astype("int8", input_scales=[0.5]), gru.with_initial_state(uniform(1, 1, 2, 3)))
     lstm = KIND["lstm"].make(KIND["lstm"].weights(2, 3))
     yield from _saved(lstm.with_initial_state(uniform(1, 1, 1, 3), uniform(2, 1, 1, 3)))
+
+
+def model() -> Iterator[bytes]:
+    for dtype in DTYPES:
+        yield from _saved(*(fc.Model(nodes).astype(dtype) for nodes in small_models()))
 
 
 def _dicts() -> Iterator[dict[str, np.ndarray]]:

@@ -43,6 +43,7 @@ _TARGETS = (
     Target("stream_bytes", streams.stream_bytes, streams.travellers, 1, streams.change_traveller),
     Target("weights", arguments.weights, seeds.random_bytes, 2, mutations.drawn_bytes),
     Target("load", files.load, seeds.load, 4, mutations.safetensors),
+    Target("model", files.model, seeds.model, 4, mutations.safetensors),
     Target("state_dict", files.state_dict, seeds.state_dict, 2, mutations.safetensors, ("safetensors",)),
     Target("state_dict_pytorch", files.state_dict_pytorch, seeds.state_dict_pytorch, 3, mutations.archive, ("torch",)),
     Target("onnx", files.onnx, seeds.onnx, 5, mutations.onnx_model, ("onnx",)),

@@ -28,16 +28,19 @@
 //     Elu        6.4e-8 absolute and 1.705e-7 relative for alpha = 1 and x < 0
 //     Softsign   1.2e-7 relative
 //     Softplus   1.1e-6 relative from -20 on, 2^-30 absolute below: as sigmoid's, its exponential stops at 2^-30
-// NaN gives NaN in all of them.
+// NaN gives NaN in all of them. What nodes of models have besides is
+//
+//     Clip               x < alpha ? alpha : x, and of that v beta < v ? beta : v
+//     Abs                x > 0 ? x : 0 - x
+//     Square, Sqrt       x x, and IEEE's root; a negative x has none, and gives NaN
+//     Gelu, GeluTanh, Silu, Exp, Log    as in functions.h
 #pragma once
 
-#include "kernels/generic/activations.h"
+#include "kernels/generic/functions.h"
 #include "kernels/generic/tile.h"
 
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
-
-FUSEDCELL_INLINE F32 Negative(F32 x) { return Sub(Zero(), x); }
 
 /// e^x - 1 for x <= 0.
 FUSEDCELL_INLINE F32 ExpMinusOne(F32 x) {
@@ -55,20 +58,13 @@ FUSEDCELL_INLINE F32 Softsign(F32 x) {
 FUSEDCELL_INLINE F32 Softplus(F32 x) {
     const F32 e = ExpNegative(SelectLess(x, Zero(), Negative(x), x));
     const F32 s = Div(e, Add(Broadcast(2.0F), e));
-    const F32 square = Mul(s, s);
-    F32 p = Broadcast(0x1.1eca06p-2F);
-    p = MulAdd(p, square, Broadcast(0x1.1ec042p-2F));
-    p = MulAdd(p, square, Broadcast(0x1.99d1ccp-2F));
-    p = MulAdd(p, square, Broadcast(0x1.555502p-1F));
-    p = MulAdd(p, square, Broadcast(0x1.000000p+1F));
-    return MulAdd(s, p, Relu(x));
+    return MulAdd(s, LogPolynomial(Mul(s, s)), Relu(x));
 }
 
-// One copy for all gates of all cells: the branch is the same for a whole run.
-FUSEDCELL_NOINLINE F32 Activate(F32 x, const Activation& activation) {
+FUSEDCELL_INLINE F32 ActivateAs(ActivationKind kind, F32 x, const Activation& activation) {
     const F32 alpha = Broadcast(activation.alpha);
     const F32 beta = Broadcast(activation.beta);
-    switch (activation.kind) {
+    switch (kind) {
         case ActivationKind::kRelu: return Relu(x);
         case ActivationKind::kTanh: return Tanh(x);
         case ActivationKind::kSigmoid: return Sigmoid(x);
@@ -81,8 +77,30 @@ FUSEDCELL_NOINLINE F32 Activate(F32 x, const Activation& activation) {
         case ActivationKind::kElu: return SelectLess(x, Zero(), Mul(alpha, ExpMinusOne(x)), x);
         case ActivationKind::kSoftsign: return Softsign(x);
         case ActivationKind::kSoftplus: return Softplus(x);
+        case ActivationKind::kGelu: return Gelu(x);
+        case ActivationKind::kGeluTanh: return GeluTanh(x);
+        case ActivationKind::kSilu: return Silu(x);
+        case ActivationKind::kClip: {
+            const F32 raised = SelectLess(x, alpha, alpha, x);
+            return SelectLess(beta, raised, beta, raised);
+        }
+        case ActivationKind::kAbs: return Magnitude(x);
+        case ActivationKind::kSquare: return Mul(x, x);
+        case ActivationKind::kSqrt: return Sqrt(x);
+        case ActivationKind::kExp: return Exp(x);
+        case ActivationKind::kLog: return Log(x);
     }
     return x;
+}
+
+// One copy for all gates of all cells: the branch is the same for a whole run.
+FUSEDCELL_NOINLINE F32 Activate(F32 x, const Activation& activation) {
+    switch (activation.kind) {
+#define FUSEDCELL_ACTIVATION(name, parameters) \
+    case ActivationKind::k##name: return ActivateAs(ActivationKind::k##name, x, activation);
+#include "kernels/activations.inc"
+        default: return x;
+    }
 }
 
 // One panel of one row: where its vectors are, and the options.
@@ -203,10 +221,21 @@ void Gates(const CellRow* rows, ptrdiff_t num_rows, const GateSums& sums, const 
     }
 }
 
-void ActivateAll(const float* x, float* y, ptrdiff_t size, const Activation& activation) {
+template <ActivationKind kKind>
+FUSEDCELL_NOINLINE void ActivateRow(const float* x, float* y, ptrdiff_t size, const Activation& activation) {
     ptrdiff_t i = 0;
-    for (; i + kLanes <= size; i += kLanes) Store(y + i, Activate(Load(x + i), activation));
-    if (i < size) StoreFirst(y + i, Activate(LoadFirst(x + i, size - i), activation), size - i);
+    for (; i + kLanes <= size; i += kLanes) Store(y + i, ActivateAs(kKind, Load(x + i), activation));
+    if (i < size) StoreFirst(y + i, ActivateAs(kKind, LoadFirst(x + i, size - i), activation), size - i);
+}
+
+// Each has its own loop, which keeps its constants in registers.
+void ActivateAll(const float* x, float* y, ptrdiff_t size, const Activation& activation) {
+    switch (activation.kind) {
+#define FUSEDCELL_ACTIVATION(name, parameters) \
+    case ActivationKind::k##name: return ActivateRow<ActivationKind::k##name>(x, y, size, activation);
+#define FUSEDCELL_NODE_ACTIVATION(name, parameters) FUSEDCELL_ACTIVATION(name, parameters)
+#include "kernels/activations.inc"
+    }
 }
 
 }    // namespace

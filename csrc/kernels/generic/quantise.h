@@ -16,14 +16,6 @@
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
-constexpr int32_t kInfinityBits = 0x7f800000;
-
-FUSEDCELL_INLINE float FloatOfBits(int32_t bits) {
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 /// The bits of max |x|, which is how floats without sign order, with NaN above infinity.
 FUSEDCELL_INLINE int32_t LargestMagnitude(const float* x, ptrdiff_t size) {
     I32 magnitudes = ZeroI32();

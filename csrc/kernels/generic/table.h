@@ -4,6 +4,7 @@
 #include "kernels/generic/describe.h"
 #include "kernels/generic/general.h"
 #include "kernels/generic/quantise.h"
+#include "kernels/generic/rows.h"
 
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
@@ -46,6 +47,7 @@ const KernelTable kernel_table = {
 #include "kernels/weight_types.inc"
 #define FUSEDCELL_GATE_KERNEL(name, Cell) DescribeGates<Cell>(),
 #define FUSEDCELL_ACTIVATION_KERNEL(name) &ActivateAll,
+#define FUSEDCELL_ROW_KERNEL(name, Function) Function,
 #define FUSEDCELL_MAP_KERNEL(name, Function) &Map<Function>,
 #define FUSEDCELL_QUANTISE_KERNEL(name) &Quantise,
 #define FUSEDCELL_READ_KERNEL(name) &ReadFloats,

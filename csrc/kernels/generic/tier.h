@@ -7,3 +7,19 @@
 #ifndef FUSEDCELL_ISA
 #include "kernels/simd/dot_i8_scalar.h"
 #endif
+
+#include <string.h>
+
+namespace fusedcell::FUSEDCELL_ISA {
+namespace {
+
+constexpr int32_t kInfinityBits = 0x7f800000;
+
+FUSEDCELL_INLINE float FloatOfBits(int32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+}    // namespace
+}    // namespace fusedcell::FUSEDCELL_ISA

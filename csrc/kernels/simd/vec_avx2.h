@@ -51,6 +51,7 @@ FUSEDCELL_INLINE F32 Add(F32 a, F32 b) { return _mm256_add_ps(a, b); }
 FUSEDCELL_INLINE F32 Sub(F32 a, F32 b) { return _mm256_sub_ps(a, b); }
 FUSEDCELL_INLINE F32 Mul(F32 a, F32 b) { return _mm256_mul_ps(a, b); }
 FUSEDCELL_INLINE F32 Div(F32 a, F32 b) { return _mm256_div_ps(a, b); }
+FUSEDCELL_INLINE F32 Sqrt(F32 a) { return _mm256_sqrt_ps(a); }
 /// a * b + c with one rounding.
 FUSEDCELL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, c); }
 /// NaN stays NaN: x86 min and max return their second operand when either is NaN.
@@ -103,6 +104,27 @@ FUSEDCELL_INLINE void StoreInt8(int8_t* p, const F32 (&a)[kNarrowed]) {
 FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
     const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(a), 23);
     return _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(0x3f800000)));
+}
+
+// A positive normal a is Mantissa(a) * 2^Exponent(a), with Mantissa(a) from sqrt(1/2) on and below twice that.
+constexpr int kRootHalf = 0x3f3504f3;
+FUSEDCELL_INLINE __m256i AboveRootHalf(F32 a) {
+    return _mm256_sub_epi32(_mm256_castps_si256(a), _mm256_set1_epi32(kRootHalf));
+}
+FUSEDCELL_INLINE F32 Exponent(F32 a) { return _mm256_cvtepi32_ps(_mm256_srai_epi32(AboveRootHalf(a), 23)); }
+FUSEDCELL_INLINE F32 Mantissa(F32 a) {
+    const __m256i bits = _mm256_and_si256(AboveRootHalf(a), _mm256_set1_epi32(0x7fffff));
+    return _mm256_castsi256_ps(_mm256_add_epi32(bits, _mm256_set1_epi32(kRootHalf)));
+}
+
+/// Lane i gets lane i ^ kDistance.
+template <int kDistance>
+FUSEDCELL_INLINE F32 Exchanged(F32 a) {
+    if constexpr (kDistance == 4) {
+        return _mm256_permute2f128_ps(a, a, 1);
+    } else {
+        return _mm256_permute_ps(a, kDistance == 2 ? 0x4e : 0xb1);
+    }
 }
 
 }    // namespace

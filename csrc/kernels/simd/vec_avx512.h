@@ -50,6 +50,7 @@ FUSEDCELL_INLINE F32 Add(F32 a, F32 b) { return _mm512_add_ps(a, b); }
 FUSEDCELL_INLINE F32 Sub(F32 a, F32 b) { return _mm512_sub_ps(a, b); }
 FUSEDCELL_INLINE F32 Mul(F32 a, F32 b) { return _mm512_mul_ps(a, b); }
 FUSEDCELL_INLINE F32 Div(F32 a, F32 b) { return _mm512_div_ps(a, b); }
+FUSEDCELL_INLINE F32 Sqrt(F32 a) { return _mm512_sqrt_ps(a); }
 /// a * b + c with one rounding.
 FUSEDCELL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, c); }
 /// NaN stays NaN: x86 min and max return their second operand when either is NaN.
@@ -86,6 +87,27 @@ constexpr int kNarrowed = 1;
 FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
     const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(a), 23);
     return _mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_set1_epi32(0x3f800000)));
+}
+
+// A positive normal a is Mantissa(a) * 2^Exponent(a), with Mantissa(a) from sqrt(1/2) on and below twice that.
+constexpr int kRootHalf = 0x3f3504f3;
+FUSEDCELL_INLINE __m512i AboveRootHalf(F32 a) {
+    return _mm512_sub_epi32(_mm512_castps_si512(a), _mm512_set1_epi32(kRootHalf));
+}
+FUSEDCELL_INLINE F32 Exponent(F32 a) { return _mm512_cvtepi32_ps(_mm512_srai_epi32(AboveRootHalf(a), 23)); }
+FUSEDCELL_INLINE F32 Mantissa(F32 a) {
+    const __m512i bits = _mm512_and_si512(AboveRootHalf(a), _mm512_set1_epi32(0x7fffff));
+    return _mm512_castsi512_ps(_mm512_add_epi32(bits, _mm512_set1_epi32(kRootHalf)));
+}
+
+/// Lane i gets lane i ^ kDistance.
+template <int kDistance>
+FUSEDCELL_INLINE F32 Exchanged(F32 a) {
+    if constexpr (kDistance >= 4) {
+        return _mm512_shuffle_f32x4(a, a, kDistance == 8 ? 0x4e : 0xb1);
+    } else {
+        return _mm512_permute_ps(a, kDistance == 2 ? 0x4e : 0xb1);
+    }
 }
 
 }    // namespace

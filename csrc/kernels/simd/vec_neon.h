@@ -47,6 +47,7 @@ FUSEDCELL_INLINE F32 Add(F32 a, F32 b) { return vaddq_f32(a, b); }
 FUSEDCELL_INLINE F32 Sub(F32 a, F32 b) { return vsubq_f32(a, b); }
 FUSEDCELL_INLINE F32 Mul(F32 a, F32 b) { return vmulq_f32(a, b); }
 FUSEDCELL_INLINE F32 Div(F32 a, F32 b) { return vdivq_f32(a, b); }
+FUSEDCELL_INLINE F32 Sqrt(F32 a) { return vsqrtq_f32(a); }
 /// a * b + c with one rounding.
 FUSEDCELL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return vfmaq_f32(c, a, b); }
 /// NaN stays NaN: FMIN and FMAX return NaN when either operand is NaN.
@@ -85,6 +86,25 @@ FUSEDCELL_INLINE void StoreInt8(int8_t* p, const F32 (&a)[kNarrowed]) {
 FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
     const uint32x4_t exponent = vshlq_n_u32(vreinterpretq_u32_f32(a), 23);
     return vreinterpretq_f32_u32(vaddq_u32(exponent, vdupq_n_u32(0x3f800000)));
+}
+
+// A positive normal a is Mantissa(a) * 2^Exponent(a), with Mantissa(a) from sqrt(1/2) on and below twice that.
+constexpr int kRootHalf = 0x3f3504f3;
+FUSEDCELL_INLINE int32x4_t AboveRootHalf(F32 a) { return vsubq_s32(vreinterpretq_s32_f32(a), vdupq_n_s32(kRootHalf)); }
+FUSEDCELL_INLINE F32 Exponent(F32 a) { return vcvtq_f32_s32(vshrq_n_s32(AboveRootHalf(a), 23)); }
+FUSEDCELL_INLINE F32 Mantissa(F32 a) {
+    const int32x4_t bits = vandq_s32(AboveRootHalf(a), vdupq_n_s32(0x7fffff));
+    return vreinterpretq_f32_s32(vaddq_s32(bits, vdupq_n_s32(kRootHalf)));
+}
+
+/// Lane i gets lane i ^ kDistance.
+template <int kDistance>
+FUSEDCELL_INLINE F32 Exchanged(F32 a) {
+    if constexpr (kDistance == 2) {
+        return vextq_f32(a, a, 2);
+    } else {
+        return vrev64q_f32(a);
+    }
 }
 
 }    // namespace

@@ -4,6 +4,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#if defined(__x86_64__) || defined(_M_X64)
+#include <xmmintrin.h>
+#elif defined(__aarch64__) || defined(_M_ARM64)
+#include <arm_neon.h>
+#endif
 
 #include "kernels/simd/compiler.h"
 
@@ -52,6 +57,18 @@ FUSEDCELL_INLINE F32 Add(F32 a, F32 b) { return a + b; }
 FUSEDCELL_INLINE F32 Sub(F32 a, F32 b) { return a - b; }
 FUSEDCELL_INLINE F32 Mul(F32 a, F32 b) { return a * b; }
 FUSEDCELL_INLINE F32 Div(F32 a, F32 b) { return a / b; }
+/// The library's function would set errno; an instruction does not.
+FUSEDCELL_INLINE F32 Sqrt(F32 a) {
+#if defined(__x86_64__) || defined(_M_X64)
+    return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(a)));
+#elif defined(__aarch64__) || defined(_M_ARM64)
+    return vget_lane_f32(vsqrt_f32(vdup_n_f32(a)), 0);
+#else
+    float root;
+    __asm__("vsqrt.f32 %0, %1" : "=t"(root) : "t"(a));
+    return root;
+#endif
+}
 
 /// a * b + c with one rounding, also where the CPU has no such instruction.
 ///
@@ -111,6 +128,25 @@ FUSEDCELL_INLINE F32 PowerOfTwo(F32 a) {
     uint32_t bits;
     memcpy(&bits, &a, sizeof bits);
     return FromBits((bits << 23) + 0x3f800000U);
+}
+
+// A positive normal a is Mantissa(a) * 2^Exponent(a), with Mantissa(a) from sqrt(1/2) on and below twice that.
+constexpr uint32_t kRootHalf = 0x3f3504f3;
+FUSEDCELL_INLINE uint32_t AboveRootHalf(F32 a) {
+    uint32_t bits;
+    memcpy(&bits, &a, sizeof bits);
+    return bits - kRootHalf;
+}
+// The exponent with its bias added is not negative, so that its bits may be moved.
+FUSEDCELL_INLINE F32 Exponent(F32 a) {
+    return static_cast<float>(static_cast<int32_t>((AboveRootHalf(a) + 0x3f800000U) >> 23) - 127);
+}
+FUSEDCELL_INLINE F32 Mantissa(F32 a) { return FromBits((AboveRootHalf(a) & 0x7fffffU) + kRootHalf); }
+
+/// Lane i gets lane i ^ kDistance, of which a vector of one lane has none.
+template <int kDistance>
+FUSEDCELL_INLINE F32 Exchanged(F32 a) {
+    return a;
 }
 
 }    // namespace

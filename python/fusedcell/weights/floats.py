@@ -39,3 +39,41 @@ def narrowed(array: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[Any]:
     if dtype == "bfloat16":
         return (array.view(np.uint32) >> 16).astype(np.uint16)
     return array.astype(dtype)
+
+
+def widened(stored: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], str]:
+    """What `narrowed` gives as floats, and its type; int8 as whole numbers."""
+    if stored.dtype == np.uint16:
+        return (stored.astype(np.uint32) << 16).view(np.float32), "bfloat16"
+    return stored.astype(np.float32), stored.dtype.name
+
+
+def rounded(
+    matrix: npt.NDArray[np.float32], dtype: str, label: str
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+    """The values of a matrix that `dtype` can hold, ties to even, and in int8 each row's scale, as csrc/pack rounds.
+
+    Raises ValueError, naming the array, for a weight that is beyond the dtype.
+    """
+    scales = None
+    with np.errstate(all="ignore"):
+        if dtype == "bfloat16":
+            bits = matrix.view(np.uint32)
+            values = ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+        elif dtype == "float16":
+            values = matrix.astype(np.float16).astype(np.float32)
+        elif dtype == "int8":
+            largest = np.abs(matrix).max(axis=1)
+            scales = np.where(largest < 2.0**-100, 0, largest / np.float32(127)).astype(np.float32)
+            divisors = np.where(scales == 0, np.inf, scales).astype(np.float32)[:, None]
+            values = np.rint(matrix / divisors) * scales[:, None]
+        else:
+            values = matrix.copy()
+    beyond = np.argwhere(~np.isfinite(values))
+    if len(beyond):
+        place = tuple(beyond[0].tolist())
+        raise ValueError(f"{label}: expected weights that {dtype} can hold, got {matrix[place]} at index {place}")
+    for array in (values, scales):
+        if array is not None:
+            array.setflags(write=False)
+    return values, scales

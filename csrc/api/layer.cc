@@ -1,15 +1,8 @@
-// The public classes: what include/fusedcell/fusedcell.h promises, on top of Stack and StreamState.
-#include "fusedcell/fusedcell.h"
-
-#include <sys/stat.h>
-
+// Layer and Stream of include/fusedcell/fusedcell.h, on top of Stack and StreamState.
 #include <algorithm>
-#include <cerrno>
-#include <cstdint>
-#include <cstdio>
-#include <cstring>
 #include <utility>
 
+#include "api/common.h"
 #include "cpu/dispatch.h"
 #include "load/load.h"
 #include "model/names.h"
@@ -43,51 +36,6 @@ struct Layer::Data {
         return state;
     }
 };
-
-namespace {
-
-std::size_t size_of(std::ptrdiff_t value) { return static_cast<std::size_t>(value); }
-
-// A count of the caller's, small enough that no size computed from it can overflow, and far beyond any memory.
-std::ptrdiff_t checked_count(std::size_t count, const char* name) {
-    constexpr std::uint64_t kMost = std::uint64_t{1} << 31;
-    if (count < 1 || count > kMost) {
-        throw std::invalid_argument(std::string(name) + ": expected from 1 to 2^31, got " + std::to_string(count));
-    }
-    return to_size(count);
-}
-
-// A path that leads nowhere, or to a folder, shows when it is opened and read.
-void refuse_without_end(const std::string& path) {
-    struct stat found{};
-    if (stat(path.c_str(), &found) != 0) return;
-    const auto kind = found.st_mode & S_IFMT;
-    if (kind == S_IFREG || kind == S_IFDIR) return;
-    throw LoadError(path +
-                    ": expected a regular file, got a pipe, a device or a socket; write what it gives to a file first");
-}
-
-std::vector<unsigned char> read_file(const std::string& path) {
-    refuse_without_end(path);
-    const auto fail = [&](const char* what) { throw LoadError(path + ": " + what + ": " + std::strerror(errno)); };
-    struct Closer {
-        void operator()(std::FILE* file) const { std::fclose(file); }
-    };
-    const std::unique_ptr<std::FILE, Closer> file(std::fopen(path.c_str(), "rb"));
-    if (!file) fail("cannot be opened");
-    std::vector<unsigned char> bytes;
-    constexpr std::size_t kAtOnce = std::size_t{1} << 16;
-    std::size_t count = 0;
-    do {
-        bytes.resize(size_of(sum_of(to_size(bytes.size()), kAtOnce)));
-        count = std::fread(bytes.data() + bytes.size() - kAtOnce, 1, kAtOnce, file.get());
-        bytes.resize(bytes.size() - kAtOnce + count);
-    } while (count == kAtOnce);
-    if (std::ferror(file.get()) != 0) fail("cannot be read");
-    return bytes;
-}
-
-}    // namespace
 
 Layer::Layer(std::shared_ptr<const Data> data) noexcept : data_(std::move(data)) {}
 
@@ -139,14 +87,7 @@ Layer load(const void* data, std::size_t size, const std::string& isa) {
 }
 
 Layer load(const std::string& path, const std::string& isa) {
-    const std::vector<unsigned char> bytes = read_file(path);
-    try {
-        return load(bytes.data(), bytes.size(), isa);
-    } catch (const UnsupportedError& error) {
-        throw UnsupportedError(path + ": " + error.what());
-    } catch (const LoadError& error) {
-        throw LoadError(path + ": " + error.what());
-    }
+    return load_file(path, [&](const void* data, std::size_t size) { return load(data, size, isa); });
 }
 
 struct Stream::Data {

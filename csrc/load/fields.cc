@@ -1,0 +1,127 @@
+#include "load/fields.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <system_error>
+#include <utility>
+
+#include "fusedcell/fusedcell.h"
+#include "model/names.h"
+
+namespace fusedcell {
+namespace {
+
+using json::Kind;
+using json::Value;
+
+constexpr std::size_t kMostFields = 16;    // more than any object has that is accepted
+constexpr double kLargestFloat = 0x1.fffffep127;
+
+}    // namespace
+
+void refuse(const std::string& message) { throw LoadError(message); }
+void refuse_unsupported(const std::string& message) { throw UnsupportedError(message); }
+
+Fields parse_description(std::string_view text) {
+    try {
+        const Value root = Value::parse(text);
+        if (root.kind() != Kind::kObject) refuse("the header's entry 'fusedcell' is not an object");
+        return fields_of(root, "the header's entry 'fusedcell'");
+    } catch (const json::Error& error) {
+        refuse(std::string("the header's entry 'fusedcell' is not JSON: ") + error.what());
+    }
+}
+
+Fields fields_of(const Value& object, const std::string& name) {
+    Fields fields;
+    for (Value::Members members = object.members(); std::optional<json::Member> member = members.next();) {
+        if (fields.size() == kMostFields)
+            refuse(name + ": expected at most " + std::to_string(kMostFields) + " members");
+        const auto [field, is_new] = fields.emplace(std::move(member->name), member->value);
+        if (!is_new) refuse(name + ": '" + field->first + "' comes twice");
+    }
+    return fields;
+}
+
+Fields exact_fields(const Value& value, const std::vector<std::string>& expected, const std::string& name) {
+    std::string names;
+    for (const std::string& field : expected) names += (names.empty() ? "" : ", ") + field;
+    const auto fail = [&] { refuse(name + ": expected an object with " + names + ", got " + value.repr()); };
+    if (value.kind() != Kind::kObject) fail();
+    Fields fields = fields_of(value, name);
+    const auto is_there = [&](const std::string& field) { return fields.count(field) == 1; };
+    if (fields.size() != expected.size() || !std::all_of(expected.begin(), expected.end(), is_there)) fail();
+    return fields;
+}
+
+const Value* find(const Fields& fields, std::string_view name) {
+    const auto found = fields.find(name);
+    return found == fields.end() ? nullptr : &found->second;
+}
+
+std::string repr(const Value* value) { return value == nullptr ? "None" : value->repr(); }
+
+std::string string_or_repr(const Value* value) {
+    return value != nullptr && value->kind() == Kind::kString ? value->string() : repr(value);
+}
+
+std::string checked_string(const Value& value, const std::string& name) {
+    if (value.kind() != Kind::kString) refuse(name + ": expected a string, got " + value.repr());
+    return value.string();
+}
+
+bool checked_bool(const Value& value, const std::string& name) {
+    if (value.kind() != Kind::kBool) refuse(name + ": expected a bool, got " + value.repr());
+    return value.is_true();
+}
+
+double checked_float32(const Value& value, const std::string& name) {
+    if (value.kind() != Kind::kNumber) refuse(name + ": expected a number, got " + value.repr());
+    const std::optional<double> number = value.number();
+    if (!number || std::fabs(*number) > kLargestFloat) {
+        refuse(name + ": expected a finite float32, got " + value.repr());
+    }
+    return *number;
+}
+
+std::int64_t checked_integer(const Value& value, std::int64_t least, std::int64_t most, const std::string& name) {
+    std::int64_t number = 0;
+    const char* const begin = value.text().data();
+    const char* const end = begin + value.text().size();
+    const std::from_chars_result result = std::from_chars(begin, end, number);
+    if (result.ec != std::errc{} || result.ptr != end || number < least || number > most) {
+        refuse(name + ": expected a whole number from " + std::to_string(least) + " to " + std::to_string(most) +
+               ", got " + value.repr());
+    }
+    return number;
+}
+
+Activation parse_activation(const Value& value, bool of_node, const std::string& name) {
+    const Fields fields = exact_fields(value, {"alpha", "beta", "name"}, name);
+    const Value& name_value = fields.at("name");
+    std::optional<ActivationKind> kind;
+    if (name_value.kind() == Kind::kString) {
+        const std::string text = name_value.string();
+        kind = of_node ? node_activation_from_name(text) : activation_from_name(text);
+    }
+    if (!kind) {
+        refuse_unsupported(name + ": " + name_value.repr() +
+                           " is not supported; supported: " + (of_node ? node_activation_names() : activation_names()));
+    }
+    float values[2];
+    const char* const parameters[2] = {"alpha", "beta"};
+    for (int i = 0; i < 2; ++i) {
+        const Value& parameter = fields.at(parameters[i]);
+        std::string what = name + ": " + parameters[i];
+        what += std::string(" of ") + name_of(*kind);
+        const double number = checked_float32(parameter, what);
+        if (number != 0.0 && i >= parameters_of(*kind)) {
+            refuse(what + ": expected 0, as it takes none, got " + parameter.repr());
+        }
+        values[i] = static_cast<float>(number);
+    }
+    return {*kind, values[0], values[1]};
+}
+
+}    // namespace fusedcell
