@@ -1,13 +1,12 @@
 """Find the speech in a recording with silero-vad's trained network, frame by frame, as a live microphone would feed it.
 
-The convolutional front end is plain NumPy, the LSTM is a fusedcell stream, in float32 and with narrower weights. ONNX
-Runtime runs the original beside it.
+All of the network is one fusedcell model, in float32 and with narrower weights: the short-time spectrum, convolutions,
+LSTM and head. ONNX Runtime runs the original beside it.
 """
 
 import argparse
 import importlib.metadata
 import itertools
-import math
 import os
 import platform
 import re
@@ -23,7 +22,8 @@ import numpy.typing as npt
 import onnx
 from _audio import RATE, file_of_source_distribution, read_wav
 
-import fusedcell
+import fusedcell as fc
+from fusedcell import nodes
 
 Array = npt.NDArray[np.float32]
 
@@ -31,8 +31,10 @@ RELEASE = "6.2.3"
 SEGMENTS = 19  # what silero-vad finds in the recording of its own tests
 TOLERANCE = 1e-5
 NARROW = ("bfloat16", "float16", "int8")
+# In float32 where all else is int8: with these in int8 too, segments end a frame later.
+KEPT = ("real", "imaginary", "encoder0", "encoder1", "encoder2")
 NARROW_TOLERANCE = 0.01  # mean absolute change of the probability
-PASSES = 3  # over the recording; the last one counts
+PASSES = 5  # over the recording; the first one only warms up
 # The package's other ONNX files with this LSTM, and where it is in them: as `fusedcell inspect FILE` lists it.
 LSTM_NODES = {
     "silero_vad.onnx": "If_0_then_branch__Inline_0__/decoder/rnn/LSTM",  # weights are Constants inside two Ifs
@@ -59,107 +61,54 @@ def read_weights() -> dict[str, Array]:
     return {tensor.name.removeprefix("model."): onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
 
 
-class Convolution:
-    """A strided convolution over time-major data: `input` is gathered into rows and multiplied once."""
-
-    def __init__(self, weight: Array, steps: int, stride: int, padding: int = 0) -> None:
-        outputs, channels, taps = weight.shape
-        padded = np.zeros((steps + 2 * padding, channels), np.float32)
-        self.input = padded[padding : padding + steps]
-        windows = np.lib.stride_tricks.sliding_window_view(padded, taps, axis=0)[::stride]
-        self._windows = windows.transpose(0, 2, 1)
-        self._gathered = np.empty(self._windows.shape, np.float32)
-        self._rows = self._gathered.reshape(len(windows), -1)
-        self._weight = np.ascontiguousarray(weight.transpose(2, 1, 0).reshape(-1, outputs))
-        self.output_shape = (len(windows), outputs)
-
-    def __call__(self, out: Array) -> None:
-        np.copyto(self._gathered, self._windows)
-        np.matmul(self._rows, self._weight, out=out)
-
-
-class FrontEnd:
-    """512 samples to 128 features: short-time spectrum, magnitudes, four convolutions with ReLU."""
-
-    def __init__(self, weights: dict[str, Array]) -> None:
-        self._spectrum = Convolution(weights["stft.forward_basis_buffer"], CONTEXT + FRAME + 64, stride=128)
-        self._samples = self._spectrum.input[:, 0]
-        steps, parts = self._spectrum.output_shape
-        self._parts = np.empty((steps, parts), np.float32)
-        self._real, self._imaginary = self._parts[:, : parts // 2], self._parts[:, parts // 2 :]
-        self._encoder: list[tuple[Convolution, Array]] = []
-        for index, stride in enumerate((1, 2, 2, 1)):
-            layer = f"encoder.{index}.reparam_conv"
-            convolution = Convolution(weights[f"{layer}.weight"], steps, stride, padding=1)
-            self._encoder.append((convolution, weights[f"{layer}.bias"]))
-            steps = convolution.output_shape[0]
-        self._magnitudes = self._encoder[0][0].input
-        features = np.empty(convolution.output_shape, np.float32)
-        self._features: Array = features[0]
-        self._outputs = [convolution.input for convolution, _ in self._encoder[1:]] + [features]
-
-    def reset(self) -> None:
-        self._samples[:] = 0
-
-    def __call__(self, frame: Array) -> Array:
-        """The features of the next frame, in a buffer that the next call overwrites."""
-        end = CONTEXT + FRAME
-        self._samples[:CONTEXT] = self._samples[end - CONTEXT : end]
-        self._samples[CONTEXT:end] = frame
-        self._samples[end:] = self._samples[end - 2 : end - 66 : -1]  # 64 samples of reflection on the right
-        self._spectrum(self._parts)
-        np.square(self._parts, out=self._parts)
-        np.add(self._real, self._imaginary, out=self._magnitudes)
-        np.sqrt(self._magnitudes, out=self._magnitudes)
-        for (convolution, bias), out in zip(self._encoder, self._outputs, strict=True):
-            convolution(out)
-            np.add(out, bias, out=out)
-            np.maximum(out, 0, out=out)
-        return self._features
+def network(weights: dict[str, Array], lstm: fc.LSTM) -> fc.Model:
+    """A frame in, the probability of speech in it out."""
+    end, reflected = CONTEXT + FRAME, 64
+    samples = nodes.Take([*range(end), *range(end - 2, end - 2 - reflected, -1)])
+    basis = weights["stft.forward_basis_buffer"][:, 0]
+    spectrum = {"stride": 128, "positions": end + reflected, "activation": "square"}
+    layers = [
+        ("previous", nodes.Rows(1, -1), "frame"),
+        ("context", nodes.Take(range(FRAME - CONTEXT, FRAME)), "previous"),
+        ("samples", samples, ("context", "frame")),
+        ("real", nodes.Window(basis[:129], taps=256, **spectrum), "samples"),
+        ("imaginary", nodes.Window(basis[129:], taps=256, **spectrum), "samples"),
+        ("power", nodes.Add(), ("real", "imaginary")),
+        ("encoder", nodes.Activation("sqrt"), "power"),
+    ]
+    for index, (stride, steps) in enumerate(((1, 4), (2, 4), (2, 2), (1, 1))):
+        weight, bias = (weights[f"encoder.{index}.reparam_conv.{name}"] for name in ("weight", "bias"))
+        options = {"stride": stride, "padding": 1, "positions": steps, "activation": "relu"}
+        layers.append((f"encoder{index}", nodes.Window.from_conv1d(weight, bias, **options), layers[-1][0]))
+    weight, bias = (weights[f"decoder.decoder.2.{name}"] for name in ("weight", "bias"))
+    layers += [
+        ("lstm", lstm, layers[-1][0]),
+        ("decoder", nodes.Activation("relu"), "lstm"),
+        ("speech", nodes.Dense(weight[:, :, 0], bias, activation="sigmoid"), "decoder"),
+    ]
+    return fc.Model(layers, inputs={"frame": FRAME})
 
 
 class Detector:
-    """The network with fusedcell for its recurrent part, which took `step_times` ns, frame by frame since the reset."""
+    """A stream of the model."""
 
-    def __init__(self, weights: dict[str, Array], dtype: str) -> None:
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        mapping = {f"{name}_l0": weights[f"decoder.rnn.{name}"] for name in names}
-        self.lstm = fusedcell.LSTM.from_state_dict(mapping, dtype=dtype)
-        self._stream = self.lstm.stream()
-        self._front_end = FrontEnd(weights)
-        self._hidden = np.empty(self.lstm.hidden_size, np.float32)
-        self._weight = weights["decoder.decoder.2.weight"].reshape(-1)
-        self._bias = float(weights["decoder.decoder.2.bias"][0])
-        self.step_times: list[int] = []
-
-    def reset(self) -> None:
-        self._front_end.reset()
-        self._stream.reset()
-        self.step_times.clear()
-
-    def features(self, frames: Array) -> Array:
-        """What the LSTM is given for a whole recording."""
-        self._front_end.reset()
-        return np.stack([self._front_end(frame).copy() for frame in frames])
+    def __init__(self, model: fc.Model) -> None:
+        self._stream = model.stream()
+        self._out = np.empty(1, np.float32)
+        self.reset = self._stream.reset
 
     def __call__(self, frame: Array) -> float:
         """The probability that the next 32 ms have speech in them."""
-        features = self._front_end(frame)
-        begin = perf_counter_ns()
-        self._stream.step(features, out=self._hidden)
-        self.step_times.append(perf_counter_ns() - begin)
-        np.maximum(self._hidden, 0, out=self._hidden)
-        return 1 / (1 + math.exp(-float(self._weight @ self._hidden) - self._bias))
+        self._stream.step(frame, out=self._out)
+        return float(self._out[0])
 
 
-def files_that_differ(detector: Detector, frames: Array) -> list[str]:
-    """The files whose LSTM, read as an ONNX node, gives other bits than the detector's on what it hears."""
-    features = detector.features(frames)
-    expected, _ = detector.lstm(features)
+def files_that_differ(weights: dict[str, Array], frames: Array, expected: Array) -> list[str]:
+    """The files whose LSTM, read as an ONNX node, gives the model other bits."""
     return [
         name
         for name, node in LSTM_NODES.items()
-        if not np.array_equal(fusedcell.from_onnx(package_file(name), node)(features)[0], expected)
+        if not np.array_equal(network(weights, fc.from_onnx(package_file(name), node))(frames), expected)
     ]
 
 
@@ -193,7 +142,7 @@ class Original:
         return float(output.item())
 
 
-def speech_segments(probabilities: Sequence[float], length: int) -> list[tuple[int, int]]:
+def speech_segments(probabilities: Array, length: int) -> list[tuple[int, int]]:
     """First and last sample of each stretch of speech, by the rules of silero-vad's get_speech_timestamps.
 
     Speech begins at THRESHOLD and ends where the probability fell below EXIT_THRESHOLD without reaching THRESHOLD again
@@ -219,20 +168,20 @@ def speech_segments(probabilities: Sequence[float], length: int) -> list[tuple[i
     return [(max(0, a - x), min(length, b + y)) for (a, b), x, y in zip(segments, left, right, strict=False)]
 
 
-def run(networks: Sequence[Detector | Original], frames: Array) -> tuple[list[list[float]], list[list[int]]]:
-    """Probabilities and nanoseconds of each network for each frame."""
-    for _ in range(PASSES):
-        probabilities: list[list[float]] = [[] for _ in networks]
-        times: list[list[int]] = [[] for _ in networks]
+def run(networks: Sequence[Detector | Original], frames: Array) -> tuple[Array, Array]:
+    """Probabilities (networks, frames), and us a frame (PASSES - 1, networks, frames)."""
+    probabilities = np.empty((len(networks), len(frames)), np.float32)
+    times = np.empty((PASSES, *probabilities.shape), np.float32)
+    for elapsed in times:
         for network in networks:
             network.reset()
         # All meet every frame in the same loop, and so the same clock and the same evicted caches.
-        for frame in frames:
-            for network, outputs, elapsed in zip(networks, probabilities, times, strict=True):
+        for i, frame in enumerate(frames):
+            for j, network in enumerate(networks):
                 begin = perf_counter_ns()
-                outputs.append(network(frame))
-                elapsed.append(perf_counter_ns() - begin)
-    return probabilities, times
+                probabilities[j, i] = network(frame)
+                elapsed[j, i] = (perf_counter_ns() - begin) / 1e3
+    return probabilities, times[1:]
 
 
 def cpu_name() -> str:
@@ -241,10 +190,9 @@ def cpu_name() -> str:
     return found[1] if found else platform.machine()
 
 
-def print_times(label: str, nanoseconds: Sequence[int]) -> float:
-    low, median, high = np.percentile(np.array(nanoseconds) / 1000, (10, 50, 90))
-    print(f"  {label:<56} {median:7.1f} {low:8.1f} ..{high:7.1f}")
-    return float(median)
+def as_text(values: Array, digits: int) -> str:
+    """The median, and the range of the passes."""
+    return f"{np.median(values):.{digits}f} ({values.min():.{digits}f} .. {values.max():.{digits}f})"
 
 
 def main() -> None:
@@ -259,50 +207,53 @@ def main() -> None:
     if not len(frames):
         sys.exit("no samples in the file")
     weights = read_weights()
-    detector = Detector(weights, "float32")
-    narrow = [Detector(weights, dtype) for dtype in NARROW]
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    lstm = fc.LSTM.from_state_dict({f"{name}_l0": weights[f"decoder.rnn.{name}"] for name in names})
+    model = network(weights, lstm)
+    models = [model, *(model.astype(dtype, keep=KEPT if dtype == "int8" else ()) for dtype in NARROW)]
     # The package's default, and its export for whole recordings, with less graph around the same network.
     exports = ("silero_vad.onnx", "silero_vad_16k_sequence.onnx") if arguments.original else ()
     originals = [Original(name) for name in exports]
-    (ours, *others), (our_times, *other_times) = run([detector, *narrow, *originals], frames)
-    narrowed, theirs, their_times = others[: len(narrow)], others[len(narrow) :], other_times[len(narrow) :]
+    probabilities, times = run([*(Detector(one) for one in models), *originals], frames)
+    ours, narrow, theirs = probabilities[0], probabilities[1 : len(models)], probabilities[len(models) :]
 
     segments = speech_segments(ours, len(audio))
     print(f"{len(audio) / RATE:.1f} s in {len(frames)} frames; {len(segments)} speech segments, in seconds:")
     for row in range(0, len(segments), 5):
         print("  " + "  ".join(f"{a / RATE:6.2f} ..{b / RATE:6.2f}" for a, b in segments[row : row + 5]))
 
-    print(f"\n{cpu_name() + ', one thread; us for a frame of 32 ms':<58}  median      p10 ..    p90")
-    frame_time = print_times(f"this example: NumPy {np.__version__}, fusedcell on {detector.lstm.isa}", our_times)
-    share = print_times("  its recurrent step alone (fusedcell)", detector.step_times) / frame_time
-    for original, nanoseconds in zip(originals, their_times, strict=True):
-        print_times(original.label, nanoseconds)
-    print(f"The recurrent step is {share:.0%} of this example's frame; most of the rest is the convolutions in NumPy.")
-    print("Whole frames therefore compare convolutions more than they compare LSTMs.")
+    print(f"\n{cpu_name()}, {model.isa}, one thread; us for a frame of 32 ms, median and range of {len(times)} passes")
+    print(f"{'':50}{'bytes':>11}{'us':>24}{'times float32':>26}")
+    labels = [f"fusedcell, {dtype}" for dtype in ("float32", *NARROW)] + [original.label for original in originals]
+    medians = np.median(times, axis=2)
+    for i, label in enumerate(labels):
+        size = f"{models[i].nbytes:,}" if i < len(models) else ""
+        print(f"  {label:<48}{size:>11}{as_text(medians[:, i], 1):>24}", end="")
+        print(f"{as_text(medians[:, i] / medians[:, 0], 2):>26}")
+    print(f"The int8 model has {', '.join(KEPT)} in float32.")
 
-    failures = [f"the LSTM of {name} gives other bits" for name in files_that_differ(detector, frames)]
+    expected = ours[:, None]
+    failures = [f"with the LSTM of {name} the bits are others" for name in files_that_differ(weights, frames, expected)]
     if not failures:
         print(f"\nfusedcell.from_onnx reads the same LSTM, bit for bit, out of {' and '.join(LSTM_NODES)}.")
-    print("\nnarrower weights      bytes   step, us   mean change of the probability   segments")
-    print(f"  float32       {detector.lstm.nbytes:11,} {np.median(detector.step_times) / 1000:10.2f}")
-    for other, probabilities in zip(narrow, narrowed, strict=True):
-        dtype, change = other.lstm.dtype, float(np.abs(np.subtract(probabilities, ours)).mean())
-        same = speech_segments(probabilities, len(audio)) == segments
+    if not np.array_equal(model(frames), expected):
+        failures.append("the whole recording in one call has other bits than frame by frame")
+    for dtype, narrowed in zip(NARROW, narrow, strict=True):
+        change = float(np.abs(narrowed - ours).mean())
+        same = speech_segments(narrowed, len(audio)) == segments
         print(
-            f"  {dtype:<13} {other.lstm.nbytes:11,} {np.median(other.step_times) / 1000:10.2f} {change:32.1e}"
-            f"   {'the same' if same else 'others'}"
+            f"{dtype}: the probability changes by {change:.1e} on average; {'the same' if same else 'other'} segments"
         )
         if not change <= NARROW_TOLERANCE:
             failures.append(f"with {dtype} weights the probability changes by {change:.1e} on average")
         if not same:
             failures.append(f"with {dtype} weights the segments are others")
-    print()
-    for name, expected in zip(exports, theirs, strict=True):
-        difference = float(np.abs(np.array(ours) - expected).max())
+    for name, original in zip(exports, theirs, strict=True):
+        difference = float(np.abs(ours - original).max())
         print(f"largest difference from the probabilities of {name}: {difference:.1e}")
         if not difference <= TOLERANCE:
             failures.append(f"the probabilities differ from those of {name} by more than {TOLERANCE}")
-        if segments != speech_segments(expected, len(audio)):
+        if segments != speech_segments(original, len(audio)):
             failures.append(f"the segments are not those of {name}")
     if not arguments.file and len(segments) != SEGMENTS:
         failures.append(f"{len(segments)} segments, not {SEGMENTS}")

@@ -20,7 +20,7 @@ import numpy as np
 import fusedcell as fc
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "predictive_maintenance"))
-from run import Watch, Weights  # type: ignore[import-not-found] # in the example's folder
+from run import Weights  # type: ignore[import-not-found] # in the example's folder
 from simulation import fleet  # type: ignore[import-not-found] # likewise
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,20 +69,17 @@ def main() -> None:
 
     weights = Weights.load()
     engine = fleet(1, seed=3)[0]
-    layer = fc.GRU.from_state_dict(weights.gru, dtype="int8")
-    watch = Watch(layer, weights)
-    expected = np.array([watch(sensors) for sensors in engine.sensors], np.float32)
+    model = weights.model("int8")
+    expected = model(engine.sensors)[:, 0]
 
     with TemporaryDirectory() as name:
         folder = Path(name)
-        fc.save(layer, folder / "layer")
-        head = np.concatenate([weights.mean, weights.std, weights.head, [weights.bias]])
-        head.astype("<f4").tofile(folder / "head")
+        fc.save(model, folder / "model")
         engine.sensors.astype("<f4").tofile(folder / "sensors")
-        print(f"the layer's file: {(folder / 'layer').stat().st_size} bytes")
+        print(f"the model's file: {(folder / 'model').stat().st_size} bytes")
 
-        def emulate(isa: str, layer: str, rounds: int) -> subprocess.CompletedProcess[str]:
-            files = [folder / part for part in (layer, "head", "sensors", "answer")]
+        def emulate(isa: str, model: str, rounds: int) -> subprocess.CompletedProcess[str]:
+            files = [folder / part for part in (model, "sensors", "answer")]
             counter = f"{plugin},out={folder / 'count'}"
             command: list[str | Path] = [
                 "qemu-aarch64",
@@ -99,7 +96,7 @@ def main() -> None:
         for isa, cpu in TIERS.items():
             counts = []
             for rounds in ROUNDS:
-                done = emulate(isa, "layer", rounds)
+                done = emulate(isa, "model", rounds)
                 if done.returncode != 0 or f"isa {isa}\n" not in done.stdout:
                     raise SystemExit(f"{cpu}: exit status {done.returncode}, {done.stdout}{done.stderr}")
                 counts.append(int((folder / "count").read_text()))
@@ -114,8 +111,8 @@ def main() -> None:
         lstm = {name: np.zeros((4 * 8, 8) if name.startswith("weight") else 4 * 8, np.float32)
                 for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")}  # fmt: skip
         left_out = {
-            "cells of kind lstm": fc.LSTM.from_state_dict(lstm, dtype="int8"),
-            "float32 weights": fc.GRU.from_state_dict(weights.gru),
+            "cells of kind lstm": fc.Model([("lstm", fc.LSTM.from_state_dict(lstm, dtype="int8"), "x")]),
+            "float32 weights": weights.model("float32"),
         }
         for what, other in left_out.items():
             fc.save(other, folder / "other")

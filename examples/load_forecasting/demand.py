@@ -38,6 +38,12 @@ def scale_of(past: Array) -> float:
     return float(differences(past).std())
 
 
+def time_of_day(start: int, end: int) -> Array:
+    """As sine and cosine, (end - start, 2), of the readings from `start` to before `end`."""
+    phase = 2.0 * np.pi * np.arange(start, end) / DAY
+    return np.stack([np.sin(phase), np.cos(phase)], axis=1).astype(np.float32)
+
+
 def features(demand: Array, scale: float, *, centred: bool = True) -> Array:
     """What the network reads at each reading from START on, (len(demand) - START, FEATURES).
 
@@ -45,5 +51,5 @@ def features(demand: Array, scale: float, *, centred: bool = True) -> Array:
     """
     d = differences(demand)
     means = np.lib.stride_tricks.sliding_window_view(d, DAY).mean(axis=1) if centred else 0.0
-    phase = 2.0 * np.pi * np.arange(START, len(demand)) / DAY
-    return np.stack([(d[DAY - 1 :] - means) / scale, np.sin(phase), np.cos(phase)], axis=1).astype(np.float32)
+    of_d = ((d[DAY - 1 :] - means) / scale).astype(np.float32)
+    return np.column_stack([of_d, time_of_day(START, len(demand))])

@@ -16,7 +16,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from demand import DAY, FEATURES, HORIZON, ORIGINS, WEEK, WEEKS_FORECAST, Array, differences, features, load, scale_of
+from demand import (
+    DAY,
+    FEATURES,
+    HORIZON,
+    ORIGINS,
+    START,
+    WEEK,
+    WEEKS_FORECAST,
+    Array,
+    features,
+    load,
+    scale_of,
+    time_of_day,
+)
 from numpy.typing import NDArray
 
 import fusedcell as fc
@@ -40,40 +53,22 @@ class Weights(NamedTuple):
         lstm = {name.removeprefix("lstm."): value for name, value in own.items() if name.startswith("lstm.")}
         return cls(lstm, own["head.weight"], own["head.bias"], float(own["scale"]))
 
-
-class Forecaster:
-    """One stream of readings: a call a half-hour. `step_times` has the ns that each call took."""
-
-    def __init__(self, layer: fc.LSTM, weights: Weights, past: Array) -> None:
-        self._weights = weights
-        self._week = past[-WEEK:].copy()  # that reading t is at t % WEEK needs a past of whole weeks
-        self._day = differences(past)[-DAY:]
-        self._t = 0
-        phase = 2.0 * np.pi * np.arange(DAY) / DAY
-        self._clock = np.stack([np.sin(phase), np.cos(phase)], axis=1).astype(np.float32)
-        self._x = np.empty(layer.input_size, np.float32)
-        self._y = np.empty(layer.hidden_size, np.float32)
-        stream = layer.stream()
-        stream.process(features(past, weights.scale))
-        self._step = stream.bind(self._x, self._y)
-        self.step_times: list[int] = []
-
-    def __call__(self, reading: float) -> Array:
-        """Demand in each of the next HORIZON half-hours, MW, given one more reading."""
-        start = time.perf_counter_ns()
-        now = self._t % WEEK
-        difference = reading - self._week[now]
-        self._day[now % DAY] = difference
-        self._x[0] = (difference - self._day.mean()) / self._weights.scale
-        self._x[1:] = self._clock[now % DAY]
-        self._step()
-        self._week[now] = reading
-        self._t += 1
-        week_before = np.take(self._week, np.arange(now + 1, now + 1 + HORIZON), mode="wrap")
-        change = self._weights.scale * (self._weights.head @ self._y + self._weights.bias)
-        forecast = week_before + difference + change
-        self.step_times.append(time.perf_counter_ns() - start)
-        return forecast
+    def model(self, dtype: str) -> fc.Model:
+        """A reading in MW and its time of day in, MW in each of the next HORIZON half-hours out, from START on."""
+        from_mean = (np.arange(DAY) == DAY - 1) - 1.0 / DAY
+        layers = [
+            ("difference", fc.Window([[-1.0, 1.0]], taps=2, dilation=WEEK), "reading"),
+            ("centred", fc.Window(from_mean[None] / self.scale, taps=DAY), "difference"),
+            ("clock", fc.nodes.Rows(-START, 0), "time_of_day"),
+            ("lstm", fc.LSTM.from_state_dict(self.lstm), ("centred", "clock")),
+            ("change", fc.Dense(self.scale * self.head, self.scale * self.bias), "lstm"),
+            ("now", fc.nodes.Rows(1 - DAY, 0), "difference"),
+            ("now_throughout", fc.nodes.Take([0] * HORIZON), "now"),
+            ("week_before", fc.Window(np.eye(HORIZON), taps=HORIZON, padding=(-DAY, HORIZON - WEEK)), "reading"),
+            ("forecast", fc.nodes.Add(), ("week_before", "now_throughout", "change")),
+        ]
+        model = fc.Model(layers, inputs={"reading": 1, "time_of_day": 2})
+        return model.astype(dtype, keep=("difference", "centred", "week_before"))  # what counts in MW stays exact
 
 
 class Forecasts(NamedTuple):
@@ -81,7 +76,7 @@ class Forecasts(NamedTuple):
 
     demand: Array  # (N, HORIZON), MW
     us: float | None = None  # a reading
-    size: str = ""  # bytes of one origin's matrices + those of biases, and with int8 of scales and sums of rows
+    size: int | None = None  # bytes of one origin's model
 
 
 class Quality(NamedTuple):
@@ -163,19 +158,21 @@ def forecasts_from(outputs: list[Array], demand: Array, test: Test) -> Array:
     return test.last_week + test.difference + np.concatenate(changes)[: len(test.now)]
 
 
-def size_of(layer: fc.LSTM) -> str:
-    return f"{layer.matrix_nbytes:,} + {layer.nbytes - layer.matrix_nbytes:,}"
-
-
 def streamed(demand: Array, dtype: str) -> Forecasts:
     """Reading by reading. At each origin new weights take over, on a state made of the past."""
     rows, times = [], []
     for part in parts(demand):
-        layer = fc.LSTM.from_state_dict(part.weights.lstm, dtype=dtype)
-        forecaster = Forecaster(layer, part.weights, part.past)
-        rows += [forecaster(float(reading)) for reading in part.coming]
-        times += forecaster.step_times
-    return Forecasts(np.stack(rows[:-HORIZON]), float(np.median(times)) / 1e3, size_of(layer))
+        model = part.weights.model(dtype)
+        stream = model.stream()
+        clock = time_of_day(0, len(part.past) + len(part.coming))
+        stream.process(part.past[:, None], clock[: len(part.past)])
+        for reading, phase in zip(part.coming[:, None], clock[len(part.past) :], strict=True):
+            row = np.empty(HORIZON, np.float32)
+            start = time.perf_counter_ns()
+            stream.step(reading, phase, out=row)
+            times.append(time.perf_counter_ns() - start)
+            rows.append(row)
+    return Forecasts(np.stack(rows[:-HORIZON]), float(np.median(times)) / 1e3, model.nbytes)
 
 
 def in_float64(demand: Array, test: Test) -> Array:
@@ -209,11 +206,8 @@ def with_torch(demand: Array, test: Test) -> dict[str, Forecasts]:
                 _, state = lstm(x[None, i : i + 1], state)
                 times["window"].append(middle - start)
                 times["step"].append(time.perf_counter_ns() - middle)
-    matrices = sum(array.nbytes for name, array in part.weights.lstm.items() if name.startswith("weight"))
-    biases = sum(array.nbytes for name, array in part.weights.lstm.items() if name.startswith("bias"))
-    size = f"{matrices:,} + {biases:,}"
     return {
-        f"PyTorch, {name}": Forecasts(forecasts_from(outputs, demand, test), float(np.median(times[key])) / 1e3, size)
+        f"PyTorch, {name}": Forecasts(forecasts_from(outputs, demand, test), float(np.median(times[key])) / 1e3)
         for name, key, outputs in (("window anew", "window", windowed), ("one step", "step", stepped))
     }
 
@@ -276,7 +270,7 @@ def main() -> int:
     print(f"{len(test.now)} readings of six weeks, {HORIZON // 2} hours forecast at each\n")
     print(
         f"{'':22}{'error, MW':>9}{'error, %':>9}{'peak, MW':>10}{'precision':>11}{'recall':>8}{'us a reading':>14}"
-        f"{'matrices + rest':>17}{'largest dy, MW':>16}"
+        f"{'bytes':>9}{'largest dy, MW':>16}"
     )
     simple = {
         "a week before": Forecasts(test.last_week),
@@ -285,9 +279,11 @@ def main() -> int:
     for name, found in {**simple, **with_torch(demand, test), **ours}.items():
         q = test.quality(found.demand)
         off = "" if found.us is None else f"{float(np.max(np.abs(found.demand - exact))):.1e}"
+        us = "" if found.us is None else f"{found.us:.1f}"
+        size = "" if found.size is None else f"{found.size:,}"
         print(
-            f"{name:22}{q.mae:9.0f}{q.percent:9.2f}{q.peak:10.0f}{q.precision:11.3f}{q.recall:8.3f}"
-            f"{'' if found.us is None else f'{found.us:.1f}':>14}{found.size:>17}{off:>16}"
+            f"{name:22}{q.mae:9.0f}{q.percent:9.2f}{q.peak:10.0f}{q.precision:11.3f}{q.recall:8.3f}{us:>14}"
+            f"{size:>9}{off:>16}"
         )
 
     if arguments.picture:

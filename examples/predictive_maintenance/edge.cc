@@ -1,11 +1,10 @@
-// The example's network on a device, without Python: the recurrent layers from a file of fusedcell.save, scaling and
-// head from a file of raw float32 (mean, std, head, bias), sensors from another, (flights, sensors), and a probability
-// a flight, as raw float32, to a fourth. ROUNDS goes over the sensors so many times, to count instructions of.
+// The example's model on a device, without Python: from a file of fusedcell.save; sensors from another, raw float32
+// (flights, sensors), and a probability a flight, as raw float32, to a third. ROUNDS goes over the sensors so many
+// times, to count instructions of.
 //
-//     edge LAYER HEAD SENSORS ANSWER [ROUNDS]
+//     edge MODEL SENSORS ANSWER [ROUNDS]
 #include <fusedcell/fusedcell.h>
 
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -38,60 +37,29 @@ std::vector<float> read_floats(const char* path) {
     return floats;
 }
 
-// All memory is there before the first flight.
-class Watch {
-public:
-    Watch(const fusedcell::Layer& layer, const std::vector<float>& head)
-        : stream_(layer),
-          inputs_(layer.input_size()),
-          units_(layer.output_size()),
-          head_(head),
-          x_(inputs_),
-          y_(units_) {
-        if (head_.size() != 2 * inputs_ + units_ + 1) throw std::runtime_error("the head is not this layer's");
-    }
-
-    float operator()(const float* sensors) noexcept {
-        const float* mean = head_.data();
-        const float* std = mean + inputs_;
-        for (std::size_t i = 0; i < inputs_; ++i) x_[i] = (sensors[i] - mean[i]) / std[i];
-        stream_.step(x_.data(), y_.data());
-        const float* weights = std + inputs_;
-        float logit = weights[units_];
-        for (std::size_t i = 0; i < units_; ++i) logit += weights[i] * y_[i];
-        return 1.0F / (1.0F + std::exp(-logit));
-    }
-
-private:
-    fusedcell::Stream stream_;
-    std::size_t inputs_;
-    std::size_t units_;
-    std::vector<float> head_;
-    std::vector<float> x_;
-    std::vector<float> y_;
-};
-
 }    // namespace
 
 int main(int argc, char** argv) try {
-    if (argc != 5 && argc != 6) {
-        std::fprintf(stderr, "usage: %s LAYER HEAD SENSORS ANSWER [ROUNDS]\n", argv[0]);
+    if (argc != 4 && argc != 5) {
+        std::fprintf(stderr, "usage: %s MODEL SENSORS ANSWER [ROUNDS]\n", argv[0]);
         return 2;
     }
-    const std::vector<float> sensors = read_floats(argv[3]);
-    const std::vector<float> head = read_floats(argv[2]);
-    const fusedcell::Layer layer = fusedcell::load(argv[1]);
-    Watch watch(layer, head);
-    const std::size_t flights = sensors.size() / layer.input_size();
-    std::vector<float> probabilities(flights);
-    for (long round = argc == 6 ? std::atol(argv[5]) : 1; round > 0; --round) {
-        for (std::size_t n = 0; n < flights; ++n) probabilities[n] = watch(&sensors[n * layer.input_size()]);
+    const std::vector<float> sensors = read_floats(argv[2]);
+    const fusedcell::Model model = fusedcell::load_model(argv[1]);
+    fusedcell::ModelStream stream(model);    // all memory is there before the first flight
+    const std::size_t inputs = model.input_size();
+    const std::size_t flights = sensors.size() / inputs;
+    std::vector<float> probabilities(flights * model.output_size());
+    for (long round = argc == 5 ? std::atol(argv[4]) : 1; round > 0; --round) {
+        for (std::size_t n = 0; n < flights; ++n) {
+            stream.process(&sensors[n * inputs], 1, &probabilities[n * model.output_size()]);
+        }
     }
-    const File answer = open(argv[4], "wb");
-    if (std::fwrite(probabilities.data(), sizeof(float), flights, answer.get()) != flights) {
-        throw std::runtime_error(std::string("cannot write ") + argv[4]);
+    const File answer = open(argv[3], "wb");
+    if (std::fwrite(probabilities.data(), sizeof(float), probabilities.size(), answer.get()) != probabilities.size()) {
+        throw std::runtime_error(std::string("cannot write ") + argv[3]);
     }
-    std::printf("isa %s\nweights %zu bytes\n", layer.isa(), layer.nbytes());
+    std::printf("isa %s\nweights %zu bytes\n", model.isa(), model.nbytes());
 #if defined(__GLIBC__)
     const auto heap = mallinfo2();
     std::printf("heap %zu bytes\n", heap.arena + heap.hblkhd);    // all that was ever asked of the system

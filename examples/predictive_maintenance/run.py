@@ -27,7 +27,6 @@ DTYPES = ("float32", "float16", "int8")
 IN_A_ROW = 3  # flights above the threshold that make a warning
 THRESHOLD = 0.9  # the best product of precision and recall on the engines of fleet(200, seed=2)
 TOO_LATE = 5  # flights: what it takes to plan a change of engines
-SIZE = "matrices + rest"  # bytes: the rest is biases, and with int8 scales and sums of rows
 TOLERANCE = 1e-5  # of float32's probabilities, from those in float64
 
 Array = NDArray[np.float32]
@@ -37,8 +36,8 @@ class Weights(NamedTuple):
     """What train.py wrote: the GRU's in PyTorch's layout, the head, and the scaling of the sensors."""
 
     gru: dict[str, Array]
-    head: Array  # (32,)
-    bias: float
+    head: Array  # (1, 32)
+    bias: Array  # (1,)
     mean: Array  # (len(SENSORS),)
     std: Array
 
@@ -46,29 +45,17 @@ class Weights(NamedTuple):
     def load(cls) -> Weights:
         with np.load(FOLDER / "weights.npz") as file:
             gru = {name.removeprefix("gru."): file[name] for name in file.files if name.startswith("gru.")}
-            return cls(gru, file["head.weight"][0], float(file["head.bias"][0]), file["mean"], file["std"])
+            return cls(gru, file["head.weight"], file["head.bias"], file["mean"], file["std"])
 
-
-class Watch:
-    """One engine's network: a call a flight. `step_times` has the ns that each call took."""
-
-    def __init__(self, layer: fc.GRU, weights: Weights) -> None:
-        self._weights = weights
-        self._x = np.empty(layer.input_size, np.float32)
-        self._y = np.empty(layer.hidden_size, np.float32)
-        self._step = layer.stream().bind(self._x, self._y)
-        self.step_times: list[int] = []
-
-    def __call__(self, sensors: Array) -> float:
-        """The probability that the engine fails within HORIZON flights, given the sensors of one more."""
-        start = time.perf_counter_ns()
-        np.subtract(sensors, self._weights.mean, out=self._x)
-        np.divide(self._x, self._weights.std, out=self._x)
-        self._step()
-        logit = float(self._y @ self._weights.head) + self._weights.bias
-        probability = 1.0 / (1.0 + np.exp(-logit))
-        self.step_times.append(time.perf_counter_ns() - start)
-        return float(probability)
+    def model(self, dtype: str) -> fc.Model:
+        """A flight's sensors in, the probability that the engine fails within HORIZON flights out."""
+        layers = [
+            ("centred", fc.nodes.Scale(np.ones_like(self.mean), -self.mean), "sensors"),
+            ("scaled", fc.nodes.Scale(1 / self.std), "centred"),
+            ("gru", fc.GRU.from_state_dict(self.gru), "scaled"),
+            ("fails_soon", fc.Dense(self.head, self.bias, activation="sigmoid"), "gru"),
+        ]
+        return fc.Model(layers).astype(dtype)
 
 
 def first_warning(alarm: NDArray[np.bool_]) -> int | None:
@@ -88,15 +75,6 @@ def quality(warnings: list[int | None], runs: list[Run]) -> Quality:
     right = [lead for lead in leads if lead < HORIZON]
     in_time = [lead for lead in right if lead >= TOO_LATE]
     return Quality(len(right) / max(len(leads), 1), len(in_time) / len(runs), right)
-
-
-def size_of(layer: fc.GRU) -> str:
-    return f"{layer.matrix_nbytes:,} + {layer.nbytes - layer.matrix_nbytes:,}"
-
-
-def size_of_arrays(arrays: dict[str, Array]) -> str:
-    matrices = sum(array.nbytes for name, array in arrays.items() if name.startswith("weight"))
-    return f"{matrices:,} + {sum(array.nbytes for array in arrays.values()) - matrices:,}"
 
 
 def limits(runs: list[Run], vibration: float, exhaust: float) -> list[int | None]:
@@ -125,11 +103,11 @@ def best_limits(runs: list[Run]) -> tuple[float, float]:
 def exact_probabilities(weights: Weights, runs: list[Run]) -> list[NDArray[np.float64]]:
     """By the formulas, in float64, all engines side by side."""
     lengths = [len(run.sensors) for run in runs]
-    x = np.zeros((max(lengths), len(runs), len(SENSORS)), np.float32)
+    x = np.zeros((max(lengths), len(runs), len(SENSORS)))
     for i, run in enumerate(runs):
-        x[: lengths[i], i] = (run.sensors - weights.mean) / weights.std
+        x[: lengths[i], i] = (run.sensors.astype(np.float64) - weights.mean) / weights.std
     y, _ = fc.reference.gru(x, weights.gru, lengths=lengths)
-    probabilities = 1.0 / (1.0 + np.exp(-(y @ weights.head + weights.bias)))
+    probabilities = 1.0 / (1.0 + np.exp(-(y @ weights.head[0] + weights.bias)))
     return [probabilities[:length, i] for i, length in enumerate(lengths)]
 
 
@@ -140,17 +118,22 @@ def torch_probabilities(weights: Weights, runs: list[Run]) -> tuple[list[Array],
     except ImportError:
         return None
     torch.set_num_threads(1)
-    gru = torch.nn.GRU(len(SENSORS), len(weights.head), num_layers=2, batch_first=True)
+    gru = torch.nn.GRU(len(SENSORS), weights.head.shape[1], num_layers=2, batch_first=True)
     gru.load_state_dict({name: torch.from_numpy(value) for name, value in weights.gru.items()})
-    answers = []
+    head = torch.nn.Linear(*weights.head.shape[::-1])
+    head.load_state_dict({"weight": torch.from_numpy(weights.head), "bias": torch.from_numpy(weights.bias)})
+    mean, std = torch.from_numpy(weights.mean), torch.from_numpy(weights.std)
+
+    def fails_soon(sensors: Array, h: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        y, h = gru(((torch.from_numpy(sensors) - mean) / std)[None], h)
+        return head(y)[0, :, 0].sigmoid(), h
+
     with torch.inference_mode():
-        for run in runs:
-            y = gru(torch.from_numpy((run.sensors - weights.mean) / weights.std)[None])[0][0].numpy()
-            answers.append((1.0 / (1.0 + np.exp(-(y @ weights.head + weights.bias)))).astype(np.float32))
-        x, h, times = torch.zeros(1, 1, len(SENSORS)), None, []
-        for _ in range(500):
+        answers = [fails_soon(run.sensors)[0].numpy() for run in runs]
+        h, times = None, []
+        for i in range(500):
             start = time.perf_counter_ns()
-            _, h = gru(x, h)
+            _, h = fails_soon(runs[0].sensors[i % 100 :][:1], h)
             times.append(time.perf_counter_ns() - start)
     return answers, float(np.median(times)) / 1e3
 
@@ -192,13 +175,15 @@ def main() -> int:
     weights = Weights.load()
     runs = fleet(arguments.engines, seed=3)
     print(f"{len(runs)} engines, {sum(len(run.sensors) for run in runs)} flights, all until they failed\n")
-    print(f"{'':22}{'precision':>10}{'recall':>8}{'lead, flights':>15}{'us a flight':>13}{SIZE:>18}{'largest dp':>12}")
+    print(
+        f"{'':22}{'precision':>10}{'recall':>8}{'lead, flights':>15}{'us a flight':>13}{'bytes':>9}{'largest dp':>12}"
+    )
 
-    def line(name: str, q: Quality, us: float | None = None, size: str = "", off: float | None = None) -> None:
+    def line(name: str, q: Quality, us: float | None = None, size: int | None = None, off: float | None = None) -> None:
         low, middle, high = np.percentile(q.lead, (10, 50, 90)) if q.lead else (0, 0, 0)
         print(
             f"{name:22}{q.precision:10.3f}{q.recall:8.3f}{f'{middle:.0f} ({low:.0f}..{high:.0f})':>15}"
-            f"{'' if us is None else f'{us:.1f}':>13}{size:>18}"
+            f"{'' if us is None else f'{us:.1f}':>13}{'' if size is None else f'{size:,}':>9}"
             f"{'' if off is None else f'{off:.1e}':>12}"
         )
 
@@ -211,22 +196,25 @@ def main() -> int:
     theirs = torch_probabilities(weights, runs)
     if theirs is not None:
         found_there = quality([first_warning(p > THRESHOLD) for p in theirs[0]], runs)
-        line("PyTorch, float32", found_there, theirs[1], size_of_arrays(weights.gru), largest_dp(theirs[0]))
+        line("PyTorch, float32", found_there, theirs[1], None, largest_dp(theirs[0]))
 
     answers: dict[str, list[Array]] = {}
     found: dict[str, Quality] = {}
     off: dict[str, float] = {}
     for dtype in DTYPES:
-        layer = fc.GRU.from_state_dict(weights.gru, dtype=dtype)
+        model = weights.model(dtype)
         times: list[int] = []
         answers[dtype] = []
         for run in runs:
-            watch = Watch(layer, weights)
-            answers[dtype].append(np.array([watch(sensors) for sensors in run.sensors], np.float32))
-            times += watch.step_times
+            stream, answer = model.stream(), np.empty((len(run.sensors), 1), np.float32)
+            for sensors, out in zip(run.sensors, answer, strict=True):
+                start = time.perf_counter_ns()
+                stream.step(sensors, out=out)
+                times.append(time.perf_counter_ns() - start)
+            answers[dtype].append(answer[:, 0])
         found[dtype] = quality([first_warning(p > THRESHOLD) for p in answers[dtype]], runs)
         off[dtype] = largest_dp(answers[dtype])
-        line(f"fusedcell, {dtype}", found[dtype], float(np.median(times)) / 1e3, size_of(layer), off[dtype])
+        line(f"fusedcell, {dtype}", found[dtype], float(np.median(times)) / 1e3, model.nbytes, off[dtype])
 
     if arguments.picture:
         shown = int(np.argsort([len(run.sensors) for run in runs])[len(runs) // 2])

@@ -1,4 +1,4 @@
-"""The trained network out of Keras's file: the GRU by fusedcell, what stands around it by NumPy."""
+"""The trained network out of Keras's file as one model, and by its formulas in float64."""
 
 from __future__ import annotations
 
@@ -23,10 +23,6 @@ DTYPES = ("float32", "float16", "int8")
 Array = NDArray[np.float32]
 
 
-def sigmoid(x: Array) -> Array:
-    return 1.0 / (1.0 + np.exp(-x))
-
-
 def gru_arrays() -> dict[str, Array]:
     """The GRU's weights under PyTorch's names, by hand: Keras has them transposed, and gates in the order z r h."""
 
@@ -46,34 +42,37 @@ def gru_arrays() -> dict[str, Array]:
 
 
 class Classifier:
-    """Says how likely a sentence is to be positive; `dtype` is that of the GRU's weights."""
+    """Says how likely a sentence is to be positive; `dtype` is that of all matrices."""
 
     def __init__(self, dtype: str = "float32") -> None:
-        gru = fc.from_keras(MODEL, "encoder")
-        assert isinstance(gru, fc.GRU)
-        self.gru = gru.astype(dtype)
         self.words = vocabulary()
+        self.gru = fc.from_keras(MODEL, "encoder")
         with zipfile.ZipFile(MODEL) as model, h5py.File(io.BytesIO(model.read("model.weights.h5"))) as weights:
             self.embedding: Array = weights["layers/embedding/vars/0"][()].astype(np.float32)
             self.head: Array = weights["layers/dense/vars/0"][:, 0]
             self.bias = np.float32(weights["layers/dense/vars/1"][0])
+        layers = [
+            ("embedding", fc.Embedding(self.embedding), "words"),
+            ("encoder", self.gru, "embedding"),
+            ("states", fc.nodes.Last(num_directions=2), "encoder"),
+            ("positive", fc.Dense(self.head[None], self.bias[None], activation="sigmoid"), "states"),
+        ]
+        self.model = fc.Model(layers, outputs=("positive", "states"), batch_first=True).astype(dtype)
 
     def __call__(self, text: str) -> float:
-        """One sentence, as it is: nothing is padded, so nothing is masked."""
-        _, h_n = self.gru(self.embedding[numbers(text, self.words)])
-        return float(sigmoid(self.logits(h_n[:, None]))[0])
+        return float(self.model(numbers(text, self.words))[0][0])
 
-    def states(self, ids: Ids, *, masked: bool = True) -> Array:
-        """The last states (2, B, 64) of sentences padded (B, T) on any side. Without `masked` padding is read, too."""
-        return self.gru(self.embedding[ids], mask=ids != PADDING if masked else None)[1]
+    def answers(self, ids: Ids, *, masked: bool = True) -> tuple[Array, Array]:
+        """Probabilities (B, 1) and last states (B, 128) of sentences (B, T). Without `masked` padding is read, too."""
+        return self.model(ids, lengths=np.count_nonzero(ids, axis=1) if masked else None)
 
     def batch(self, ids: Ids, *, masked: bool = True) -> Array:
-        return sigmoid(self.logits(self.states(ids, masked=masked)))
+        return self.answers(ids, masked=masked)[0][:, 0]
 
     def in_float64(self, ids: Ids) -> NDArray[np.float64]:
-        """What `batch` gives, the GRU by its formulas."""
+        """What `batch` gives, by the formulas."""
         h_n = fc.reference.gru(self.embedding[ids], gru_arrays(), mask=ids != PADDING, batch_first=True)[1]
-        return sigmoid(self.logits(h_n))
+        return 1.0 / (1.0 + np.exp(-self.logits(h_n)))
 
     def logits(self, h_n: Array) -> Array:
         """(2, B, 64), the forward direction's last state and the backward one's, to (B,)."""

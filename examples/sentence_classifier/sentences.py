@@ -45,15 +45,12 @@ def numbers(text: str, words: dict[str, int]) -> Ids:
     return np.array([words.get(token, UNKNOWN) for token in tokens(text)], np.int32)
 
 
-def padded(sentences: list[Ids], length: int | None = None, *, left: bool = False) -> Ids:
+def padded(sentences: list[Ids], length: int | None = None) -> Ids:
     """(len(sentences), length), by default that of the longest; what is longer is cut."""
     length = max(map(len, sentences)) if length is None else length
     batch = np.full((len(sentences), length), PADDING, np.int32)
     for row, ids in zip(batch, sentences, strict=True):
-        if left:
-            row[max(length - len(ids), 0) :] = ids[:length]
-        else:
-            row[: len(ids)] = ids[:length]
+        row[: len(ids)] = ids[:length]
     return batch
 
 

@@ -1,21 +1,23 @@
-"""RNNoise as the package pyrnnoise has it: its library, and the trained weights in the library's table of arrays."""
+"""RNNoise as the package pyrnnoise has it: its library, and a model of the weights in the library's table of arrays."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import itertools
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+import fusedcell as fc
 
 Array = NDArray[np.float32]
 
 RELEASE = "0.4.5"
 RATE = 48_000
 FRAME = 480
-FEATURES, CONVOLVED, UNITS, LAYERS, BANDS = 65, 128, 384, 3, 32
+FEATURES, CONVOLVED, UNITS, BANDS = 65, 128, 384, 32
 LIBRARIES = ("librnnoise.so", "librnnoise.dylib", "rnnoise.dll")
 BLOCK = (8, 4)  # rows and columns of the blocks that sparse matrices are made of
 
@@ -81,43 +83,35 @@ def reset_first(zrn: Array) -> Array:
     return np.concatenate([r, z, n])
 
 
-class Dense(NamedTuple):
-    """y = x W + b."""
+def read_gru(arrays: dict[str, Array | NDArray[np.int32]], layer: str) -> fc.GRU:
+    weights = {}
+    for part, ours in (("input", "ih"), ("recurrent", "hh")):
+        name = f"{layer}_{part}"
+        W = from_blocks(arrays[f"{name}_weights_float"], arrays[f"{name}_weights_idx"], 3 * UNITS, UNITS)
+        if part == "recurrent":  # the diagonal of each gate's matrix is not in its blocks
+            W[np.arange(3 * UNITS), np.arange(3 * UNITS) % UNITS] += arrays[f"{name}_weights_diag"]
+        weights[f"weight_{ours}_l0"] = reset_first(W)
+        weights[f"bias_{ours}_l0"] = reset_first(arrays[f"{name}_bias"])
+    return fc.GRU.from_state_dict(weights)
 
-    weight: Array  # (inputs, outputs)
-    bias: Array
 
+def read_model(library: ctypes.CDLL) -> fc.Model:
+    """Features of a frame in, gains of its bands and the probability of speech out."""
+    arrays = read_arrays(library)
 
-class Weights(NamedTuple):
-    convolutions: tuple[Dense, Dense]  # over the last three frames, the oldest first
-    gru: dict[str, Array]  # three layers in PyTorch's layout
-    gains: Dense  # of what the convolutions and the layers put out, (CONVOLVED... + LAYERS * UNITS, BANDS)
-    speech: Dense
+    def matrix(name: str, inputs: int) -> tuple[Array, Array]:
+        return arrays[f"{name}_weights_float"].reshape(inputs, -1).T, arrays[f"{name}_bias"]
 
-    @classmethod
-    def read(cls, library: ctypes.CDLL) -> Weights:
-        arrays = read_arrays(library)
-
-        def dense(name: str, inputs: int) -> Dense:
-            return Dense(arrays[f"{name}_weights_float"].reshape(inputs, -1), arrays[f"{name}_bias"])
-
-        gru = {}
-        for layer in range(LAYERS):
-            for part, ours in (("input", "ih"), ("recurrent", "hh")):
-                name = f"gru{layer + 1}_{part}"
-                W = from_blocks(arrays[f"{name}_weights_float"], arrays[f"{name}_weights_idx"], 3 * UNITS, UNITS)
-                if part == "recurrent":  # the diagonal of each gate's matrix is not in its blocks
-                    diagonal = arrays[f"{name}_weights_diag"]
-                    W[np.arange(3 * UNITS), np.arange(3 * UNITS) % UNITS] += diagonal
-                gru[f"weight_{ours}_l{layer}"] = reset_first(W)
-                gru[f"bias_{ours}_l{layer}"] = reset_first(arrays[f"{name}_bias"])
-        outputs = (LAYERS + 1) * UNITS
-        return cls(
-            (dense("conv1", 3 * FEATURES), dense("conv2", 3 * CONVOLVED)),
-            gru,
-            dense("dense_out", outputs),
-            dense("vad_dense", outputs),
-        )
+    convolution = {"taps": 3, "padding": (2, 0), "activation": "tanh"}
+    seen = ("conv2", "gru1", "gru2", "gru3")
+    layers = [
+        ("conv1", fc.Window(*matrix("conv1", 3 * FEATURES), **convolution), "features"),
+        ("conv2", fc.Window(*matrix("conv2", 3 * CONVOLVED), **convolution), "conv1"),
+        *((layer, read_gru(arrays, layer), source) for source, layer in itertools.pairwise(seen)),
+        ("gains", fc.Dense(*matrix("dense_out", len(seen) * UNITS), activation="sigmoid"), seen),
+        ("speech", fc.Dense(*matrix("vad_dense", len(seen) * UNITS), activation="sigmoid"), seen),
+    ]
+    return fc.Model(layers, outputs=("gains", "speech"))
 
 
 class Original:

@@ -1,4 +1,4 @@
-"""RNNoise frame by frame: NumPy around three GRU layers of 384 units, which are a fusedcell stream.
+"""RNNoise frame by frame: the spectrum and its bands in NumPy, and the network that reads them as a fusedcell model.
 
 What is computed is what RNNoise computes (src/denoise.c and src/rnn.c of https://github.com/xiph/rnnoise, BSD-3;
 J.-M. Valin, "A Hybrid DSP/Deep Learning Approach to Real-Time Full-Band Speech Enhancement", 2018): gains for 32 bands,
@@ -14,7 +14,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 from pitch import Pitch
-from rnnoise import BANDS, CONVOLVED, FEATURES, FRAME, UNITS, Dense, Weights
+from rnnoise import BANDS, FEATURES, FRAME
 
 import fusedcell as fc
 
@@ -108,39 +108,6 @@ def floored(energy: list[float]) -> list[float]:
     return levels
 
 
-class Network:
-    """Features to gains and the probability of speech. `step_times` has the ns of each step of the GRU."""
-
-    def __init__(self, weights: Weights, dtype: str) -> None:
-        self._first, self._second = weights.convolutions
-        self._recent = np.zeros((3, FEATURES), np.float32)
-        self._convolved = np.zeros((3, CONVOLVED), np.float32)
-        # The last layers see what the convolutions and every layer of the GRU put out, so all write into one array.
-        self._seen = np.zeros(4 * UNITS, np.float32)
-        self._last = Dense(
-            np.concatenate([weights.gains.weight, weights.speech.weight], axis=1),
-            np.concatenate([weights.gains.bias, weights.speech.bias]),
-        )
-        self.layer = fc.GRU.from_state_dict(weights.gru, dtype=dtype)
-        stream = self.layer.stream()
-        self._step = stream.bind(self._seen[:UNITS], self._seen[-UNITS:])
-        self._lower, self._lower_seen = stream.state[:2, 0], self._seen[UNITS:-UNITS].reshape(2, UNITS)
-        self.step_times: list[int] = []
-
-    def __call__(self, features: Array) -> tuple[Array, float]:
-        self._recent[:-1] = self._recent[1:]
-        self._recent[-1] = features
-        self._convolved[:-1] = self._convolved[1:]
-        self._convolved[-1] = np.tanh(self._recent.reshape(-1) @ self._first.weight + self._first.bias)
-        np.tanh(self._convolved.reshape(-1) @ self._second.weight + self._second.bias, out=self._seen[:UNITS])
-        begin = time.perf_counter_ns()
-        self._step()
-        self.step_times.append(time.perf_counter_ns() - begin)
-        self._lower_seen[:] = self._lower
-        answers = 1 / (1 + np.exp(-(self._seen @ self._last.weight + self._last.bias)))
-        return answers[:-1], float(answers[-1])
-
-
 class Spectrum:
     """A frame's bins, those of the sound one pitch period before, and their energies and correlation in the bands."""
 
@@ -156,10 +123,15 @@ def band_energy(bins: NDArray[np.complexfloating], shares: Array) -> Array:
 
 
 class Suppressor:
-    """One channel of 48 kHz sound: 480 samples in [-1, 1) in, as many out, DELAY samples later."""
+    """One channel of 48 kHz sound: 480 samples in [-1, 1) in, as many out, DELAY samples later.
 
-    def __init__(self, weights: Weights, dtype: str = "float32") -> None:
-        self.network = Network(weights, dtype)
+    `step_times` has the ns that each step of the network took.
+    """
+
+    def __init__(self, model: fc.Model) -> None:
+        self._network = model.stream()
+        self._answers = np.empty(BANDS, np.float32), np.empty(1, np.float32)
+        self.step_times: list[int] = []
         self._window, self._cosines, self._high_pass = window(), cosines(), high_pass()
         self._interpolate = triangles()
         self._shares = self._interpolate.copy()
@@ -182,7 +154,11 @@ class Suppressor:
         )
         bins, speech = self._delayed.bins, 0.0
         if float(spectrum.energy.sum()) >= SILENCE:
-            gains, speech = self.network(self._features(spectrum, period))
+            features = self._features(spectrum, period)
+            begin = time.perf_counter_ns()
+            self._network.step(features, out=self._answers)
+            self.step_times.append(time.perf_counter_ns() - begin)
+            gains, speech = self._answers[0], float(self._answers[1][0])
             bins = self._filter(gains, spectrum.energy)
         self._delayed = spectrum
         out = np.fft.irfft(bins * WINDOW).astype(np.float32) * self._window

@@ -1,4 +1,4 @@
-"""Writes on from a prompt, character by character, many texts at once, with two GRU layers of 128 units.
+"""Writes on from a prompt, character by character, many texts at once, with one model from character to logits.
 
 python examples/text_sampler/run.py [--prompt TEXT] [--temperatures T ...] [--picture FILE] [--check]
 
@@ -38,84 +38,92 @@ TOLERANCE = 1e-4  # of a character's log-probability in float32, from that in fl
 
 
 class Weights(NamedTuple):
-    """What train.py wrote: the GRU's in PyTorch's layout, and what is before and behind it."""
+    """What train.py wrote, in PyTorch's layout."""
 
     characters: str
     embedding: Array  # (characters, inputs)
     gru: dict[str, Array]
-    head: NDArray[np.float64]  # (units, characters)
-    bias: NDArray[np.float64]
+    head: Array  # (characters, units)
+    bias: Array
 
     @classmethod
     def load(cls) -> Weights:
         with np.load(FOLDER / "weights.npz") as file:
             gru = {name.removeprefix("gru."): file[name] for name in file.files if name.startswith("gru.")}
-            # float64, so that it makes no difference how many rows a product has.
-            head, bias = file["head.weight"].T.astype(np.float64), file["head.bias"].astype(np.float64)
-            return cls(str(file["characters"]), file["embedding.weight"], gru, head, bias)
+            characters, *others = (
+                file[name] for name in ("characters", "embedding.weight", "head.weight", "head.bias")
+            )
+            return cls(str(characters), others[0], gru, *others[1:])
+
+    def model(self, dtype: str) -> fc.Model:
+        """Numbers of characters in, logits of the next character out."""
+        layers = [
+            ("embedding", fc.Embedding(self.embedding), "character"),
+            ("gru", fc.GRU.from_state_dict(self.gru), "embedding"),
+            ("logits", fc.Dense(self.head, self.bias), "gru"),
+        ]
+        return fc.Model(layers).astype(dtype)
 
 
 class Writer:
     """The network in one dtype. A text being written is a stream and the logits of its next character."""
 
     def __init__(self, weights: Weights, dtype: str) -> None:
-        self.weights = weights
-        self.layer = fc.GRU.from_state_dict(weights.gru, dtype=dtype)
-        self._codes = {character: code for code, character in enumerate(weights.characters)}
+        self.model = weights.model(dtype)
+        self.characters = weights.characters
 
     def encode(self, text: str) -> NDArray[np.intp]:
-        unknown = sorted(set(text) - set(self._codes))
+        unknown = sorted(set(text) - set(self.characters))
         if not text or unknown:
-            raise SystemExit(f"the prompt needs characters of {self.weights.characters!r}, and has {unknown}")
-        return np.array([self._codes[character] for character in text])
+            raise SystemExit(f"the prompt needs characters of {self.characters!r}, and has {unknown}")
+        return np.array([self.characters.index(character) for character in text])
 
-    def logits(self, y: Array) -> Logits:
-        return y.astype(np.float64) @ self.weights.head + self.weights.bias
-
-    def read(self, prompt: str) -> tuple[fc.Stream, Logits]:
+    def read(self, prompt: str) -> tuple[fc.ModelStream, Array]:
         """A text that begins with the prompt."""
-        stream = self.layer.stream()
-        return stream, self.logits(stream.process(self.weights.embedding[self.encode(prompt)])[-1])
+        stream = self.model.stream()
+        return stream, stream.process(self.encode(prompt))[-1]
 
-    def write_one(self, stream: fc.Stream, logits: Logits, temperature: float, chances: Logits) -> str:
+    def write_one(self, stream: fc.ModelStream, logits: Array, temperature: float, chances: Logits) -> str:
         """A character for each of `chances`, which are uniform in [0, 1)."""
         text = []
         for chance in chances:
-            code = int(choose(logits[None], np.array([temperature]), chance[None])[0])
-            text.append(self.weights.characters[code])
-            logits = self.logits(stream.step(self.weights.embedding[code]))
+            code = choose(logits[None], np.array([temperature]), chance[None])[0]
+            text.append(self.characters[code])
+            logits = stream.step(code)
         return "".join(text)
 
-    def write_many(self, streams: list[fc.Stream], logits: Logits, temperatures: Logits, chances: Logits) -> list[str]:
+    def write_many(
+        self, streams: list[fc.ModelStream], logits: Array, temperatures: Logits, chances: Logits
+    ) -> list[str]:
         """The same for many texts: `logits` (texts, characters), `temperatures` (texts,), `chances` (texts, n)."""
         codes = np.empty(chances.shape, np.intp)
         for n, chance in enumerate(chances.T):
             codes[:, n] = choose(logits, temperatures, chance)
-            logits = self.logits(self.layer.step_many(streams, self.weights.embedding[codes[:, n]]))
-        return ["".join(self.weights.characters[code] for code in row) for row in codes]
+            logits = self.model.step_many(streams, codes[:, n])
+        return ["".join(self.characters[code] for code in row) for row in codes]
 
     def log_probabilities(self, text: str) -> Logits:
         """Of each character but the first, given those before it."""
         codes = self.encode(text)
-        return log_probabilities_of(codes, self.logits(self.layer(self.weights.embedding[codes[:-1]])[0]))
+        return log_probabilities_of(codes, self.model(codes[:-1]))
 
 
-def log_softmax(logits: Logits) -> Logits:
-    logits = logits - logits.max(axis=-1, keepdims=True)
+def log_softmax(logits: Array | Logits) -> Logits:
+    logits = logits.astype(np.float64)
+    logits -= logits.max(axis=-1, keepdims=True)
     return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
 
 
-def log_probabilities_of(codes: NDArray[np.intp], logits: Logits) -> Logits:
+def log_probabilities_of(codes: NDArray[np.intp], logits: Array | Logits) -> Logits:
     """(n - 1,): of each of n codes but the first, by the logits (n - 1, characters) that were there before it."""
     return log_softmax(logits)[np.arange(len(codes) - 1), codes[1:]]
 
 
-def choose(logits: Logits, temperatures: Logits, chance: Logits) -> NDArray[np.intp]:
+def choose(logits: Array, temperatures: Logits, chance: Logits) -> NDArray[np.intp]:
     """A character for each row, by softmax(logits / temperature); temperature 0 takes the likeliest."""
-    safe = np.where(temperatures > 0, temperatures, 1.0)[:, None]
-    sums = np.cumsum(np.exp((logits - logits.max(axis=1, keepdims=True)) / safe), axis=1)
-    drawn = (sums < (chance * sums[:, -1])[:, None]).sum(axis=1)
-    return np.where(temperatures > 0, drawn, logits.argmax(axis=1))
+    divisors = np.maximum(temperatures, 1e-9)[:, None]
+    sums = np.cumsum(np.exp((logits - logits.max(axis=1, keepdims=True)) / divisors), axis=1)
+    return (sums <= (chance * sums[:, -1])[:, None]).sum(axis=1)
 
 
 def chances_of(seeds: Iterable[int], length: int) -> Logits:
@@ -143,7 +151,7 @@ def continuations(writer: Writer, arguments: argparse.Namespace) -> None:
 class Speed(NamedTuple):
     one: float  # us a character of one text
     many: float  # ... of MANY, by step_many
-    step: float  # ... of which the GRU
+    step: float  # ... of which the model
     step_many: float
     same: bool  # whether each of the MANY is what it is alone
 
@@ -170,10 +178,10 @@ def speed(writer: Writer, length: int) -> Speed:
 
     # A whole text takes longer than a thread is left alone, so that its own clock is what counts.
     one, many = (seconds(run, time.thread_time) * 1e6 / MANY / length for run in (one_by_one, at_once))
-    x = writer.weights.embedding[: MANY // 4].repeat(4, axis=0)
-    row, out, rows = x[0].copy(), np.empty(128, np.float32), np.empty((MANY, 128), np.float32)
-    step = [seconds(lambda: stream.step(row, out)) for _ in range(2000)]
-    step_many = [seconds(lambda: writer.layer.step_many(streams, x, rows)) for _ in range(200)]
+    code, out, rows = np.array(0), np.empty_like(logits), np.empty((MANY, len(logits)), np.float32)
+    codes = np.arange(MANY) % len(logits)
+    step = [seconds(lambda: stream.step(code, out=out)) for _ in range(2000)]
+    step_many = [seconds(lambda: writer.model.step_many(streams, codes, rows)) for _ in range(200)]
     return Speed(
         one,
         many,
@@ -186,32 +194,28 @@ def speed(writer: Writer, length: int) -> Speed:
 def in_float64(weights: Weights, codes: NDArray[np.intp]) -> Logits:
     """Log-probabilities by the formulas: some seconds, as NumPy takes single steps."""
     y, _ = fc.reference.gru(weights.embedding[codes[:-1]], weights.gru)
-    return log_probabilities_of(codes, y @ weights.head + weights.bias)
-
-
-def size_of(layer: fc.GRU) -> str:
-    """Bytes of the matrices + those of biases, and with int8 of scales and sums of rows."""
-    return f"{layer.matrix_nbytes:,} + {layer.nbytes - layer.matrix_nbytes:,}"
+    return log_probabilities_of(codes, y @ weights.head.T + weights.bias)
 
 
 def torch_results(weights: Weights, codes: NDArray[np.intp]) -> tuple[Logits, float, float] | None:
-    """PyTorch's log-probabilities, and the us its GRU takes for a character of one text and of MANY together."""
+    """PyTorch's log-probabilities, and the us the network takes there for a character of one text and of MANY."""
     try:
         import torch
     except ImportError:
         return None
     torch.set_num_threads(1)
-    gru = torch.nn.GRU(weights.embedding.shape[1], len(weights.head), num_layers=2)
+    embedding = torch.nn.Embedding.from_pretrained(torch.from_numpy(weights.embedding))
+    gru = torch.nn.GRU(weights.embedding.shape[1], weights.head.shape[1], num_layers=2)
     gru.load_state_dict({name: torch.from_numpy(value) for name, value in weights.gru.items()})
-    head = torch.nn.Linear(*weights.head.shape)
-    head.weight.data, head.bias.data = torch.from_numpy(weights.head.T).float(), torch.from_numpy(weights.bias).float()
+    head = torch.nn.Linear(*weights.head.shape[::-1])
+    head.load_state_dict({"weight": torch.from_numpy(weights.head), "bias": torch.from_numpy(weights.bias)})
     with torch.inference_mode():
-        y = gru(torch.from_numpy(weights.embedding[codes[:-1]]))[0]
-        found = log_probabilities_of(codes, head(y).numpy().astype(np.float64))
+        found = log_probabilities_of(codes, head(gru(embedding(torch.from_numpy(codes[:-1])))[0]).numpy())
         times = []
         for batch in (1, MANY):
-            x, h = torch.zeros(1, batch, weights.embedding.shape[1]), torch.zeros(2, batch, len(weights.head))
-            times.append(np.median([seconds(lambda x=x, h=h: gru(x, h)) for _ in range(300)]) * 1e6 / batch)
+            x, h = torch.zeros(1, batch, dtype=torch.int64), torch.zeros(2, batch, gru.hidden_size)
+            each = [seconds(lambda x=x, h=h: head(gru(embedding(x), h)[0])) for _ in range(300)]
+            times.append(np.median(each) * 1e6 / batch)
     return found, *times
 
 
@@ -221,12 +225,10 @@ def picture(path: str, writers: dict[str, Writer], text: str) -> None:
     verse = text.splitlines()[0] + "\n"
     writer = writers["float32"]
     codes = writer.encode(verse)
-    shares = np.exp(log_softmax(writer.logits(writer.layer(writer.weights.embedding[codes[:-1]])[0])))
+    shares = np.exp(log_softmax(writer.model(codes[:-1])))
     shown = np.argsort(-shares.max(axis=0))[:26]
-    shown = shown[np.argsort([writer.weights.characters[code].lower() for code in shown])]
-    names = [
-        {" ": "␣", "\n": "⏎"}.get(writer.weights.characters[code], writer.weights.characters[code]) for code in shown
-    ]
+    shown = shown[np.argsort([writer.characters[code].lower() for code in shown])]
+    names = [{" ": "␣", "\n": "⏎"}.get(writer.characters[code], writer.characters[code]) for code in shown]
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(13, 8), height_ratios=(3, 1), sharex=True, layout="constrained")
     top.imshow(shares[:, shown].T ** 0.5, aspect="auto", cmap="magma", interpolation="nearest")
     place = {code: row for row, code in enumerate(shown)}
@@ -264,21 +266,19 @@ def main() -> int:
     continuations(writers["float32"], arguments)
 
     text = (FOLDER / "held_out.txt").read_text()
-    print(f"\n{len(text):,} characters that training did not see; us a character, of the GRU and with all else")
+    print(f"\n{len(text):,} characters that training did not see; us a character, of the model and with drawing")
     print(
-        f"{'':20}{'perplexity':>11}{'largest dlogp':>15}{'GRU':>8}{f'in {MANY}':>8}{'all':>8}{f'in {MANY}':>8}", end=""
+        f"{'':20}{'perplexity':>11}{'largest dlogp':>15}{'model':>8}{f'in {MANY}':>8}{'all':>8}{f'in {MANY}':>8}",
+        end="",
     )
-    print(f"{'characters a s':>22}{'matrices + rest':>18}")
+    print(f"{'characters a s':>22}{'bytes':>12}")
     codes = writers["float32"].encode(text)
     exact = in_float64(weights, codes)
     theirs = torch_results(weights, codes)
     if theirs is not None:
         values, one, many = theirs
-        recurrent = sum(array.nbytes for array in weights.gru.values())
-        matrices = sum(array.nbytes for name, array in weights.gru.items() if name.startswith("weight"))
         off = float(np.abs(values - exact).max())
-        size = f"{matrices:,} + {recurrent - matrices:,}"
-        print(f"{'PyTorch, float32':20}{np.exp(-values.mean()):11.4f}{off:15.1e}{one:8.1f}{many:8.2f}{size:>56}")
+        print(f"{'PyTorch, float32':20}{np.exp(-values.mean()):11.4f}{off:15.1e}{one:8.1f}{many:8.2f}")
     failures = []
     perplexities = {}
     for dtype, writer in writers.items():
@@ -288,7 +288,7 @@ def main() -> int:
         times = speed(writer, arguments.length)
         print(f"{'fusedcell, ' + dtype:20}{perplexities[dtype]:11.4f}{off:15.1e}", end="")
         print(f"{times.step:8.1f}{times.step_many:8.2f}{times.one:8.1f}{times.many:8.2f}", end="")
-        print(f"{f'{1e6 / times.one:,.0f}; {1e6 / times.many:,.0f}':>22}{size_of(writer.layer):>18}")
+        print(f"{f'{1e6 / times.one:,.0f}; {1e6 / times.many:,.0f}':>22}{writer.model.nbytes:>12,}")
         if not times.same:
             failures.append(f"with {dtype} a text is another one in company")
         if dtype == "float32" and off > TOLERANCE:
@@ -297,8 +297,6 @@ def main() -> int:
         print(f"Each of {MANY} texts is the same, written alone and in company.")
     if perplexities["float32"] > PERPLEXITY:
         failures.append(f"a perplexity of {perplexities['float32']:.3f}, more than {PERPLEXITY}")
-    if 4 * writers["int8"].layer.matrix_nbytes != writers["float32"].layer.matrix_nbytes:
-        failures.append("the matrices of int8 are not a quarter of float32's")
     failures += [
         f"{dtype} is worse by more than {most}"
         for dtype, most in WORSE.items()
