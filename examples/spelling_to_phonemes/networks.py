@@ -1,4 +1,4 @@
-"""The network of train.py: GRUs by fusedcell or in float64, with NumPy around them, and the same in PyTorch."""
+"""The network of train.py: encoder and GRU by fusedcell or in float64, with attention in NumPy, and all in PyTorch."""
 
 from __future__ import annotations
 
@@ -22,25 +22,22 @@ class Memory(NamedTuple):
 
 
 class Attending:
-    """What is around the two GRUs, in NumPy."""
+    """An encoder, letters (words, letters) to keys and values, a decoder's GRU, and in NumPy the attention between."""
 
     def __init__(
         self, weights: dict[str, Array], encoder: Callable[..., tuple[Array, Array]], decoder: Callable[..., Array]
     ) -> None:
         self.encoder, self.decoder = encoder, decoder
-        self.letters, self.phonemes = weights["letters.weight"], weights["phonemes.weight"]
-        self.to_keys = weights["keys.weight"]
-        self.units = len(self.to_keys)
-        self.from_h, self.to_values = np.split(weights["attentional.weight"].T, [self.units])
-        self.bias = weights["attentional.bias"]
+        self.phonemes = weights["phonemes.weight"]
+        self.units = len(weights["keys.weight"])
+        self.from_h = weights["attentional.weight"].T[: self.units]
         self.output, self.output_bias = weights["output.weight"].T, weights["output.bias"]
 
     def encode(self, spellings: list[list[int]]) -> tuple[Memory, State]:
         letters, lengths = padded(spellings)
-        encoded, _ = self.encoder(self.letters[letters], lengths=lengths)
-        # The attention adds up to one, so the bias may be in the values; projecting them here does it once a letter.
-        memory = Memory(self.to_keys @ encoded.swapaxes(1, 2), encoded @ self.to_values + self.bias, absent(lengths))
-        return memory, State.zeros(len(spellings), self.units, len(self.bias))
+        keys, values = self.encoder(letters, lengths=lengths)
+        memory = Memory(keys.swapaxes(1, 2), values, absent(lengths))
+        return memory, State.zeros(len(spellings), self.units, values.shape[2])
 
     def step(self, memory: Memory, symbols: NDArray[np.int64], state: State) -> tuple[Array, State, Array]:
         h = self.decoder(np.concatenate((self.phonemes[symbols], state.attentional), axis=1), state.h)
@@ -55,18 +52,39 @@ class Attending:
         return attentional @ self.output + self.output_bias, State(h, attentional), attention
 
 
+def of_values(weights: dict[str, Array]) -> tuple[Array, Array]:
+    """What makes values of what is encoded: the attention adds up to one, so the bias may be in them, and projecting
+    them before it does so once a letter."""
+    return weights["attentional.weight"][:, len(weights["keys.weight"]) :], weights["attentional.bias"]
+
+
 def fused(weights: dict[str, Array], dtype: str) -> tuple[Attending, int, int]:
-    """The network with fusedcell's GRUs, the bytes of their matrices, and those of all that they have."""
-    encoder = fc.GRU.from_state_dict(weights, "encoder.", batch_first=True, dtype=dtype)
+    """The network by fusedcell, the bytes of its GRUs' matrices, and those of all that the GRUs have."""
+    gru = fc.GRU.from_state_dict(weights, "encoder.", dtype=dtype)
+    encoder = fc.Model(
+        [
+            ("letters", fc.Embedding(weights["letters.weight"]), "text"),
+            ("encoded", gru, "letters"),
+            ("keys", fc.Dense(weights["keys.weight"]), "encoded"),
+            ("values", fc.Dense(*of_values(weights)), "encoded"),
+        ],
+        outputs=("keys", "values"),
+        batch_first=True,
+    )
     decoder = fc.GRUCell(*(weights[f"decoder.{name}"] for name in CELL), dtype=dtype)
-    matrices = encoder.matrix_nbytes + decoder.matrix_nbytes
-    return Attending(weights, encoder, decoder), matrices, encoder.nbytes + decoder.nbytes
+    return Attending(weights, encoder, decoder), gru.matrix_nbytes + decoder.matrix_nbytes, gru.nbytes + decoder.nbytes
 
 
 def exact(weights: dict[str, Array]) -> Attending:
     """All of it in float64, the GRUs by their formulas."""
     wide = {name: value.astype(np.float64) for name, value in weights.items()}
-    encoder = partial(fc.reference.gru, layers=wide, prefix="encoder.", batch_first=True)
+    to_values, bias = of_values(wide)
+
+    def encoder(letters: NDArray[np.int64], lengths: NDArray[np.int64]) -> tuple[Array, Array]:
+        letters_seen = wide["letters.weight"][letters]
+        encoded, _ = fc.reference.gru(letters_seen, wide, prefix="encoder.", lengths=lengths, batch_first=True)
+        return encoded @ wide["keys.weight"].T, encoded @ to_values.T + bias
+
     cell = {name: wide[f"decoder.{name}"] for name in CELL}
     return Attending(wide, encoder, partial(fc.reference.gru_step, **cell))
 
