@@ -298,3 +298,12 @@ def test_a_description_has_every_node_and_what_those_that_run_take() -> None:
     assert described["first"] == ["Take", "rnn"]
     assert described["answer"][:3] == ["Dense", "first", "1"]
     assert int(described["answer"][3]) > 0
+
+
+def test_an_answer_of_a_whole_sequence_is_one_row_and_zeros_where_there_are_none() -> None:
+    for pool in (nodes.Sum(), nodes.Mean(), nodes.Max(), nodes.Last()):
+        model = fc.Model([("pool", pool, "x"), ("head", nodes.Dense(np.ones((2, 4)), [5, 6]), "pool")])
+        assert model.rows(0) == model.rows(7) == 1
+        assert model(np.zeros((0, 4), np.float32)).tolist() == [0, 0]
+        both = model(np.zeros((3, 2, 4), np.float32), lengths=[3, 0])
+        assert both.tolist() == [[5, 6], [0, 0]]

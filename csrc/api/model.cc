@@ -54,8 +54,7 @@ std::size_t Model::rows(std::size_t steps, std::size_t output) const {
 void Model::run(const Input* inputs, float* const* outputs, std::size_t num_steps, std::size_t num_rows,
                 const std::size_t* lengths) const {
     const Network& network = data_->network();
-    if (num_steps == 0) return;
-    const std::ptrdiff_t steps = checked_count(num_steps, "steps");
+    const std::ptrdiff_t steps = num_steps == 0 ? 0 : checked_count(num_steps, "steps");
     const std::ptrdiff_t batch = checked_count(num_rows, "batch");
     std::vector<std::int64_t> own_lengths;
     for (std::size_t b = 0; lengths != nullptr && b < num_rows; ++b) {

@@ -61,22 +61,14 @@ py::object run(const LoadedModel& loaded, const py::tuple& values, py::handle le
     if (!lengths_value.is_none()) lengths = read_lengths(lengths_value, batch, steps);
     given.expect_unchanged();
 
-    std::vector<std::int64_t> rows = model.rows_out(steps);
+    const std::vector<std::int64_t> rows = model.rows_out(steps);
     for (const std::int64_t length : std::set<std::int64_t>(lengths.begin(), lengths.end())) model.rows_out(length);
     const auto is_pooled = [&](std::size_t o) { return model.is_pooled(o); };
-    std::vector<bool> is_of_no_rows(rows.size());
-    for (std::size_t o = 0; o < rows.size(); ++o) {
-        is_of_no_rows[o] = is_pooled(o) && rows[o] == 0;
-        if (is_pooled(o)) rows[o] = 1;
-    }
     std::vector<ModelRows<const float>> x(model.inputs().size());
     for (std::size_t i = 0; i < x.size(); ++i) x[i] = layout.view(given.data(i), steps, model.inputs()[i].size);
     std::vector<ModelRows<float>> y(rows.size());
     py::object answers = new_answers(model, layout, rows, false, is_pooled, y);
     if (batch == 0) return answers;
-    for (std::size_t o = 0; o < rows.size(); ++o) {    // as of a sequence of no rows among others
-        if (is_of_no_rows[o]) std::fill_n(y[o].data, batch * model.output_size(o), 0.0F);
-    }
     const double all = lengths.empty() ? static_cast<double>(steps) * static_cast<double>(batch)
                                        : std::accumulate(lengths.begin(), lengths.end(), 0.0);
     run_for(model.row_operations() * all, [&](Checkpoint* checkpoint) {

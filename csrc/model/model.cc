@@ -229,7 +229,9 @@ std::vector<std::int64_t> Network::rows_out(std::int64_t rows_in) const {
     std::vector<std::int64_t> results(nodes_.size());
     count({rows_in, true, true}, rows.data(), results.data());
     check_rows_meet(rows.data(), rows_in);
-    return rows_of_outputs(rows.data());
+    std::vector<std::int64_t> out = rows_of_outputs(rows.data());
+    for (std::size_t o = 0; o < out.size(); ++o) out[o] = is_pooled(o) ? 1 : out[o];
+    return out;
 }
 
 std::vector<std::int64_t> Network::rows_of_outputs(const std::int64_t* rows) const {

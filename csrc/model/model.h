@@ -99,8 +99,8 @@ public:
     std::int64_t delay() const { return delay_; }
     /// Whether an output of a whole sequence has one row, whatever the sequence's length.
     bool is_pooled(std::size_t output) const { return pooled_[outputs_[output].value]; }
-    /// Rows of each output of a sequence of so many. Throws std::invalid_argument, which names the node, where values
-    /// come together that have different numbers of rows then.
+    /// Rows of each output of a whole sequence of so many. Throws std::invalid_argument, which names the node, where
+    /// values come together that have different numbers of rows then.
     std::vector<std::int64_t> rows_out(std::int64_t rows) const;
 
     /// Multiply-adds of one row in.

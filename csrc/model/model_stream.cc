@@ -189,14 +189,14 @@ bool NetworkStream::run_whole(const std::shared_ptr<const Network>& model, const
         block = std::min(block, std::max<std::ptrdiff_t>(kRowsAtOnce / batch / hop, 1) * hop);
     }
     NetworkStream stream(model, batch, block, true);
-    if (lengths != nullptr) {    // what a shorter sequence lacks
-        const std::vector<std::int64_t> rows_out = model->rows_out(rows);
-        for (std::size_t o = 0; o < rows_out.size(); ++o) {
-            for (std::int64_t i = 0; i < rows_out[o] * batch; ++i) {
-                const auto t = static_cast<std::ptrdiff_t>(i / batch);
-                float* y = outputs[o].data + t * outputs[o].step_stride + i % batch * outputs[o].row_stride;
-                std::fill_n(y, model->output_size(o), 0.0F);
-            }
+    // What a shorter sequence lacks, and the answer of all rows where there are none.
+    const std::vector<std::int64_t> rows_out = model->rows_out(rows);
+    for (std::size_t o = 0; o < rows_out.size(); ++o) {
+        if (lengths == nullptr && !model->is_pooled(o)) continue;
+        for (std::int64_t i = 0; i < rows_out[o] * batch; ++i) {
+            const auto t = static_cast<std::ptrdiff_t>(i / batch);
+            float* y = outputs[o].data + t * outputs[o].step_stride + i % batch * outputs[o].row_stride;
+            std::fill_n(y, model->output_size(o), 0.0F);
         }
     }
     ModelRun run(*model, *stream.plan_, stream.workspace_.sequences.data(), batch, stream.workspace_, num_threads,

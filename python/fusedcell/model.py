@@ -155,7 +155,7 @@ class Model:
         - x, and more of a model with several inputs: floats (T, B, I), or (B, T, I) with batch_first, or (T, I) of one
           sequence; of tokens integers without the last axis.
         - lengths: integers (B,) from 0 to T. Each sequence is computed as if it were alone, its padding too; past its
-          last row the answers are zero.
+          last row the answers are zero, and so is the answer of the whole sequence if that has no rows.
         - num_threads: up to so many threads share the work of layers. The result has the same bits with any number.
 
         Returns float32 (T', B, O), arranged as x is, or (B, O) of an answer of the whole sequence, without B where x

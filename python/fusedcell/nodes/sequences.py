@@ -11,6 +11,8 @@ from .base import Node, pair, whole
 class Rows(Node):
     """So many rows of zeros before the first and after the last; of negative numbers, rows that are left out.
 
+    T rows become T + left + right, if that is more than 0.
+
     >>> from fusedcell import nodes
     >>> nodes.Rows(-1, 0)
     Rows(left=-1, right=0)
