@@ -130,7 +130,7 @@ class Window(MatrixNode):
         """Transposed convolution, ``torch.nn.ConvTranspose1d`` with its weight (I, O / groups, k).
 
         Each input row gives `stride` rows by one product with the ceil(k / stride) rows that they are made of, so
-        nothing is added up from call to call. Where groups or what padding cuts off ask for it, it is a :class:`Chain`
+        nothing is added up from call to call. Where groups or what padding cuts off ask for it, it is a :class:`.Chain`
         of that window and what puts its rows in order. Inside each row with `positions`.
 
         >>> import numpy as np
