@@ -49,12 +49,12 @@ class Window(MatrixNode):
 
     y[w] = f(b + W x), x the rows w * stride - left + i * dilation for i = 0 to taps - 1, oldest first, with all their
     features each. Rows before the first and after the last are zeros, `padding` (left, right) of them, or one number
-    for both; negative numbers leave rows out. :meth:`from_conv1d` takes PyTorch's layout.
+    for both; negative numbers leave rows out. :meth:`.Window.from_conv1d` takes PyTorch's layout.
 
     - weight: (O, taps * I / groups). With `groups` the inputs of each row and the outputs are in so many equal parts,
       each output being made of its part of every tap.
     - bias: (O,), or None for zeros
-    - repeat: each window gives so many rows of O / repeat features, as in :meth:`transposed`
+    - repeat: each window gives so many rows of O / repeat features, as in :meth:`.Window.transposed`
     - positions: windows run inside each row instead, which is (positions, I); the results (positions', O) are beside
       each other in one row. Padding is then inside, too, and not negative.
     - activation: as the module says, and "softmax" or "log_softmax" over O
