@@ -85,8 +85,8 @@ public:
                           std::int64_t least = 0);
 
     /// Whole sequences: `rows` rows of each input, or `lengths` (B,) of them where not null, each from 0 to `rows`.
-    /// Outputs have Network::rows_out(rows) rows, of which those that a shorter sequence lacks, and answers of no rows, become zeros. Returns
-    /// false if `checkpoint` stopped it. Allocates.
+    /// Outputs have Network::rows_out(rows) rows, of which those that a shorter sequence lacks, and answers of no rows,
+    /// become zeros. Returns false if `checkpoint` stopped it. Allocates.
     static bool run_whole(const std::shared_ptr<const Network>& model, const ModelRows<const float>* inputs,
                           std::ptrdiff_t rows, std::ptrdiff_t batch, const std::int64_t* lengths,
                           const ModelRows<float>* outputs, int num_threads, Checkpoint* checkpoint);
