@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 
@@ -150,9 +150,13 @@ def _is_of(node: str, name: str) -> bool:
     return node == name or node.startswith(name + ".")
 
 
+@overload
+def _astype(node: Node, dtype: Any, name: str) -> Node: ...
+@overload
+def _astype(node: Layer, dtype: Any, name: str) -> Layer: ...
 def _astype(node: Node | Layer, dtype: Any, name: str) -> Node | Layer:
     if isinstance(node, Chain):
-        return Chain([_astype(item, dtype, name) for item in node.nodes])  # type: ignore[misc]
+        return Chain([_astype(item, dtype, name) for item in node.nodes])
     if not isinstance(node, MatrixNode | Layer):
         return node
     try:
