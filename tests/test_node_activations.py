@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import fusedcell as fc
 import node_bit_model
 from fusedcell import _core
 from fusedcell.cell_options import Activation, CellOptions
+from fusedcell.reference import node_activation
 from models import layer_from_cells, uniform
 from test_activations import all_floats
 from test_general_activations import SMALLEST_NORMAL, UNUSUAL
@@ -21,40 +20,8 @@ from test_storage import tiny_file
 
 pytestmark = pytest.mark.float_weights
 
-_erfc = np.vectorize(math.erfc, otypes=[np.float64])
-
-
-def upper_tail(x: np.ndarray) -> np.ndarray:
-    """The normal distribution's, which is 1/2 in float64's eyes close to 0."""
-    tail = np.where(x < 0, 1.0, np.where(x > 0, 0.0, x))
-    tail[np.abs(x) < 1e-17] = 0.5
-    between = (np.abs(x) >= 1e-17) & (np.abs(x) < 39)
-    tail[between] = _erfc(x[between] / math.sqrt(2)) / 2
-    return tail
-
-
-def gelu(x: np.ndarray) -> np.ndarray:
-    return np.where(np.isneginf(x), 0, x * upper_tail(-x))
-
-
-def gelu_tanh(x: np.ndarray) -> np.ndarray:
-    v = math.sqrt(8 / math.pi) * (x + 0.044715 * x**3)
-    return np.where(np.isneginf(x), 0, x / (1 + np.exp(-v)))
-
-
-def silu(x: np.ndarray) -> np.ndarray:
-    return np.where(np.isneginf(x), 0, x / (1 + np.exp(-x)))
-
-
-FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "Gelu": gelu,
-    "GeluTanh": gelu_tanh,
-    "Silu": silu,
-    "Abs": np.abs,
-    "Square": np.square,
-    "Sqrt": np.sqrt,
-    "Exp": np.exp,
-    "Log": np.log,
+FUNCTIONS = {
+    name: node_activation(name) for name in ("Gelu", "GeluTanh", "Silu", "Abs", "Square", "Sqrt", "Exp", "Log")
 }
 every_function = pytest.mark.parametrize("name", FUNCTIONS)
 
