@@ -97,7 +97,6 @@ Model load_model(const std::string& path, const std::string& isa) {
 struct ModelStream::Data {
     Model model;
     NetworkStream stream;
-    bool has_ended = false;
     // Of the call in hand.
     std::vector<std::vector<float>> tokens{};
     std::vector<ModelRows<const float>> x{};
@@ -176,7 +175,7 @@ ModelStream::~ModelStream() = default;
 std::size_t ModelStream::process(const Input* inputs, std::size_t num_rows, float* const* outputs,
                                  std::size_t* counts) noexcept FUSEDCELL_NONBLOCKING {
     Data& data = *data_;
-    const auto all = data.has_ended ? 0 : static_cast<std::ptrdiff_t>(num_rows);
+    const auto all = data.stream.has_ended() ? 0 : static_cast<std::ptrdiff_t>(num_rows);
     data.stream.count(all, false, data.rows.data());
     data.set_outputs(outputs);
     for (std::ptrdiff_t first = 0; first < all; first += data.stream.block()) {
@@ -199,27 +198,24 @@ std::size_t ModelStream::process(const float* x, std::size_t rows, float* y) noe
 
 std::size_t ModelStream::flush(float* const* outputs, std::size_t* counts) noexcept FUSEDCELL_NONBLOCKING {
     Data& data = *data_;
-    data.stream.count(0, !data.has_ended, data.rows.data());
+    const bool is_first = !data.stream.has_ended();
+    data.stream.count(0, is_first, data.rows.data());
     data.set_outputs(outputs);
-    if (!data.has_ended) data.stream.flush(data.y.data(), data.counts.data());
-    data.has_ended = true;
+    if (is_first) data.stream.flush(data.y.data(), data.counts.data());
     return data.answered(counts);
 }
 
 std::size_t ModelStream::rows_of_process(std::size_t rows, std::size_t output) noexcept FUSEDCELL_NONBLOCKING {
-    data_->stream.count(data_->has_ended ? 0 : static_cast<std::ptrdiff_t>(rows), false, data_->rows.data());
+    data_->stream.count(data_->stream.has_ended() ? 0 : static_cast<std::ptrdiff_t>(rows), false, data_->rows.data());
     return static_cast<std::size_t>(data_->rows[output]);
 }
 
 std::size_t ModelStream::rows_of_flush(std::size_t output) noexcept FUSEDCELL_NONBLOCKING {
-    data_->stream.count(0, !data_->has_ended, data_->rows.data());
+    data_->stream.count(0, !data_->stream.has_ended(), data_->rows.data());
     return static_cast<std::size_t>(data_->rows[output]);
 }
 
-void ModelStream::reset() noexcept FUSEDCELL_NONBLOCKING {
-    data_->stream.reset();
-    data_->has_ended = false;
-}
+void ModelStream::reset() noexcept FUSEDCELL_NONBLOCKING { data_->stream.reset(); }
 
 void ModelStream::reset(std::size_t row) noexcept FUSEDCELL_NONBLOCKING {
     data_->stream.reset_row(static_cast<std::ptrdiff_t>(row));

@@ -140,7 +140,6 @@ private:
 
     py::object owner_;
     int num_threads_;
-    bool has_ended_ = false;
     std::unique_ptr<NetworkStream> stream_;
     Layout layout_;
     Shape step_axes_, answer_axes_;

@@ -29,7 +29,6 @@ ModelStreamObject::ModelStreamObject(py::object owner, const LoadedModel& model,
 ModelStreamObject::ModelStreamObject(const ModelStreamObject& other)
     : owner_(other.owner_),
       num_threads_(other.num_threads_),
-      has_ended_(other.has_ended_),
       stream_(std::make_unique<NetworkStream>(*other.stream_)),
       layout_(other.layout_),
       step_axes_(other.step_axes_),
@@ -41,16 +40,15 @@ ModelStreamObject::ModelStreamObject(const ModelStreamObject& other)
       counts_(other.counts_) {}
 
 void ModelStreamObject::expect_open() const {
-    if (has_ended_) throw py::value_error("stream: its rows have ended, by flush(); reset() begins other sequences");
+    if (stream_->has_ended())
+        throw py::value_error("stream: its rows have ended, by flush(); reset() begins other sequences");
 }
 
 void ModelStreamObject::reset(const std::vector<std::ptrdiff_t>& rows) {
     std::vector<bool> chosen(static_cast<std::size_t>(layout_.batch));
     for (const std::ptrdiff_t row : rows) chosen[static_cast<std::size_t>(row)] = true;
-    const bool are_all = std::find(chosen.begin(), chosen.end(), false) == chosen.end();
-    if (!are_all) expect_open();
-    if (are_all) stream_->reset();
-    has_ended_ = false;
+    if (std::find(chosen.begin(), chosen.end(), false) == chosen.end()) return stream_->reset();
+    expect_open();
     for (const std::ptrdiff_t row : rows) stream_->reset_row(row);
 }
 
@@ -106,7 +104,6 @@ py::object ModelStreamObject::flush() {
     stream_->count(0, true, rows_.data());
     py::object answers = new_answers(model(), layout_, rows_, false, [](std::size_t) { return false; }, y_);
     run(0, true);
-    has_ended_ = true;
     return answers;
 }
 
