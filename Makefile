@@ -13,7 +13,7 @@ OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 .PHONY: install test bench docs help lint format check-workflows test-cpp test-peers test-sanitize test-tsan \
 	test-realtime test-valgrind test-thorough test-exhaustive fuzz-load fuzz soak test-aarch64 test-armv7l check-ports \
 	example-cpp count count-update count-peers mca bench-cpp bench-peers bench-rtneural bench-suite examples examples-ocr \
-	examples-torch examples-scoring edge compliance wheels test-wheels check-wheels clean
+	examples-torch examples-scoring edge census compliance wheels test-wheels check-wheels clean
 
 ##@ For everybody
 
@@ -64,8 +64,10 @@ test-cpp: $(VENV)/.group-cpp
 ## The tests against PyTorch, Keras and ONNX Runtime, which test skips without them.
 test-peers: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
 	$(BIN)/python -m pytest -n auto tests/test_reference_torch.py tests/test_reference_onnx.py tests/test_bench_peers.py \
+	  tests/test_census.py tests/test_check.py tests/test_bench_model.py \
 	  tests/test_docs.py tests/test_layers.py::test_the_same_as_pytorch \
-	  $(wildcard tests/test_keras_*.py tests/test_onnx_*.py tests/test_torch_*.py)
+	  tests/test_json_models.py::test_guitarml_is_what_pytorch_has_of_it \
+	  tests/test_model_onnx_write.py $(wildcard tests/test_keras_*.py tests/test_*onnx_*.py tests/test_torch_*.py)
 
 ## The C++ and Python tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 test-sanitize: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp
@@ -217,6 +219,10 @@ edge: $(VENV)/.installed $(VENV)/.group-cpp
 compliance: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
 	PYTHONPATH=tests $(BIN)/python tools/compliance.py
 
+## Write docs/census.md: published models, which of them run whole, and how fast.
+census: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers $(VENV)/.census
+	$(BIN)/python bench/census.py
+
 # Without containers.
 ## The sdist and manylinux wheels into dist, audited; NAMES="sdist cp311-x86_64" chooses.
 wheels: .venv-wheels/.installed
@@ -272,6 +278,13 @@ $(VENV)/.examples: $(VENV)/.created examples/requirements.txt examples/requireme
 
 $(VENV)/.examples-scoring: $(VENV)/.created examples/requirements-scoring.txt
 	$(PIP) install -r examples/requirements-scoring.txt
+	touch $@
+
+# What the packages themselves would bring is for training, and for reading sounds, images and text.
+$(VENV)/.census: $(VENV)/.created bench/census-requirements.txt
+	$(PIP) install -r bench/census-requirements.txt
+	$(PIP) install --no-deps silero-vad==6.2.3 pyrnnoise==0.4.5 resemblyzer==0.1.4 ddddocr==1.6.1 textgenrnn==2.0.0 \
+	  g2p-en==2.1.0 g2pM==0.1.2.5 nagisa==0.3.0 stable-baselines3==2.9.2 sb3-contrib==2.9.2
 	touch $@
 
 # ddddocr itself would bring OpenCV; the example reads the trained networks from its files.

@@ -8,8 +8,8 @@ if(MSVC)
     target_compile_options(fusedcell_options INTERFACE /W4 /WX)
   endif()
 else()
-  # Functions in sections of their own, so that a program with the C++ library can leave out what it never calls.
-  target_compile_options(fusedcell_options INTERFACE -ffp-contract=off -ffunction-sections)
+  # Functions and tables in sections of their own, so that a program with the C++ library can leave out what it never calls.
+  target_compile_options(fusedcell_options INTERFACE -ffp-contract=off -ffunction-sections -fdata-sections)
   if(FUSEDCELL_DEV)
     target_compile_options(fusedcell_options INTERFACE -Wall -Wextra -Wconversion -Wshadow -Werror)
     if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")

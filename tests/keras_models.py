@@ -304,3 +304,90 @@ def write_case(
             end = f"/cells/{first}_cell" + (f"_{index}" if index else "") if case.form == "stacked" else ""
             groups[f"{base}/cell{end}"] = cell
     return write_keras(path, model, groups, keras_version or ("2.15.0" if case.version == 2 else "3.4.1"))
+
+
+def whole_model(version: int) -> tuple[dict[str, Any], dict[str, list[Arrays]]]:
+    """A functional model of words and frames, nested and shared, as Keras 2 or 3 serializes it, and its weights."""
+
+    def item(class_name: str, name: str, *inputs: Any, **config: Any) -> dict[str, Any]:
+        module: dict[str, Any] = {} if version == 2 else {"module": "keras.layers", "registered_name": None}
+        calls: list[Any] = []
+        for given in inputs:
+            tensors = [given] if isinstance(given[0], str) else given
+            if version == 2:
+                calls.append([[*tensor, {}] for tensor in tensors])
+            else:
+                refs = [{"class_name": "__keras_tensor__", "config": {"keras_history": tensor}} for tensor in tensors]
+                calls.append({"args": [refs[0] if tensors[0] is given else refs], "kwargs": {}})
+        described = {"class_name": class_name, "name": name, "config": {"name": name, "trainable": True, **config}}
+        return {**module, **described, "inbound_nodes": calls}
+
+    def at(name: str, index: int = 0) -> list[Any]:
+        return [name, index, 0]
+
+    shape = "batch_input_shape" if version == 2 else "batch_shape"
+    dense: dict[str, Any] = {"activation": "tanh", "use_bias": True}
+    cell = KerasCell("LSTM", 3, recurrent_activation="hard_sigmoid")
+    inner = [
+        item("InputLayer", "inner_in", **{shape: [None, None, 3]}),
+        item("Dense", "inner_dense", units=3, **dense),
+    ]
+    windows = {"padding": "causal", "data_format": "channels_last", "dilation_rate": [2], "groups": 1}
+    layers = [
+        item("InputLayer", "words", **{shape: [None, None]}, dtype="int32"),
+        item("InputLayer", "frames", **{shape: [None, None, 4]}),
+        item("Embedding", "table", at("words"), input_dim=5, output_dim=3, mask_zero=False),
+        item(
+            "Conv1D", "conv", at("frames"), filters=3, kernel_size=[3], strides=[1], **windows, activation="relu",
+            use_bias=False,
+        ),
+        item("BatchNormalization", "norm", at("conv"), axis=[2], epsilon=0.001, center=True, scale=True, momentum=0.9),
+        item("Sequential", "inner", at("norm"), at("table"), layers=inner),
+        item("Concatenate", "both", [at("inner"), at("inner", 1)], axis=-1),
+        item(
+            "Bidirectional", "bi", at("both"), merge_mode="ave",
+            layer={"class_name": "LSTM", "config": cell.config(name="lstm", return_sequences=True)},
+        ),
+        item("Dropout", "drop", at("bi"), rate=0.5),
+        item("GlobalMaxPooling1D", "most", at("drop"), data_format="channels_last"),
+        item("Dense", "head", at("most"), units=2, **dense | {"activation": "softmax"}),
+    ]  # fmt: skip
+    ends: dict[str, Any] = {
+        "input_layers": [at("words"), at("frames")],
+        "output_layers": [at("head"), at("drop")],
+    }
+    config = {"name": "model", "layers": layers, **ends}
+
+    def arrays(seed: int, **shapes: tuple[int, ...]) -> list[Arrays]:
+        return [{name: uniform(seed + i, *shape) for i, (name, shape) in enumerate(shapes.items())}]
+
+    norm = arrays(30, gamma=(3,), beta=(3,), moving_mean=(3,), moving_variance=(3,))
+    norm[0]["moving_variance"] = np.abs(norm[0]["moving_variance"]) + np.float32(0.5)
+    return {"class_name": "Functional", "config": config}, {
+        "table": arrays(10, embeddings=(5, 3)),
+        "conv": arrays(20, kernel=(3, 4, 3)),
+        "norm": norm,
+        "inner": arrays(40, kernel=(3, 3), bias=(3,)),
+        "bi": [cell.arrays(6, 50), cell.arrays(6, 60)],
+        "head": arrays(70, kernel=(3, 2), bias=(2,)),
+    }
+
+
+def write_whole_model(path: Path, version: int) -> dict[str, list[Arrays]]:
+    """Writes it in the format of the path's suffix; its weights."""
+    config, weights = whole_model(version)
+    if path.suffix == ".h5":
+        inner = [{f"inner_dense/{role}": array for role, array in weights["inner"][0].items()}]
+        write_h5(path, config, weights | {"inner": inner, "both": [], "drop": [], "most": []}, f"{version}.4.0")
+        return weights
+    groups = {
+        "table": ["layers/embedding"],
+        "conv": ["layers/conv1d"],
+        "norm": ["layers/batch_normalization"],
+        "inner": ["layers/sequential/layers/dense"],
+        "bi": [f"layers/bidirectional/{direction}_layer/cell" for direction in ("forward", "backward")],
+        "head": ["layers/dense"],
+    }
+    named = {group: array for name, each in groups.items() for group, array in zip(each, weights[name], strict=True)}
+    write_keras(path, config, named, "2.15.0" if version == 2 else "3.4.1")
+    return weights

@@ -210,6 +210,7 @@ OPTIONS = {
     "--batches": "2",
     "--streams": "2",
     "--threads": "1",
+    "--state": "h=h_n",
     "--force": None,
     "--fail-slower": "5",
 }
@@ -224,7 +225,7 @@ def test_help_lists_the_options_that_are_taken_and_no_others(
     options = OPTIONS | ({"--cpu": str(own_cpus()[0])} if own_cpus() else {})
     file = tmp_path / "results.json"
     file.touch()
-    command = ["bench", *([study] if study else []), *([str(file)] * 2 if study == "compare" else [])]
+    command = ["bench", *([study] if study else []), *[str(file)] * {"compare": 2, "model": 1}.get(study, 0)]
     assert main(["bench", *([study] if study else []), "--help"]) == 0
     listed = set(re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.MULTILINE)) - {"--cpu"}
     taken = {
@@ -272,6 +273,16 @@ bench compare FOLDER/nothing.json FOLDER/text.onnx
 bench compare FOLDER FOLDER
 bench compare FOLDER/text.onnx FOLDER/text.onnx
 bench compare FOLDER/secret.onnx FOLDER/secret.onnx
+bench model
+bench model FOLDER/nothing.safetensors
+bench model FOLDER/text.safetensors --no-peers
+bench model FOLDER/text.npy
+run
+run FOLDER/layer.safetensors
+run FOLDER/layer.safetensors FOLDER/nothing.npy FOLDER/out.npy
+run FOLDER/layer.safetensors FOLDER/text.onnx FOLDER/out.npy
+run FOLDER/nothing.safetensors FOLDER/nothing.npy FOLDER/out.npy
+run FOLDER/text.safetensors FOLDER/nothing.wav FOLDER/out.wav
 """.splitlines()[1:]
 
 
@@ -310,7 +321,7 @@ def test_what_no_memory_holds_is_a_refusal(
     def fail(_: object) -> int:
         raise error
 
-    monkeypatch.setattr("fusedcell.__main__.convert.run", fail)
+    monkeypatch.setattr("fusedcell.__main__.commands.run", fail)
     assert main(["inspect", "file"]) == 2
     assert capsys.readouterr() == ("", f"fusedcell: {said}\n")
 

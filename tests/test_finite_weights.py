@@ -237,6 +237,19 @@ def test_keras(class_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             fc.from_keras(path)
 
 
+@pytest.mark.parametrize("layer", ["table", "conv", "norm", "inner", "bi", "head"])
+def test_whole_keras_models(layer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("h5py")
+    import keras_models
+
+    config, weights = keras_models.whole_model(3)
+    cells = [{name: spoilt(array, 0, 1) for name, array in cell.items()} for cell in weights[layer]]
+    monkeypatch.setattr(keras_models, "whole_model", lambda version: (config, weights | {layer: cells}))
+    keras_models.write_whole_model(tmp_path / "model.keras", 3)
+    with pytest.raises(ValueError, match=rf"layer '.*{layer}.*': .*: expected finite values, got 1 infinite of"):
+        fc.Model.from_keras(tmp_path / "model.keras")
+
+
 @pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"])
 def test_pytorch_modules_and_their_files(name: str, tmp_path: Path) -> None:
     torch: Any = pytest.importorskip("torch")

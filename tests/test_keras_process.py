@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import fusedcell as fc
 from drawn import examples
-from fusedcell.convert import hdf5_process, keras_hdf5
+from fusedcell.convert.keras import hdf5, hdf5_process
 from keras_models import KerasCase, KerasCell, sequential, write_case
 
 h5py: Any = pytest.importorskip("h5py")
@@ -95,7 +95,7 @@ def test_memory_goes_by_the_files_size(tmp_path: Path, make: Any) -> None:
 
 
 def test_time_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keras_hdf5, "_CPU_SECONDS", 1)
+    monkeypatch.setattr(hdf5, "_CPU_SECONDS", 1)
     with pytest.raises(ValueError, match=f"{DAMAGED}(reading it ended with SIGXCPU|it took over 60 s)"):
         fc.from_keras(with_a_heap_without_end(tmp_path))
 
@@ -111,7 +111,7 @@ class TestTheProcess:
                 f"import os, runpy, signal, sys, time\nscript = runpy.run_path({hdf5_process.__file__!r})\n"
                 f"def method(self, **arguments):\n    {body}\nscript['Reader'].{name} = method\nscript['main']()\n"
             )
-            monkeypatch.setattr(keras_hdf5, "_SCRIPT", script)
+            monkeypatch.setattr(hdf5, "_SCRIPT", script)
 
         return replace
 
@@ -134,7 +134,7 @@ class TestTheProcess:
 
     def test_waiting_for_an_answer_ends(self, tmp_path: Path, replace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         replace("texts", "time.sleep(600)")
-        monkeypatch.setattr(keras_hdf5, "_SECONDS", 1)
+        monkeypatch.setattr(hdf5, "_SECONDS", 1)
         self.refused(tmp_path, f"{DAMAGED}it took over 1 s")
 
     def test_an_answer_of_any_size_is_not_taken(self, tmp_path: Path, replace: Any) -> None:

@@ -245,3 +245,173 @@ def test_layers_of_keras_are_listed_and_converted(suffix: str, tmp_path: Path, c
         assert main(["convert", str(path), str(ours), *arguments]) == 1
         assert message in capsys.readouterr().err
     assert not ours.exists()
+
+
+def whole(*, batch_first: bool = False) -> fc.Model:
+    """A window of a stride, a layer, a branch, and a head that is a softmax."""
+    gru = fc.GRU.from_state_dict(KIND["gru_reset_after"].weights(6, 8))
+    return fc.Model([
+        ("conv", fc.Window(uniform(1, 6, 3 * 4), taps=3, stride=2, padding=(2, 0), activation="relu"), "x"),
+        ("gru", gru, "conv"),
+        ("skip", fc.Dense(uniform(2, 8, 6)), "conv"),
+        ("sum", fc.nodes.Add(), ("gru", "skip")),
+        ("head", fc.Dense(uniform(3, 5, 8), activation="softmax"), "sum"),
+    ], batch_first=batch_first)  # fmt: skip
+
+
+def test_a_whole_model_is_shown_node_by_node(tmp_path: Path, capsys: Capture) -> None:
+    fc.save(whole(), tmp_path / "m.safetensors")
+    assert main(["inspect", str(tmp_path / "m.safetensors")]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    products = {"conv": 3 * 4 * 6 / 2, "gru": 3 * 8 * (6 + 8) / 2, "skip": 6 * 8 / 2, "head.linear": 5 * 8 / 2}
+    for text in (
+        "├─ inputs x (4)",
+        "├─ outputs head (5)",
+        f"├─ stream hop 2 (2 rows in for one out), delay {whole().delay}",
+        f"├─ multiplications {sum(products.values()):.0f} a step",
+        f"├─ bytes {whole().nbytes:,}",
+        "└─ loads as fusedcell.load(path)",
+    ):
+        assert text in lines
+    for name, count in products.items():
+        (line,) = (line.split() for line in lines if line.split()[0] == name)
+        assert f"{count:.0f}" in line
+    assert any(line.startswith("sum Add gru, skip 8") for line in lines)
+
+
+def test_why_a_whole_model_has_no_streams_is_shown(tmp_path: Path, capsys: Capture) -> None:
+    mean = [("mean", fc.nodes.Mean(), "head"), ("last", fc.Dense(uniform(4, 3, 5)), "mean")]
+    fc.save(fc.Model([*whole().nodes, *mean]), tmp_path / "m.safetensors")
+    assert main(["inspect", str(tmp_path / "m.safetensors")]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "stream no: mean: an answer of all rows needs the whole sequence" in out
+    assert "and 15 at the end" in out
+    assert "last Dense mean 3 15 once" in out
+
+
+def test_a_whole_model_is_rounded_by_convert(tmp_path: Path, capsys: Capture) -> None:
+    source, out = tmp_path / "m.safetensors", tmp_path / "out.safetensors"
+    fc.save(whole(), source)
+    x = uniform(5, 20, 2, 4)
+    assert main(["convert", str(source), str(out), "--dtype", "int8"]) == 0
+    assert capsys.readouterr().out.startswith(f"{out}: Model(x (4) -> head (5)")
+    np.testing.assert_array_equal(fc.load(out)(x), whole().astype("int8")(x))
+    assert main(["convert", str(source), str(out)]) == 0
+    assert out.read_bytes() == source.read_bytes()
+    assert main(["convert", str(source), str(out), "--layer", "gru"]) == 1
+    assert "holds a whole model, so there is nothing to choose" in capsys.readouterr().err
+    assert out.read_bytes() == source.read_bytes()
+
+
+class Readers:
+    """Stands in for the readers of whole models: what they are given, and what they answer."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
+        self.given: list[tuple[Any, ...]] = []
+        for name in ("from_onnx", "from_keras", "from_json"):
+            monkeypatch.setattr(fc.Model, name, self.reader(name, answer))
+
+    def reader(self, name: str, answer: Any) -> Any:
+        def read(path: Path, *more: Any, isa: str | None = None) -> Any:
+            self.given.append((name, path.name, *more))
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return read
+
+
+def onnx_file(folder: Path, recurrent: int, *others: str) -> Path:
+    onnx = pytest.importorskip("onnx")
+    from onnx_models import NodeCase, arrays_for, model_of
+
+    case = NodeCase("GRU", arrays_for("GRU", absent=("sequence_lens", "initial_h", "B")))
+    nodes = [case.node() for _ in range(recurrent)]
+    for place, node in enumerate(nodes):
+        node.output[:], node.name = [f"y{place}", f"h{place}"], f"gru{place}"
+    nodes += [onnx.helper.make_node(kind, ["y0"], [f"o{place}"]) for place, kind in enumerate(others)]
+    onnx.save(model_of(nodes, case), folder / "m.onnx")
+    return folder / "m.onnx"
+
+
+def test_files_of_whole_models_are_converted_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers = Readers(monkeypatch, whole())
+    out = tmp_path / "out.safetensors"
+    x = uniform(5, 20, 4)
+    for name in ("m.nam", "m.json", "m.keras", "m.h5"):
+        (tmp_path / name).write_bytes(b"x")
+        assert main(["convert", str(tmp_path / name), str(out)]) == 0
+        np.testing.assert_array_equal(fc.load(out)(x), whole()(x))
+    assert [given[:2] for given in readers.given] == [
+        ("from_json", "m.nam"), ("from_json", "m.json"), ("from_keras", "m.keras"), ("from_keras", "m.h5"),
+    ]  # fmt: skip
+    path = onnx_file(tmp_path, 1, "Sigmoid")
+    assert main(["convert", str(path), str(out), "--dtype", "int8", "--state", "h=h_n"]) == 0
+    assert readers.given[-1] == ("from_onnx", "m.onnx", {"h": "h_n"})
+    np.testing.assert_array_equal(fc.load(out)(x), whole().astype("int8")(x))
+    monkeypatch.setattr(fc.Model, "to_onnx", lambda model, target: target.write_bytes(b"onnx"))
+    assert main(["convert", str(path), str(tmp_path / "out.onnx")]) == 0
+    assert (tmp_path / "out.onnx").read_bytes() == b"onnx"
+
+
+def test_a_layer_is_taken_alone_by_name_and_where_there_is_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers = Readers(monkeypatch, whole())
+    out = tmp_path / "out.safetensors"
+    for count, others, options in ((1, (), []), (2, ("Sigmoid",), ["--node", "gru1"]), (1, ("Exp",), ["--layer", "0"])):
+        path = onnx_file(tmp_path, count, *others)
+        assert main(["convert", str(path), str(out), *options]) == 0
+        assert isinstance(fc.load(out), fc.GRU)
+    assert readers.given == []
+
+
+def test_where_the_whole_is_refused_both_ways_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    Readers(monkeypatch, fc.UnsupportedError("node 'top': TopK is not supported; supported: less"))
+    out = tmp_path / "out.safetensors"
+    assert main(["convert", str(onnx_file(tmp_path, 1, "Sigmoid")), str(out)]) == 1
+    err = capsys.readouterr().err
+    assert "node 'top': TopK is not supported; supported: less; its one recurrent layer, GRU(3, 5" in err
+    assert "is taken alone by --layer 0" in err
+    assert main(["convert", str(onnx_file(tmp_path, 2)), str(out)]) == 1
+    err = capsys.readouterr().err
+    assert "TopK is not supported; supported: less; and no recurrent layer is taken alone: " in err
+    assert "there are 2 recurrent nodes; choose with node=" in err
+    assert len(err.splitlines()) == 1
+    assert not out.exists()
+    path = onnx_file(tmp_path, 1, "Sigmoid")
+    assert main(["inspect", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "└─ whole model  no: node 'top': TopK is not supported; supported: less" in shown
+    assert "0  GRU node 'gru0'" in shown
+    assert main(["inspect", str(onnx_file(tmp_path, 0, "Sigmoid"))]) == 1
+    assert "there is no recurrent node" in capsys.readouterr().out
+
+
+def test_inspect_shows_the_whole_and_then_its_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    Readers(monkeypatch, whole())
+    assert main(["inspect", str(onnx_file(tmp_path, 1, "Sigmoid"))]) == 0
+    out = capsys.readouterr().out
+    assert "as fusedcell.Model.from_onnx(path)" in out
+    assert out.index("head.linear") < out.index("0  GRU node 'gru0'")
+    assert main(["inspect", str(onnx_file(tmp_path, 0, "Sigmoid"))]) == 0
+    (tmp_path / "m.nam").write_bytes(b"x")
+    capsys.readouterr()
+    assert main(["inspect", str(tmp_path / "m.nam")]) == 0
+    assert "as fusedcell.Model.from_json(path)" in capsys.readouterr().out
+
+
+def test_states_are_for_onnx_files(tmp_path: Path, capsys: Capture) -> None:
+    fc.save(whole(), tmp_path / "m.safetensors")
+    for command in (["inspect"], ["convert"]):
+        arguments = [
+            *command,
+            str(tmp_path / "m.safetensors"),
+            *([str(tmp_path / "o.safetensors")] * (command == ["convert"])),
+        ]
+        assert main([*arguments, "--state", "a=b"]) == 1
+        assert "--state: 'm.safetensors' is not a file ending in .onnx" in capsys.readouterr().err

@@ -159,3 +159,9 @@ def test_clip_keeps_what_is_between_and_not_a_number(isa: str) -> None:
     np.testing.assert_array_equal(got, [0, 0, 0, 0.5, 6, 6, 6, 0, np.nan])
     np.testing.assert_array_equal(got, node_bit_model.clip(x, np.float32(0), np.float32(6)))
     assert _core.activate("Clip", x[:3], 2.0, 1.0, isa).tolist() == [1, 1, 1]  # the upper bound wins
+
+
+def test_bounds_may_be_the_largest_float() -> None:
+    largest = float(np.finfo(np.float32).max)
+    model = fc.Model([("y", fc.nodes.Activation("clip", 0, largest), "x")], {"x": 3})
+    np.testing.assert_array_equal(model([[-1.0, 2.0, largest]]), np.array([[0.0, 2.0, largest]], np.float32))

@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import fusedcell as fc
-from fusedcell.convert.onnx_read import report
+from fusedcell.convert.onnx.read import report
 from onnx_models import NEWEST, NodeCase, arrays_for, model_of
 
 
@@ -399,7 +399,7 @@ class TestHostile:
             walked.append(node.op_type)
             return iter(node.input)
 
-        monkeypatch.setattr("fusedcell.convert.onnx_constants._used_names", used_names)
+        monkeypatch.setattr("fusedcell.convert.onnx.constants._used_names", used_names)
         with pytest.raises(fc.UnsupportedError, match="sequence_lens"):
             fc.from_onnx(model_of([source, sink, node], case))
         assert sorted(walked) == ["Split", "Sum"]

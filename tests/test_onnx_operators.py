@@ -13,9 +13,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import fusedcell as fc
-from fusedcell.convert.onnx_constants import Constants
-from fusedcell.convert.onnx_file import OnnxFile
-from fusedcell.convert.onnx_graph import Scope
+from fusedcell.convert.onnx.constants import Constants
+from fusedcell.convert.onnx.file import OnnxFile
+from fusedcell.convert.onnx.graph import Scope
 from onnx_graphs import session_of
 from onnx_models import NodeCase, arrays_for
 

@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import fusedcell as fc
-from fusedcell.convert.onnx_read import report
+from fusedcell.convert.onnx.read import report
 from onnx_models import NodeCase, arrays_for, model_of
 
 Array = np.ndarray

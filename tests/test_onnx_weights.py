@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 
 import fusedcell as fc
 from drawn import examples
-from fusedcell.convert.onnx_read import report
+from fusedcell.convert.onnx.read import report
 from onnx_graphs import SIZES, Graph, assert_as_onnx_runtime
 from onnx_models import arrays_for
 

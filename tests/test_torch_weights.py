@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fusedcell.convert.torch_modules import form_of
+from fusedcell.convert.torch.modules import form_of
 from torch_models import assert_close, assert_same_bits, ft, make, module_of, nn, tokens, torch, trained_tagger
 
 modules, operators, packs = ft.modules, ft.operators, ft.packs

@@ -1,6 +1,6 @@
 """What the engine watch of examples/predictive_maintenance takes on a small AArch64 device, counted under QEMU.
 
-Builds the C++ library of GRUs with int8 weights alone (CMakePresets.json, edge) and the example's program, statically
+Builds the C++ library of what that model needs alone (CMakePresets.json, edge) and the example's program, statically
 linked; runs it on an emulated Cortex-A53 and, for the tiers with SDOT, a Neoverse N1; holds its answers against
 Python's on this machine; and prints code, memory and instructions a prediction. A file that needs what was left out
 must be refused.
@@ -113,6 +113,8 @@ def main() -> None:
         left_out = {
             "cells of kind lstm": fc.Model([("lstm", fc.LSTM.from_state_dict(lstm, dtype="int8"), "x")]),
             "float32 weights": weights.model("float32"),
+            "nodes of type softmax": fc.Model([("softmax", fc.nodes.Softmax(), "x")], inputs={"x": 8}),
+            "the activation Relu": fc.Model([("dense", fc.Dense(np.eye(8), activation="relu"), "x")]).astype("int8"),
         }
         for what, other in left_out.items():
             fc.save(other, folder / "other")

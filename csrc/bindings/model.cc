@@ -230,9 +230,30 @@ void bind_model(py::module_& module) {
                                    return m.model->delay();
                                })
         .def_property_readonly("batch_first", [](const LoadedModel& m) { return m.batch_first; })
+        .def_property_readonly("axes",
+                               [](const LoadedModel& m) {
+                                   py::dict all;
+                                   for (const auto& [name, axes] : m.axes) {
+                                       py::tuple items(axes.size());
+                                       for (std::size_t i = 0; i < axes.size(); ++i) {
+                                           items[i] = axes[i] == kBatchAxis  ? py::object(py::str("batch"))
+                                                      : axes[i] == kTimeAxis ? py::object(py::str("time"))
+                                                                             : py::object(py::int_(axes[i]));
+                                       }
+                                       all[py::str(name)] = items;
+                                   }
+                                   return all;
+                               })
         .def_property_readonly("row_operations", [](const LoadedModel& m) { return m.model->row_operations(); })
         .def_property_readonly("nbytes", [](const LoadedModel& m) { return m.model->nbytes(); })
         .def_property_readonly("isa", [](const LoadedModel& m) { return std::string(m.model->kernels().isa); });
+    module.def(
+        "check_out",
+        [](py::handle out, const std::string& name, const Shape& shape) {
+            writeable_floats(out.ptr(), name);
+            FloatArray(out, name).expect_shape(shape);
+        },
+        py::arg("out"), py::arg("name"), py::arg("shape"));
 }
 
 }    // namespace fusedcell::bindings

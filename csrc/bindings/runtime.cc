@@ -55,7 +55,7 @@ std::vector<std::string> kernels() {
     std::vector<std::string> names = {
 #define FUSEDCELL_GATE_KERNEL(name, Cell) #name,
 #define FUSEDCELL_ACTIVATION_KERNEL(name) #name,
-#define FUSEDCELL_ROW_KERNEL(name, Function) #name,
+#define FUSEDCELL_ROW_KERNEL(name, Function, is_kept) #name,
 #define FUSEDCELL_MAP_KERNEL(name, Function) #name,
 #define FUSEDCELL_QUANTISE_KERNEL(name) #name,
 #define FUSEDCELL_READ_KERNEL(name) #name,
@@ -120,7 +120,7 @@ py::object row_kernel(const std::string& kernel, py::handle x, py::handle weight
     if (!bias.is_none()) arrays[1].emplace(bias, "bias");
     const auto data = [](const std::optional<FloatArray>& array) { return array ? array->data() : nullptr; };
     RowKernel function = nullptr;
-#define FUSEDCELL_ROW_KERNEL(name, Function) \
+#define FUSEDCELL_ROW_KERNEL(name, Function, is_kept) \
     if (kernel == #name) function = table.name;
 #include "kernels/kernels.inc"
     if (function == nullptr) throw py::value_error("kernel: there is no row kernel '" + kernel + "'");

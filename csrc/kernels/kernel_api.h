@@ -225,7 +225,7 @@ struct KernelTable {
 #include "kernels/weight_types.inc"
 #define FUSEDCELL_GATE_KERNEL(name, Cell) GateKernel name;
 #define FUSEDCELL_ACTIVATION_KERNEL(name) ActivationKernel name;
-#define FUSEDCELL_ROW_KERNEL(name, Function) RowKernel name;
+#define FUSEDCELL_ROW_KERNEL(name, Function, is_kept) RowKernel name;
 #define FUSEDCELL_MAP_KERNEL(name, Function) MapKernel name;
 #define FUSEDCELL_QUANTISE_KERNEL(name) QuantiseKernel name;
 #define FUSEDCELL_READ_KERNEL(name) ReadKernel name;

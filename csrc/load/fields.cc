@@ -17,6 +17,7 @@ using json::Value;
 
 constexpr std::size_t kMostFields = 16;    // more than any object has that is accepted
 constexpr double kLargestFloat = 0x1.fffffep127;
+constexpr double kRoundsToInfinity = 0x1.ffffffp127;    // halfway to the next, were there one
 
 }    // namespace
 
@@ -79,10 +80,10 @@ bool checked_bool(const Value& value, const std::string& name) {
 double checked_float32(const Value& value, const std::string& name) {
     if (value.kind() != Kind::kNumber) refuse(name + ": expected a number, got " + value.repr());
     const std::optional<double> number = value.number();
-    if (!number || std::fabs(*number) > kLargestFloat) {
+    if (!number || std::fabs(*number) >= kRoundsToInfinity) {
         refuse(name + ": expected a finite float32, got " + value.repr());
     }
-    return *number;
+    return std::clamp(*number, -kLargestFloat, kLargestFloat);    // whose shortest decimal is beyond it
 }
 
 std::int64_t checked_integer(const Value& value, std::int64_t least, std::int64_t most, const std::string& name) {

@@ -12,14 +12,16 @@
 #include <numeric>
 #include <optional>
 #include <set>
-#include <sstream>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "cpu/dispatch.h"
+#include "kernels/kept.h"
 #include "load/fields.h"
 #include "load/load.h"
 #include "model/checked_stack.h"
+#include "model/names.h"
 
 namespace fusedcell {
 namespace {
@@ -46,15 +48,23 @@ Fields object_of(const Value& value, const std::string& name) {
 }
 
 // Names have spaces between them.
-void expect_keys(const Fields& fields, const std::string& names, const std::string& owner) {
-    std::istringstream text(names);
-    const std::set<std::string> expected{std::istream_iterator<std::string>(text), {}};
+void expect_keys(const Fields& fields, std::string_view names, const std::string& owner) {
+    std::vector<std::string_view> expected;
+    for (std::size_t first = 0; first < names.size();) {
+        const std::size_t end = std::min(names.find(' ', first), names.size());
+        if (end > first) expected.push_back(names.substr(first, end - first));
+        first = end + 1;
+    }
     for (const auto& [key, value] : fields) {
-        if (expected.count(key) == 0) refuse_unsupported(owner + ": " + quoted(key) + " is not one of its keys");
+        if (std::find(expected.begin(), expected.end(), key) == expected.end()) {
+            refuse_unsupported(owner + ": " + quoted(key) + " is not one of its keys");
+        }
     }
-    for (const std::string& key : expected) {
-        if (fields.count(key) == 0) refuse(owner + ": " + quoted(key) + " is missing");
+    std::string_view missing;    // the first by the alphabet
+    for (const std::string_view key : expected) {
+        if (find(fields, key) == nullptr && (missing.empty() || key < missing)) missing = key;
     }
+    if (!missing.empty()) refuse(owner + ": " + quoted(missing) + " is missing");
 }
 
 std::vector<Value> list_of(const Value& value, std::size_t most, const std::string& name) {
@@ -97,7 +107,7 @@ public:
             }
             output.value = found->second.value;
         }
-        drop_unread_embeddings(outputs);
+        if constexpr (keeps_node("embedding")) drop_unread_embeddings(outputs);
         return std::make_shared<const Network>(std::move(inputs_), std::move(nodes_), std::move(outputs), kernels_);
     }
 
@@ -108,17 +118,28 @@ private:
     };
 
     struct Type {
+        using Load = void (ModelLoader::*)(const Type& type);
+
+        // `load` is null where this build leaves the type out.
+        constexpr Type(const char* type, Load function, RowKernel KernelTable::* row_kernel, const char* own_vectors,
+                       const char* own_options)
+            : name(type),
+              load(keeps_node(type) ? function : nullptr),
+              kernel(row_kernel),
+              vectors(own_vectors),
+              options(own_options) {}
+
         const char* name;
-        void (ModelLoader::*load)(const Type& type);
+        Load load;
         RowKernel KernelTable::* kernel;    // where it has one
         const char* vectors;    // its own beside the matrix: w, which may not be missing where it is W, and b
         const char* options;
     };
 
-    static const std::vector<Type>& types() {
+    static const auto& types() {
         using L = ModelLoader;
         using T = KernelTable;
-        static const std::vector<Type> all = {
+        static constexpr Type all[] = {
             {"window", &L::load_window, nullptr, "", "taps stride dilation padding positions groups repeat activation"},
             {"depthwise", &L::load_taps, &T::depthwise, "Wb", kWindowOptions},
             {"max_pool", &L::load_taps, &T::max_pool, "", kWindowOptions},
@@ -164,11 +185,15 @@ private:
         node_ = {};
         node_.name = new_name(fields_, "nodes");
         const std::string name = string_or_repr(find(fields_, "type"));
-        const auto type = std::find_if(types().begin(), types().end(), [&](const Type& t) { return t.name == name; });
-        if (type == types().end()) {
+        const auto* type =
+            std::find_if(std::begin(types()), std::end(types()), [&](const Type& t) { return t.name == name; });
+        if (type == std::end(types())) {
             std::string known;
             for (const Type& t : types()) known += (known.empty() ? "" : ", ") + std::string(t.name);
             refuse_unsupported(label("type") + ": " + quoted(name) + " is not supported; supported: " + known);
+        }
+        if (type->load == nullptr) {
+            refuse_unsupported(label("type") + ": this build of fusedcell leaves out nodes of type " + name);
         }
         expect_keys(fields_, std::string("name type inputs ") + type->options, node_.name);
         set_sources(name == "embedding");
@@ -232,7 +257,12 @@ private:
     std::optional<Activation> activation() const {
         const Value& value = fields_.at("activation");
         if (value.kind() == Kind::kNull) return std::nullopt;
-        return parse_activation(value, true, label("activation"));
+        const Activation activation = parse_activation(value, true, label("activation"));
+        if (!is_kept(activation.kind)) {
+            refuse_unsupported(label("activation") + ": this build of fusedcell leaves out the activation " +
+                               name_of(activation.kind));
+        }
+        return activation;
     }
 
     // Only matrices are narrower than float32.
@@ -539,7 +569,7 @@ private:
         }
         node_.kind = ModelNode::Kind::kLayer;
         node_.output_size = shape.output_size;
-        fold_embedding(*layer.stack);
+        if constexpr (keeps_node("embedding")) fold_embedding(*layer.stack);
         node_.layer = std::move(layer.stack);
         node_.initial_h = std::move(layer.initial_h);
         node_.initial_c = std::move(layer.initial_c);
@@ -576,9 +606,13 @@ LoadedModel load_network(const unsigned char* data, std::size_t size, const std:
         const std::string version = repr(find(root, "format_version"));
         if (version != "4")
             refuse_unsupported("format_version=" + version + " of a model is not supported; supported: 4");
-        expect_keys(root, "format_version class batch_first inputs outputs nodes", "the header's entry 'fusedcell'");
+        const Value* axes = find(root, "axes");
+        expect_keys(root, std::string("format_version class batch_first inputs outputs nodes") + (axes ? " axes" : ""),
+                    "the header's entry 'fusedcell'");
         const bool batch_first = checked_bool(root.at("batch_first"), "batch_first");
-        return LoadedModel{ModelLoader(select_tier(isa), tensors_of(header, data)).load(root), batch_first};
+        LoadedModel model{ModelLoader(select_tier(isa), tensors_of(header, data)).load(root), batch_first, {}};
+        if (axes != nullptr) model.axes = read_axes(*axes, *model.model);
+        return model;
     });
 }
 

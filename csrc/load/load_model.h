@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "load/model_axes.h"
 #include "model/model.h"
 
 namespace fusedcell {
@@ -12,6 +13,7 @@ namespace fusedcell {
 struct LoadedModel {
     std::shared_ptr<const Network> model;
     bool batch_first = false;    // sequences are (B, T, ...)
+    ModelAxes axes;              // of those that have other axes
 };
 
 /// `isa` as for select_tier. Throws LoadError, which does not name the file, and std::bad_alloc.

@@ -58,7 +58,7 @@ Network::Network(std::vector<ModelInput> inputs, std::vector<ModelNode> nodes, s
 }
 
 void Network::find_rates() {
-    pooled_.assign(num_values(), false);
+    pooled_.assign(num_values(), 0);
     std::vector<Rate> rates(num_values());
     for (std::size_t i = 0; i < nodes_.size(); ++i) {
         const ModelNode& node = nodes_[i];
@@ -81,7 +81,8 @@ void Network::find_rates() {
             refuse(node, "'" + value_name(first) + "' has one row a sequence, of which this makes nothing");
         }
         const std::size_t value = inputs_.size() + i;
-        pooled_[value] = pooled_[first] || node.kind == ModelNode::Kind::kLast || node.kind == ModelNode::Kind::kPool;
+        const bool pools = node.kind == ModelNode::Kind::kLast || node.kind == ModelNode::Kind::kPool;
+        pooled_[value] = pools ? 1 : pooled_[first];
         rates[value] = rates[first];
         if (is_window) {
             const Rate windows = reduced(node, rates[first].out, rates[first].in * window.stride);

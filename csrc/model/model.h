@@ -98,7 +98,7 @@ public:
     /// Rows in until an output has its first row, less hop_in(); negative where padding alone gives that row.
     std::int64_t delay() const { return delay_; }
     /// Whether an output of a whole sequence has one row, whatever the sequence's length.
-    bool is_pooled(std::size_t output) const { return pooled_[outputs_[output].value]; }
+    bool is_pooled(std::size_t output) const { return pooled_[outputs_[output].value] != 0; }
     /// Rows of each output of a whole sequence of so many. Throws std::invalid_argument, which names the node, where
     /// values come together that have different numbers of rows then.
     std::vector<std::int64_t> rows_out(std::int64_t rows) const;
@@ -145,7 +145,7 @@ private:
     std::vector<ModelOutput> outputs_;
     const KernelTable* kernels_;
     std::string no_streams_;
-    std::vector<bool> pooled_;    // by value
+    std::vector<char> pooled_;    // by value, 0 or 1
     std::int64_t period_ = 1;
     std::int64_t startup_ = 1;
     std::int64_t hop_in_ = 1;

@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <iterator>
 
+#include "kernels/kept.h"
+
 namespace fusedcell {
 namespace {
 
@@ -21,6 +23,12 @@ constexpr const char* kCellActivations[] = {
 constexpr const char* kActivations[] = {
 #define FUSEDCELL_ACTIVATION(name, parameters) #name,
 #define FUSEDCELL_NODE_ACTIVATION(name, parameters) #name,
+#include "kernels/activations.inc"
+};
+
+constexpr bool kKept[] = {
+#define FUSEDCELL_ACTIVATION(name, parameters) keeps_activation(#name),
+#define FUSEDCELL_NODE_ACTIVATION(name, parameters) keeps_activation(#name),
 #include "kernels/activations.inc"
 };
 
@@ -66,6 +74,8 @@ std::optional<ActivationKind> node_activation_from_name(std::string_view name) {
 std::string weight_type_names() { return joined(kWeightTypes); }
 std::string activation_names() { return joined(kCellActivations); }
 std::string node_activation_names() { return joined(kActivations); }
+
+bool is_kept(ActivationKind kind) { return kKept[static_cast<std::size_t>(kind)]; }
 
 int parameters_of(ActivationKind kind) { return kParameters[static_cast<std::size_t>(kind)]; }
 

@@ -29,6 +29,9 @@ std::string weight_type_names();
 std::string activation_names();
 std::string node_activation_names();
 
+/// Whether this build has it for nodes of models.
+bool is_kept(ActivationKind kind);
+
 /// How many of alpha and beta an activation takes, in this order.
 int parameters_of(ActivationKind kind);
 

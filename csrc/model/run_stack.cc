@@ -18,6 +18,7 @@
 #include <numeric>
 
 #include "cpu/available.h"
+#include "kernels/kept.h"
 #include "kernels/simd/float_mode.h"
 #include "model/stack.h"
 
@@ -121,7 +122,8 @@ ThreadPlan Stack::plan(const NodeRun& run, double rows, int num_threads, bool ca
 }
 
 void Stack::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, Workspace& workspace, int num_threads) const {
-    const bool alone = num_threads == 1 || is_small(static_cast<double>(steps) * static_cast<double>(batch));
+    const bool alone =
+        !kForPython || num_threads == 1 || is_small(static_cast<double>(steps) * static_cast<double>(batch));
     reserve(steps, batch, ThreadPlan{alone ? 1 : std::min(num_threads, available_cpus())}, workspace);
 }
 
@@ -158,7 +160,7 @@ bool Stack::is_small(double rows) const { return step_operations() * rows < kFew
 
 void Stack::run(const NodeRun& run, Workspace& workspace, int num_threads) const {
     if (run.steps == 0 || run.batch == 0) return;    // of no rows there can be more steps than anybody waits for
-    if (num_threads == 1) return this->run(run, workspace, ThreadPlan{});
+    if (!kForPython || num_threads == 1) return this->run(run, workspace, ThreadPlan{});
     const ScopedFloatMode mode;    // the plan's arithmetic too is not to trap or round as the caller's does
     const double rows = run.rows();
     if (is_small(rows)) return this->run(run, workspace, ThreadPlan{});
@@ -195,7 +197,7 @@ void Stack::run(const NodeRun& run, Workspace& workspace, const ThreadPlan& plan
         return this->run(in_order(run, workspace), workspace, plan);
     }
     reserve(run, plan, workspace);
-    if (plan.threads == 1 || !run_team(run, plan, workspace)) {
+    if (!kForPython || plan.threads == 1 || !run_team(run, plan, workspace)) {
         const ScopedFloatMode mode;
         const TeamPart alone{0, 1, nullptr, run.checkpoint};
         const Worker worker{workspace, ThreadPlan{}, alone, 0, alone};

@@ -168,7 +168,8 @@ public:
     std::size_t output_size(std::size_t output = 0) const noexcept;
     /// 0, or of an input that takes tokens how many there are: 0 to tokens() - 1. Of another, answers are NaN.
     std::size_t tokens(std::size_t input) const noexcept;
-    /// Whether sequences are (B, T, ...) rather than (T, B, ...); the file says so.
+    /// Whether sequences are (B, T, ...) rather than (T, B, ...); the file says so. What it says of
+    /// the axes of Python's arrays changes nothing here.
     bool batch_first() const noexcept;
     /// Empty, or why rows cannot be taken one by one, so that the model has no streams.
     const std::string& why_no_streams() const noexcept;
@@ -229,6 +230,8 @@ public:
     std::size_t process(const float* x, std::size_t rows, float* y) noexcept FUSEDCELL_NONBLOCKING;
     /// The rows have ended: likewise of the rows that outputs still lack.
     std::size_t flush(float* const* outputs, std::size_t* counts = nullptr) noexcept FUSEDCELL_NONBLOCKING;
+    /// Of a model with one output.
+    std::size_t flush(float* y) noexcept FUSEDCELL_NONBLOCKING;
     /// How many rows of an output the next process() will give for so many, or flush().
     std::size_t rows_of_process(std::size_t rows, std::size_t output = 0) noexcept FUSEDCELL_NONBLOCKING;
     std::size_t rows_of_flush(std::size_t output = 0) noexcept FUSEDCELL_NONBLOCKING;

@@ -20,10 +20,11 @@ __version__ = _core.__version__
 # Each name is loaded when it is asked for; __init__.pyi says the same to type checkers.
 _MODULES = {
     "cells": ("GRUCell", "LSTMCell", "RNNCell"),
-    "convert.keras_layers": ("from_keras",),
-    "convert.onnx_read": ("from_onnx",),
-    "convert.onnx_write": ("to_onnx",),
-    "convert.torch_modules": ("from_torch",),
+    "checking": ("Check", "check"),
+    "convert.keras.layers": ("from_keras",),
+    "convert.onnx.read": ("from_onnx",),
+    "convert.onnx.write": ("to_onnx",),
+    "convert.torch.modules": ("from_torch",),
     "errors": ("UnsupportedError",),
     "layers": ("GRU", "LSTM", "RNN"),
     "model": ("Model",),

@@ -6,10 +6,12 @@ from ._core import __version__ as __version__
 from .cells import GRUCell as GRUCell
 from .cells import LSTMCell as LSTMCell
 from .cells import RNNCell as RNNCell
-from .convert.keras_layers import from_keras as from_keras
-from .convert.onnx_read import from_onnx as from_onnx
-from .convert.onnx_write import to_onnx as to_onnx
-from .convert.torch_modules import from_torch as from_torch
+from .checking import Check as Check
+from .checking import check as check
+from .convert.keras.layers import from_keras as from_keras
+from .convert.onnx.read import from_onnx as from_onnx
+from .convert.onnx.write import to_onnx as to_onnx
+from .convert.torch.modules import from_torch as from_torch
 from .errors import UnsupportedError as UnsupportedError
 from .layers import GRU as GRU
 from .layers import LSTM as LSTM

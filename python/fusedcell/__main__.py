@@ -1,4 +1,4 @@
-"""Command line: ``fusedcell info``, ``inspect``, ``convert`` and ``bench``, also as ``python -m fusedcell``."""
+"""Command line: ``fusedcell info``, ``inspect``, ``convert``, ``run``, ``bench``; also ``python -m fusedcell``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from . import _core
-from .convert import command as convert
+from . import _core, commands
 from .runtime import runtime_info, show_runtime
 
 # What a shell says of a program that a signal ended: SIGINT, and SIGPIPE.
@@ -81,7 +80,7 @@ def _run(arguments: list[str]) -> int:
         from .bench import command
 
         return command.run(options, arguments)
-    return convert.run(options)
+    return commands.run(options)
 
 
 def _refused(error: Exception) -> int:
@@ -110,12 +109,12 @@ def _parser(*, with_bench: bool = True) -> argparse.ArgumentParser:
         prog="fusedcell",
         description="Recurrent networks on a CPU: what this machine runs, how fast, and from which files.",
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    info = commands.add_parser("info", help="version, build, CPU, caches and tiers")
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    info = subparsers.add_parser("info", help="version, build, CPU, caches and tiers")
     info.add_argument("--json", action="store_true", help="as JSON")
-    convert.add_parsers(commands)
+    commands.add_parsers(subparsers)
     text = "time single steps, sequences, batches and threads, beside NumPy and other libraries"
-    bench = commands.add_parser("bench", help=text)
+    bench = subparsers.add_parser("bench", help=text)
     if with_bench:
         from .bench.options import add_arguments
 

@@ -5,32 +5,34 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from typing import BinaryIO
 
 
-def write_file(path: str | os.PathLike[str], data: bytes) -> None:
+def write_file(path: str | os.PathLike[str], data: bytes | Iterable[bytes]) -> None:
     """Puts `data` where a path leads, so that whoever looks, at whatever time, finds all that was there or all of it.
 
+    Of data that comes in parts no more than one is held.
     That holds for readers, for several writers at once, and after a failure or a loss of power. A file that is replaced
     keeps its mode and, as far as this process may say so, its owner and group; it does not keep ACLs, extended
     attributes or other names of the same file. Pipes, devices and open files such as /dev/stdout are written to.
 
     Raises OSError that names the path.
     """
-    name = os.fsdecode(path)
+    name, parts = os.fsdecode(path), [data] if isinstance(data, bytes) else data
     try:
         try:
             old = os.stat(name)
         except FileNotFoundError:
             old = None
         if old is None or (stat.S_ISREG(old.st_mode) and not _is_descriptor(name)):
-            _replace(os.path.realpath(name), data, old)
+            _replace(os.path.realpath(name), parts, old)
         else:
             _refuse_folder(name, old)
             with open(name, "wb") as file:
-                file.write(data)
+                file.writelines(parts)
     except OSError as error:  # of another file, or without a name
         if error.errno is None:  # a signal handler's, such as a TimeoutError
             raise
@@ -66,7 +68,7 @@ def _is_descriptor(name: str) -> bool:
     return folder.startswith(("/proc/", "/dev/fd"))
 
 
-def _replace(target: str, data: bytes, old: os.stat_result | None) -> None:
+def _replace(target: str, parts: Iterable[bytes], old: os.stat_result | None) -> None:
     # A name that nobody can foresee, and short, as the file's own may be as long as names can be.
     unfinished = os.path.join(os.path.dirname(target), f".{os.urandom(8).hex()}.tmp")
     mode = 0o666 if old is None else 0o600  # less the umask; and nobody reads what only some may read
@@ -75,7 +77,7 @@ def _replace(target: str, data: bytes, old: os.stat_result | None) -> None:
         with open(unfinished, "xb", opener=partial(os.open, mode=mode)) as file:
             if old is not None:
                 _keep_access(file, old)
-            file.write(data)
+            file.writelines(parts)
             file.flush()
             # Without it some file systems have the new name after a loss of power, and nothing in the file.
             os.fsync(file.fileno())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from operator import index
 from typing import Any, TypeAlias, overload
 
 import numpy as np
@@ -30,12 +31,13 @@ def to_bytes(
     inputs: Mapping[str, int] | Sequence[str] | str | None = None,
     outputs: Source | None = None,
     batch_first: bool = False,
+    axes: Mapping[str, Sequence[str | int]] | None = None,
 ) -> bytes:
     """The file of a model, whose nodes are (name, node, source or tuple of sources) in order.
 
     `inputs` are the names of the model's inputs, with or without their numbers of features, or of tokens where
     embeddings read them; None takes the sources that are no nodes, in order. `outputs` is one or several nodes, None
-    the last.
+    the last. `axes` are those of inputs and outputs that have other ones than usual.
 
     Raises TypeError or ValueError that names the node for what is no list of nodes; its values are for who reads it.
     """
@@ -89,9 +91,25 @@ def to_bytes(
             ],
             "outputs": chosen,
             "nodes": described,
+            **({"axes": _axes(axes)} if axes else {}),
         },
         tensors,
     )
+
+
+def _axes(axes: Mapping[str, Sequence[str | int]]) -> dict[str, list[str | int]]:
+    if not isinstance(axes, Mapping):
+        raise TypeError(f"axes: expected a mapping from names to tuples, got {type(axes).__name__}")
+    found: dict[str, list[str | int]] = {}
+    for name, given in axes.items():
+        try:
+            if not isinstance(given, tuple | list):
+                raise TypeError
+            found[name] = [axis if isinstance(axis, str) else index(axis) for axis in given]
+        except TypeError:
+            expected = "a tuple of 'batch', 'time' and numbers of features"
+            raise TypeError(f"axes: {name}: expected {expected}, got {given!r}") from None
+    return found
 
 
 def from_bytes(

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from . import _core, _model_format
 from ._base import check_isa
+from ._model_axes import ArrangedStream, Arrangement, arrangement_of, axes_of
+from ._model_sources import ModelSources
 from ._text import aligned
 from .model_stream import ModelStream, set_file, stream_from_bytes
 
@@ -22,7 +24,7 @@ Array = Any
 _Answer = Any  # an array, or a tuple of them where the model has several outputs
 
 
-class Model:
+class Model(ModelSources):
     """A trained network from input to answer: nodes over rows, each of which reads inputs or nodes before it.
 
     A row is what one time step of one sequence brings. `nodes` are (name, node, source): a node is a recurrent layer
@@ -35,6 +37,10 @@ class Model:
       there are.
     - outputs: the node that answers, or a tuple of them; None: the last.
     - batch_first: whether arrays are (B, T, ...) rather than (T, B, ...).
+    - axes: by name, how the arrays of an input or output are arranged where it is not (B, T, features) or
+      (T, B, features), or of tokens without the last: a tuple of "batch", "time" and numbers of features, in C order of
+      which a row has its features. An input without "time" is one row a call, the same at every step if another input
+      has time; one without "batch" is of one sequence. Calls and streams take and give arrays arranged so.
     - isa: the instruction-set tier, as for a layer.
 
     Raises TypeError or ValueError that names the node and the argument for what does not fit.
@@ -53,6 +59,7 @@ class Model:
 
     _core: _core.Model
     _data: bytes
+    _arrangement: Arrangement | None
 
     def __init__(
         self,
@@ -61,9 +68,10 @@ class Model:
         outputs: Source | None = None,
         batch_first: bool = False,
         *,
+        axes: Mapping[str, Sequence[str | int]] | None = None,
         isa: str | None = None,
     ) -> None:
-        self._set(_model_format.to_bytes(nodes, inputs, outputs, batch_first), check_isa(isa))
+        self._set(_model_format.to_bytes(nodes, inputs, outputs, batch_first, axes or {}), check_isa(isa))
         vars(self)["nodes"] = tuple((name, node, source) for name, node, source in nodes)
 
     @classmethod
@@ -76,6 +84,7 @@ class Model:
     def _set(self, data: bytes, isa: str) -> None:
         self._data = data
         self._core = _core.Model(data, isa)
+        self._arrangement = arrangement_of(self._core)
         set_file(self._core, data)
 
     def _to_bytes(self) -> bytes:
@@ -111,6 +120,11 @@ class Model:
     def batch_first(self) -> bool:
         """Whether arrays are (B, T, ...) rather than (T, B, ...)."""
         return self._core.batch_first
+
+    @property
+    def axes(self) -> dict[str, tuple[str | int, ...]]:
+        """What each axis of the arrays of each input and output is: "batch", "time", or a number of features."""
+        return axes_of(self._core)
 
     @property
     def streamable(self) -> bool:
@@ -163,6 +177,8 @@ class Model:
 
         Raises TypeError or ValueError that names the input for what is not so.
         """
+        if self._arrangement is not None:
+            return self._arrangement.run((x, *more), lengths, num_threads)
         return self._core.run((x, *more), lengths, num_threads)
 
     def stream(self, batch_size: int = 1, *, num_threads: int = 1) -> ModelStream:
@@ -170,7 +186,11 @@ class Model:
 
         Raises UnsupportedError that names the node which needs the whole sequence.
         """
-        return ModelStream(self._core, batch_size, num_threads)
+        return self._streams(self._core, batch_size, num_threads)
+
+    @property
+    def _streams(self) -> type[ModelStream]:
+        return ModelStream if self._arrangement is None else ArrangedStream
 
     def stream_from_bytes(self, data: bytes, *, num_threads: int = 1) -> ModelStream:
         """The stream whose ``to_bytes`` gave `data`: of this model or one that is equal, on any tier or machine.
@@ -178,13 +198,14 @@ class Model:
         Raises TypeError for what is not bytes, ValueError for a state of another model, of another version of the
         format, or that was cut or altered, UnsupportedError as for :meth:`stream`.
         """
-        return stream_from_bytes(self._core, data, num_threads)
+        return stream_from_bytes(self._streams, self._core, data, num_threads)
 
     def step_many(self, streams: Iterable[ModelStream], X: Array, out: _Answer = None) -> _Answer:
         """One step of many streams of this model, wherever they are, in one call that reads the weights once.
 
         X is (N, I), where N counts the rows of all streams, in the order of `streams`, or (N, hop, I) where a hop is
-        more than one row; of tokens integers without the last axis; a tuple of arrays where the model has several
+        more than one row; of tokens integers without the last axis; in other :attr:`axes`, those of a step with N in
+        the place of the batch, or in front where there is none. It is a tuple of arrays where the model has several
         inputs. Returns the answers arranged alike, in `out` if that is given: C-contiguous float32. Every stream has
         the bits, in its answers and its state, of a step of its own. Rows that have no answer yet are NaN.
 
@@ -192,7 +213,12 @@ class Model:
         more rows at its first step than usual, or for X or out that are not as described, RuntimeError if another
         thread is using one of the streams; all of them are then as they were. UnsupportedError as for :meth:`stream`.
         """
-        return _core.step_many_of_model(self._core, streams, X, out)
+        is_sequence = hasattr(streams, "__iter__") or hasattr(streams, "__getitem__")
+        if self._arrangement is None or not is_sequence:  # of what is none _core says so
+            return _core.step_many_of_model(self._core, streams, X, out)
+        streams = tuple(streams)
+        rows = sum(getattr(stream, "batch_size", 1) for stream in streams)
+        return self._arrangement.step_many(lambda x: _core.step_many_of_model(self._core, streams, x), rows, X, out)
 
     def astype(self, dtype: str | Mapping[str, Any], *, keep: Iterable[str] = ()) -> Self:
         """A new model with the matrices of layers, Dense, Window and Embedding rounded to other types.
@@ -205,7 +231,7 @@ class Model:
         """
         nodes = _model_format.astype(self.nodes, dtype, keep=keep)
         inputs = {name: tokens or size for name, size, tokens in self._core.inputs}
-        return type(self)(nodes, inputs, self.outputs, self.batch_first, isa=self.isa)
+        return type(self)(nodes, inputs, self.outputs, self.batch_first, axes=self._core.axes, isa=self.isa)
 
     def describe(self) -> str:
         """A table of the nodes: what each reads, the features of its rows, and bytes of its weights.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakKeyDictionary
 
@@ -103,7 +104,9 @@ def _fingerprint(model: _core.Model) -> bytes:
     return known
 
 
-def stream_from_bytes(model: _core.Model, data: bytes, num_threads: int) -> ModelStream:
+def stream_from_bytes(
+    make: Callable[..., ModelStream], model: _core.Model, data: bytes, num_threads: int
+) -> ModelStream:
     """The stream whose `to_bytes` gave `data`, of this model; TypeError or ValueError that says what is wrong."""
     row = ModelStream(model)
     content = checked_start(data, _MAGIC, _HEADER.size)
@@ -122,7 +125,7 @@ def stream_from_bytes(model: _core.Model, data: bytes, num_threads: int) -> Mode
     counts = np.frombuffer(content, "<i8", batch, _HEADER.size).tolist()
     sizes = [row._state_floats(rows_in) for rows_in in counts]
     check_end(content, start + 4 * sum(sizes) + CHECKSUM_BYTES, "rows")
-    stream = ModelStream(model, batch, num_threads)
+    stream = make(model, batch, num_threads)
     for place, (rows_in, floats) in enumerate(zip(counts, sizes, strict=True)):
         stream._restore(place, rows_in, np.frombuffer(content, "<f4", floats, start).astype(np.float32))
         start += 4 * floats

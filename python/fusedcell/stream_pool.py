@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import numpy as np
 
 from . import _core
 from .layers import Layer
@@ -23,6 +25,9 @@ class StreamPool(_core.StreamPool):
 
     def __init__(self, layer: Layer | Model, capacity: int, *, num_threads: int = 1) -> None:
         if isinstance(layer, Model):
+            if layer._arrangement is not None:
+                self.__class__ = _ArrangedPool
+                self._arrangement = layer._arrangement
             super().__init__(layer._core, capacity, num_threads)
         elif isinstance(layer, Layer):
             super().__init__(layer.stack, capacity, num_threads, *layer._stream_start(capacity, "capacity"))
@@ -38,4 +43,14 @@ class StreamPool(_core.StreamPool):
 
     def __repr__(self) -> str:
         slots = f"{len(self)} of {self.capacity} slots, {self.nbytes} bytes"
-        return f"{type(self).__name__}({self._layer!r}, {slots})"
+        return f"StreamPool({self._layer!r}, {slots})"
+
+
+class _ArrangedPool(StreamPool):
+    """Of a model whose arrays have axes of their own."""
+
+    def step(self, slots: Any, X: Any, out: Any = None) -> Any:
+        mask = np.asarray(slots)
+        rows = int(mask.sum()) if mask.dtype == bool else mask.size
+        run = super().step
+        return self._arrangement.step_many(lambda x: run(slots, x), rows, X, out)

@@ -165,7 +165,7 @@ int run_row_kernels(const KernelTable& kernels) {
     int runs = 0;
     for (std::ptrdiff_t size = 1; size <= 35; ++size) {
         for (const bool at_end : {false, true}) {
-#define FUSEDCELL_ROW_KERNEL(name, Function)                                                                     \
+#define FUSEDCELL_ROW_KERNEL(name, Function, is_kept)                                                            \
     run_row_kernel(kernels.name, std::count(over_parts.begin(), over_parts.end(), kernels.name) != 0, {2, size}, \
                    at_end);                                                                                      \
     ++runs;

@@ -17,7 +17,10 @@ import atheris
 
 with atheris.instrument_imports(include=["fusedcell"]):
     import fusedcell
-    from fusedcell.convert import keras_files, onnx_read  # noqa: F401 - imported here to be instrumented
+    import fusedcell.convert.amplifiers.model
+    import fusedcell.convert.keras.model
+    import fusedcell.convert.onnx.model
+    import fusedcell.convert.onnx.read  # imported here to be instrumented
     from fusedcell.weights import state_files  # noqa: F401 - likewise
 
     for name in fusedcell.__all__:  # which are loaded when they are asked for

@@ -5,6 +5,8 @@ Packages that read a format are imported by the target that needs them, as not e
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import pickle
 import tempfile
@@ -16,7 +18,7 @@ import numpy as np
 
 import fusedcell as fc
 from fusedcell.convert import state_modules
-from fusedcell.nodes import Node
+from fusedcell.nodes import Last
 from fuzz.outcome import bits, check, may_raise, same
 from models import uniform
 
@@ -67,31 +69,57 @@ def load(data: bytes) -> None:
 
 
 def model(data: bytes) -> None:
-    """A file of a whole model for `fusedcell.load`; it answers in one call as it does in blocks."""
+    """A file of a whole model for `fusedcell.load`."""
     path = in_file(data, ".safetensors")
     with may_raise(ValueError) as refusal:
         loaded = fc.load(path)
-    if refusal or not isinstance(loaded, fc.Model):
-        return
+    if not refusal and isinstance(loaded, fc.Model):
+        model_works(loaded)
+
+
+def json_model(data: bytes) -> None:
+    """A JSON file for `Model.from_json`."""
+    path = in_file(data, ".json")
+    with may_raise(ValueError) as refusal:
+        loaded = fc.Model.from_json(path)
+    if not refusal:
+        model_works(loaded)
+
+
+def model_works(loaded: fc.Model) -> None:
+    """What is read must be the same after a journey through a pickle, and answer in one call as it does in blocks."""
     again = pickle.loads(pickle.dumps(loaded))
     check(repr(again) == repr(loaded), f"a pickle of {loaded!r} is {again!r}")
-    rows = 9
-    xs = [
-        np.arange(rows) % loaded.tokens[name] if name in loaded.tokens else uniform(1, rows, loaded.sizes[name])
-        for name in loaded.inputs
-    ]
+    axes = {name: [axis for axis in given if axis != "batch"] for name, given in loaded.axes.items()}
+    xs = []
+    for name in loaded.inputs:
+        shape = [9 if axis == "time" else int(axis) for axis in axes[name]]
+        tokens = np.arange(math.prod(shape)).reshape(shape) % loaded.tokens.get(name, 1)
+        xs.append(tokens if name in loaded.tokens else uniform(1, *shape))
     answer: Any = None
     with may_raise(ValueError):  # rows do not meet
         answer = loaded(*xs)
     if answer is None:
         return
     same(again(*xs), answer, "a pickle")
-    if loaded.streamable and not any(node.type == "last" for _, node, _ in loaded.nodes if isinstance(node, Node)):
+    if (
+        loaded.streamable
+        and any("time" in axes[name] for name in loaded.inputs)
+        and not any(isinstance(node, Last) for _, node, _ in loaded.nodes)
+    ):
         stream = loaded.stream()
-        parts = [stream.process(*(x[:5] for x in xs)), stream.process(*(x[5:] for x in xs)), stream.flush()]
-        parts = [part if isinstance(part, tuple) else (part,) for part in parts]
+        halves = [
+            np.split(x, [5], axes[name].index("time")) if "time" in axes[name] else [x, x]
+            for name, x in zip(loaded.inputs, xs, strict=True)
+        ]
+        parts = [*(stream.process(*half) for half in zip(*halves, strict=True)), stream.flush()]
+        pieces = zip(*(part if isinstance(part, tuple) else (part,) for part in parts), strict=True)
+        joined = [
+            np.concatenate(part, axes[name].index("time")) for name, part in zip(loaded.outputs, pieces, strict=True)
+        ]
         whole = answer if isinstance(answer, tuple) else (answer,)
-        same(tuple(np.concatenate(pieces) for pieces in zip(*parts, strict=True)), whole, "blocks")
+        # What no input has, a batch axis, is in the answers of calls alone.
+        same(tuple(joined), tuple(w.reshape(j.shape) for w, j in zip(whole, joined, strict=True)), "blocks")
 
 
 def _state_dict(path: Path) -> None:
@@ -123,7 +151,7 @@ def state_dict_pytorch(data: bytes) -> None:
 
 def onnx(data: bytes) -> None:
     """A model for `from_onnx`, and for the report of `fusedcell inspect`."""
-    from fusedcell.convert.onnx_read import report
+    from fusedcell.convert.onnx.read import report
 
     reports: list[Any] = []
     with may_raise(ValueError):
@@ -136,6 +164,23 @@ def onnx(data: bytes) -> None:
             works(layer)
             check(bool(reports), "a model that loads and that inspect refuses")
         check(bool(refusal) or not reports[node].refusal or node % 2 == 1, "a node that loads and that inspect refuses")
+
+
+def whole_onnx(data: bytes) -> None:
+    """A graph for `Model.from_onnx`, with its second input as a state if it has one; it answers as its copy does."""
+    import onnx
+
+    states, proto = {}, onnx.ModelProto()
+    with contextlib.suppress(Exception):  # which the model's own reader meets too
+        proto.ParseFromString(data)
+        if len(proto.graph.input) > 1 and len(proto.graph.output) > 1:
+            states = {proto.graph.input[1].name: proto.graph.output[1].name}
+    made: Any = None
+    with may_raise(ValueError):
+        made = fc.Model.from_onnx(data, states)
+    if made is not None:
+        again = pickle.loads(pickle.dumps(made))
+        check(repr(again) == repr(made), f"a pickle of {made!r} is {again!r}")
 
 
 def _keras(path: Path, *, as_keras: bool) -> None:
@@ -158,3 +203,12 @@ def keras(data: bytes) -> None:
 def keras_h5(data: bytes) -> None:
     """An ``.h5`` file for `from_keras`."""
     _keras(in_file(data, ".h5"), as_keras=len(data) % 2 == 1)
+
+
+def keras_model(data: bytes) -> None:
+    """A ``.keras`` file for `Model.from_keras`."""
+    path = in_file(data, ".keras")
+    with may_raise(ValueError) as refusal:
+        loaded = fc.Model.from_keras(path)
+    if not refusal:
+        model_works(loaded)

@@ -15,7 +15,8 @@ VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2, 3, 7, 2**31, 2**53, 2**63, 2**64, 10**30, -(2**63), 0.5, 1e308, -0.0, 1e-45,
     "", "x", "l0", "\ud800", "a" * 5000, "weight_ih_l1", "weight_hh_l0_reverse", "bias_ih_l0", "weight_peephole_l0",
     "initial_h", "input_scales", "relu", "tanh", "hard_sigmoid", "int8", "float16", "F16", "BF16", "I8", "LSTM", "GRU",
-    "RNN", "Bidirectional", "StackedRNNCells", "TimeDistributed", "__numpy__", "__keras_tensor__", "mask",
+    "RNN", "Dense", "Flatten", "UpSampling1D", "ZeroPadding1D", "Masking", "Bidirectional",
+    "StackedRNNCells", "TimeDistributed", "__numpy__", "__keras_tensor__", "mask",
     "2.13.0", [], {}, [[]], [1], [0, 4], {"x": 1},
 )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 
 import fusedcell as fc
+from fusedcell.nodes import Multiply
+from json_models import Drawn, amplifier, nam, rtneural, rtneural_layer, simple_rnn, with_test
 from models import EVERY_KIND, KIND, uniform
 from small_models import small_models
 
@@ -39,6 +42,41 @@ def load() -> Iterator[bytes]:
 def model() -> Iterator[bytes]:
     for dtype in DTYPES:
         yield from _saved(*(fc.Model(nodes).astype(dtype) for nodes in small_models()))
+    first, second, tokens, _ = small_models()
+    yield from _saved(
+        fc.Model(first, axes={"x": (2, "batch", "time"), "head": ("batch", 1, 2, "time")}),
+        fc.Model(second, batch_first=True, axes={"x": ("time", 2), "norm": (2, "time")}),
+        fc.Model(tokens, axes={"t": ("batch", 1), "y": (2,)}),
+        fc.Model([("y", Multiply(), ("x", "s"))], {"x": 2, "s": 2}, axes={"s": ("batch", 2)}),
+    )
+
+
+def json_model() -> Iterator[bytes]:
+    drawn = Drawn(1)
+    one_axis = [
+        rtneural_layer("conv1d", 2, drawn, 4, "relu", kernel_size=[2], dilation=[2], groups=2, strides=1),
+        rtneural_layer("batchnorm", 4, drawn, 4, epsilon=0.5),
+        rtneural_layer("prelu", 4, drawn, 4),
+        rtneural_layer("gru", 4, drawn, 2),
+        rtneural_layer("activation", 2, drawn, 2, "elu"),
+    ]
+    axes: dict[str, Any] = {"num_filters_in": 2, "num_features_in": 3}
+    kernel: dict[str, Any] = {
+        "kernel_size_time": 2,
+        "kernel_size_feature": 2,
+        "dilation": 1,
+        "strides": 1,
+        "padding": "same",
+    }
+    two_axes = [
+        rtneural_layer("conv2d", 6, drawn, 2, **axes, **kernel),
+        rtneural_layer("batchnorm2d", 6, drawn, 6, epsilon=0.1, affine=False, **axes),
+    ]
+    model, answer = amplifier(units=2)
+    files: list[Any] = [nam(units=2, layers=2)[0], rtneural(2, one_axis)[0], rtneural(6, two_axes)[0], model]
+    files += [with_test(model, answer, samples=4) | {"in_gain": 3, "out_gain": -3}, simple_rnn(units=2)]
+    files += [simple_rnn(unit="GRU", units=2, layers=2)["state_dict"]]
+    return (json.dumps(file).encode() for file in files)
 
 
 def _dicts() -> Iterator[dict[str, np.ndarray]]:
@@ -78,6 +116,41 @@ def state_dict_pytorch() -> Iterator[bytes]:
     file = io.BytesIO()
     torch.save({"epoch": 3, "net": {"lstm": torch.nn.LSTM(2, 3).state_dict()}, "step": {0: torch.ones(1)}}, file)
     yield file.getvalue()
+
+
+def whole_onnx() -> Iterator[bytes]:
+    import onnx.parser
+    from onnx import numpy_helper
+
+    constants = {
+        "K": np.full((3, 4, 3), 0.1, np.float32), "W": np.full((1, 6, 4), 0.1, np.float32), "eps": np.float32(1e-5),
+        "R": np.full((1, 6, 2), 0.1, np.float32), "V": np.ones((2, 2), np.float32), "zero": [0], "one": [1], "two": [2],
+        "both": [2, 2], "p": [0, 1, 0, 0, 0, 0], "minus": -1, "far": [2**40],
+    }  # fmt: skip
+    data, state = "float[batch,time,4] x", "float[1,batch,2] h"
+    bodies = {
+        "a = Transpose <perm=[0,2,1]> (x) b = Conv <pads=[2,0], strides=[2]> (a, K) c = Relu(b) "
+        "y = MaxPool <kernel_shape=[2]> (c)": data,
+        "m = ReduceMean <axes=[-1]> (x) d = Sub(x, m) s = Mul(d, d) v = ReduceMean <axes=[-1]> (s) e = Add(v, eps) "
+        "r = Sqrt(e) y = Div(d, r)": data,
+        "s = Shape(x) n = Slice(s, zero, two) m = Concat <axis=0> (n, both) a = Reshape(x, m) b = Softmax(a) "
+        "y = Reshape(b, s)": data,
+        "a = Pad(x, p) b, d = Split <axis=2> (a, both) e = Gather <axis=1> (d, minus) y = MatMul(e, V)": data,
+        "t = Transpose <perm=[1,0,2]> (x) q, hn = GRU <hidden_size=2> (t, W, R, , , h) "
+        "y = Squeeze(q, one)": f"{data}, {state}",
+        "q, hn = GRU <hidden_size=2> (x, W, R, , , h) y = Squeeze(q, one)": "float[1,1,4] x, float[1,1,2] h",
+        "a = Concat <axis=2> (h, x) y = Conv (a, K) hn = Slice(a, one, far, two)": "float[1,4,1] x, float[1,4,2] h",
+    }
+    for body, inputs in bodies.items():
+        outputs = "float y, float hn" if "hn" in body else "float y"
+        model = onnx.parser.parse_model(
+            f'<ir_version: 8, opset_import: ["" : 17]> g ({inputs}) => ({outputs}) {{ {body} }}'
+        )
+        used = {name for node in model.graph.node for name in node.input}
+        model.graph.initializer.extend(
+            numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items() if name in used
+        )
+        yield model.SerializeToString()
 
 
 def onnx() -> Iterator[bytes]:
@@ -182,6 +255,17 @@ def keras() -> Iterator[bytes]:
 
 def keras_h5() -> Iterator[bytes]:
     return _keras(".h5", 2)
+
+
+def keras_model() -> Iterator[bytes]:
+    """A whole model of both versions."""
+    from keras_models import write_whole_model
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        for version in (2, 3):
+            write_whole_model(path, version)
+            yield path.read_bytes()
 
 
 def random_bytes() -> Iterator[bytes]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzz import arguments, files, mutations, seeds, streams
+from fuzz import arguments, files, mutations, recordings, seeds, streams
 
 FOUND = Path(__file__).with_name("found")
 """What made trouble once, a folder for each target."""
@@ -44,10 +44,15 @@ _TARGETS = (
     Target("weights", arguments.weights, seeds.random_bytes, 2, mutations.drawn_bytes),
     Target("load", files.load, seeds.load, 4, mutations.safetensors),
     Target("model", files.model, seeds.model, 4, mutations.safetensors),
+    Target("json_model", files.json_model, seeds.json_model, 3, mutations.json_text),
     Target("state_dict", files.state_dict, seeds.state_dict, 2, mutations.safetensors, ("safetensors",)),
     Target("state_dict_pytorch", files.state_dict_pytorch, seeds.state_dict_pytorch, 3, mutations.archive, ("torch",)),
     Target("onnx", files.onnx, seeds.onnx, 5, mutations.onnx_model, ("onnx",)),
+    Target("whole_onnx", files.whole_onnx, seeds.whole_onnx, 4, mutations.onnx_model, ("onnx",)),
+    Target("npy", recordings.npy, recordings.npy_seeds, 1, mutations.some_bytes),
+    Target("wav", recordings.wav, recordings.wav_seeds, 1, mutations.some_bytes),
     Target("keras", files.keras, seeds.keras, 3, mutations.archive, ("h5py",), is_slow=True),
     Target("keras_h5", files.keras_h5, seeds.keras_h5, 1, mutations.some_bytes, ("h5py",), is_slow=True),
+    Target("keras_model", files.keras_model, seeds.keras_model, 3, mutations.archive, ("h5py",), is_slow=True),
 )
 TARGETS = {target.name: target for target in _TARGETS}

@@ -38,6 +38,7 @@
 
 #include "kernels/generic/functions.h"
 #include "kernels/generic/tile.h"
+#include "kernels/kept.h"
 
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
@@ -231,8 +232,10 @@ FUSEDCELL_NOINLINE void ActivateRow(const float* x, float* y, ptrdiff_t size, co
 // Each has its own loop, which keeps its constants in registers.
 void ActivateAll(const float* x, float* y, ptrdiff_t size, const Activation& activation) {
     switch (activation.kind) {
-#define FUSEDCELL_ACTIVATION(name, parameters) \
-    case ActivationKind::k##name: return ActivateRow<ActivationKind::k##name>(x, y, size, activation);
+#define FUSEDCELL_ACTIVATION(name, parameters)                                                               \
+    case ActivationKind::k##name:                                                                            \
+        if constexpr (keeps_activation(#name)) ActivateRow<ActivationKind::k##name>(x, y, size, activation); \
+        return;
 #define FUSEDCELL_NODE_ACTIVATION(name, parameters) FUSEDCELL_ACTIVATION(name, parameters)
 #include "kernels/activations.inc"
     }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/generic/tile.h"
+#include "kernels/kept.h"
 
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
@@ -88,7 +89,9 @@ float Multiply(ptrdiff_t rounds) {
 
 template <class Weights>
 constexpr MultiplyKernel DescribeMultiply() {
-    if constexpr (Weights::kQuantised) {
+    if constexpr (!kForPython) {
+        return {};
+    } else if constexpr (Weights::kQuantised) {
         return {&Multiply<RowsDot, int8_t>, kMultiplyAdds<RowsDot>};
     } else {
         return {&Multiply<FloatDot<Float32Loads>, float>, kMultiplyAdds<FloatDot<Float32Loads>>};

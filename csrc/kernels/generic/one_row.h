@@ -32,6 +32,15 @@ float MultiplyOf(ptrdiff_t rounds) {
 }
 
 template <class Weights, const auto& kTier, auto kType>
+constexpr MultiplyKernel DescribeMultiplyOf() {
+    if constexpr (!kForPython) {
+        return {};
+    } else {
+        return {&MultiplyOf<kTier, kType>, DescribeMultiply<Weights>().multiply_adds};
+    }
+}
+
+template <class Weights, const auto& kTier, auto kType>
 constexpr WeightKernels OneRow() {
     if constexpr (IsSame<Weights, NoKernel>::value) {
         return {};
@@ -39,7 +48,7 @@ constexpr WeightKernels OneRow() {
         return {
 #define FUSEDCELL_MATRIX_KERNEL(name, Operation, Row) \
     DescribeOneRow<Operation, Row, Weights, kTier, kType, &WeightKernels::name>(),
-#define FUSEDCELL_MULTIPLY_KERNEL(name) {&MultiplyOf<kTier, kType>, DescribeMultiply<Weights>().multiply_adds},
+#define FUSEDCELL_MULTIPLY_KERNEL(name) DescribeMultiplyOf<Weights, kTier, kType>(),
 #include "kernels/kernels.inc"
         };
     }

@@ -5,6 +5,7 @@
 #include "kernels/generic/general.h"
 #include "kernels/generic/quantise.h"
 #include "kernels/generic/rows.h"
+#include "kernels/kept.h"
 
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
@@ -47,10 +48,10 @@ const KernelTable kernel_table = {
 #include "kernels/weight_types.inc"
 #define FUSEDCELL_GATE_KERNEL(name, Cell) DescribeGates<Cell>(),
 #define FUSEDCELL_ACTIVATION_KERNEL(name) &ActivateAll,
-#define FUSEDCELL_ROW_KERNEL(name, Function) Function,
-#define FUSEDCELL_MAP_KERNEL(name, Function) &Map<Function>,
+#define FUSEDCELL_ROW_KERNEL(name, Function, is_kept) (is_kept) ? RowKernel{Function} : nullptr,
+#define FUSEDCELL_MAP_KERNEL(name, Function) kForPython ? MapKernel{&Map<Function>} : nullptr,
 #define FUSEDCELL_QUANTISE_KERNEL(name) &Quantise,
-#define FUSEDCELL_READ_KERNEL(name) &ReadFloats,
+#define FUSEDCELL_READ_KERNEL(name) kForPython ? ReadKernel{&ReadFloats} : nullptr,
 #include "kernels/kernels.inc"
 };
 

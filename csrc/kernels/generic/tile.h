@@ -17,11 +17,14 @@ namespace {
 // Vectors side by side in a tile of the most rows: the four gates of an LSTM.
 constexpr int kTileVectors = 4;
 
-// Rows of the tallest tile.
+// Rows of the tallest tile. A build that has no others for the sake of small code also goes without a tile for each
+// number of panels that the last block can have.
 #ifdef FUSEDCELL_WITHOUT_ROW_TILES
+constexpr bool kPartsOfBlocks = true;
 template <class Weights>
 constexpr int kTallest = 1;
 #else
+constexpr bool kPartsOfBlocks = false;
 template <class Weights>
 constexpr int kTallest = kOneRowAlone ? 1 : Weights::kMostRows;
 #endif
@@ -86,8 +89,9 @@ FUSEDCELL_OPAQUE void FinishApart(const PackedMatrix& matrix, const typename Ker
     FinishPanels<Kernel>(matrix, rows, num_rows, panel, panels, sums);
 }
 
-// Panels [panel, panel + kPanels) for kRows rows; `block` begins at the first of these panels.
-template <class Kernel, class Weights, int kRows, int kPanels>
+// Panels [panel, panel + kPanels) for kRows rows; `block` begins at the first of these panels, and has no others where
+// kIsBlock.
+template <class Kernel, class Weights, int kRows, int kPanels, bool kIsBlock = kRows == 1>
 FUSEDCELL_TILE void Tile(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t panel,
                          const BlockView<Weights>& block) {
     constexpr int kVectors = kPanels * Kernel::kGates;
@@ -95,7 +99,7 @@ FUSEDCELL_TILE void Tile(const PackedMatrix& matrix, const typename Kernel::Row*
     const void* inputs[kRows];
     FUSEDCELL_UNROLL
     for (int r = 0; r < kRows; ++r) inputs[r] = rows[r].input;
-    Weights::template Sum<Kernel, kRows, kVectors>(acc, block, inputs, matrix.depth);
+    Weights::template Sum<Kernel, kIsBlock, kRows, kVectors>(acc, block, inputs, matrix.depth);
     if constexpr (kGatesApart && Kernel::kStoresSums) {
         if (UnitsOfPanel(matrix, panel + kPanels - 1) == kLanes) {
             FUSEDCELL_UNROLL
@@ -189,12 +193,35 @@ FUSEDCELL_INLINE void Block(const PackedMatrix& matrix, const typename Kernel::R
     }
 }
 
+// The last block's panels, of which fewer than 2 kPanels are left, from `panel` on: as many at a time as the bits of
+// their number say, from kPanels down. Another stride than a whole block's, and several passes over the inputs.
+template <class Kernel, class Weights, int kPanels>
+FUSEDCELL_INLINE void PartsOfBlock(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
+                                   ptrdiff_t panel, const BlockView<Weights>& block, ptrdiff_t panels) {
+    if constexpr (kPanels > 0) {
+        const ptrdiff_t taken = panels & kPanels;
+        if (taken != 0) {
+            FUSEDCELL_NO_UNROLL
+            for (ptrdiff_t r = 0; r < num_rows; ++r) {
+                Tile<Kernel, Weights, 1, kPanels, false>(matrix, rows + r, panel, block);
+            }
+        }
+        PartsOfBlock<Kernel, Weights, kPanels / 2>(matrix, rows, num_rows, panel + taken,
+                                                   block.template After<Kernel>(taken), panels);
+    }
+}
+
+constexpr int LargestPowerOfTwo(int most) { return most > 1 ? 2 * LargestPowerOfTwo(most / 2) : 1; }
+
 // The block that starts at `panel`, with the `panels` that are left from there, or kPanels of them.
 template <class Kernel, class Weights, int kPanels>
 FUSEDCELL_INLINE void AnyBlock(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
                                ptrdiff_t panel, const unsigned char* block, ptrdiff_t panels) {
     if (panels >= kPanels) {
         Block<Kernel, Weights, kPanels>(matrix, rows, num_rows, panel, block);
+    } else if constexpr (kPartsOfBlocks && kPanels > 1) {
+        PartsOfBlock<Kernel, Weights, LargestPowerOfTwo(kPanels - 1)>(
+            matrix, rows, num_rows, panel, ViewOfBlock<Kernel, Weights>(block, panels), panels);
     } else if constexpr (kPanels > 1) {
         AnyBlock<Kernel, Weights, kPanels - 1>(matrix, rows, num_rows, panel, block, panels);
     }

@@ -64,11 +64,11 @@ FUSEDCELL_INLINE ptrdiff_t BytesOfBlock(ptrdiff_t panels, ptrdiff_t depth) {
     return (bytes + kBlockAlignment - 1) / kBlockAlignment * kBlockAlignment;
 }
 
-/// The block's stride. A tile of one row is a whole block, so that the compiler may know it, which saves AArch64 the
+/// The block's stride. Where a tile of one row is a whole block the compiler may know it, which saves AArch64 the
 /// addresses of four k at a time; where a loop takes one k at a time, it only costs a longer instruction.
-template <int kRows, int kVectors, class Weights>
+template <bool kIsBlock, int kVectors, class Weights>
 FUSEDCELL_INLINE ptrdiff_t StrideOf(const BlockView<Weights>& block) {
-    return kInputs > 1 && kRows == 1 ? ptrdiff_t{kVectors} * kLanes * Weights::kGroup : block.stride;
+    return kInputs > 1 && kIsBlock ? ptrdiff_t{kVectors} * kLanes * Weights::kGroup : block.stride;
 }
 
 /// Where vector `v` of a tile starts from.
@@ -115,7 +115,7 @@ struct FloatWeights {
     static constexpr int kMostRows = FloatDot<Loads>::kMostRows;
 
     /// sums[r][v] = initial + sum over k of weights[k][v] * inputs[r][k], one chain each.
-    template <class Kernel, int kRows, int kVectors>
+    template <class Kernel, bool kIsBlock, int kRows, int kVectors>
     static FUSEDCELL_INLINE void Sum(F32 (&sums)[kRows][kVectors], const BlockView<FloatWeights>& block,
                                      const void* const (&inputs)[kRows], ptrdiff_t depth) {
         const float* x[kRows];
@@ -127,7 +127,7 @@ struct FloatWeights {
             FUSEDCELL_UNROLL
             for (int r = 0; r < kRows; ++r) sums[r][v] = initial;
         }
-        Accumulate<FloatDot<Loads>>(sums, block.weights, StrideOf<kRows, kVectors>(block), x, depth);
+        Accumulate<FloatDot<Loads>>(sums, block.weights, StrideOf<kIsBlock, kVectors>(block), x, depth);
     }
 };
 
@@ -146,18 +146,18 @@ struct Int8Weights {
 
     /// sums[r][v] = initial + (integer dot product) * (input scale * unit scale), rounded: the product of the scales,
     /// the integer's conversion, and one fused multiply-add.
-    template <class Kernel, int kRows, int kVectors>
+    template <class Kernel, bool kIsBlock, int kRows, int kVectors>
     static FUSEDCELL_INLINE void Sum(F32 (&sums)[kRows][kVectors], const BlockView<Int8Weights>& block,
                                      const void* const (&inputs)[kRows], ptrdiff_t depth) {
         if constexpr (kRows == 1) {
-            SumWith<Dot, Kernel>(sums, block, inputs, depth);
+            SumWith<Dot, Kernel, kIsBlock>(sums, block, inputs, depth);
         } else {
-            SumWith<RowsDot, Kernel>(sums, block, inputs, depth);
+            SumWith<RowsDot, Kernel, kIsBlock>(sums, block, inputs, depth);
         }
     }
 
 private:
-    template <class AnyDot, class Kernel, int kRows, int kVectors>
+    template <class AnyDot, class Kernel, bool kIsBlock, int kRows, int kVectors>
     static FUSEDCELL_INLINE void SumWith(F32 (&sums)[kRows][kVectors], const BlockView<Int8Weights>& block,
                                          const void* const (&inputs)[kRows], ptrdiff_t depth) {
         // AnyDot::kRows rows share an accumulator; where the last has rows to spare, they repeat the last row.
@@ -173,7 +173,7 @@ private:
             FUSEDCELL_UNROLL
             for (int s = 0; s < kSets; ++s) acc[s][v] = AnyDot::Start(block.start + v * kLanes);
         }
-        Accumulate<AnyDot>(acc, block.weights, StrideOf<kRows, kVectors>(block), x, depth);
+        Accumulate<AnyDot>(acc, block.weights, StrideOf<kIsBlock, kVectors>(block), x, depth);
         FUSEDCELL_UNROLL
         for (int v = 0; v < kVectors; ++v) {
             const F32 unit_scale = Load(block.scales + v * kLanes);

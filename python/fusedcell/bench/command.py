@@ -18,7 +18,7 @@ import numpy as np
 from .._files import write_file
 from .._text import three_digits
 from ..runtime import runtime_info
-from . import compare, plot
+from . import compare, plot, whole
 from .answers import our_tolerance
 from .limits import multiply_rate, read_limits
 from .machine import BEGINNING, describe_machine, look, machine_texts, mixed_kinds, own_cpus, slowed_down, summary
@@ -38,11 +38,16 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Runs the command; `arguments` are those of the whole command line. Returns its exit status."""
     if options.study == "compare":
         return compare.run(options)
+    try:
+        dtypes = [whole.dtype_of(whole.read(options))] if options.study == "model" else options.dtypes
+    except (ValueError, ImportError) as error:
+        print(f"fusedcell: {error}", file=sys.stderr)
+        return 2
     cpus = own_cpus()
     if (options.cpu or cpus) != cpus or any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):
         return _start_anew(options.cpu or cpus, arguments)
     results = _stdout_for_results() if options.json == STDOUT else None
-    studies = [study_of(options, dtype) for dtype in options.dtypes]
+    studies = [study_of(options, dtype) for dtype in dtypes]
     document = _describe(options, studies)
     machine = document["machine"]
     findings = Findings(looks=[look(BEGINNING)])
@@ -52,7 +57,12 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             found = measure_study(study)
             findings.results.extend(found.results)
             findings.looks.extend(found.looks)
-            print(*tables(found.results), sep="\n\n", end="\n\n", flush=True)
+            print(
+                *(whole.tables if options.study == "model" else tables)(found.results),
+                sep="\n\n",
+                end="\n\n",
+                flush=True,
+            )
     except RepeatError as error:
         print(f"fusedcell: {error}", file=sys.stderr)
         return 2
@@ -71,7 +81,8 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         if options.study == "report":
             print(f"The file to send in is {options.json}.")
     if getattr(options, "plot", None) is not None:
-        plot.draw(options.plot, document["runtime"]["cpu"], findings.results)
+        draw = plot.draw_nodes if options.study == "model" else plot.draw
+        draw(options.plot, document["runtime"]["cpu"], findings.results)
     return 1 if any(variant in result.own for result, variant, _ in findings.failures) else 0
 
 
@@ -131,7 +142,9 @@ def _head(document: Mapping[str, Any]) -> str:
         "measured": f"{document['date']}, {document['dtype']}, {', '.join(method)}",
         "fusedcell": f"{runtime['fusedcell']} on {document['tier']} of {', '.join(runtime['isas'])}",
         "peers": ", ".join(f"{name} {text}" for name, text in document["peers"].items()) or "none",
-        "checked": f"against float64, {', '.join(f'{k} within {v}' for k, v in document['tolerances'].items())}",
+        "checked": "onnxruntime's answers against ours"
+        if options["study"] == "model"
+        else f"against float64, {', '.join(f'{k} within {v}' for k, v in document['tolerances'].items())}",
         "cpu": f"{runtime['cpu']}, {', '.join(runtime['cores'])}, {caches}, load {document['load']}",
         **machine_texts(document["machine"]),
         "read limit": f"GB/s, one thread, of so much again and again: {_rates(document['read_limits'])}",

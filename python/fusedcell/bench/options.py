@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import _core
 from .._dtypes import DTYPES
+from ..commands.options import add_file
 from ..runtime import isas
 from .cases import GATES
 from .machine import cpu_list, own_cpus
@@ -24,6 +25,8 @@ SUBCOMMANDS = {
     "threads": "our single steps and sequences with more threads",
     "many": "one step of many scattered streams: one by one, in one call, and as other libraries must do it",
     "report": "all of the above that matter on one machine, in float32 and int8, for a file to send in; a few minutes",
+    "model": "a whole model from a file: a step (a sequence, if it has no streams), what each node has of that, by "
+    "models cut after each node, in turns, and a sequence beside ONNX Runtime",
     "compare": "two files of --json: are the times of the second others than those of the first?",
 }
 _CELLS, _SIZES = ["lstm", "gru", "gru_reset_before", "rnn"], [16, 32, 64, 128, 256, 512, 1024]
@@ -38,6 +41,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "batch": {"cells": ["lstm", "gru"], "sizes": [64, 256, 512], "batches": [1, 2, 4, 8, 32]},
     "threads": {"cells": ["lstm", "gru"], "sizes": [256, 512, 1024], "threads": None},
     "many": {"cells": ["lstm", "gru"], "sizes": [64, 128, 256], "streams": [64]},
+    "model": {},
     "report": {"cells": ["lstm", "gru"], "sizes": [32, 64, 128, 256, 512], "batches": [1, 4], "quick": True},
 }
 
@@ -119,12 +123,19 @@ def _picture(text: str) -> Path:
 
 # Name, type (None for a switch), what stands for the value, help, and which subcommands have it; "" is bench alone.
 _ALL = ("", "step", "sequence", "batch", "threads", "many", "report")
+_ALL_AND_MODEL = (*_ALL, "model")
 _OPTIONS: list[tuple[str, Callable[[str], Any] | None, str, str, tuple[str, ...]]] = [
     ("cells", _list(_name(lambda: list(GATES), "a cell")), "NAMES", f"of {', '.join(GATES)}; default {{cells}}", _ALL),
     ("sizes", _list(_integer(1, 8192)), "H", "units, as many as inputs; default {sizes}", _ALL),
     ("dtype", _name(lambda: DTYPES, "a dtype"), "NAME", f"weights: {', '.join(DTYPES)}; default {{dtype}}", _ALL[:-1]),
     ("isa", _list(_name(isas, "a tier that this machine runs")), "TIERS", "the first compared; default all", _ALL),
-    ("steps", _integer(1, 100_000), "T", "of a sequence; default {steps}", ("", "sequence", "batch", "threads")),
+    (
+        "steps",
+        _integer(1, 100_000),
+        "T",
+        "of a sequence; default {steps}",
+        ("", "sequence", "batch", "threads", "model"),
+    ),
     (
         "steps-tail",
         _integer(100, 10_000_000),
@@ -135,12 +146,24 @@ _OPTIONS: list[tuple[str, Callable[[str], Any] | None, str, str, tuple[str, ...]
     ("batches", _list(_integer(1, 1024)), "B", "default {batches}", ("batch",)),
     ("streams", _list(_integer(2, 1024)), "N", "how many step together; default {streams}", ("many",)),
     ("threads", _list(_integer(1, 1024)), "N", "default 1, 2, 4, ... to all CPUs", ("threads",)),
-    ("quick", None, "", "fewer rounds", _ALL[:-1]),
-    ("no-peers", None, "", "no other libraries but NumPy", _ALL),
-    ("repeats", _integer(1, 100), "N", "measure so often, in a process each; compare needs 4; default 1", _ALL),
-    ("cpu", cpus, "LIST", "run on these CPUs alone, as in 0-3,6; default all that there are", _ALL),
-    ("json", writable, "FILE", "all results; - is standard output, and all else then goes to standard error", _ALL),
-    ("plot", _picture, "FILE", "a figure, .png or .svg; needs fusedcell[plot]", ("", "step", "sequence")),
+    ("quick", None, "", "fewer rounds", (*_ALL[:-1], "model")),
+    ("no-peers", None, "", "no other libraries but NumPy", _ALL_AND_MODEL),
+    (
+        "repeats",
+        _integer(1, 100),
+        "N",
+        "measure so often, in a process each; compare needs 4; default 1",
+        _ALL_AND_MODEL,
+    ),
+    ("cpu", cpus, "LIST", "run on these CPUs alone, as in 0-3,6; default all that there are", _ALL_AND_MODEL),
+    (
+        "json",
+        writable,
+        "FILE",
+        "all results; - is standard output, and all else then goes to standard error",
+        _ALL_AND_MODEL,
+    ),
+    ("plot", _picture, "FILE", "a figure, .png or .svg; needs fusedcell[plot]", ("", "step", "sequence", "model")),
 ]
 
 
@@ -152,6 +175,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}")
         if name != "compare":
             _add_options(command, name)
+            if name == "model":
+                add_file(command, "MODEL", "a file", of=str)
             continue
         command.add_argument("old", type=Path, metavar="OLD.json")
         command.add_argument("new", type=Path, metavar="NEW.json")

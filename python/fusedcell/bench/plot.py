@@ -1,4 +1,4 @@
-"""The figure of `--plot`: the time of one step, or of a step in a sequence, by the number of units."""
+"""The figure of `--plot`: the time of one step, or of a step in a sequence, by the number of units, or by node."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from .._files import write_file
 from .results import Result
 from .tiers import OURS
+from .whole import shares
 
 _COLOURS = {"numpy": "#7f7f7f", "torch": "#d94801", "onnxruntime": "#756bb1", "openvino": "#238b45", "ncnn": "#a6761d"}
 _OURS = {"color": "#08519c", "linewidth": 3.2, "markersize": 5, "zorder": 5}
@@ -40,6 +41,28 @@ def draw(path: Path, cpu: str, results: Sequence[Result]) -> None:
     figure.legend(names.values(), names.keys(), loc="outside right center", frameon=False, fontsize=9)
     figure.supxlabel("H (units, and inputs)", fontsize=10)
     figure.supylabel("us per step", fontsize=10)
+    _save(figure, path)
+
+
+def draw_nodes(path: Path, cpu: str, results: Sequence[Result]) -> None:
+    """Writes a bar for each node of a whole model, 800 pixels wide."""
+    result = results[0]
+    names, times = zip(*shares(result), strict=True)
+    height = 1.4 + 0.24 * len(names)
+    figure = import_module("matplotlib.figure").Figure(figsize=(8, height), layout="constrained")
+    what = "one step" if result.kind == "step" else f"a sequence of {result.steps} steps"
+    figure.suptitle(f"Time of {what} by node\n{cpu}, {result.tier}, {result.dtype}, one thread", x=0.01, ha="left")
+    axes = figure.subplots()
+    axes.barh(range(len(names)), times, color=_OURS["color"])
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("us", fontsize=10)
+    axes.tick_params(labelsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
     drawn = BytesIO()
     figure.savefig(drawn, dpi=100, format=path.suffix[1:])
     write_file(path, drawn.getvalue())

@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from .. import _core
 from .._timing import FULL, QUICK, Effort, measure
 from ..runtime import isas
 from .answers import make_checked
@@ -24,6 +25,7 @@ from .peers import NumPy, Peer, load_peers
 from .results import Findings, Result, merged
 from .tails import FULL_TAIL, QUICK_TAIL, asked_for, measure_tails
 from .tiers import OURS, StreamsTier, Tier, float_isas
+from .whole import measure_model, onnxruntime_text
 
 # Of the process of a repeat.
 _PROGRAM = f"from {__name__} import main; main()"
@@ -56,6 +58,8 @@ class Study:
 
 def study_of(options: argparse.Namespace, dtype: str) -> Study:
     """With our tiers and the other libraries that are there."""
+    if options.study == "model":
+        return Study(options, dtype, [Tier(_core.resolve_isa())], [], {} if options.no_peers else onnxruntime_text())
     chosen = options.isa or (isas() if dtype == "int8" else float_isas())
     tiers = [Tier(isa, dtype, OURS if isa == chosen[0] else isa) for isa in chosen]
     if options.study == "threads":
@@ -105,6 +109,8 @@ def main() -> None:
 def measure_all(study: Study, repeat: str = "") -> Findings:
     """Every case of the study, in this process."""
     options, findings = study.options, Findings()
+    if options.study == "model":
+        return Findings(measure_model(options), [look(options.model)])
     batches = options.streams if options.study == "many" else getattr(options, "batches", [1])
     work = [
         (shape, kind)

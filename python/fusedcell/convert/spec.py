@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,43 @@ from .._base import FloatArray
 from .._dtypes import check_dtype
 from .._recurrent import make_stack
 from ..cell_options import CellOptions
+from ..errors import UnsupportedError
 from ..layers import Layer, layer_of
 from ..weights.state_names import layer_suffixes
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
+Axes: TypeAlias = "tuple[str | int, ...]"
+_Model = TypeVar("_Model")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A whole model as ``fc.Model`` takes it.
+
+    - nodes: (name, node or layer, source or tuple of sources) in order
+    - inputs: name -> features of a row, or number of tokens
+    - outputs: the nodes that answer
+    - axes: of inputs and outputs whose arrays are not (batch, time, features), what each axis is: "batch", "time" or a
+      number of features; a row's features are in C order of those
+    - notes: what whoever calls the model has to know
+    """
+
+    nodes: list[tuple[str, Any, Any]]
+    inputs: dict[str, int]
+    outputs: tuple[str, ...]
+    batch_first: bool = False
+    axes: dict[str, Axes] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def make(self, cls: type[_Model], *, isa: str | None = None) -> _Model:
+        """The model of that class. Raises UnsupportedError that names the node for what a model cannot be."""
+        given: dict[str, Any] = {"axes": self.axes} if self.axes else {}
+        make: Any = cls
+        try:
+            model: _Model = make(self.nodes, self.inputs, self.outputs, self.batch_first, isa=isa, **given)
+        except ValueError as error:  # as of rows of different rates, which nothing is wrong with where they come from
+            raise UnsupportedError(str(error)) from error
+        return model
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ..errors import UnsupportedError
 from ..weights.state_files import open_state_dict
 from ..weights.state_names import StateDictionary
 from ..weights.tensors import to_array
-from .torch_modules import Form
+from .torch.modules import Form
 
 _MOST = 100  # that are reported
 

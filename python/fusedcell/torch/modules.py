@@ -17,7 +17,7 @@ from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
 from .._core import Stack
-from ..convert.torch_modules import Form, check_flat_weights
+from ..convert.torch.modules import Form, check_flat_weights
 from . import packs
 from .operators import run_cell, run_layer
 from .packs import Pack, Storage

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .._core import Stack
-from ..convert.torch_modules import Form
+from ..convert.torch.modules import Form
 from .packs import Storage, are_versioned, pack, packed
 
 _FORM = (

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .._core import Stack
-from ..convert.torch_modules import Form
+from ..convert.torch.modules import Form
 
 CPU = torch.device("cpu")
 _SAMPLES = 16

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 from .._text import aligned
 from .benchmark import Benchmark, compare
 from .modules import Fused, Last, Settings, forget
+from .whole import Whole
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -25,7 +26,9 @@ _OF_EACH_CLASS = ("__dict__", "__weakref__")
 
 @dataclass(frozen=True)
 class Entry:
-    """One recurrent module: its qualified name, "" for the model itself, and the others it is known by.
+    """One recurrent module, or a submodule that was tried as one model.
+
+    `name` is its qualified name, "" for the model itself, and `also` the others it is known by.
 
     `class_name` is that of the module as it came; `reason` says why it was not swapped.
     """
@@ -35,6 +38,33 @@ class Entry:
     swapped: bool
     reason: str = ""
     also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class WholeSwap:
+    """A submodule that becomes one model, its class before and after, and the attributes that it then has."""
+
+    module: nn.Module
+    original: type[nn.Module]
+    whole: type[Whole]
+    attributes: dict[str, Any]
+
+    def do(self) -> None:
+        """Makes the module one model."""
+        self.module.__dict__.update(self.attributes)
+        object.__setattr__(self.module, "__class__", self.whole)
+
+    def undo(self) -> None:
+        """Makes the module what it was."""
+        if isinstance(self.module, Whole):
+            object.__setattr__(self.module, "__class__", self.original)
+            for name in self.attributes:
+                self.module.__dict__.pop(name)
+
+    def repack(self) -> None:
+        """Converts it again at the next call."""
+        if isinstance(self.module, Whole):
+            self.module.fusedcell_weights.forget()
 
 
 @dataclass(frozen=True)
@@ -59,6 +89,11 @@ class Swap:
         for name in ("fusedcell_settings", "fusedcell_last"):
             self.module.__dict__.pop(name)
 
+    def repack(self) -> None:
+        """Packs its weights again at the next call."""
+        if isinstance(self.module, Fused):
+            forget(self.module)
+
 
 def _set_class(module: nn.Module, cls: type[nn.Module]) -> None:
     if parametrize.is_parametrized(module):
@@ -70,12 +105,14 @@ def _set_class(module: nn.Module, cls: type[nn.Module]) -> None:
 
 
 class Report:
-    """What :func:`accelerate` found, one :class:`Entry` for each recurrent module, in the order of the model.
+    """What :func:`accelerate` found: an :class:`Entry` for each recurrent module, and for what was tried as a whole.
+
+    They are in the order of the model.
 
     Iterates over the entries, prints as a table, and undoes the swap at the end of a ``with`` block.
     """
 
-    def __init__(self, model: nn.Module, entries: list[Entry], swaps: list[Swap]) -> None:
+    def __init__(self, model: nn.Module, entries: list[Entry], swaps: Sequence[Swap | WholeSwap]) -> None:
         self.model = model
         self.entries = tuple(entries)
         self._swaps = swaps
@@ -100,8 +137,7 @@ class Report:
         """
         with SWAPPING:
             for swap in self._swaps:
-                if isinstance(swap.module, Fused):
-                    forget(swap.module)
+                swap.repack()
 
     def benchmark(self, *inputs: Any, **keywords: Any) -> Benchmark:
         """Times ``model(*inputs, **keywords)`` before and after the swap, in turns, in torch.inference_mode().
@@ -156,7 +192,7 @@ class Report:
 
     def __repr__(self) -> str:
         swapped = sum(entry.swapped for entry in self.entries)
-        return f"<Report: {swapped} of {len(self.entries)} recurrent modules swapped>"
+        return f"<Report: {swapped} of {len(self.entries)} modules swapped>"
 
 
 def _remark(entry: Entry, trains: bool) -> str:

@@ -20,7 +20,8 @@ PYTORCH = FileKind(
 )
 KERAS = FileKind((".keras", ".h5", ".hdf5"), "read a model of Keras with fusedcell.from_keras(path)")
 ONNX = FileKind((".onnx",), "read an ONNX model with fusedcell.from_onnx(path)")
-_KINDS = (SAFETENSORS, PYTORCH, KERAS, ONNX)
+JSON = FileKind((".nam", ".json", ".aidax"), "read a model of an amplifier with fusedcell.Model.from_json(path)")
+_KINDS = (SAFETENSORS, PYTORCH, KERAS, ONNX, JSON)
 SUFFIXES = tuple(suffix for kind in _KINDS for suffix in kind.suffixes)
 
 

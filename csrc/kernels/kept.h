@@ -1,0 +1,46 @@
+// What parts.h has no macro for: which types of nodes, and which activations of nodes, this build of the C++ library
+// keeps. All, or those that cmake/parts.cmake lists; the others have no code. These functions are for constant
+// expressions alone, as tiers may not share any.
+#pragma once
+
+namespace fusedcell {
+namespace {
+
+/// `list` has a comma before and after every name.
+constexpr bool is_listed(const char* list, const char* name) {
+    for (; *list != 0; ++list) {
+        if (*list != ',') continue;
+        const char* item = list + 1;
+        const char* rest = name;
+        while (*rest != 0 && *item == *rest) ++item, ++rest;
+        if (*rest == 0 && *item == ',') return true;
+    }
+    return false;
+}
+
+constexpr bool keeps_node([[maybe_unused]] const char* type) {
+#ifdef FUSEDCELL_NODES
+    return is_listed(FUSEDCELL_NODES, type);
+#else
+    return true;
+#endif
+}
+
+constexpr bool keeps_activation([[maybe_unused]] const char* name) {
+#ifdef FUSEDCELL_ACTIVATIONS
+    return is_listed(FUSEDCELL_ACTIVATIONS, name);
+#else
+    return true;
+#endif
+}
+
+/// Whether this build has what the C++ library's own calls never reach: runs on several threads, and kernels that
+/// measure tiers, or functions by themselves.
+#ifdef FUSEDCELL_WITHOUT_PYTHON
+constexpr bool kForPython = false;
+#else
+constexpr bool kForPython = true;
+#endif
+
+}    // namespace
+}    // namespace fusedcell

@@ -1,0 +1,1 @@
+"""Whole models of amplifiers' JSON files: NAM, RTNeural, AIDA-X and GuitarML."""

@@ -1,0 +1,277 @@
+"""Keras's layers over the features of each row, and those that move or merge tensors, on symbolic tensors.
+
+Sources: keras/src/layers/{core,activations,normalization,reshaping,merging,preprocessing} of Keras 3.15, and
+keras/layers of Keras 2.15.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from ..tracing import TIME, RefusedError, Rows
+from .call import Call, activated, spread
+
+_EPSILON = 1e-7  # keras.config.epsilon()
+_LONGEST = 512  # rows that a Flatten layer puts beside each other
+
+
+def dense(call: Call, x: Rows) -> Rows:
+    """Dense."""
+    units = call.options.units()
+    bias = (units,) if call.options.boolean("use_bias", required=True) else None
+    arrays = call.weights(kernel=(call.size(x, len(x.axes) - 1), units), bias=bias)
+    return call.activated(call.tracer.linear(x, arrays["kernel"].T, arrays.get("bias"), call.place))
+
+
+def embedding(call: Call, x: Rows) -> Rows:
+    """Embedding."""
+    rows, columns = (call.options.integers(name, 1)[0] for name in ("input_dim", "output_dim"))
+    return call.tracer.embedding(x, call.weights(embeddings=(rows, columns))["embeddings"], call.place)
+
+
+def same(call: Call, x: Rows) -> Rows:
+    """What computes nothing in inference."""
+    return x
+
+
+# Activations.
+
+
+def activation(call: Call, x: Rows) -> Rows:
+    """Activation."""
+    return call.activated(x)
+
+
+def relu(call: Call, x: Rows) -> Rows:
+    """ReLU, with a most, a slope or a threshold; not all of them at once."""
+    most, slope = call.options.get("max_value"), call.options.number("negative_slope", 0.0)
+    threshold = call.options.number("threshold", 0.0)
+    if sum((most is not None, slope != 0, threshold != 0)) > 1:
+        raise RefusedError("supported: one of max_value, negative_slope and threshold")
+    if most is not None:
+        return call.tracer.activation(x, "Clip", 0.0, call.options.number("max_value", 0.0), place=call.place)
+    if threshold:
+        return call.tracer.activation(x, "ThresholdedRelu", threshold, place=call.place)
+    return leaky(call, x, slope) if slope else activated(call, x, "relu")
+
+
+def leaky_relu(call: Call, x: Rows) -> Rows:
+    """LeakyReLU, whose slope Keras 2 calls alpha."""
+    return leaky(
+        call, x, call.options.number("alpha" if call.options.get("alpha") is not None else "negative_slope", 0.3)
+    )
+
+
+def leaky(call: Call, x: Rows, slope: float) -> Rows:
+    """x, or slope x where it is negative."""
+    return call.tracer.activation(x, "LeakyRelu", slope, place=call.place)
+
+
+def elu(call: Call, x: Rows) -> Rows:
+    """ELU."""
+    return call.tracer.activation(x, "Elu", call.options.number("alpha", 1.0), place=call.place)
+
+
+def thresholded_relu(call: Call, x: Rows) -> Rows:
+    """ThresholdedReLU of Keras 2."""
+    return call.tracer.activation(x, "ThresholdedRelu", call.options.number("theta", 1.0), place=call.place)
+
+
+def prelu(call: Call, x: Rows) -> Rows:
+    """PReLU, with slopes for the features of a row."""
+    shared = call.options.get("shared_axes")
+    shared = [shared] if isinstance(shared, int) else shared or []
+    shape = tuple(1 if dim in shared else size for dim, size in enumerate(x.shapes[0]) if dim)
+    slopes = call.weights(alpha=shape)["alpha"]
+    for dim, axis in enumerate(x.axes[1:], 1):
+        if axis == TIME and dim not in shared:
+            raise RefusedError("slopes that differ from step to step; supported: shared_axes=[1]")
+    return call.tracer.prelu(x, slopes[None], None, call.place)
+
+
+def softmax(call: Call, x: Rows) -> Rows:
+    """Softmax."""
+    return call.tracer.softmax(x, _axis(call, x), place=call.place)
+
+
+# Norms.
+
+
+def batch_norm(call: Call, x: Rows) -> Rows:
+    """BatchNormalization, with the means and variances of training."""
+    dim = _axis(call, x)
+    size = (call.size(x, dim),)
+    arrays = call.weights(
+        gamma=size if call.options.boolean("scale", required=True) else None,
+        beta=size if call.options.boolean("center", required=True) else None,
+        moving_mean=size,
+        moving_variance=size,
+    )
+    moments = (arrays["moving_mean"], arrays["moving_variance"])
+    weights = (arrays.get("gamma"), arrays.get("beta"))
+    return call.tracer.batch_norm(x, dim, *moments, *weights, call.options.number("epsilon", 1e-3), call.place)
+
+
+def layer_norm(call: Call, x: Rows) -> Rows:
+    """LayerNormalization."""
+    call.options.choice("rms_scaling", (False,), False)
+    dims = _axes(call, x)
+    shape = tuple(call.size(x, dim) for dim in dims)
+    arrays = call.weights(
+        gamma=shape if call.options.boolean("scale", required=True) else None,
+        beta=shape if call.options.boolean("center", required=True) else None,
+    )
+    eps = call.options.number("epsilon", 1e-3)
+    return call.tracer.layer_norm(x, dims, arrays.get("gamma"), arrays.get("beta"), eps, call.place)
+
+
+def rms_norm(call: Call, x: Rows) -> Rows:
+    """RMSNormalization."""
+    dims = _axes(call, x)
+    scale = call.weights(scale=tuple(call.size(x, dim) for dim in dims))["scale"]
+    return call.tracer.rms_norm(x, dims, scale, call.options.number("epsilon", 1e-6), call.place)
+
+
+def unit_norm(call: Call, x: Rows) -> Rows:
+    """UnitNormalization. Keras 2 has the least of the square."""
+    return call.tracer.l2_norm(x, _axis(call, x), 1e-12 if call.version == 3 else 1e-6, call.place)
+
+
+def normalization(call: Call, x: Rows) -> Rows:
+    """Normalization by the mean and variance of data, in the file's weights or its options."""
+    dims = [] if call.options.get("axis") is None else _axes(call, x)
+    shape = tuple(call.size(x, dim) for dim in dims)
+    if call.options.get("mean") is None:
+        arrays = call.arrays({"mean": shape, "variance": shape}, ("count",))
+        mean, variance = (spread(x, arrays[name], dims) for name in ("mean", "variance"))
+    else:
+        given = [call.options.numbers(name, 0.0) for name in ("mean", "variance")]
+        if any(array.shape not in ((), shape) for array in given):
+            raise RefusedError(f"mean and variance of shapes {[array.shape for array in given]}; supported: {shape}")
+        mean, variance = (spread(x, np.broadcast_to(array, shape), dims) for array in given)
+    deviation = np.maximum(np.sqrt(np.maximum(np.asarray(variance, np.float64), 0)), _EPSILON)
+    if call.options.boolean("invert"):
+        return call.tracer.add(call.tracer.multiply(x, deviation, call.place), mean, call.place)
+    return call.tracer.divide(call.tracer.subtract(x, mean, call.place), deviation, call.place)
+
+
+def rescaling(call: Call, x: Rows) -> Rows:
+    """Rescaling."""
+    scale, offset = call.options.numbers("scale", 1.0), call.options.numbers("offset", 0.0)
+    return call.tracer.add(call.tracer.multiply(x, scale, call.place), offset, call.place)
+
+
+# What moves features.
+
+
+def flatten(call: Call, x: Rows) -> Rows:
+    """Flatten; of a sequence of fixed length as a window of so many rows, the last of which answers."""
+    if len(x.axes) > 2:
+        call.options.choice("data_format", ("channels_last",), "channels_last")
+    if call.gathers and x.kind == "rows" and x.axes[1] == TIME and 1 < x.steps[0] <= _LONGEST:
+        early = range(x.steps[0])
+        taps = [call.tracer.pad(x, 1, -tap, tap - early[-1], place=f"{call.place}.rows") for tap in early]
+        window = call.tracer.stack(taps, 2, call.place)
+        x = call.tracer.select(window, 1, tuple(steps - 1 for steps in window.steps), call.place)
+    return x.reshaped([(shape[0], math.prod(shape[1:])) for shape in x.shapes])
+
+
+def reshape(call: Call, x: Rows) -> Rows:
+    """Reshape. Where the length is fixed a shape has it as a number."""
+    target = call.options.get("target_shape")
+    if not isinstance(target, list) or not all(
+        type(size) is int and (size == -1 or 0 < size < 1 << 31) for size in target
+    ):
+        raise RefusedError(f"target_shape={target!r:.100}")
+    shapes = [list(target) for _ in x.batch]
+    if x.has_time and -1 not in target and x.steps[0] in target:
+        dim = target.index(x.steps[0])
+        shapes = [[*target[:dim], steps, *target[dim + 1 :]] for steps in x.steps]
+    return x.reshaped([(batch, *shape) for batch, shape in zip(x.batch, shapes, strict=True)])
+
+
+def permute(call: Call, x: Rows) -> Rows:
+    """Permute."""
+    dims = call.options.integers("dims", len(x.axes) - 1)
+    return x.permuted((0, *dims))
+
+
+def repeat(call: Call, x: Rows) -> Rows:
+    """RepeatVector: of an input without time for as many steps as there are, or of features."""
+    count = call.options.integers("n", 1)[0]
+    counts = call.tracer.steps if call.is_fixed and count == call.tracer.steps[0] else (count,) * len(x.batch)
+    wide = call.tracer.unsqueeze(x, 1)
+    return call.tracer.expand(wide, [(-1, steps, -1) for steps in counts], call.place)
+
+
+# Several tensors in one.
+
+
+def merged(call: Call, values: Sequence[Rows], kind: str) -> Rows:
+    """Add, Subtract, Multiply, Average; tensors of fewer axes are the same at every step."""
+    tracer, place = call.tracer, call.place
+    rank = max(len(value.axes) for value in values)
+    aligned = [
+        value.with_grid((value.axes[0], *[1] * (rank - len(value.axes)), *value.axes[1:]), value.indices)
+        for value in values
+    ]
+    if kind == "subtract" and len(values) != 2:
+        raise RefusedError(f"{len(values)} inputs; expected 2")
+    made: Rows = reduce(lambda a, b: getattr(tracer, "add" if kind == "mean" else kind)(a, b, place), aligned)
+    return tracer.multiply(made, 1 / len(values), place) if kind == "mean" else made
+
+
+def concatenated(call: Call, values: Sequence[Rows]) -> Rows:
+    """Concatenate."""
+    axis = call.options.get("axis")
+    if type(axis) is not int:
+        raise RefusedError(f"axis={axis!r:.100}; supported: an integer")
+    return call.tracer.concat(values, axis, call.place)
+
+
+def item(call: Call, x: Rows, keys: Any) -> Rows:
+    """x[keys], of slices, integers and an ellipsis."""
+    tracer, dim = call.tracer, 0
+    keys = list(keys) if isinstance(keys, list) else [keys]
+    if sum(key is Ellipsis for key in keys) == 1:
+        place = next(place for place, key in enumerate(keys) if key is Ellipsis)
+        keys[place : place + 1] = [slice(None)] * (len(x.axes) - len(keys) + 1)
+    if len(keys) > len(x.axes):
+        raise RefusedError(f"{len(keys)} indices of {len(x.axes)} axes")
+    for key in keys:
+        if isinstance(key, slice):
+            if key.step not in (None, 1):
+                raise RefusedError(f"a slice with step {key.step}")
+            ends = [slice(key.start, key.stop).indices(size) for size in x.sizes[dim]]
+            x = tracer.slice(x, dim, tuple(e[0] for e in ends), tuple(e[1] for e in ends), place=call.place)
+            dim += 1
+        elif type(key) is int:
+            sizes = x.sizes[dim]
+            if any(not -size <= key < size for size in sizes):
+                raise RefusedError(f"index {key} of {min(sizes)}")
+            x = tracer.select(x, dim, tuple(key % size for size in sizes), call.place)
+        else:
+            raise RefusedError(f"an index {key!r:.100}; supported: slices and integers")
+    return x
+
+
+def _axes(call: Call, x: Rows) -> list[int]:
+    """The option axis, an integer or a list of them in order, counted from the front."""
+    given = call.options.get("axis")
+    given = -1 if given is None else given
+    axes = [x.dim(axis) for axis in (given if isinstance(given, list) else [given]) if type(axis) is int]
+    if not axes or axes != sorted(set(axes)) or len(axes) != len(given if isinstance(given, list) else [given]):
+        raise RefusedError(f"axis={given!r:.100}; supported: an integer, or integers in order")
+    return axes
+
+
+def _axis(call: Call, x: Rows) -> int:
+    axes = _axes(call, x)
+    if len(axes) > 1:
+        raise RefusedError(f"axis={axes}; supported: one axis")
+    return axes[0]

@@ -1,0 +1,1 @@
+"""ONNX models and layers, read and written."""

@@ -1,0 +1,1 @@
+"""PyTorch modules, read as layers and as whole models."""

@@ -1,0 +1,28 @@
+"""ATen operations on symbolic tensors.
+
+Source: https://docs.pytorch.org/docs/stable/torch.compiler_ir.html, and each operation's page of torch and
+torch.nn.functional.
+"""
+
+from __future__ import annotations
+
+from . import elementwise, features, matrices, moving, recurrent
+from .interpreter import Interpreter
+from .lengths import of_lengths
+from .loops import Loops
+from .values import Final, Lengths, StateStep, Step
+
+__all__ = [
+    "Final",
+    "Interpreter",
+    "Lengths",
+    "Loops",
+    "StateStep",
+    "Step",
+    "elementwise",
+    "features",
+    "matrices",
+    "moving",
+    "of_lengths",
+    "recurrent",
+]

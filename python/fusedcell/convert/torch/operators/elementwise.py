@@ -1,0 +1,196 @@
+"""Arithmetic and activations."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from ...tracing import RefusedError, Rows
+from .interpreter import OPERATIONS, Args, Interpreter, Operation, ints, operation
+
+
+# Elementwise.
+@operation("add", "sub", "rsub", "subtract")
+def _add(interpreter: Interpreter, a: Args, place: str) -> Any:
+    first, second = interpreter.constant(a.self), interpreter.constant(a.other)
+    if a.alpha != 1:
+        second = interpreter.tracer.multiply(second, a.alpha) if isinstance(second, Rows) else second * a.alpha
+    return interpreter.tracer.add(first, second, place)
+
+
+def _subtract(interpreter: Interpreter, a: Args, place: str) -> Any:
+    first, second = interpreter.constant(a.self), interpreter.constant(a.other)
+    if getattr(a, "alpha", 1) != 1:
+        second = interpreter.tracer.multiply(second, a.alpha) if isinstance(second, Rows) else second * a.alpha
+    return interpreter.tracer.subtract(first, second, place)
+
+
+OPERATIONS["sub"] = OPERATIONS["subtract"] = _subtract
+OPERATIONS["rsub"] = lambda interpreter, a, place: _subtract(
+    interpreter, SimpleNamespace(self=a.other, other=a.self), place
+)
+
+
+@operation("mul", "multiply")
+def _mul(interpreter: Interpreter, a: Args, place: str) -> Any:
+    return interpreter.tracer.multiply(interpreter.constant(a.self), interpreter.constant(a.other), place)
+
+
+@operation("div", "divide", "true_divide")
+def _div(interpreter: Interpreter, a: Args, place: str) -> Any:
+    if getattr(a, "rounding_mode", None):
+        raise RefusedError("a division that rounds")
+    if isinstance(a.other, Rows) and _is_softsign(interpreter.node):
+        return interpreter.tracer.activation(a.self, "Softsign", place=place)
+    if isinstance(a.other, Rows) and (found := _length_below(interpreter.node)) is not None:
+        return interpreter.tracer.l2_norm(a.self, *found, place=place)
+    return interpreter.tracer.divide(interpreter.constant(a.self), interpreter.constant(a.other), place)
+
+
+def _length_below(node: Any) -> tuple[int, float] | None:
+    """Of x / max(its length along an axis, eps), as F.normalize computes it, the axis and eps."""
+    x, below = node.args
+    eps = 0.0
+    while (name := _name(below)) in ("expand", "expand_as", "clamp_min", "clamp"):
+        if name.startswith("clamp"):
+            if eps or len(below.args) != 2 or below.kwargs or not isinstance(below.args[1], float):
+                return None
+            eps = below.args[1]
+        below = below.args[0]
+    if _name(below) not in ("linalg_vector_norm", "norm") or below.args[0] is not x or below.kwargs:
+        return None
+    _, order, dims, keepdim = (*below.args, None, None, None)[:4]
+    return (dims[0], eps) if order == 2 and keepdim and dims is not None and len(dims) == 1 else None
+
+
+def _name(node: Any) -> str:
+    return getattr(getattr(node, "target", None), "__name__", "").partition(".")[0]
+
+
+@operation("linalg_vector_norm", "norm")
+def _norm(interpreter: Interpreter, a: Args, place: str) -> Any:
+    order, dims = getattr(a, "ord", getattr(a, "p", 2)), ints(a.dim) if a.dim is not None else []
+    if order != 2 or not dims:
+        raise RefusedError(f"a norm of order {order}, or over everything; supported: 2, along axes")
+    square = interpreter.tracer.activation(a.self, "Square", place=place)
+    total = interpreter.tracer.reduce(square, "sum", dims, keepdims=a.keepdim, place=place)
+    return interpreter.tracer.activation(total, "Sqrt", place=place)
+
+
+def _is_softsign(node: Any) -> bool:
+    """Whether it is x / (|x| + 1), as nn.Softsign computes it."""
+    x, below = node.args
+    if len(getattr(below, "args", ())) != 2 or not hasattr(below.args[0], "target"):
+        return False
+    names = [getattr(part.target, "__name__", "").partition(".")[0] for part in (below, below.args[0])]
+    return bool(names == ["add", "abs"] and below.args[1] == 1 and not below.kwargs and below.args[0].args[0] is x)
+
+
+@operation("neg")
+def _neg(interpreter: Interpreter, a: Args, place: str) -> Any:
+    return interpreter.tracer.multiply(a.self, -1.0, place)
+
+
+def _plain(name: str) -> Operation:
+    return lambda interpreter, a, place: interpreter.tracer.activation(a.self, name, place=place)
+
+
+OPERATIONS |= {
+    torch_name: _plain(name)
+    for torch_name, name in {
+        "relu": "Relu",
+        "tanh": "Tanh",
+        "sigmoid": "Sigmoid",
+        "silu": "Silu",
+        "softsign": "Softsign",
+        "abs": "Abs",
+        "square": "Square",
+        "sqrt": "Sqrt",
+        "exp": "Exp",
+        "log": "Log",
+    }.items()
+}
+
+
+@operation("leaky_relu")
+def _leaky_relu(interpreter: Interpreter, a: Args, place: str) -> Any:
+    return interpreter.tracer.activation(a.self, "LeakyRelu", a.negative_slope, place=place)
+
+
+@operation("elu")
+def _elu(interpreter: Interpreter, a: Args, place: str) -> Any:
+    if a.scale != 1 or a.input_scale != 1:
+        raise RefusedError("elu with scales")
+    return interpreter.tracer.activation(a.self, "Elu", a.alpha, place=place)
+
+
+@operation("selu")
+def _selu(interpreter: Interpreter, a: Args, place: str) -> Any:
+    elu = interpreter.tracer.activation(a.self, "Elu", 1.6732632423543772, place=place)
+    return interpreter.tracer.multiply(elu, 1.0507009873554805, place)
+
+
+@operation("hardtanh", "relu6", "clamp", "clamp_min", "clamp_max")
+def _clip(interpreter: Interpreter, a: Args, place: str) -> Any:
+    largest = float(np.finfo(np.float32).max)
+    least = next((getattr(a, name) for name in ("min_val", "min") if getattr(a, name, None) is not None), -largest)
+    most = next((getattr(a, name) for name in ("max_val", "max") if getattr(a, name, None) is not None), largest)
+    if not isinstance(least, int | float) or not isinstance(most, int | float):
+        raise RefusedError("clamp with tensors")
+    return interpreter.tracer.activation(a.self, "Clip", least, most, place=place)
+
+
+@operation("hardsigmoid")
+def _hardsigmoid(interpreter: Interpreter, a: Args, place: str) -> Any:
+    return interpreter.tracer.activation(a.self, "HardSigmoid", 1 / 6, 0.5, place=place)
+
+
+@operation("hardswish")
+def _hardswish(interpreter: Interpreter, a: Args, place: str) -> Any:
+    return interpreter.tracer.multiply(a.self, _hardsigmoid(interpreter, a, place), place)
+
+
+@operation("softplus")
+def _softplus(interpreter: Interpreter, a: Args, place: str) -> Any:
+    # Beyond its threshold PyTorch gives x, which float32 cannot tell from softplus at 20.
+    if a.threshold * a.beta < 15:
+        raise RefusedError(f"softplus with a threshold of {a.threshold}; supported: 15 or more")
+    x = a.self if a.beta == 1 else interpreter.tracer.multiply(a.self, a.beta, place)
+    made = interpreter.tracer.activation(x, "Softplus", place=place)
+    return made if a.beta == 1 else interpreter.tracer.multiply(made, 1 / a.beta, place)
+
+
+@operation("gelu")
+def _gelu(interpreter: Interpreter, a: Args, place: str) -> Any:
+    return interpreter.tracer.activation(a.self, "Gelu" if a.approximate == "none" else "GeluTanh", place=place)
+
+
+@operation("mish")
+def _mish(interpreter: Interpreter, a: Args, place: str) -> Any:
+    soft = interpreter.tracer.activation(a.self, "Softplus", place=place)
+    return interpreter.tracer.multiply(a.self, interpreter.tracer.activation(soft, "Tanh", place=place), place)
+
+
+@operation("log_sigmoid")
+def _log_sigmoid(interpreter: Interpreter, a: Args, place: str) -> Any:
+    soft = interpreter.tracer.activation(interpreter.tracer.multiply(a.self, -1.0, place), "Softplus", place=place)
+    return interpreter.tracer.multiply(soft, -1.0, place)
+
+
+@operation("prelu")
+def _prelu(interpreter: Interpreter, a: Args, place: str) -> Any:
+    return interpreter.tracer.prelu(a.self, interpreter.array(a.weight), min(1, len(a.self.axes) - 1), place)
+
+
+@operation("pow")
+def _pow(interpreter: Interpreter, a: Args, place: str) -> Any:
+    if a.exponent == 2:
+        return interpreter.tracer.activation(a.self, "Square", place=place)
+    if a.exponent == 0.5:
+        return interpreter.tracer.activation(a.self, "Sqrt", place=place)
+    if a.exponent == 3:
+        square = interpreter.tracer.activation(a.self, "Square", place=place)
+        return interpreter.tracer.multiply(a.self, square, place)
+    raise RefusedError(f"a power of {a.exponent}; supported: 2, 3 and 0.5")

@@ -1,0 +1,132 @@
+"""What goes over the features of a row, or over windows and whole axes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...tracing import BATCH, TIME, RefusedError, Rows
+from .interpreter import OPERATIONS, Args, Interpreter, Operation, each, ints, operation
+
+
+# Over features.
+@operation("softmax", "_softmax", "log_softmax", "_log_softmax")
+def _softmax(interpreter: Interpreter, a: Args, place: str) -> Any:
+    return interpreter.tracer.softmax(a.self, a.dim, place=place)
+
+
+OPERATIONS["log_softmax"] = OPERATIONS["_log_softmax"] = lambda interpreter, a, place: interpreter.tracer.softmax(
+    a.self, a.dim, log=True, place=place
+)
+
+
+@operation("layer_norm")
+def _layer_norm(interpreter: Interpreter, a: Args, place: str) -> Any:
+    dims = range(-len(a.normalized_shape), 0)
+    weight, bias = interpreter.array(a.weight), interpreter.array(a.bias)
+    return interpreter.tracer.layer_norm(a.input, list(dims), weight, bias, a.eps, place)
+
+
+@operation("rms_norm")
+def _rms_norm(interpreter: Interpreter, a: Args, place: str) -> Any:
+    eps = float(np.finfo(np.float32).eps) if a.eps is None else a.eps
+    dims = range(-len(a.normalized_shape), 0)
+    return interpreter.tracer.rms_norm(a.input, list(dims), interpreter.array(a.weight), eps, place)
+
+
+@operation("glu")
+def _glu(interpreter: Interpreter, a: Args, place: str) -> Any:
+    return interpreter.tracer.glu(a.self, a.dim, place)
+
+
+@operation("batch_norm")
+def _batch_norm(interpreter: Interpreter, a: Args, place: str) -> Any:
+    if a.training or a.running_mean is None:
+        raise RefusedError("a batch norm by the batch's own mean; supported: module.eval(), with running statistics")
+    mean, variance, weight, bias = map(interpreter.array, (a.running_mean, a.running_var, a.weight, a.bias))
+    dim = min(1, len(a.input.axes) - 1)
+    return interpreter.tracer.batch_norm(a.input, dim, mean, variance, weight, bias, a.eps, place)
+
+
+@operation("max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d")
+def _pool(interpreter: Interpreter, a: Args, place: str) -> Any:
+    kind = "max" if hasattr(a, "dilation") else "mean"
+    spatial = len(ints(a.kernel_size)) if len(ints(a.kernel_size)) > 1 else None
+    spatial = spatial or (2 if len(a.self.axes) == 4 or len(ints(a.stride or [])) > 1 else 1)
+    if a.ceil_mode:
+        raise RefusedError("a pool with ceil_mode")
+    if getattr(a, "divisor_override", None):
+        raise RefusedError("a pool with divisor_override")
+    taps = each(a.kernel_size, spatial)
+    if spatial == 1 and a.self.axes[-1] == TIME and taps[0] == a.self.steps[0] and not any(ints(a.padding)):
+        return interpreter.tracer.reduce(a.self, kind, [-1], keepdims=True, place=place)  # of all rows
+    return interpreter.tracer.pool(
+        a.self,
+        kind,
+        taps=taps,
+        stride=each(a.stride, spatial) if a.stride else taps,
+        padding=[(size, size) for size in each(a.padding, spatial)],
+        dilation=each(getattr(a, "dilation", 1), spatial),
+        count_include_pad=getattr(a, "count_include_pad", True),
+        place=place,
+    )
+
+
+@operation("adaptive_avg_pool1d", "adaptive_avg_pool2d")
+def _adaptive_mean(interpreter: Interpreter, a: Args, place: str) -> Any:
+    return _adaptive_pool(interpreter, a, "mean", place)
+
+
+@operation("adaptive_max_pool1d", "adaptive_max_pool2d")
+def _adaptive_max(interpreter: Interpreter, a: Args, place: str) -> Any:
+    return _adaptive_pool(interpreter, a, "max", place), None
+
+
+def _adaptive_pool(interpreter: Interpreter, a: Args, kind: str, place: str) -> Any:
+    sizes = ints(a.output_size)
+    x = a.self
+    for place_of, size in enumerate(sizes):
+        dim = len(x.axes) - len(sizes) + place_of
+        if size == 1:
+            x = interpreter.tracer.reduce(x, kind, [dim], keepdims=True, place=place)
+        elif size != x.shapes[0][dim] or x.axes[dim] == TIME:
+            raise RefusedError(f"an adaptive pool to {size}; supported: to 1")
+    return x
+
+
+@operation("group_norm")
+def _group_norm(interpreter: Interpreter, a: Args, place: str) -> Any:
+    return _grouped_norm(interpreter, a.input, a.num_groups, a, place)
+
+
+@operation("instance_norm")
+def _instance_norm(interpreter: Interpreter, a: Args, place: str) -> Any:
+    if a.running_mean is not None and not a.use_input_stats:
+        mean, variance, weight, bias = map(interpreter.array, (a.running_mean, a.running_var, a.weight, a.bias))
+        return interpreter.tracer.batch_norm(a.input, 1, mean, variance, weight, bias, a.eps, place)
+    return _grouped_norm(interpreter, a.input, int(a.input.shapes[0][1]), a, place)
+
+
+def _grouped_norm(interpreter: Interpreter, x: Rows, groups: int, a: Args, place: str) -> Any:
+    tracer, shape = interpreter.tracer, x.shapes[0]
+    if x.has_time and x.axes[0] != (BATCH, TIME):
+        raise RefusedError("a norm over all rows of a sequence; supported: norms of each row")
+    apart = x.reshaped([(shape[0], groups, shape[1] // groups, *shape[2:])])
+    made = tracer.layer_norm(apart, list(range(2, len(shape) + 1)), None, None, a.eps, place).reshaped([shape])
+    ones = np.ones(shape[1])
+    weight, bias = interpreter.array(a.weight), interpreter.array(a.bias)
+    return tracer.batch_norm(made, 1, 0 * ones, ones, weight, bias, 0.0, place)
+
+
+def _reduction(kind: str) -> Operation:
+    def reduce(interpreter: Interpreter, a: Args, place: str) -> Any:
+        if getattr(a, "dim", None) in (None, []):
+            raise RefusedError(f"a {kind} of everything, batch included")
+        return interpreter.tracer.reduce(a.self, kind, ints(a.dim), keepdims=a.keepdim, place=place)
+
+    return reduce
+
+
+OPERATIONS |= {"mean": _reduction("mean"), "sum": _reduction("sum"), "amax": _reduction("max")}
+OPERATIONS["max"] = lambda interpreter, a, place: (_reduction("max")(interpreter, a, place), None)
