@@ -1095,6 +1095,19 @@ def test_what_modules_do_beyond_some_length_is_refused() -> None:
     refused(lambda self, x: self.g(x[:, -200:] if x.size(1) > 200 else x)[0], x, "is not the module's", **parts)
 
 
+def test_rows_that_a_stride_would_leave_out_anyhow_may_be_left_out_before() -> None:
+    def forward(self: Any, x: Any) -> Any:
+        x = x[:, : x.size(1) // 2 * 2].transpose(1, 2)
+        return self.g(self.d(F.relu(self.c(x))).transpose(1, 2))[0]
+
+    parts = {"c": nn.Conv1d(5, 6, 2, 2), "d": nn.Conv1d(6, 6, 2, 2), "g": nn.GRU(6, 6, batch_first=True)}
+    module = seeded(lambda: module_of(forward, **parts)).eval()
+    model = fc.Model.from_torch(module, x_of(2, 22, 5))
+    for steps in range(4, 25):
+        with torch.no_grad():
+            np.testing.assert_allclose(model(x := x_of(2, steps, 5)), module(x), rtol=0, atol=1e-5)
+
+
 def test_shapes_that_depend_on_there_being_one_sequence_or_row_are_refused() -> None:
     refused(
         lambda self, x: self.o(self.g(x)[0]).squeeze(),

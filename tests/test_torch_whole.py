@@ -104,6 +104,15 @@ def test_changed_weights_are_seen_at_the_next_call() -> None:
         torch.testing.assert_close(answer, plain(x), rtol=0, atol=1e-5)
 
 
+def test_changed_attributes_are_seen_at_the_next_call() -> None:
+    model, x = a_model(), torch.randn(2, 11, 5)
+    with torch.no_grad():
+        fusedcell.torch.accelerate(model, example=x)
+        plain = a_model()
+        model.encoder.norm.eps = plain.encoder.norm.eps = 1.0
+        torch.testing.assert_close(model(x), plain(x), rtol=0, atol=1e-5)
+
+
 def test_copies_and_pickles_are_of_pytorchs_class() -> None:
     model, x = a_model(), torch.randn(2, 11, 5)
     with torch.inference_mode():

@@ -91,22 +91,36 @@ def _nothing(_: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 class Weights:
-    """The parameters and buffers of a module, as they were when its model was made."""
+    """The parameters, buffers and plain attributes of a module, as they were when its model was made."""
 
     def __init__(self, module: nn.Module) -> None:
         self._seen = [(tensor, tensor._version, tensor.data_ptr()) for tensor in tensors_of(module)]
+        self._plain = _plain_attributes(module)
 
     def forget(self) -> None:
         """Has them be no module's."""
-        self._seen = []
+        self._seen, self._plain = [], []
 
     def are_of(self, module: nn.Module) -> bool:
         """Whether the module has them still, unchanged as far as PyTorch knows."""
         now = list(tensors_of(module))
-        return len(now) == len(self._seen) and all(
-            tensor is seen and tensor._version == version and tensor.data_ptr() == address
-            for tensor, (seen, version, address) in zip(now, self._seen, strict=True)
+        return (
+            len(now) == len(self._seen)
+            and all(
+                tensor is seen and tensor._version == version and tensor.data_ptr() == address
+                for tensor, (seen, version, address) in zip(now, self._seen, strict=True)
+            )
+            and _plain_attributes(module) == self._plain
         )
+
+
+def _plain_attributes(module: nn.Module) -> list[Any]:
+    return [
+        (name, value)
+        for part in module.modules()
+        for name, value in vars(part).items()
+        if isinstance(value, int | float | str | tuple) and not name.startswith("fusedcell_")
+    ]
 
 
 def tensors_of(module: nn.Module) -> Iterator[Tensor]:
@@ -140,7 +154,9 @@ class Whole(nn.Module):
                 "torch.no_grad(), or report.undo() to train"
             )
         expected = len(self.fusedcell_call.inputs)
-        if kwargs or len(args) != expected or not all(isinstance(arg, Tensor) and arg.device == CPU for arg in args):
+        if kwargs:
+            raise TypeError(f"{', '.join(kwargs)}: arguments by keyword; give them by position, as in the example")
+        if len(args) != expected or not all(isinstance(arg, Tensor) and arg.device == CPU for arg in args):
             raise TypeError(f"expected {expected} tensors on the CPU, as in the example of accelerate")
         dtype, isa, num_threads = self.fusedcell_options
         if not self.fusedcell_weights.are_of(self):

@@ -357,7 +357,8 @@ def _check(source: _Source, roles: Sequence[Roles], spec: ModelSpec, found: Any)
         ]
 
     whole = steps * -(-_MANY_ROWS // steps)
-    sizes = [[(2, steps + 3)], [(1, steps + 3), (1, steps)], [(2, 1)], [(1, _MANY_ROWS), (1, whole)]]
+    sizes = [[(2, steps + more)] for more in range(1, 5)]
+    sizes += [[(1, steps + 3), (1, steps)], [(2, 1)], [(1, _MANY_ROWS), (1, whole)]]
     resized = [[_resized(torch, drawn, roles, size) for size in choices] for choices in sizes]
     for choices in ([source.tensors], *resized):
         tensors, expected = next(
