@@ -196,8 +196,6 @@ std::size_t ModelStream::process(const float* x, std::size_t rows, float* y) noe
     return process(data_->only_input.data(), rows, &y);
 }
 
-std::size_t ModelStream::flush(float* y) noexcept FUSEDCELL_NONBLOCKING { return data_->y.size() == 1 ? flush(&y) : 0; }
-
 std::size_t ModelStream::flush(float* const* outputs, std::size_t* counts) noexcept FUSEDCELL_NONBLOCKING {
     Data& data = *data_;
     const bool is_first = !data.stream.has_ended();

@@ -230,8 +230,6 @@ public:
     std::size_t process(const float* x, std::size_t rows, float* y) noexcept FUSEDCELL_NONBLOCKING;
     /// The rows have ended: likewise of the rows that outputs still lack.
     std::size_t flush(float* const* outputs, std::size_t* counts = nullptr) noexcept FUSEDCELL_NONBLOCKING;
-    /// Of a model with one output.
-    std::size_t flush(float* y) noexcept FUSEDCELL_NONBLOCKING;
     /// How many rows of an output the next process() will give for so many, or flush().
     std::size_t rows_of_process(std::size_t rows, std::size_t output = 0) noexcept FUSEDCELL_NONBLOCKING;
     std::size_t rows_of_flush(std::size_t output = 0) noexcept FUSEDCELL_NONBLOCKING;
