@@ -34,7 +34,7 @@ std::vector<std::int64_t> axes_of(const Value& value, std::int64_t size, const s
             refuse(label + ": expected 'batch', 'time' or a number of features, got " + item->repr());
         }
         const std::int64_t axis = name == "batch" ? kBatchAxis : kTimeAxis;
-        if (has(axes, axis)) refuse(label + ": '" + name + "' comes twice");
+        if (has(axes, axis)) refuse(std::string(label).append(": '").append(name).append("' comes twice"));
         axes.push_back(axis);
     }
     if (product == size) return axes;
