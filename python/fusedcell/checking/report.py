@@ -29,8 +29,8 @@ class Check:
 
     - ok: whether every output is as expected, within the tolerance
     - tolerance: of the largest magnitude that was expected
-    - outputs: a :class:`Difference` each
-    - mistake: the one :class:`Mistake` that explains all; None where all is well, or none was found
+    - outputs: a :class:`~fusedcell.checking.Difference` each
+    - mistake: the one :class:`~fusedcell.checking.Mistake` that explains all; None where all is well, or none was found
     - runs: how often the model was run
     """
 

@@ -40,10 +40,10 @@ def accelerate(
     meanwhile: each call is PyTorch's or fusedcell's as a whole.
 
     With an `example`, a tensor or a tuple of them that `model` is called with, whole submodules are tried first, the
-    largest before what is in them: each that :meth:`.Model.from_torch` can make one model of, whose answers agree to
-    1e-5 and come sooner on this machine, becomes that model. What is within it is then not called. It takes arrays of
-    other lengths and batches than the example's, but in the same arrangement. Copies and pickles of it are PyTorch's;
-    torch.compile and exports see PyTorch's, too.
+    largest before what is in them: each that :meth:`fusedcell.Model.from_torch` can make one model of, whose answers
+    agree to 1e-5 and come sooner on this machine, becomes that model. What is within it is then not called. It takes
+    arrays of other lengths and batches than the example's, but in the same arrangement. Copies and pickles of it are
+    PyTorch's; torch.compile and exports see PyTorch's, too.
 
     Raises TypeError unless `model` is a module and `num_threads` an integer, UnsupportedError for an unknown dtype,
     ValueError for a tier that this machine does not run or no threads.
