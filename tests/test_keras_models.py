@@ -630,7 +630,7 @@ def keras_models(draw: st.DrawFn) -> Any:
 COUNTS = {"agreed": 0, "refused": 0}
 
 
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(100))
 @given(model=keras_models())
 def test_drawn_models_are_computed_as_keras_does_or_refused(model: Any) -> None:
     values = arrays_for(model)
@@ -698,7 +698,7 @@ def masked_models(draw: st.DrawFn) -> Any:
     return filled(keras.Model(x, L.Dense(2)(y)), draw(st.integers(1, 9)))
 
 
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(40))
 @given(model=masked_models())
 def test_drawn_models_behind_masks_answer_as_keras_does_or_are_refused(
     model: Any,

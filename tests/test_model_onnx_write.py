@@ -207,7 +207,7 @@ def test_a_layers_options_and_direction_come_back(attributes: dict[str, Any]) ->
     np.testing.assert_array_equal(read(x)[0], model(x))
 
 
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(150))
 @given(model=drawn_models(most_nodes=5), batch_first=st.booleans(), batch=st.integers(1, 3), data=st.data())
 def test_drawn_models(model: DrawnModel, batch_first: bool, batch: int, data: st.DataObject) -> None:
     layers = [entry.node for entry in model.entries if isinstance(entry.node, fc.LSTM)]

@@ -604,7 +604,7 @@ def test_what_to_onnx_writes_is_read_back_or_refused(drawn: DrawnModel, batch_fi
             np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(whole_graphs())
 def test_a_drawn_graph_answers_as_onnx_runtime_or_is_refused(model: onnx.ModelProto) -> None:
     try:
