@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fusedcell as fc
+from drawn import examples
 
 torch = pytest.importorskip("torch")
 nn, F = torch.nn, torch.nn.functional
@@ -246,7 +247,7 @@ def answers(module: Any, x: Any) -> Any:
 
 
 @given(modules())
-@settings(suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(25), suppress_health_check=list(HealthCheck))
 def test_a_drawn_module_agrees_or_is_refused(drawn: Any) -> None:
     module, features = drawn
     rng = np.random.default_rng(0)
