@@ -192,7 +192,7 @@ class Report:
 
     def __repr__(self) -> str:
         swapped = sum(entry.swapped for entry in self.entries)
-        return f"<Report: {swapped} of {len(self.entries)} modules swapped>"
+        return f"<Report: {swapped} of {len(self.entries)} recurrent modules swapped>"
 
 
 def _remark(entry: Entry, trains: bool) -> str:
