@@ -40,44 +40,6 @@ constexpr std::ptrdiff_t kMostFoldedFloats = std::ptrdiff_t{1} << 18;
 
 constexpr const char* kWindowOptions = "taps stride dilation padding positions";
 
-std::string quoted(std::string_view text) { return "'" + std::string(text) + "'"; }
-
-Fields object_of(const Value& value, const std::string& name) {
-    if (value.kind() != Kind::kObject) refuse(name + ": expected an object, got " + value.repr());
-    return fields_of(value, name);
-}
-
-// Names have spaces between them.
-void expect_keys(const Fields& fields, std::string_view names, const std::string& owner) {
-    std::vector<std::string_view> expected;
-    for (std::size_t first = 0; first < names.size();) {
-        const std::size_t end = std::min(names.find(' ', first), names.size());
-        if (end > first) expected.push_back(names.substr(first, end - first));
-        first = end + 1;
-    }
-    for (const auto& [key, value] : fields) {
-        if (std::find(expected.begin(), expected.end(), key) == expected.end()) {
-            refuse_unsupported(owner + ": " + quoted(key) + " is not one of its keys");
-        }
-    }
-    std::string_view missing;    // the first by the alphabet
-    for (const std::string_view key : expected) {
-        if (find(fields, key) == nullptr && (missing.empty() || key < missing)) missing = key;
-    }
-    if (!missing.empty()) refuse(owner + ": " + quoted(missing) + " is missing");
-}
-
-std::vector<Value> list_of(const Value& value, std::size_t most, const std::string& name) {
-    if (value.kind() != Kind::kArray) refuse(name + ": expected a list, got " + value.repr());
-    std::vector<Value> items;
-    for (Value::Items left = value.items(); const std::optional<Value> item = left.next();) {
-        if (items.size() == most) refuse(name + ": expected at most " + std::to_string(most));
-        items.push_back(*item);
-    }
-    if (items.empty()) refuse(name + ": expected at least one");
-    return items;
-}
-
 class ModelLoader {
 public:
     ModelLoader(const KernelTable& kernels, const std::vector<Tensor>& tensors) : kernels_(kernels) {
