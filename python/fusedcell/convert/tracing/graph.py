@@ -35,13 +35,9 @@ class _Step:
 
 
 class Graph:
-    """Nodes in order, by unique names.
-
-    `carries` has the rows of states that stand in front of a sequence, by the states' names.
-    """
+    """Nodes in order, by unique names."""
 
     def __init__(self) -> None:
-        self.carries: dict[str, int] = {}
         self._inputs: dict[str, _Input] = {}
         self._steps: dict[str, _Step] = {}
         self._gathered: dict[Any, tuple[str, ...]] = {}

@@ -6,7 +6,7 @@ copies of the sequence that are some rows early or late, and a window inside tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,7 +27,7 @@ class Tracer(RowTracer):
 
         `options`, a number for each axis of taps: stride, dilation, padding (pairs); and groups.
         """
-        return _conv(self, x, weight, bias, place, **options)
+        return _either_way(_conv, self, x, weight, bias, place, options)
 
     def conv_transposed(
         self, x: Rows, weight: Floats, bias: Any = None, *, place: str = "conv", **options: Any
@@ -36,7 +36,7 @@ class Tracer(RowTracer):
 
         `options`: stride, dilation, padding, output_padding, a number for each axis of taps; and groups.
         """
-        return _conv_transposed(self, x, weight, bias, place, **options)
+        return _either_way(_conv_transposed, self, x, weight, bias, place, options)
 
     def pool(self, x: Rows, kind: str, *, place: str = "pool", **options: Any) -> Rows:
         """The "max" or "mean" over windows of the last one or two axes.
@@ -44,6 +44,24 @@ class Tracer(RowTracer):
         `options`, a number for each of them: taps, stride, dilation, padding (pairs); and count_include_pad.
         """
         return _pool(self, x, kind, place, **options)
+
+
+def _either_way(
+    convolve: Callable[..., Rows],
+    tracer: RowTracer,
+    x: Rows,
+    weight: Floats,
+    bias: Any,
+    place: str,
+    options: Mapping[str, Any],
+) -> Rows:
+    """A convolution over (batch, channels, features, time) is turned; any other is as it is."""
+    weight = np.asarray(weight)
+    if x.axes[3:] != (TIME,):
+        return convolve(tracer, x, weight, bias, place, **options)
+    turned = {name: given if name == "groups" else given[::-1] for name, given in options.items()}
+    made = convolve(tracer, x.permuted(_TURNED), weight.transpose(_TURNED), bias, place, **turned)
+    return made.permuted(_TURNED)
 
 
 def _conv(
@@ -58,12 +76,7 @@ def _conv(
     padding: Sequence[Pair],
     groups: int = 1,
 ) -> Rows:
-    weight = np.asarray(weight)
-    if x.axes[3:] == (TIME,):
-        turned: Any = {"stride": stride[::-1], "dilation": dilation[::-1], "padding": padding[::-1], "groups": groups}
-        made = _conv(tracer, x.permuted(_TURNED), weight.transpose(_TURNED), bias, place, **turned)
-        return made.permuted(_TURNED)
-    channels = _checked(x, weight.ndim - 2, weight.shape[1] * groups)
+    _check(x, weight.ndim - 2, weight.shape[1] * groups)
     if x.axes[2:] == (TIME,):
         before = padding[0]
         if x.reversed:
@@ -78,16 +91,14 @@ def _conv(
         moved = x.permuted((0, 2, 1))
         options = {"stride": stride[0], "dilation": dilation[0], "padding": padding[0], "positions": x.axes[2]}
         name = _window(tracer, place, moved, weight, bias, groups, options)
-        made = tracer._made(
-            moved,
-            name,
-            (x.axes[0], _length(x.axes[2], weight.shape[2], stride[0], dilation[0], padding[0]), weight.shape[0]),
-        )
-        return made.permuted((0, 2, 1))
-    stacked, taps = _stacked(tracer, x, weight.shape[2], stride[0], dilation[0], padding[0], place)
+        length = _length(x.axes[2], weight.shape[2], stride[0], dilation[0], padding[0])
+        return tracer._made(moved, name, (x.axes[0], length, len(weight))).permuted((0, 2, 1))
+    taps = weight.shape[2]
+    stacked = _stacked(tracer, x, taps, stride[0], dilation[0], padding[0], place)
     # (outputs, C / groups, taps along the first axis, along the second), to those of one window with more channels
     flattened = weight.transpose(0, 2, 1, 3).reshape(len(weight), taps * weight.shape[1], weight.shape[3])
-    return _inside(tracer, stacked, flattened, bias, place, stride[1], dilation[1], padding[1], groups, channels)
+    grouped = _group_major(stacked, groups, taps)
+    return _inside(tracer, grouped, flattened, bias, place, stride[1], dilation[1], padding[1], groups)
 
 
 def _conv_transposed(
@@ -103,13 +114,7 @@ def _conv_transposed(
     output_padding: Sequence[int],
     groups: int = 1,
 ) -> Rows:
-    weight = np.asarray(weight)
-    if x.axes[3:] == (TIME,):
-        turned: Any = {"stride": stride[::-1], "dilation": dilation[::-1], "padding": padding[::-1]}
-        turned |= {"output_padding": output_padding[::-1], "groups": groups}
-        made = _conv_transposed(tracer, x.permuted(_TURNED), weight.transpose(_TURNED), bias, place, **turned)
-        return made.permuted(_TURNED)
-    _checked(x, weight.ndim - 2, weight.shape[0])
+    _check(x, weight.ndim - 2, weight.shape[0])
     if x.reversed:
         raise RefusedError("a transposed convolution over a sequence that runs backwards")
     outputs = weight.shape[1] * groups
@@ -132,7 +137,8 @@ def _conv_transposed(
         if stride[0] != 1 or output_padding[0]:
             raise RefusedError("a transposed convolution with a stride along the first of two axes")
         edge = weight.shape[2] - 1 - padding[0]
-        moved, taps = _stacked(tracer, x, weight.shape[2], 1, 1, (edge, edge), place)
+        taps = weight.shape[2]
+        moved = _stacked(tracer, x, taps, 1, 1, (edge, edge), place)
         # Along an axis without stride it is a convolution with its taps backwards.
         grouped = weight[:, :, ::-1].reshape(groups, -1, *weight.shape[1:])
         weight = grouped.transpose(0, 3, 1, 2, 4).reshape(taps * len(weight), outputs // groups, weight.shape[3])
@@ -140,7 +146,7 @@ def _conv_transposed(
     rows = moved.permuted((*range(len(moved.axes) - 2), len(moved.axes) - 1, len(moved.axes) - 2))
     if len(rows.axes) > 3 and any(axis != TIME for axis in rows.axes[1:-2]):
         raise RefusedError("a transposed convolution over two axes of features")
-    node = nodes.Window.transposed(weight, bias, positions=int(rows.axes[-2]), **options)  # type: ignore[arg-type] # a number
+    node = nodes.Window.transposed(weight, bias, positions=rows.features[-2], **options)
     name = tracer.graph.add(place, node, tracer.sources(rows), outputs * length[0])
     made = tracer._made(rows, name, (*rows.axes[:-2], length[0], outputs))
     order = (0, 2, 1) if len(rows.axes) == 3 else (0, 3, 1, 2)
@@ -201,16 +207,15 @@ def _pool_inside(
     return tracer._made(moved, name, (length, *moved.axes[1:])).moved(0, dim)
 
 
-def _checked(x: Rows, spatial: int, channels: int) -> int:
+def _check(x: Rows, spatial: int, channels: int) -> None:
     if len(x.axes) != 2 + spatial:
         raise RefusedError(f"a convolution of {spatial} axes over {said(x.axes)}")
     if not isinstance(x.axes[1], int) or x.axes[1] != channels:
         raise RefusedError(f"a convolution of {channels} channels over {said(x.axes)}")
     if TIME in flat((x.axes[0],)) and TIME in x.axes[2:]:
         raise RefusedError(f"a convolution over {said(x.axes)}")
-    if any(axis != TIME and not isinstance(axis, int) for axis in x.axes[2:]) or (spatial > 1 and x.axes[3] == TIME):
+    if any(axis != TIME and not isinstance(axis, int) for axis in x.axes[2:]):
         raise RefusedError(f"a convolution over {said(x.axes)}; supported: of axes (batch, channels, time, features)")
-    return channels
 
 
 def _window(
@@ -241,9 +246,7 @@ def _length(size: Any, taps: int, stride: int, dilation: int, padding: Pair) -> 
     return max(0, (int(size) + sum(padding) - (taps - 1) * dilation - 1) // stride + 1)
 
 
-def _stacked(
-    tracer: RowTracer, x: Rows, taps: int, stride: int, dilation: int, padding: Pair, place: str
-) -> tuple[Rows, int]:
+def _stacked(tracer: RowTracer, x: Rows, taps: int, stride: int, dilation: int, padding: Pair, place: str) -> Rows:
     """Of (batch, channels, first, second) the taps along the first axis as channels, taps before those of the source.
 
     The axes are then (batch, first, taps * channels, second).
@@ -255,11 +258,7 @@ def _stacked(
             tracer.pad(x, 2, padding[0] - tap * dilation, padding[1] - span + tap * dilation, place=f"{place}.rows")
             for tap in range(taps)
         ]
-        joined = (
-            tracer.concat([tracer.unsqueeze(value, 1) for value in early], 1) if taps > 1 else tracer.unsqueeze(x, 1)
-        )
-        if taps == 1 and any(padding):
-            joined = tracer.unsqueeze(early[0], 1)
+        joined = tracer.concat([tracer.unsqueeze(value, 1) for value in early], 1)
         if stride > 1:
             joined = tracer._every(joined, stride, f"{place}.stride")
         moved = joined.permuted((0, 3, 1, 2, 4))
@@ -273,7 +272,7 @@ def _stacked(
         grid = gathered.grid.reshape(*gathered.features[:-2], count, taps, gathered.features[-1])
         moved = gathered.with_grid((x.axes[0], x.axes[1], count, taps, x.axes[3]), grid).permuted((0, 2, 3, 1, 4))
     axes = (moved.axes[0], moved.axes[1], taps * moved.features[-2], moved.axes[4])
-    return moved.with_grid(axes, moved.indices), taps
+    return moved.with_grid(axes, moved.indices)
 
 
 def _group_major(x: Rows, groups: int, taps: int) -> Rows:
@@ -296,13 +295,10 @@ def _inside(
     dilation: int,
     padding: Pair,
     groups: int,
-    channels: int,
 ) -> Rows:
     """A convolution along the last axis of (batch, first, channels, last), as (batch, outputs, first, last)."""
-    taps = int(x.axes[2]) // channels  # type: ignore[arg-type] # a number
-    x = _group_major(x, groups, taps)
-    blocks = 1 if x.axes[1] == TIME else int(x.axes[1])  # type: ignore[arg-type] # a number, as checked
-    size = int(x.axes[3])  # type: ignore[arg-type] # likewise
+    blocks = 1 if x.axes[1] == TIME else x.size_of(x.axes[1])[0]
+    size = x.features[-1]
     length = _length(size, weight.shape[2], stride, dilation, padding)
     moved = x.permuted((0, 1, 3, 2))
     positions, kept = size, length
@@ -317,7 +313,7 @@ def _inside(
             0,
             (weight.shape[2] - 1) * dilation,
         )
-        positions = int(moved.axes[2])  # type: ignore[arg-type]
+        positions = moved.features[-2]
     options = {"stride": stride, "dilation": dilation, "padding": padding, "positions": positions}
     name = _window(tracer, place, moved, weight, bias, groups, options)
     outputs = len(weight)

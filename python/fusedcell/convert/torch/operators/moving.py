@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...tracing import TIME, RefusedError, Rows
-from ...tracing.tracer import check_ends
+from ...tracing.moving import check_ends
 from .interpreter import OPERATIONS, Args, Interpreter, ints, operation
 from .loops import steps_of
 from .values import Final
