@@ -10,6 +10,7 @@ import json
 import os
 import re
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,7 +108,7 @@ def open_keras_file(path: str | os.PathLike[str]) -> Iterator[KerasFile]:
         yield _Archive(root, label, version, model)
 
 
-class KerasFile:
+class KerasFile(ABC):
     """An open file: its model as it is serialized, and the weights of its layers."""
 
     groups: Groups | None = None
@@ -118,13 +119,13 @@ class KerasFile:
         self.version = version
         self.model = model
 
+    @abstractmethod
     def cells(self, found: Found, config: LayerConfig) -> Reader:
         """What reads the cells of a recurrent layer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def arrays(self, found: Found, shapes: Mapping[str, Shape], beside: Sequence[str] = ()) -> KerasArrays:
         """The arrays of another layer, of these names and shapes; those of the names `beside` may come after them."""
-        raise NotImplementedError
 
 
 class _Archive(KerasFile):

@@ -122,7 +122,7 @@ def _replaced(torch: Any) -> Iterator[list[int]]:
 
     def pad(data: Any, sizes: Any, batch_first: bool, value: float, total: int) -> tuple[Any, Any]:
         if value:
-            raise NotImplementedError(f"pad_packed_sequence with a padding of {value}; supported: 0")
+            raise UnsupportedError(f"pad_packed_sequence with a padding of {value}; supported: 0")
         y = data.reshape(len(sizes), sizes[0], *data.shape[1:])
         return (y.transpose(0, 1) if batch_first else y), torch.full((sizes[0],), len(sizes))
 

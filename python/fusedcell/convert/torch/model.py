@@ -20,6 +20,7 @@ import numpy as np
 
 from ... import _model_format
 from ...errors import UnsupportedError
+from ...model import Model
 from ..spec import ModelSpec
 from ..tracing import BATCH, TIME, OtherAxisError, OtherRowsError, RefusedError, Rows, Tracer
 from .export import exported, users_line
@@ -81,6 +82,20 @@ class _Source:
         return self.attempt(tensors) is not None
 
 
+@dataclass(frozen=True)
+class _Followed:
+    """What a module became.
+
+    - spec: the model
+    - chosen: which of the module's answers the model's are; the others are states
+    - is_state: whether each input, but for lengths, is a state
+    """
+
+    spec: ModelSpec
+    chosen: Sequence[int]
+    is_state: Sequence[bool]
+
+
 class _RefusedAtError(UnsupportedError):
     """With how many operations of the module were followed: all of them, where nothing else is said."""
 
@@ -111,9 +126,9 @@ def read_model(module: Any, example: Any) -> ModelSpec:
     refusals: list[UnsupportedError] = []
     for probes, roles in _readings(source, refusals):
         try:
-            spec, states = _read(source, roles, probes)
-            _check(source, roles, spec, states)
-            return spec
+            followed = _read(source, roles, probes)
+            _check(source, roles, followed)
+            return followed.spec
         except UnsupportedError as error:
             refusals.append(error)
         except ValueError as error:  # of the model, for nodes that do not fit each other
@@ -227,23 +242,25 @@ def _resized(torch: Any, tensors: Sequence[Any], roles: Sequence[Roles], probe: 
     return made
 
 
-def _read(source: _Source, roles: Sequence[Roles], probes: Sequence[tuple[int, int]]) -> tuple[ModelSpec, list[Any]]:
-    specs, files = [], set()
-    states: list[Any] = []
+def _read(source: _Source, roles: Sequence[Roles], probes: Sequence[tuple[int, int]]) -> _Followed:
+    every: list[_Followed] = []
+    files = set()
     for probe in probes:
         resized = _resized(source.torch, source.tensors, roles, probe)
         program, packed = exported(source.torch, source.module, source.arguments(resized))
-        spec, states = _traced(source, program, resized, roles, probe)
+        followed = _traced(source, program, resized, roles, probe)
         if packed and LENGTHS not in [time for _, time in roles]:
             raise UnsupportedError("module: packed sequences whose lengths are none of its inputs")
-        specs.append(spec)
+        every.append(followed)
+        spec = followed.spec
         files.add(_model_format.to_bytes(spec.nodes, spec.inputs, spec.outputs, spec.batch_first))
+    specs = [followed.spec for followed in every]
     if len(files) > 1 or any(spec.axes != specs[0].axes for spec in specs):
         raise _DependsError(
             f"module: what it computes{_where_they_differ(specs)} depends on the number of rows or sequences; "
             "supported: the same at any"
         )
-    return specs[0], states
+    return every[0]
 
 
 def _where_they_differ(specs: Sequence[ModelSpec]) -> str:
@@ -255,8 +272,7 @@ def _where_they_differ(specs: Sequence[ModelSpec]) -> str:
 
 def _traced(
     source: _Source, program: Any, tensors: Sequence[Any], roles: Sequence[Roles], probe: tuple[int, int]
-) -> tuple[ModelSpec, list[Any]]:
-    """The model of a graph, and of each of the module's answers its place in the model's or None of a state."""
+) -> _Followed:
     torch, (batch, steps) = source.torch, probe
     tracer = Tracer((batch,), (steps,))
     interpreter = Interpreter(torch, tracer, Loops, of_lengths)
@@ -302,7 +318,7 @@ def _traced(
     raise AssertionError("a graph without an output")
 
 
-def _finished(interpreter: Interpreter, node: Any, names: Sequence[str]) -> tuple[ModelSpec, list[Any]]:
+def _finished(interpreter: Interpreter, node: Any, names: Sequence[str]) -> _Followed:
     graph = interpreter.tracer.graph
     given = [interpreter.values.get(value, value) for value in node.args[0]]
     given = [interpreter.loops.final(value) for value in given]
@@ -322,7 +338,7 @@ def _finished(interpreter: Interpreter, node: Any, names: Sequence[str]) -> tupl
     if not answers or not all(isinstance(answer, Rows) for answer in answers):
         raise RefusedError("an answer that does not depend on the input")
     spec = interpreter.tracer.finish([("", answer) for answer in answers])
-    return spec, [chosen, [name in states for name in names]]
+    return _Followed(spec, chosen, [name in states for name in names])
 
 
 def _is_back(graph: Any, name: str, value: Any) -> bool:
@@ -336,12 +352,10 @@ def _is_back(graph: Any, name: str, value: Any) -> bool:
     )
 
 
-def _check(source: _Source, roles: Sequence[Roles], spec: ModelSpec, found: Any) -> None:
+def _check(source: _Source, roles: Sequence[Roles], followed: _Followed) -> None:
     """Refuses a model whose answers are not the module's: at the example, at one sequence, one row, and many rows."""
-    from ...model import Model
-
-    torch, (chosen, is_state) = source.torch, found
-    model = spec.make(Model)
+    torch, is_state = source.torch, followed.is_state
+    model = followed.spec.make(Model)
     lengths_at = [time == LENGTHS for _, time in roles]
     steps = next(
         (t.shape[time] for t, (_, time) in zip(source.tensors, roles, strict=True) if isinstance(time, int)), 1
@@ -362,7 +376,7 @@ def _check(source: _Source, roles: Sequence[Roles], spec: ModelSpec, found: Any)
     resized = [[_resized(torch, drawn, roles, size) for size in choices] for choices in sizes]
     for choices in ([source.tensors], *resized):
         tensors, expected = next(
-            ((every, found) for every in map(begin, choices) if (found := source.attempt(every)) is not None),
+            ((every, answer) for every in map(begin, choices) if (answer := source.attempt(every)) is not None),
             ([], None),
         )
         if expected is None:
@@ -375,7 +389,10 @@ def _check(source: _Source, roles: Sequence[Roles], spec: ModelSpec, found: Any)
         except (ValueError, TypeError, RuntimeError) as error:
             raise _DependsError(f"module: as a model it does not take what the module takes: {error}") from error
         for name, got, place in zip(
-            spec.outputs, answers if isinstance(answers, tuple) else (answers,), chosen, strict=True
+            followed.spec.outputs,
+            answers if isinstance(answers, tuple) else (answers,),
+            followed.chosen,
+            strict=True,
         ):
             want = expected[place].detach().to(torch.float32).numpy()
             if lengths is not None:
@@ -383,11 +400,11 @@ def _check(source: _Source, roles: Sequence[Roles], spec: ModelSpec, found: Any)
             scale = max(1e-3, float(np.abs(want[np.isfinite(want)]).max(initial=0)))
             if got.shape != want.shape or not np.allclose(got, want, rtol=0, atol=_TOLERANCE * scale, equal_nan=True):
                 shapes = " and ".join(str(tuple(tensor.shape)) for tensor in tensors)
-                far = (
-                    f"{np.abs(got - want).max():.3g} apart"
-                    if got.shape == want.shape
-                    else (f"of shape {got.shape}, and not {want.shape}, as by squeeze() without a dimension")
-                )
+                far = f"of shape {got.shape}, and not {want.shape}"
+                if got.shape == want.shape:
+                    far = f"{np.abs(got - want).max():.3g} apart"
+                elif got.ndim != want.ndim:
+                    far += ", as by squeeze() without a dimension"
                 raise _DependsError(
                     f"module: of inputs of shape {shapes} the model's answer {name!r} is not the module's: {far}; "
                     "supported: modules that do the same at any number of rows and sequences"
