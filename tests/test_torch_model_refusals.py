@@ -1,0 +1,304 @@
+"""PyTorch modules that no model can be, and what else is looked at before one is."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusedcell as fc
+
+torch = pytest.importorskip("torch")
+nn, F = torch.nn, torch.nn.functional
+rnn = torch.nn.utils.rnn
+
+from torch_whole_modules import (  # noqa: E402 - as torch may be absent
+    lstm,
+    module_of,
+    seeded,
+    x_of,
+)
+
+
+def test_torchscript_inside_a_module_is_refused_by_its_name() -> None:
+    module = nn.Sequential()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module.add_module("part", torch.jit.script(nn.Linear(5, 6)))
+    with pytest.raises(fc.UnsupportedError, match="'part' of it is TorchScript; bring the module"):
+        fc.Model.from_torch(module, x_of(3, 5))
+
+
+# What is refused, each with the line that does it.
+
+
+class Refused(nn.Module):  # type: ignore[name-defined]
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.conv, self.lstm = nn.GRU(5, 6, batch_first=True), nn.Conv1d(5, 6, 3), lstm(5, 6)
+        self.drop, self.norm, self.cell, self.d = nn.Dropout(), nn.BatchNorm1d(5), nn.GRUCell(5, 6), nn.Linear(6, 1)
+        self.both = nn.GRU(5, 6, bidirectional=True, batch_first=True)
+
+
+class Dropped(Refused):
+    def forward(self, x: Any) -> Any:
+        return self.drop(self.rnn(x)[0])  # here
+
+
+class Branch(Refused):
+    def forward(self, x: Any) -> Any:
+        y, _ = self.rnn(x)
+        return y if y.mean() > 0 else -y  # here
+
+
+class Attention(Refused):
+    def forward(self, x: Any) -> Any:
+        y, _ = self.rnn(x)
+        return y @ y.transpose(1, 2)  # here
+
+
+class AttentionPool(Refused):
+    def forward(self, x: Any) -> Any:
+        y, _ = self.rnn(x)
+        w = torch.softmax(self.d(y), dim=1)  # here
+        return (w * y).sum(1)
+
+
+class NormOverTime(Refused):
+    def forward(self, x: Any) -> Any:
+        return F.instance_norm(self.conv(x.transpose(1, 2)))  # here
+
+
+class Reflected(Refused):
+    def forward(self, x: Any) -> Any:
+        x = F.pad(x.transpose(1, 2), (2, 0), mode="reflect")  # here
+        return self.conv(x)
+
+
+class FirstRows(Refused):
+    def forward(self, x: Any) -> Any:
+        return self.rnn(x)[0][:, :4]
+
+
+class MiddleRow(Refused):
+    def forward(self, x: Any) -> Any:
+        return self.d(self.rnn(x)[0][:, 4])
+
+
+class OwnCell(Refused):
+    def forward(self, x: Any) -> Any:
+        h = x.new_zeros(x.size(0), 6)
+        for t in range(x.size(1)):
+            h = torch.tanh(h + self.cell.bias_ih[:6] + F.pad(x[:, t], (0, 1)))  # here
+        return h
+
+
+class NormedState(Refused):
+    def forward(self, x: Any) -> Any:
+        h = x.new_zeros(x.size(0), 6)
+        for t in range(x.size(1)):
+            h = torch.tanh(self.cell(x[:, t], h))  # here
+        return h
+
+
+class EveryOtherRow(Refused):
+    def forward(self, x: Any) -> Any:
+        h = x.new_zeros(x.size(0), 6)
+        for t in range(0, x.size(1), 2):
+            h = self.cell(x[:, t], h)  # here
+        return h
+
+
+class PartInPlace(Refused):
+    def forward(self, x: Any) -> Any:
+        y, _ = self.rnn(x)
+        y[:, :, :2].mul_(2)  # here
+        return y
+
+
+class Chosen(Refused):
+    def forward(self, x: Any) -> Any:
+        return torch.where(x > 0, x, 0.1 * x)  # here
+
+
+class Rounded(Refused):
+    def forward(self, x: Any) -> Any:
+        return self.rnn(x.long().float())[0]  # here
+
+
+class Handed(Refused):
+    def forward(self, x: Any) -> Any:
+        _, h = self.rnn(x)
+        return self.rnn(x, h)[0]  # here
+
+
+class CellState(Refused):
+    def forward(self, x: Any) -> Any:
+        _, (_, c) = self.lstm(x)
+        return self.d(c[-1])  # here
+
+
+REFUSED = [
+    Dropped, Branch, Attention, AttentionPool, NormOverTime, Reflected, FirstRows, MiddleRow, OwnCell, NormedState,
+    EveryOtherRow, PartInPlace, Chosen, Rounded, Handed, CellState,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("cls", REFUSED)
+def test_what_a_model_cannot_do_is_refused_with_its_line(cls: Any, capfd: Any) -> None:
+    module = seeded(cls)
+    module.train(cls is Dropped)
+    lines, first = inspect.getsourcelines(cls)
+    with pytest.raises(fc.UnsupportedError) as caught:
+        fc.Model.from_torch(module, x_of(2, 9, 5))
+    for place, line in enumerate(lines):
+        if line.endswith("# here\n"):
+            assert f"{__file__}:{first + place} in forward, {line.strip()!r}" in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_batch_norm_in_training_is_refused() -> None:
+    with pytest.raises(fc.UnsupportedError, match=r"the batch's own mean; supported: module\.eval"):
+        fc.Model.from_torch(nn.BatchNorm1d(5), x_of(2, 5, 9))
+
+
+class Swapped(Refused):
+    def forward(self, x: Any, states: Any) -> Any:
+        y, (h, c) = self.lstm(x, states)
+        return y, (c, h)
+
+
+class Kept(Refused):
+    def forward(self, x: Any, states: Any) -> Any:
+        return self.lstm(x, states)[0]
+
+
+class Changed(Refused):
+    def forward(self, x: Any, states: Any) -> Any:
+        y, (h, c) = self.lstm(x, states)
+        return y, (0.5 * h, c)
+
+
+class Other(Refused):
+    def forward(self, x: Any, states: Any) -> Any:
+        y, _ = self.lstm(x, states)
+        return y, states
+
+
+@pytest.mark.parametrize("cls", [Swapped, Kept, Changed, Other])
+def test_a_state_that_is_not_the_layers_is_refused(cls: Any) -> None:
+    states = (torch.zeros(1, 2, 6), torch.zeros(1, 2, 6))
+    with pytest.raises(fc.UnsupportedError, match="given back"):
+        fc.Model.from_torch(seeded(cls).eval(), (x_of(2, 9, 5), states))
+
+
+def masked_mean(s: Any, x: Any, lengths: Any) -> Any:
+    mask = (torch.arange(x.size(1))[None, :] < lengths[:, None]).float()
+    return (s.rnn(x)[0] * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+
+
+def padded_mean(s: Any, x: Any, lengths: Any) -> Any:
+    p = rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    return rnn.pad_packed_sequence(s.rnn(p)[0], batch_first=True)[0].mean(1)
+
+
+def padded_last(s: Any, x: Any, lengths: Any) -> Any:
+    p = rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    return rnn.pad_packed_sequence(s.rnn(p)[0], batch_first=True)[0][:, -1]
+
+
+@pytest.mark.parametrize("forward", [masked_mean, padded_mean, padded_last])
+def test_what_lengths_make_otherwise_than_a_model_is_refused(forward: Any) -> None:
+    module = seeded(lambda: module_of(forward, rnn=lstm(5, 6))).eval()
+    with pytest.raises(fc.UnsupportedError, match=r"lengths|not the module's"):
+        fc.Model.from_torch(module, (x_of(3, 9, 5), torch.tensor([3, 9, 7])))
+
+
+def test_a_model_that_does_not_answer_as_the_module_is_refused() -> None:
+    class Odd(nn.Module):  # type: ignore[name-defined]
+        def forward(self, x: Any) -> Any:
+            return x * (2 if max(x.shape) > 20 else 3)
+
+    with pytest.raises(fc.UnsupportedError, match="is not the module's"):
+        fc.Model.from_torch(Odd(), x_of(2, 8, 3))
+
+
+def refused(forward: Any, x: Any, text: str, **parts: Any) -> None:
+    with pytest.raises(fc.UnsupportedError, match=text):
+        fc.Model.from_torch(seeded(lambda: module_of(forward, **parts)).eval(), x)
+
+
+def test_what_modules_do_beyond_some_length_is_refused() -> None:
+    parts = {"g": nn.GRU(5, 6, batch_first=True)}
+    x = x_of(2, 20, 5)
+    refused(lambda self, x: self.g(x[:, :500])[0], x, "is not the module's", **parts)
+    refused(lambda self, x: self.g(x[:, -200:])[0], x, "a slice along time from -200", **parts)
+    refused(lambda self, x: self.g(x[:, -200:] if x.size(1) > 200 else x)[0], x, "is not the module's", **parts)
+
+
+def test_rows_that_a_stride_would_leave_out_anyhow_may_be_left_out_before() -> None:
+    def forward(self: Any, x: Any) -> Any:
+        x = x[:, : x.size(1) // 2 * 2].transpose(1, 2)
+        return self.g(self.d(F.relu(self.c(x))).transpose(1, 2))[0]
+
+    parts = {"c": nn.Conv1d(5, 6, 2, 2), "d": nn.Conv1d(6, 6, 2, 2), "g": nn.GRU(6, 6, batch_first=True)}
+    module = seeded(lambda: module_of(forward, **parts)).eval()
+    model = fc.Model.from_torch(module, x_of(2, 22, 5))
+    for steps in range(4, 25):
+        with torch.no_grad():
+            np.testing.assert_allclose(model(x := x_of(2, steps, 5)), module(x), rtol=0, atol=1e-5)
+
+
+def test_shapes_that_depend_on_there_being_one_sequence_or_row_are_refused() -> None:
+    refused(
+        lambda self, x: self.o(self.g(x)[0]).squeeze(),
+        x_of(2, 20, 5),
+        r"of shape \(1, 23\), and not \(23,\), as by squeeze\(\) without a dimension",
+        g=nn.GRU(5, 6, batch_first=True),
+        o=nn.Linear(6, 1),
+    )
+
+
+def test_a_state_that_two_layers_begin_with_is_refused() -> None:
+    def forward(self: Any, x: Any, h: Any) -> Any:
+        x, _ = self.a(x, h)
+        return self.b(x, h)
+
+    parts = {"a": nn.GRU(6, 6, batch_first=True), "b": nn.GRU(6, 6, batch_first=True)}
+    refused(forward, (x_of(2, 9, 6), torch.zeros(1, 2, 6)), "the state '.*' as the beginning of two layers", **parts)
+
+
+def test_what_a_model_cannot_take_is_a_refusal() -> None:
+    parts = {"g": nn.GRU(5, 6, batch_first=True)}
+    mask = torch.ones(2, 9, dtype=torch.bool)
+    refused(lambda self, x, m: self.g(x)[0] * m.unsqueeze(-1), (x_of(2, 9, 5), mask), "does not take", **parts)
+    model = fc.Model.from_torch(module_of(lambda self, x, k: self.g(x)[0] * 2.0, **parts).eval(), (x_of(2, 9, 5), 3))
+    assert len(model.inputs) == 1
+
+
+def test_all_layers_final_states_are_an_answer() -> None:
+    module = seeded(lambda: module_of(lambda self, x: self.g(x)[1], g=nn.GRU(5, 6, 2, batch_first=True))).eval()
+    x = x_of(2, 9, 5)
+    with torch.no_grad():
+        np.testing.assert_allclose(fc.Model.from_torch(module, x)(x), module(x), rtol=0, atol=1e-5)
+
+
+def test_a_copied_state_is_the_state() -> None:
+    def forward(self: Any, x: Any, h: Any) -> Any:
+        h = self.cell(x, h)
+        return self.o(h), h.detach().clone().to(x.dtype)
+
+    module = seeded(lambda: module_of(forward, cell=nn.GRUCell(5, 6), o=nn.Linear(6, 2))).eval()
+    model = fc.Model.from_torch(module, (x_of(1, 5), torch.zeros(1, 6)))
+    assert len(model.inputs) == 1
+
+
+def test_the_module_is_as_it_was() -> None:
+    module = nn.Sequential(nn.Conv1d(5, 4, 3), nn.BatchNorm1d(4))
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    with pytest.raises(fc.UnsupportedError, match="the batch's own mean"):
+        fc.Model.from_torch(module.train(), x_of(2, 5, 9))
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
