@@ -38,7 +38,7 @@ endfunction()
 
 # `options` are cells with what ONNX has beyond PyTorch: peepholes, clip, activations.
 fusedcell_keep_parts(FUSEDCELL_CELLS rnn lstm gru gru_reset_before options)
-fusedcell_keep_parts(FUSEDCELL_WEIGHT_TYPES float32 bfloat16 float16 int8)
+fusedcell_keep_parts(FUSEDCELL_WEIGHT_TYPES float32 bfloat16 float16 int8 int8_int16)
 
 fusedcell_keep_listed(FUSEDCELL_NODES
   window depthwise max_pool mean_pool embedding activation add multiply glu scale prelu softmax log_softmax layer_norm

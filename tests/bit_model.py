@@ -9,6 +9,7 @@ layer in one direction.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -89,11 +90,16 @@ def chain(start: np.ndarray, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def int8_product(
-    start: np.ndarray, weights: np.ndarray, x: np.ndarray, bounded: bool, static_scale: float | None = None
+    start: np.ndarray,
+    weights: np.ndarray,
+    x: np.ndarray,
+    bounded: bool,
+    static_scale: float | None = None,
+    int16: bool = False,
 ) -> np.ndarray:
     """start + weights x in int8: one exact integer per row, one scale per row and input, one fused multiply-add."""
     rows, row_scale = quantise_weights(weights)
-    values, input_scale = quantise_input(x, bounded=bounded, static_scale=static_scale)
+    values, input_scale = quantise_input(x, bounded=bounded, static_scale=static_scale, int16=int16)
     return fma((rows.astype(np.int64) @ values).astype(F32), mul(input_scale, row_scale), start)
 
 
@@ -104,11 +110,17 @@ def float_product(
     return chain(start, weights, x)
 
 
+PRODUCTS: dict[str, Callable[..., np.ndarray]] = {
+    "int8": int8_product,
+    "int8_int16": partial(int8_product, int16=True),
+}
+
+
 def products(dtype: str | Mapping[str, str]) -> dict[str, Callable[..., np.ndarray]]:
     """What multiplies by each matrix, of one dtype for all or by its name."""
     names = ("weight_ih", "weight_hh", "weight_hr")
     dtypes = dict.fromkeys(names, dtype) if isinstance(dtype, str) else dtype
-    return {name: int8_product if dtypes.get(name) == "int8" else float_product for name in names}
+    return {name: PRODUCTS.get(dtypes.get(name, ""), float_product) for name in names}
 
 
 def update_state(exp_negative_z: np.ndarray, n: np.ndarray, h: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from models import EVERY_NAME, KIND, SIZE_PAIRS, uniform
 
 GOLDEN = Path(__file__).with_name("golden.json")
 STEPS = 6
-DTYPES = ("float32", "int8")  # the others have the bits of float32 with rounded weights: test_widths.py
+DTYPES = ("float32", "int8", "int8_int16")  # the others have the bits of float32 with rounded weights: test_widths.py
 
 pytestmark = pytest.mark.core
 

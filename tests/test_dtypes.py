@@ -19,7 +19,7 @@ from test_widths import rounded, same
 
 pytestmark = pytest.mark.core
 
-DTYPES = ("float32", "bfloat16", "float16", "int8")
+DTYPES = ("float32", "bfloat16", "float16", "int8", "int8_int16")
 
 
 def matrices(mapping: dict[str, np.ndarray]) -> list[str]:
@@ -28,7 +28,7 @@ def matrices(mapping: dict[str, np.ndarray]) -> list[str]:
 
 def rounded_each(mapping: dict[str, np.ndarray], dtypes: dict[str, str]) -> dict[str, np.ndarray]:
     """Halves as float32; the model rounds int8 itself."""
-    halves = {name: dtype for name, dtype in dtypes.items() if dtype.endswith("16")}
+    halves = {name: dtype for name, dtype in dtypes.items() if dtype.endswith("float16")}
     return {name: rounded(array, halves[name]) if name in halves else array for name, array in mapping.items()}
 
 
@@ -65,8 +65,46 @@ def test_any_mixture_has_the_same_bits_however_it_is_called_and_on_every_tier(da
         np.testing.assert_array_equal([tier.step_many(streams, x_t) for x_t in x], flat(expected)[0])
 
 
+def test_int8_weights_take_inputs_in_int16_where_asked() -> None:
+    layer = layer_of_two()
+    small = layer.astype("int8", inputs="int16")
+    assert small.dtype == "int8_int16"
+    assert small.nbytes == layer.astype("int8").nbytes
+    x = uniform(1, 5, 4)
+    same(small.astype("int8", inputs="int8")(x), layer.astype("int8")(x))
+    same(layer.astype("int8").astype("int8_int16")(x), small(x))
+    one = layer.astype({"weight_ih": "int8", "weight_hh": "float16"}, inputs="int16")
+    assert one.dtypes["weight_ih_l1"] == "int8_int16"
+    assert one.dtypes["weight_hh_l1"] == "float16"
+
+
+def test_inputs_that_cannot_be_had_are_refused() -> None:
+    with pytest.raises(fc.UnsupportedError, match="inputs='int4' is not supported; supported: int8, int16"):
+        layer_of_two().astype("int8", inputs="int4")
+    with pytest.raises(ValueError, match=r"inputs: expected None, as dtype='float16' has no int8 weights .*'int16'"):
+        layer_of_two().astype("float16", inputs="int16")
+
+
+def test_nodes_of_models_take_inputs_in_int16_and_tables_stay() -> None:
+    table, weight = uniform(1, 11, 6), uniform(2, 3, 6)
+    model = fc.Model([("table", fc.Embedding(table), "x"), ("head", fc.Dense(weight), "table")])
+    small = model.astype("int8", inputs="int16")
+    (_, embedding, _), (_, head, _) = small.nodes
+    assert (embedding.dtype, head.dtype) == ("int8", "int8_int16")
+    again = pickle.loads(pickle.dumps(small))
+    np.testing.assert_array_equal(again(np.arange(11)), small(np.arange(11)))
+    ((_, same_head, _),) = [node for node in again.nodes if node[0] == "head"]
+    assert same_head.dtype == "int8_int16"
+    errors = [
+        np.abs(model.astype("int8", inputs=inputs, keep="table")(np.arange(11)) - model(np.arange(11))).mean()
+        for inputs in ("int8", "int16")
+    ]
+    assert errors[1] < errors[0]
+
+
 @pytest.mark.parametrize(
-    ("ih", "hh"), [("float32", "int8"), ("int8", "float32"), ("float16", "int8"), ("int8", "bfloat16")]
+    ("ih", "hh"),
+    [("float32", "int8"), ("int8", "float32"), ("float16", "int8"), ("int8", "bfloat16"), ("int8_int16", "float32")],
 )
 @pytest.mark.parametrize("name", ["lstm", "gru_reset_after", "rnn_tanh"])
 def test_matrices_that_a_step_walks_in_turns_have_the_bits_of_a_sequence(name: str, ih: str, hh: str, isa: str) -> None:
@@ -168,7 +206,15 @@ def test_a_weight_that_its_type_cannot_hold_is_named() -> None:
         layer.astype({"weight_ih": "float16"})
 
 
-@pytest.mark.parametrize("changes", [{"weight_hh": "int8"}, {"weight_ih_l1": "float16", "weight_hh_l0": "bfloat16"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"weight_hh": "int8"},
+        {"weight_ih_l1": "float16", "weight_hh_l0": "bfloat16"},
+        {"weight_ih_l1": "int8_int16", "weight_hh_l0": "int8"},
+        {"weight_ih": "int8_int16", "weight_hh": "int8_int16"},
+    ],
+)
 def test_files_and_pickles_keep_each_type(changes: dict[str, str], tmp_path: Path) -> None:
     layer = layer_of_two().astype(changes)
     fc.save(layer, tmp_path / "layer.safetensors")

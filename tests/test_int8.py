@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import bit_model
 import fusedcell as fc
 import general_bit_model
 from models import EVERY_KIND, KIND, SIZE_PAIRS, Kind, flat, random_state, uniform
@@ -40,6 +41,20 @@ def test_every_tier_gives_the_same_bits(kind: Kind, input_size: int, hidden_size
     first, *others = (kind.make(mapping, dtype="int8", isa=tier)(x, state) for tier in fc.isas())
     for other in others:
         same(other, first)
+
+
+@pytest.mark.parametrize("input_size", [1023, 1024, 1025, 1040, 1041, 2049, 3100])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_sums_in_16_bits_that_no_int32_or_float_holds_are_rounded_once(input_size: int, batch: int, isa: str) -> None:
+    """Weights and inputs as large as they can be beside such that have no pattern, to past every limit of a tier."""
+    rng = np.random.default_rng(input_size)
+    rows = np.stack([np.ones(input_size), rng.uniform(-1, 1, input_size), rng.choice([-1, 1], input_size)])
+    x = np.stack([np.ones(input_size), *rng.uniform(-1, 1, (3, input_size))])[:batch]
+    weights = {"weight_ih": rows.astype(np.float32), "weight_hh": np.zeros((3, 3), np.float32)}
+    cell = fc.RNNCell(**weights, nonlinearity="relu", dtype="int8_int16", isa=isa)
+    product = bit_model.PRODUCTS["int8_int16"]
+    expected = [product(np.zeros(3, np.float32), weights["weight_ih"], row, False) for row in x.astype(np.float32)]
+    np.testing.assert_array_equal(cell(x.astype(np.float32)), np.maximum(expected, 0))
 
 
 @every_kind

@@ -18,7 +18,7 @@ from test_bits import GOLDEN
 
 STEPS, INPUTS, CHANNELS, UNITS, OUTPUTS = 12, 5, 19, 17, 21
 EPSILON = 1e-3
-DTYPES = ("float32", "int8")
+DTYPES = ("float32", "int8", "int8_int16")
 
 KERNEL, KERNEL_BIAS = uniform(1, CHANNELS, 3 * INPUTS), uniform(2, CHANNELS)
 SCALE, SHIFT = uniform(3, CHANNELS), uniform(4, CHANNELS)
@@ -39,7 +39,7 @@ def model(dtype: str, isa: str) -> fc.Model:
 
 def modelled(dtype: str) -> np.ndarray:
     """(STEPS, OUTPUTS), operation by operation."""
-    product = bit_model.int8_product if dtype == "int8" else bit_model.float_product
+    product = bit_model.products(dtype)["weight_ih"]
     padded = np.concatenate([np.zeros((2, INPUTS), np.float32), X])
     sums = [product(KERNEL_BIAS, KERNEL, padded[t : t + 3].ravel(), bounded=False) for t in range(STEPS)]
     conv = np.array([bit_model.div(*bit_model.tanh_parts(row)) for row in sums])

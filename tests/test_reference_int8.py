@@ -116,6 +116,31 @@ def test_inputs_of_a_static_scale(x: Any, scale: Any, q: Any, bounded: Any) -> N
     assert of_vector == F32(scale)
 
 
+@pytest.mark.parametrize(
+    ("x", "options", "q", "scale"),
+    [
+        ([16256, 0.5, 1.5, -2.5, 127, -16256], {"bounded": False}, [16256, 0, 2, -2, 127, -16256], 1),
+        ([0.5, -0.25], {"bounded": True}, [8128, -4064], F32(1) / F32(16256)),
+        ([2, -0.5], {"bounded": True}, [16256, -4064], F32(2) / F32(16256)),
+        ([BELOW_TINY, 0], {"bounded": False}, [0, 0], 0),
+        # The scale of int8 divided by 128, so that the same values saturate.
+        ([1, 253.5, 254, 255], {"bounded": False, "static_scale": 2}, [64, 16224, 16256, 16256], 2 / 128),
+    ],
+)
+def test_inputs_in_16_bits(x: Any, options: Any, q: Any, scale: Any) -> None:
+    integers, of_vector = reference.quantise_input(x, int16=True, **options)
+    assert (integers.dtype, of_vector.dtype) == (np.int16, np.float32)
+    assert integers.tolist() == q
+    assert of_vector == scale
+
+
+def test_a_product_with_inputs_in_16_bits() -> None:
+    """Worked by hand: 127 units of 1/127 and 16,256 of 3/16,256 a number of x."""
+    q, scale = reference.quantise_weights([[1.0, -1.0], [0.5, 0.0]])
+    y = reference.int8_linear([3, 1.5], q, scale, bounded=False, start=[10, 20], int16=True)
+    assert y == near([10 + 3 - 1.5, 20 + 1.5])
+
+
 @pytest.mark.parametrize("options", [{"bounded": False}, {"bounded": True}, {"bounded": False, "static_scale": 0.01}])
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e300])
 def test_what_is_not_finite_spoils_its_own_vector_only(options: Any, bad: Any) -> None:
@@ -292,6 +317,8 @@ def test_contractive_networks_stay_near_float64(kind: Kind) -> None:
     for input_scales in (None, [1 / 127]):
         error = kind.expected(x, mapping, int8=True, input_scales=input_scales)[0] - y
         assert 1e-4 < np.sqrt((error**2).mean()) <= 5e-3
+        wide = kind.expected(x, mapping, int8="int16", input_scales=input_scales)[0] - y
+        assert (wide**2).mean() < (error**2).mean()
 
 
 # Refusals

@@ -255,6 +255,14 @@ def test_an_int8_file_made_by_hand_loads(path: Path) -> None:
     assert fc.load(path)(np.array([1], np.float32)) == pytest.approx([2.5])
 
 
+def test_an_int8_matrix_with_inputs_in_int16_made_by_hand_loads(path: Path) -> None:
+    scale = np.array([0.5], np.float32)
+    path.write_bytes(int8_file(is_mixed=True, weight_ih_scale=None, weight_ih_scale_int16=scale))
+    cell = fc.load(path)
+    assert cell.dtypes == {"weight_ih": "int8_int16", "weight_hh": "int8"}
+    assert cell(np.array([1], np.float32)) == pytest.approx([2.5])
+
+
 def test_a_file_of_one_int8_matrix_and_one_float32_made_by_hand_loads(path: Path) -> None:
     path.write_bytes(int8_file(is_mixed=True, weight_ih=np.array([[3]], np.float32), weight_ih_scale=None))
     cell = fc.load(path)
@@ -270,6 +278,20 @@ HOSTILE: list[tuple[bytes, str]] = [
     (int8_file(scale=np.nan), "weight_ih_scale: expected 0 or a scale"),
     (int8_file(scale=np.inf), "weight_ih_scale: expected 0 or a scale"),
     (int8_file(scale=1e-40), "weight_ih_scale: expected 0 or a scale"),
+    (int8_file(weight_ih_scale_int16=np.ones(1, np.float32)), "'weight_ih_scale_int16' is not an array of a cell"),
+    (
+        int8_file(is_mixed=True, weight_ih_scale_int16=np.ones(1, np.float32)),
+        "weight_ih_scale: expected it without weight_ih_scale_int16, or that alone",
+    ),
+    (
+        int8_file(
+            is_mixed=True,
+            weight_ih=np.ones((1, 1), np.float32),
+            weight_ih_scale=None,
+            weight_ih_scale_int16=np.ones(1, np.float32),
+        ),
+        "weight_ih_scale_int16: only int8 weights have scales",
+    ),
     (int8_file(weight_hh_scale=None), "weight_hh_scale is missing; int8 weights need their scales"),
     (int8_file(weight_ih_scale=None), "weight_ih_scale is missing; int8 weights need their scales"),
     (int8_file(is_mixed=True, weight_hh_scale=None), "weight_hh_scale is missing; int8 weights need their scales"),

@@ -50,12 +50,13 @@ py::dict node_activations() {
     return all;
 }
 
-py::tuple quantise(py::handle x, bool bounded, float scale, const std::string& isa) {
+py::tuple quantise(py::handle x, bool bounded, float scale, const std::string& isa, bool int16) {
     const KernelTable& table = select_tier(isa);
     const FloatArray input(x, "x");
     if (input.ndim() != 2) throw_shape_error("x", "(rows, size)", to_text(input.shape()));
     const std::ptrdiff_t size = input.dim(1);
-    AlignedBuffer buffer(static_cast<std::size_t>(QuantisedInput::bytes(size)));
+    const std::ptrdiff_t planes = int16 ? 2 : 1;
+    AlignedBuffer buffer(static_cast<std::size_t>(QuantisedInput::bytes(size, planes)));
     auto* q = reinterpret_cast<QuantisedInput*>(buffer.data());
     const InputScale::Rule rule = scale > 0.0F ? InputScale::kFixed
                                   : bounded    ? InputScale::kBounded
@@ -65,9 +66,12 @@ py::tuple quantise(py::handle x, bool bounded, float scale, const std::string& i
     const ScopedFloatMode mode;
     for (std::ptrdiff_t row = 0; row < input.dim(0); ++row) {
         const QuantiseRow quantised{input.data() + row * size, q};
-        table.quantise(&quantised, 1, size, {rule, scale});
+        (int16 ? table.quantise_int16 : table.quantise)(&quantised, 1, size, {rule, scale});
         data_of(scales)[row] = q->scale;
-        for (std::ptrdiff_t k = 0; k < size; ++k) data_of(values)[row * size + k] = q->values[k];
+        for (std::ptrdiff_t k = 0; k < size; ++k) {
+            const int low = int16 ? q->values[QuantisedInput::padded(size) + k] : 0;
+            data_of(values)[row * size + k] = static_cast<float>(int16 ? 128 * q->values[k] + low : q->values[k]);
+        }
     }
     return py::make_tuple(values, scales);
 }
@@ -81,7 +85,8 @@ void bind_names(py::module_& module) {
     module.def("node_activations", &node_activations, "The same of those that nodes of models can have.");
     module.def(
         "quantise", &quantise, py::arg("x"), py::arg("bounded"), py::arg("scale") = 0.0F, py::arg("isa") = "",
-        "Rows as int8 weights see them, integers in floats and a scale each; 0 lets each row have its own scale.");
+        py::arg("int16") = false,
+        "Rows as quantised weights see them, integers in floats and a scale each; 0 lets each row have its own scale.");
 }
 
 }    // namespace fusedcell::bindings

@@ -27,8 +27,9 @@
 //
 // Vector lanes are output units and never slices of k, so the vector width cannot change the order.
 //
-// With int8 weights a sum over k is b + s * (integer dot product), s the product of the unit's and the input's scale:
-// exact integers, so the order does not matter, and then the same three roundings everywhere (generic/weights.h).
+// With quantised weights a sum over k is b + s * (integer dot product), s the product of the unit's and the input's
+// scale: exact integers, so the order does not matter, and then the same three roundings everywhere
+// (generic/weights.h).
 //
 // Weight layout. A packed matrix is one linear stream. A panel is `gates` vectors that belong to the same `lanes`
 // units; the panels of a block are interleaved for each k, so that a step reads the stream from its first byte to its
@@ -52,6 +53,12 @@ enum class WeightType {
 #include "kernels/weight_types.inc"
 };
 
+/// Planes of what multiplies weights of this type, each an int8 an input; 0 where that is floats.
+constexpr ptrdiff_t planes_of(WeightType type) {
+    return type == WeightType::int8 ? 1 : type == WeightType::int8_int16 ? 2 : 0;
+}
+constexpr bool is_quantised(WeightType type) { return planes_of(type) > 0; }
+
 constexpr ptrdiff_t kBlockAlignment = 64;
 
 struct PackedMatrix {
@@ -63,7 +70,8 @@ struct PackedMatrix {
 };
 
 // An input vector in int8: x = scale * values. The values are followed by zeros up to a multiple of kGroup, which every
-// tier's group of weights divides.
+// tier's group of weights divides. In int16 there are two planes of such values, padded(size) apart, and x = scale *
+// (128 first + second).
 struct QuantisedInput {
     static constexpr ptrdiff_t kGroup = 8;
 
@@ -72,7 +80,9 @@ struct QuantisedInput {
 
     /// Bytes of the values of an input of this size on any tier: whole groups and whole vectors, of at most 16 lanes.
     static constexpr ptrdiff_t padded(ptrdiff_t size) { return (size + 15) / 16 * 16; }
-    static constexpr ptrdiff_t bytes(ptrdiff_t size) { return static_cast<ptrdiff_t>(sizeof(float)) + padded(size); }
+    static constexpr ptrdiff_t bytes(ptrdiff_t size, ptrdiff_t planes) {
+        return static_cast<ptrdiff_t>(sizeof(float)) + planes * padded(size);
+    }
 };
 
 struct QuantiseRow {
@@ -80,18 +90,18 @@ struct QuantiseRow {
     QuantisedInput* q;
 };
 
-// Where the scale of an int8 input comes from (generic/quantise.h).
+// Where the scale of an integer input comes from (generic/quantise.h).
 struct InputScale {
     enum Rule {
         kLargest,    // the vector's largest magnitude
-        kBounded,    // 1 / 127 as long as no magnitude is above 1, else as kLargest
+        kBounded,    // as if that were 1, as long as no magnitude is above 1, else as kLargest
         kFixed,      // `scale`; what is beyond 127 times that saturates
     };
     Rule rule;
     float scale = 0.0F;
 };
 
-// What multiplies the weights of a row is `input`: floats, or a QuantisedInput for int8 weights.
+// What multiplies the weights of a row is `input`: floats, or a QuantisedInput for quantised weights.
 
 // One row of y = b + W x. `y` has room for `columns` floats; it must not overlap the input.
 struct LinearRow {
@@ -227,7 +237,7 @@ struct KernelTable {
 #define FUSEDCELL_ACTIVATION_KERNEL(name) ActivationKernel name;
 #define FUSEDCELL_ROW_KERNEL(name, Function, is_kept) RowKernel name;
 #define FUSEDCELL_MAP_KERNEL(name, Function) MapKernel name;
-#define FUSEDCELL_QUANTISE_KERNEL(name) QuantiseKernel name;
+#define FUSEDCELL_QUANTISE_KERNEL(name, Function) QuantiseKernel name;
 #define FUSEDCELL_READ_KERNEL(name) ReadKernel name;
 #include "kernels/kernels.inc"
 };

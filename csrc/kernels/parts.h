@@ -52,3 +52,8 @@
 #else
 #define FUSEDCELL_PART_INT8(Class) Class
 #endif
+#ifdef FUSEDCELL_WITHOUT_INT8_INT16
+#define FUSEDCELL_PART_INT8_INT16(Class) NoKernel
+#else
+#define FUSEDCELL_PART_INT8_INT16(Class) Class
+#endif

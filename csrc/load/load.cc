@@ -19,7 +19,9 @@ namespace fusedcell {
 namespace {
 
 constexpr const char* kWeights[] = {"weight_ih", "weight_hh", "weight_hr"};
+// They begin alike, whatever the type of the inputs.
 constexpr const char* kScales[] = {"weight_ih_scale", "weight_hh_scale", "weight_hr_scale"};
+constexpr const char* kInt16Scales[] = {"weight_ih_scale_int16", "weight_hh_scale_int16", "weight_hr_scale_int16"};
 
 bool starts_with(std::string_view text, std::string_view prefix) { return text.substr(0, prefix.size()) == prefix; }
 
@@ -32,7 +34,8 @@ StoredType stored_type_of(WeightType type) {
     switch (type) {
         case WeightType::bfloat16: return StoredType::kBf16;
         case WeightType::float16: return StoredType::kF16;
-        case WeightType::int8: return StoredType::kI8;
+        case WeightType::int8:
+        case WeightType::int8_int16: return StoredType::kI8;
         case WeightType::float32: break;
     }
     return StoredType::kF32;
@@ -53,9 +56,9 @@ void check_types(const std::vector<Tensor>& tensors, std::optional<WeightType> t
 std::vector<std::string> allowed_names(const Description& description) {
     std::vector<std::string> names = {"weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"};
     if (description.has_peepholes) names.emplace_back("weight_peephole");
-    if (description.type.value_or(WeightType::int8) == WeightType::int8) {    // of a mixed layer some may be int8
-        names.insert(names.end(), std::begin(kScales), std::end(kScales));
-    }
+    const auto may_have = [&](WeightType type) { return description.type.value_or(type) == type; };    // mixed may
+    if (may_have(WeightType::int8)) names.insert(names.end(), std::begin(kScales), std::end(kScales));
+    if (may_have(WeightType::int8_int16)) names.insert(names.end(), std::begin(kInt16Scales), std::end(kInt16Scales));
     return names;
 }
 
@@ -154,10 +157,15 @@ private:
         const auto matrix = [&](const std::string& name) -> std::optional<NamedMatrix> {
             std::optional<NamedArray> values = array(name);
             if (!values) return std::nullopt;
-            const WeightType type = weight_type_of(tensors.at(name)->type);
-            std::optional<NamedArray> scales = array(name + "_scale");
-            if (type == WeightType::int8 && !scales) {
-                refuse(name + "_scale" + suffix + " is missing; int8 weights need their scales");
+            const std::string scale = name + "_scale";
+            const bool has_int16_inputs = tensors.count(scale + "_int16") == 1;
+            if (has_int16_inputs && tensors.count(scale) == 1) {
+                refuse(scale + suffix + ": expected it without " + scale + "_int16" + suffix + ", or that alone");
+            }
+            const WeightType type = weight_type_of(tensors.at(name)->type, has_int16_inputs);
+            std::optional<NamedArray> scales = array(has_int16_inputs ? scale + "_int16" : scale);
+            if (is_quantised(type) && !scales) {
+                refuse(scale + suffix + " is missing; int8 weights need their scales");
             }
             return NamedMatrix{*std::move(values), std::move(scales), type};
         };
@@ -230,11 +238,11 @@ const Tensor* take(TensorsByName& tensors, std::string_view name) {
     return tensor;
 }
 
-WeightType weight_type_of(StoredType type) {
+WeightType weight_type_of(StoredType type, bool has_int16_inputs) {
     switch (type) {
         case StoredType::kBf16: return WeightType::bfloat16;
         case StoredType::kF16: return WeightType::float16;
-        case StoredType::kI8: return WeightType::int8;
+        case StoredType::kI8: return has_int16_inputs ? WeightType::int8_int16 : WeightType::int8;
         case StoredType::kF32: break;
     }
     return WeightType::float32;

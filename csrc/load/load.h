@@ -34,7 +34,7 @@ using TensorsByName = std::map<std::string, const Tensor*, std::less<>>;
 /// Takes a tensor out of those that are left, null if it is not among them.
 const Tensor* take(TensorsByName& tensors, std::string_view name);
 
-WeightType weight_type_of(StoredType type);
+WeightType weight_type_of(StoredType type, bool has_int16_inputs);
 
 /// The metadata entry 'fusedcell'; throws LoadError where there is none.
 const std::string& description_of(const Header& header);

@@ -248,9 +248,12 @@ private:
     // (rows, columns), where `columns` says how many, or that any number will do.
     NamedMatrix matrix(std::optional<std::ptrdiff_t> columns) {
         const auto tensor = tensors_.find("weight");
-        const WeightType type = tensor == tensors_.end() ? WeightType::float32 : weight_type_of(tensor->second->type);
+        const bool has_int16_inputs = tensors_.count("weight_scale_int16") == 1;
+        const WeightType type =
+            tensor == tensors_.end() ? WeightType::float32 : weight_type_of(tensor->second->type, has_int16_inputs);
         NamedMatrix found{array("weight", true), std::nullopt, type};
-        if (type == WeightType::int8 || tensors_.count("weight_scale") == 1) found.scales = array("weight_scale");
+        const char* scale = has_int16_inputs ? "weight_scale_int16" : "weight_scale";
+        if (is_quantised(type) || tensors_.count(scale) == 1) found.scales = array(scale);
         const Shape& shape = found.values.shape;
         if (shape.size() != 2 || shape[0] < 1 || shape[1] != columns.value_or(std::max<std::ptrdiff_t>(shape[1], 1))) {
             const std::string rows = shape.size() == 2 && shape[0] > 0 ? std::to_string(shape[0]) : "rows";
@@ -363,6 +366,9 @@ private:
     void load_embedding(const Type&) {
         const ModelInput& input = inputs_[node_.source.front().value];
         const NamedMatrix table = matrix(std::nullopt);
+        if (table.type == WeightType::int8_int16) {
+            fail("weight", "weight_scale, as a token is no input to round", "weight_scale_int16");
+        }
         const Shape& shape = table.values.shape;
         if (shape[0] < input.tokens) {
             fail("weight", std::to_string(input.tokens) + " rows or more, one for each token of " + quoted(input.name),

@@ -52,7 +52,7 @@ void check_values(const NamedMatrix& matrix) {
 void check_scales(const NamedMatrix& matrix) {
     if (!matrix.scales) return;
     const NamedArray& scales = *matrix.scales;
-    if (matrix.type != WeightType::int8) refuse(scales.name + ": only int8 weights have scales");
+    if (!is_quantised(matrix.type)) refuse(scales.name + ": only int8 weights have scales");
     scales.expect_shape({matrix.values.shape[0]});
     for (std::ptrdiff_t i = 0; i < scales.shape[0]; ++i) {
         const float scale = scales.data[i];
@@ -139,7 +139,7 @@ std::vector<float> checked_input_scales(const std::vector<double>& scales, std::
     if (scales.empty()) return {};
     for (std::size_t i = 0; i < weights.size(); ++i) {
         const WeightType type = weights[i].weight_ih.type;
-        if (type == WeightType::int8) continue;
+        if (is_quantised(type)) continue;
         refuse(std::string("input_scales: only int8 has them, not ") + name_of(type) + ", which weight_ih" +
                suffixes[i] + " is in");
     }
@@ -209,7 +209,7 @@ std::shared_ptr<Stack> checked_astype(const Stack& stack, const std::vector<Cell
         UnpackedCell& cell = cells[i];
         const auto check = [&](const char* name, UnpackedMatrix& matrix, WeightType type, std::ptrdiff_t depth) {
             matrix.type = type;
-            if (type == WeightType::int8 && !matrix.scales.empty()) return;    // they stay as they are
+            if (is_quantised(type) && !matrix.scales.empty()) return;    // they stay as they are
             matrix.dequantise();
             const std::ptrdiff_t rows = static_cast<std::ptrdiff_t>(matrix.values.size()) / depth;
             check_values({{name + suffixes[i], matrix.values.data(), {rows, depth}}, std::nullopt, type});

@@ -75,7 +75,7 @@ public:
     std::size_t nbytes() const override { return memory_.size(); }
 
 private:
-    bool has_own_rows() const { return groups_.size() > 1 || groups_.front().type() == WeightType::int8; }
+    bool has_own_rows() const { return groups_.size() > 1 || is_quantised(groups_.front().type()); }
     bool has_own_inputs() const { return groups_.size() > 1 && taps_ > 1; }
 
     // A group's part of each window, and of each result.
@@ -104,7 +104,7 @@ private:
 class Table {
 public:
     Table(const MatrixView& table, std::ptrdiff_t entries, std::ptrdiff_t size) : entries_(entries), size_(size) {
-        const bool has_scales = table.type == WeightType::int8;
+        const bool has_scales = is_quantised(table.type);
         PanelShape shape;
         shape.type = table.type;
         const std::ptrdiff_t floats = product_of(entries, size);
@@ -131,7 +131,8 @@ public:
             case WeightType::float32: widen(floats, [](float value) { return value; }); break;
             case WeightType::bfloat16: widen(halves, &from_bfloat16); break;
             case WeightType::float16: widen(halves, &from_float16); break;
-            case WeightType::int8:    // behind the scale of the long row
+            case WeightType::int8:
+            case WeightType::int8_int16:    // behind the scale of the long row
                 widen(reinterpret_cast<const std::int8_t*>(floats + 1), [&](std::int8_t value) {
                     return scales_[static_cast<std::size_t>(entry)] * static_cast<float>(value);
                 });

@@ -361,7 +361,7 @@ Operations PackedCell::step_operations() const {
     Operations operations;
     for (const PackedLinear* matrix : matrices()) {
         if (matrix == &input_ && !folded_.empty()) continue;
-        (matrix->type() == WeightType::int8 ? operations.int8 : operations.floats) += matrix->operations();
+        (is_quantised(matrix->type()) ? operations.int8 : operations.floats) += matrix->operations();
     }
     return operations;
 }

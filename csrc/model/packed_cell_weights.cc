@@ -163,7 +163,7 @@ UnpackedCell PackedCell::unpack() const {
     const auto unpack = [](const PackedLinear& matrix, std::ptrdiff_t matrix_rows, UnpackedMatrix& destination,
                            std::vector<float>* bias) {
         destination.values.resize(count_of<float>(matrix_rows, matrix.depth()));
-        if (matrix.type() == WeightType::int8) destination.scales.resize(count_of<float>(matrix_rows));
+        if (is_quantised(matrix.type())) destination.scales.resize(count_of<float>(matrix_rows));
         matrix.unpack(0, destination, bias);
     };
     unpack(input_, rows, cell.weight_ih, &cell.bias_ih);

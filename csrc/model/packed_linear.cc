@@ -20,7 +20,7 @@ double PackedLinear::operations() const {
 }
 
 void PackedLinear::reserve(std::ptrdiff_t rows, InputSpace& space) const {
-    if (type() != WeightType::int8) return;
+    if (!is_quantised(type())) return;
     grow(space.rows, rows);
     grow(space.quantised, rows, quantised_floats());
 }

@@ -12,8 +12,8 @@
 
 namespace fusedcell {
 
-// A matrix, row-major, and the type to pack it in. With scales, one a row, it is quantised already, and then to be
-// int8: its values are whole numbers in [-127, 127], and the matrix they stand for has the rows scales[r] * values[r].
+// A matrix, row-major, and the type to pack it in. With scales, one a row, it is quantised already, and so is its type:
+// its values are whole numbers in [-127, 127], and the matrix they stand for has the rows scales[r] * values[r].
 struct MatrixView {
     const float* values = nullptr;
     const float* scales = nullptr;
@@ -30,7 +30,7 @@ struct UnpackedMatrix {
     void dequantise();
 };
 
-// Inputs as int8 weights want them; of other matrices it stays empty.
+// Inputs as quantised weights want them; of other matrices it stays empty.
 struct InputSpace {
     std::vector<float> quantised;    // QuantisedInputs, in floats for their alignment
     std::vector<QuantiseRow> rows;
@@ -53,7 +53,7 @@ public:
     PackedLinear(const KernelTable& table, WeightType type, KernelName<Row> kernel, int gates, std::ptrdiff_t units,
                  std::ptrdiff_t depth, std::ptrdiff_t columns)
         : kernels_(&kernels_for(table, type)),
-          quantise_(table.quantise),
+          quantise_(type == WeightType::int8_int16 ? table.quantise_int16 : table.quantise),
           shape_(type, table, kernels_->*kernel),
           gates_(gates),
           units_(units),
@@ -94,7 +94,7 @@ public:
     /// Makes the rows' float inputs what the kernel wants.
     template <class Row>
     void set_inputs(Row* rows, std::ptrdiff_t num_rows, InputScale scale, InputSpace& space) const {
-        if (type() != WeightType::int8) return;
+        if (!is_quantised(type())) return;
         for (std::ptrdiff_t r = 0; r < num_rows; ++r) {
             QuantisedInput* q = quantised(r, space);
             space.rows[static_cast<std::size_t>(r)] = {static_cast<const float*>(rows[r].input), q};
@@ -104,7 +104,7 @@ public:
     }
     /// The same of one input.
     const void* input(const float* x, InputScale scale, InputSpace& space) const {
-        if (type() != WeightType::int8) return x;
+        if (!is_quantised(type())) return x;
         const QuantiseRow row{x, quantised(0, space)};
         quantise_(&row, 1, depth(), scale);
         return row.q;
@@ -121,7 +121,7 @@ private:
         return reinterpret_cast<QuantisedInput*>(space.quantised.data() + row * quantised_floats());
     }
     std::ptrdiff_t quantised_floats() const {
-        return QuantisedInput::bytes(depth()) / static_cast<std::ptrdiff_t>(sizeof(float));
+        return QuantisedInput::bytes(depth(), planes_of(type())) / static_cast<std::ptrdiff_t>(sizeof(float));
     }
 
     const WeightKernels* kernels_ = nullptr;

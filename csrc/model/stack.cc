@@ -24,8 +24,8 @@ Stack::Stack(const Geometry& geometry, const std::vector<CellWeights>& weights, 
       kernels_(&kernels),
       input_scales_(std::move(input_scales)) {
     const auto is_int8 = [](const CellWeights& cell) {
-        return cell.weight_ih.type == WeightType::int8 || cell.weight_hh.type == WeightType::int8 ||
-               cell.weight_hr.type == WeightType::int8;
+        return is_quantised(cell.weight_ih.type) || is_quantised(cell.weight_hh.type) ||
+               is_quantised(cell.weight_hr.type);
     };
     if (geometry.largest_depth() > kLargestInt8Depth && std::any_of(weights.begin(), weights.end(), is_int8)) {
         throw std::invalid_argument("int8: expected inputs and hidden units that add up to at most " +

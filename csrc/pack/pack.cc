@@ -110,7 +110,8 @@ void pack_floats(WeightType type, const SourceRow* rows, std::ptrdiff_t count, s
                 case WeightType::bfloat16: destination = write(destination, to_bfloat16(weight)); break;
                 case WeightType::float16: destination = write(destination, to_float16(weight)); break;
                 case WeightType::float32:
-                case WeightType::int8: destination = write(destination, weight); break;
+                case WeightType::int8:
+                case WeightType::int8_int16: destination = write(destination, weight); break;
             }
         }
     }
@@ -138,7 +139,8 @@ std::ptrdiff_t weights_size(const PanelShape& shape, std::ptrdiff_t rows, std::p
     switch (shape.type) {
         case WeightType::bfloat16:
         case WeightType::float16: return product_of(rows, depth, sizeof(std::uint16_t));
-        case WeightType::int8: return product_of(rows, shape.padded(depth));
+        case WeightType::int8:
+        case WeightType::int8_int16: return product_of(rows, shape.padded(depth));
         case WeightType::float32: break;
     }
     return product_of(rows, depth, sizeof(float));
@@ -149,7 +151,7 @@ std::ptrdiff_t block_size(const PanelShape& shape, std::ptrdiff_t rows, std::ptr
     constexpr std::ptrdiff_t kFloat = sizeof(float);
     std::ptrdiff_t bytes = weights_size(shape, rows, depth);
     if (shape.has_initial_accumulators) bytes = sum_of(bytes, product_of(rows / shape.gates, kFloat));
-    if (shape.type == WeightType::int8) bytes = sum_of(bytes, product_of(rows, kFloat, shape.compensated ? 2 : 1));
+    if (is_quantised(shape.type)) bytes = sum_of(bytes, product_of(rows, kFloat, shape.compensated ? 2 : 1));
     return sum_of(bytes, kBlockAlignment - 1) / kBlockAlignment * kBlockAlignment;
 }
 
@@ -172,7 +174,8 @@ bool fits(WeightType type, float weight) {
     constexpr std::uint32_t kBfloat16RoundsToInfinity = 0x7f7f8000U;
     switch (type) {
         case WeightType::float32:
-        case WeightType::int8: return true;
+        case WeightType::int8:
+        case WeightType::int8_int16: return true;
         case WeightType::bfloat16: return (bits_of(weight) & 0x7fffffffU) < kBfloat16RoundsToInfinity;
         case WeightType::float16: return std::fabs(weight) < 65520.0F;
     }
@@ -197,7 +200,7 @@ void pack(const PanelShape& shape, const std::vector<SourceRow>& rows, std::ptrd
         const std::ptrdiff_t count = std::min(shape.block_rows(), total - first);
         const SourceRow* block = rows.data() + first;
         unsigned char* weights = pack_initial(shape, block, count, destination);
-        if (shape.type == WeightType::int8) {
+        if (is_quantised(shape.type)) {
             pack_int8(shape, block, count, depth, weights);
         } else {
             pack_floats(shape.type, block, count, depth, weights);
@@ -230,7 +233,7 @@ UnpackedRows unpack(const PanelShape& shape, const PackedMatrix& matrix) {
                 for (int lane = 0; lane < shape.lanes; ++lane) last_gate[lane] = next(0.0F);
             }
         }
-        if (shape.type == WeightType::int8) {
+        if (is_quantised(shape.type)) {
             for (std::ptrdiff_t r = 0; r < count; ++r) rows.scales.push_back(next(0.0F));
             if (shape.compensated) source += count * std::ptrdiff_t{sizeof(std::int32_t)};
             for (std::ptrdiff_t group = 0; group < depth; group += shape.group) {
@@ -249,7 +252,8 @@ UnpackedRows unpack(const PanelShape& shape, const PackedMatrix& matrix) {
                     case WeightType::bfloat16: weights[r * depth + k] = from_bfloat16(next(std::uint16_t{})); break;
                     case WeightType::float16: weights[r * depth + k] = from_float16(next(std::uint16_t{})); break;
                     case WeightType::float32:
-                    case WeightType::int8: weights[r * depth + k] = next(0.0F); break;
+                    case WeightType::int8:
+                    case WeightType::int8_int16: weights[r * depth + k] = next(0.0F); break;
                 }
             }
         }

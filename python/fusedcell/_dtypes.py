@@ -9,10 +9,12 @@ import numpy as np
 
 from .errors import UnsupportedError
 
-Dtype: TypeAlias = Literal["float32", "bfloat16", "float16", "int8"]
+Dtype: TypeAlias = Literal["float32", "bfloat16", "float16", "int8", "int8_int16"]
 DtypeByName: TypeAlias = dict[str, str]
 
-DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "float16", "int8")
+# int8_int16 are weights in int8 that multiply inputs in int16.
+DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "float16", "int8", "int8_int16")
+QUANTISED = ("int8", "int8_int16")
 MIXED: Literal["mixed"] = "mixed"
 
 
@@ -23,6 +25,33 @@ def check_dtype(dtype: Any) -> Dtype:
         if isinstance(name, str) and name == known:
             return known
     raise UnsupportedError(f"dtype={dtype!r} is not supported; supported: {', '.join(DTYPES)}")
+
+
+def with_inputs(dtype: Any, inputs: str | None) -> Any:
+    """The dtypes, one or by name and perhaps node, in which int8 weights take inputs in `inputs`; None: as they say.
+
+    Raises UnsupportedError for other inputs than int8 and int16, ValueError where there are no int8 weights.
+    """
+    if inputs is None:
+        return dtype
+    if inputs not in ("int8", "int16"):
+        raise UnsupportedError(f"inputs={inputs!r} is not supported; supported: int8, int16")
+    found = False
+
+    def changed(given: Any) -> Any:
+        nonlocal found
+        if isinstance(given, Mapping):
+            return {name: changed(item) for name, item in given.items()}
+        name = given.name if isinstance(given, np.dtype) else given
+        if name not in QUANTISED:
+            return given
+        found = True
+        return "int8" if inputs == "int8" else "int8_int16"
+
+    result = changed(dtype)
+    if not found:
+        raise ValueError(f"inputs: expected None, as dtype={dtype!r} has no int8 weights to take them, got {inputs!r}")
+    return result
 
 
 def common_dtype(dtypes: Sequence[Mapping[str, str]]) -> Dtype | Literal["mixed"]:

@@ -42,7 +42,9 @@ def to_tensors(stack: Stack, class_name: str, suffixes: Sequence[str]) -> tuple[
     tensors: Tensors = {}
     for suffix, cell, dtypes in zip(suffixes, stack.arrays(), stack.dtypes, strict=True):
         for name, array in cell.items():
-            tensors[name + suffix] = narrowed(array, dtypes[name]) if name in MATRIX_NAMES else array
+            matrix = name.removesuffix("_scale")
+            kind = "_int16" if name != matrix and dtypes[matrix] == "int8_int16" else ""
+            tensors[name + kind + suffix] = narrowed(array, dtypes[name]) if name in MATRIX_NAMES else array
     if stack.input_scales:
         tensors["input_scales"] = np.array(stack.input_scales, np.float32)
     return description, tensors

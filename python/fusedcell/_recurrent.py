@@ -12,7 +12,7 @@ import numpy as np
 
 from . import _core, _options
 from ._base import check_isa
-from ._dtypes import MIXED, Dtype, check_dtype, common_dtype, with_changes
+from ._dtypes import MIXED, QUANTISED, Dtype, check_dtype, common_dtype, with_changes, with_inputs
 from ._file_format import Description, Tensors, to_bytes, to_tensors
 from .cell_options import CellOptions
 from .weights.floats import to_float32
@@ -119,23 +119,32 @@ class Recurrent:
         """What each layer and direction does other than PyTorch's formulas; alpha, beta and clip are float32's."""
         return _options.of_stack(self._stack)
 
-    def astype(self, dtype: str | Mapping[str, str], *, input_scales: Sequence[float] | None = None) -> Self:
+    def astype(
+        self,
+        dtype: str | Mapping[str, str],
+        *,
+        inputs: str | None = None,
+        input_scales: Sequence[float] | None = None,
+    ) -> Self:
         """A new layer or cell with the weights, as they are stored in this one, rounded to `dtype`, ties to even.
 
         `dtype` is that of all matrices, or a mapping by their names, with a layer's suffix or for all layers without
         it, ``{"weight_ih_l0": "float16", "weight_hh": "int8"}``; what is not named stays as it is.
+
+        `inputs` is what int8 weights multiply: "int8", or "int16" where x or h holds large values beside small ones
+        that count; :attr:`dtypes` then says "int8_int16", which is a dtype too, for some of the matrices alone.
 
         `input_scales`, for layers whose weight_ih are all int8, are one a layer, as
         :func:`fusedcell.quantization.input_scales` finds them: x is then rounded to multiples of its layer's scale and
         saturates at 127 of them. None lets each row have its own scale at each step; with a mapping, None leaves fixed
         scales as they are while every weight_ih is int8.
 
-        Raises UnsupportedError for an unknown dtype, ValueError, naming the array, if it cannot hold one of the
-        weights, for a name that is no matrix of this one's, or for scales that are not one a layer from 2^-100 to
-        2^100.
+        Raises UnsupportedError for an unknown dtype or other inputs, ValueError, naming the array, if it cannot hold
+        one of the weights, for a name that is no matrix of this one's, or for scales that are not one a layer from
+        2^-100 to 2^100.
         """
-        dtypes = with_changes(self._stack.dtypes, dtype, self._suffixes())
-        stays = isinstance(dtype, Mapping) and all(cell["weight_ih"] == "int8" for cell in dtypes)
+        dtypes = with_changes(self._stack.dtypes, with_inputs(dtype, inputs), self._suffixes())
+        stays = isinstance(dtype, Mapping) and all(cell["weight_ih"] in QUANTISED for cell in dtypes)
         scales = input_scales if input_scales is not None else self._stack.input_scales if stays else ()
         return self._with_stack(self._stack.astype(dtypes, scales, self._suffixes()))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from . import _core, _model_format
 from ._base import check_isa
+from ._dtypes import with_inputs
 from ._model_axes import ArrangedStream, Arrangement, arrangement_of, axes_of
 from ._model_sources import ModelSources
 from ._text import aligned
@@ -220,18 +221,18 @@ class Model(ModelSources):
         rows = sum(getattr(stream, "batch_size", 1) for stream in streams)
         return self._arrangement.step_many(lambda x: _core.step_many_of_model(self._core, streams, x), rows, X, out)
 
-    def astype(self, dtype: str | Mapping[str, Any], *, keep: Iterable[str] = ()) -> Self:
+    def astype(self, dtype: str | Mapping[str, Any], *, inputs: str | None = None, keep: Iterable[str] = ()) -> Self:
         """A new model with the matrices of layers, Dense, Window and Embedding rounded to other types.
 
         `dtype` is one for all nodes, or a mapping from names of nodes to what their ``astype`` takes; `keep` names
-        nodes that stay as they are.
+        nodes that stay as they are. `inputs`, "int8" or "int16", is what int8 weights multiply.
 
-        Raises UnsupportedError for an unknown dtype, ValueError for a name that is no node or a weight that the dtype
-        cannot hold.
+        Raises UnsupportedError for an unknown dtype or other inputs, ValueError for a name that is no node or a weight
+        that the dtype cannot hold.
         """
-        nodes = _model_format.astype(self.nodes, dtype, keep=keep)
-        inputs = {name: tokens or size for name, size, tokens in self._core.inputs}
-        return type(self)(nodes, inputs, self.outputs, self.batch_first, axes=self._core.axes, isa=self.isa)
+        nodes = _model_format.astype(self.nodes, with_inputs(dtype, inputs), keep=keep)
+        sizes = {name: tokens or size for name, size, tokens in self._core.inputs}
+        return type(self)(nodes, sizes, self.outputs, self.batch_first, axes=self._core.axes, isa=self.isa)
 
     def describe(self) -> str:
         """A table of the nodes: what each reads, the features of its rows, and bytes of its weights.

@@ -208,8 +208,9 @@ void halves_are_widened_exactly() {
 // Weights and inputs that have no pattern, from -127 to 127; of floats, small enough for exact sums.
 int value(ptrdiff_t seed) { return static_cast<int>((seed * 7919 + 104729) % 255) - 127; }
 
-/// The sums of kRows rows and kVectors vectors over `depth` k against plain loops over integers.
-template <class AnyDot, int kRows, int kVectors, class X>
+/// The sums of kRows rows and kVectors vectors over `depth` k against plain loops over integers. Where kWhole, rows that
+/// share an accumulator are the planes of one of 16 bits.
+template <class AnyDot, int kRows, int kVectors, class X, bool kWhole = false>
 void check_sums(ptrdiff_t depth, bool largest) {
     using Element = typename AnyDot::Element;
     constexpr ptrdiff_t kMostDepth = 40;
@@ -242,23 +243,26 @@ void check_sums(ptrdiff_t depth, bool largest) {
     for (int row = 0; row < kRows; ++row) {
         for (int v = 0; v < kVectors; ++v) {
             float y[kLanes];
-            Store(y, AnyDot::ToFloat(acc[row / AnyDot::kRows][v], row % AnyDot::kRows));
+            Store(y, ToFloat(AnyDot::Sums(acc[row / AnyDot::kRows][v], row % AnyDot::kRows)));
             for (ptrdiff_t lane = 0; lane < kLanes; ++lane) {
                 int expected = 0;
-                for (ptrdiff_t k = 0; k < depth; ++k) expected += weight(k, v * kLanes + lane) * input(k, row);
+                for (ptrdiff_t k = 0; k < depth; ++k) {
+                    const int x_k = kWhole ? 128 * input(k, row / 2 * 2) + input(k, row / 2 * 2 + 1) : input(k, row);
+                    expected += weight(k, v * kLanes + lane) * x_k;
+                }
                 CHECK(y[lane] == static_cast<float>(expected));
             }
         }
     }
 }
 
-template <class AnyDot, class X>
+template <class AnyDot, class X, bool kWhole = false>
 void check_dot() {
     for (ptrdiff_t depth = 1; depth <= 33; ++depth) {
         for (int largest = 0; largest < 2; ++largest) {
-            check_sums<AnyDot, AnyDot::kRows, 1, X>(depth, largest != 0);
-            check_sums<AnyDot, AnyDot::kRows, 5, X>(depth, largest != 0);
-            check_sums<AnyDot, 2 * AnyDot::kRows, 4, X>(depth, largest != 0);
+            check_sums<AnyDot, AnyDot::kRows, 1, X, kWhole>(depth, largest != 0);
+            check_sums<AnyDot, AnyDot::kRows, 5, X, kWhole>(depth, largest != 0);
+            check_sums<AnyDot, 2 * AnyDot::kRows, 4, X, kWhole>(depth, largest != 0);
         }
     }
 }
@@ -279,6 +283,7 @@ void check_vec_operations() {
     check_dot<FloatDot<Float32Loads>, float>();
     check_dot<Dot, int8_t>();
     check_dot<RowsDot, int8_t>();
+    check_dot<Int16Dot, int8_t, kWholeInt16>();
 }
 
 }    // namespace fusedcell::FUSEDCELL_ISA

@@ -48,6 +48,7 @@ constexpr WeightKernels DescribeAll() {
 constexpr KernelOverlay Int8Overlay() {
     KernelOverlay overlay{};
     overlay.int8 = DescribeAll<FUSEDCELL_PART(INT8, Int8Weights)>();
+    overlay.int8_int16 = DescribeAll<FUSEDCELL_PART(INT8_INT16, Int8Int16Weights)>();
     return overlay;
 }
 

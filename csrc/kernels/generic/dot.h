@@ -13,7 +13,10 @@
 //     Start               an accumulator; it is given where these sums are
 //     BroadcastInput      the inputs of one group, for Add<0>; where an Add takes two groups, zeros for the second
 //     Add                 accumulator + weights * inputs
-//     ToFloat             one row's sums
+//     Sums                one row's, in Accumulator's numbers; ToFloat makes floats of them
+//
+// An int8 tier has three of them: Dot where there is one row, RowsDot where there are several, and Int16Dot for inputs
+// of 16 bits (weights.h).
 //
 // and for the plain loop, which suits multiply-adds that take weights from memory and inputs by a broadcast:
 //
@@ -26,6 +29,8 @@
 
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
+
+FUSEDCELL_INLINE F32 ToFloat(F32 a) { return a; }
 
 constexpr int AtLeastOne(int n) { return n < 1 ? 1 : n; }
 constexpr int DivideUp(int n, int divisor) { return (n + divisor - 1) / divisor; }
@@ -51,7 +56,7 @@ struct FloatDot : Loads {
     static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, Weights w, Inputs in) {
         return MulAddInput<kPlace>(w, in, acc);
     }
-    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return acc; }
+    static FUSEDCELL_INLINE F32 Sums(Accumulator acc, int) { return acc; }
 };
 
 // In k: far enough for the third-level cache, near enough for the lines to be still there. The last ones of a matrix

@@ -79,7 +79,7 @@ float Multiply(ptrdiff_t rounds) {
         for (int v = 0; v < kTileVectors; ++v) {
             for (int r = 0; r < AnyDot::kRows; ++r) {
                 float lanes[kLanes];
-                Store(lanes, AnyDot::ToFloat(acc[s][v], r));
+                Store(lanes, ToFloat(AnyDot::Sums(acc[s][v], r)));
                 for (const float lane : lanes) total += lane;
             }
         }
@@ -92,7 +92,8 @@ constexpr MultiplyKernel DescribeMultiply() {
     if constexpr (!kForPython) {
         return {};
     } else if constexpr (Weights::kQuantised) {
-        return {&Multiply<RowsDot, int8_t>, kMultiplyAdds<RowsDot>};
+        using AnyDot = typename Weights::ManyRowsDot;
+        return {&Multiply<AnyDot, int8_t>, kMultiplyAdds<AnyDot> / Weights::kInputPlanes};
     } else {
         return {&Multiply<FloatDot<Float32Loads>, float>, kMultiplyAdds<FloatDot<Float32Loads>>};
     }

@@ -1,8 +1,12 @@
-// Inputs to int8: x = scale * q, q in [-127, 127], rounded to nearest, ties to even.
+// Inputs to integers: x = scale * q, q in [-n, n], rounded to nearest, ties to even; n is 127 or, of 16 bits, 127 *
+// 128.
 //
-//     kLargest     scale = m / 127 with m = max |x|;   q = x * (127 / m)
-//     kBounded     the same if m > 1, else scale = 1 / 127, q = x * 127
-//     kFixed       the given scale;                    q = clamp(x * (1 / scale), -127, 127)
+//     kLargest     scale = m / n with m = max |x|;           q = x * (n / m)
+//     kBounded     the same if m > 1, else scale = 1 / n;    q = x * n
+//     kFixed       the given scale * (127 / n);              q = clamp(x * (1 / scale), -n, n)
+//
+// 16 bits are kept as two planes of 8, q = 128 high + low, high in [-127, 127] and low in [-64, 64]. A fixed scale is
+// that of 8 bits, so that what saturates is the same.
 //
 // The rule looks at nothing but the vector itself, so it is the same however a sequence is cut. Where the scale is the
 // vector's own, a vector below 2^-100 counts as zero: scale and q are 0. If it holds a NaN or an infinity, scale is NaN
@@ -25,73 +29,116 @@ FUSEDCELL_INLINE int32_t LargestMagnitude(const float* x, ptrdiff_t size) {
     return LargestLane(magnitudes);
 }
 
+template <int kPlanes>
+constexpr float kLevels = kPlanes == 1 ? 127.0F : 127.0F * 128.0F;
+
+/// To the nearest whole number, ties to even, of what is far below 2^22.
+FUSEDCELL_INLINE F32 ToWhole(F32 a) {
+    const F32 shift = Broadcast(0x1.8p23F);
+    return Sub(Add(a, shift), shift);
+}
+
+/// kVectors vectors of products as integers, in each plane.
+template <int kPlanes, int kVectors>
+FUSEDCELL_INLINE void StoreProducts(int8_t* q, [[maybe_unused]] ptrdiff_t plane, F32 (&products)[kVectors]) {
+    const auto store = [](int8_t* p, const F32(&values)[kVectors]) {
+        if constexpr (kVectors == 1) {
+            StoreInt8(p, values[0]);
+        } else {
+            StoreInt8(p, values);
+        }
+    };
+    if constexpr (kPlanes == 2) {
+        F32 high[kVectors];
+        FUSEDCELL_UNROLL
+        for (int v = 0; v < kVectors; ++v) {
+            const F32 whole = ToWhole(products[v]);
+            high[v] = ToWhole(Mul(whole, Broadcast(1.0F / 128.0F)));
+            products[v] = MulAdd(high[v], Broadcast(-128.0F), whole);
+        }
+        store(q, high);
+        q += plane;
+    }
+    store(q, products);
+}
+
 /// q = x * factor, with zeros past the end up to a whole group and a whole vector. A fixed scale's factor may be too
 /// large, so that q is clamped, and what LargestMagnitude would return comes with it: one pass does. A factor of
-/// 127 / max |x| needs neither: it and the product are off by 2^-24 of themselves, and 127 (1 + 2^-22) rounds to 127.
-template <bool kFixed, int kVectors = kNarrowed>
+/// n / max |x| needs neither: it and the product are off by 2^-24 of themselves, and n (1 + 2^-22) rounds to n.
+template <int kPlanes, bool kFixed, int kVectors = kNarrowed>
 FUSEDCELL_INLINE int32_t StoreQuantised(const float* x, ptrdiff_t size, float factor, int8_t* q) {
     const F32 factors = Broadcast(factor);
     I32 magnitudes = ZeroI32();
+    const ptrdiff_t plane = QuantisedInput::padded(size);
     const auto scaled = [&](F32 values) {
         const F32 product = Mul(values, factors);
         if constexpr (kFixed) {
             magnitudes = MaxMagnitude(magnitudes, values);
-            return Clamp(product, Broadcast(-127.0F), Broadcast(127.0F));
+            return Clamp(product, Broadcast(-kLevels<kPlanes>), Broadcast(kLevels<kPlanes>));
         } else {
             return product;
         }
     };
+    const auto store_one = [&](ptrdiff_t k, F32 values) {
+        F32 products[1] = {scaled(values)};
+        StoreProducts<kPlanes>(q + k, plane, products);
+    };
     ptrdiff_t k = 0;
     if constexpr (kVectors > 1) {
         for (; k + kVectors * kLanes <= size; k += kVectors * kLanes) {
-            F32 values[kVectors];
+            F32 products[kVectors];
             FUSEDCELL_UNROLL
-            for (int v = 0; v < kVectors; ++v) values[v] = scaled(Load(x + k + v * kLanes));
-            StoreInt8(q + k, values);
+            for (int v = 0; v < kVectors; ++v) products[v] = scaled(Load(x + k + v * kLanes));
+            StoreProducts<kPlanes>(q + k, plane, products);
         }
     }
-    for (; k + kLanes <= size; k += kLanes) StoreInt8(q + k, scaled(Load(x + k)));
+    for (; k + kLanes <= size; k += kLanes) store_one(k, Load(x + k));
     if (k < size) {
-        StoreInt8(q + k, scaled(LoadFirst(x + k, size - k)));
+        store_one(k, LoadFirst(x + k, size - k));
         k += kLanes;
     }
-    for (; k % QuantisedInput::kGroup != 0; ++k) q[k] = 0;
+    for (; k % QuantisedInput::kGroup != 0; ++k) {
+        for (int p = 0; p < kPlanes; ++p) q[p * plane + k] = 0;
+    }
     return LargestLane(magnitudes);
 }
 
+template <int kPlanes>
 FUSEDCELL_INLINE void StoreZeros(int8_t* q, ptrdiff_t size) {
-    memset(q, 0, static_cast<size_t>(QuantisedInput::padded(size)));
+    memset(q, 0, static_cast<size_t>(kPlanes * QuantisedInput::padded(size)));
 }
 
 /// Quantises by the vector's own magnitude and returns the scale.
+template <int kPlanes>
 FUSEDCELL_INLINE float QuantiseByLargest(const float* x, ptrdiff_t size, bool bounded, int8_t* q) {
     constexpr int32_t kOneBits = 0x3f800000;
     constexpr float kSmallest = 0x1p-100F;
     const int32_t bits = LargestMagnitude(x, size);
     const float largest = FloatOfBits(bits);
     if (bits >= kInfinityBits || (largest < kSmallest && !bounded)) {
-        StoreZeros(q, size);
+        StoreZeros<kPlanes>(q, size);
         return largest < kSmallest ? 0.0F : largest - largest;    // infinity and NaN both become NaN
     }
     if (bounded && bits <= kOneBits) {
-        StoreQuantised<false>(x, size, 127.0F, q);
-        return 1.0F / 127.0F;
+        StoreQuantised<kPlanes, false>(x, size, kLevels<kPlanes>, q);
+        return 1.0F / kLevels<kPlanes>;
     }
-    StoreQuantised<false>(x, size, 127.0F / largest, q);
-    return largest / 127.0F;
+    StoreQuantised<kPlanes, false>(x, size, kLevels<kPlanes> / largest, q);
+    return largest / kLevels<kPlanes>;
 }
 
+template <int kPlanes>
 void Quantise(const QuantiseRow* rows, ptrdiff_t num_rows, ptrdiff_t size, InputScale scale) {
     for (ptrdiff_t r = 0; r < num_rows; ++r) {
         QuantisedInput* out = rows[r].q;
         if (scale.rule == InputScale::kFixed) {
-            out->scale = scale.scale;
-            const int32_t bits = StoreQuantised<true>(rows[r].x, size, 1.0F / scale.scale, out->values);
+            out->scale = scale.scale * (127.0F / kLevels<kPlanes>);
+            const int32_t bits = StoreQuantised<kPlanes, true>(rows[r].x, size, 1.0F / out->scale, out->values);
             if (bits < kInfinityBits) continue;
             out->scale = FloatOfBits(bits) - FloatOfBits(bits);
-            StoreZeros(out->values, size);
+            StoreZeros<kPlanes>(out->values, size);
         } else {
-            out->scale = QuantiseByLargest(rows[r].x, size, scale.rule == InputScale::kBounded, out->values);
+            out->scale = QuantiseByLargest<kPlanes>(rows[r].x, size, scale.rule == InputScale::kBounded, out->values);
         }
     }
 }

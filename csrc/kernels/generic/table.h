@@ -50,7 +50,7 @@ const KernelTable kernel_table = {
 #define FUSEDCELL_ACTIVATION_KERNEL(name) &ActivateAll,
 #define FUSEDCELL_ROW_KERNEL(name, Function, is_kept) (is_kept) ? RowKernel{Function} : nullptr,
 #define FUSEDCELL_MAP_KERNEL(name, Function) kForPython ? MapKernel{&Map<Function>} : nullptr,
-#define FUSEDCELL_QUANTISE_KERNEL(name) &Quantise,
+#define FUSEDCELL_QUANTISE_KERNEL(name, Function) &Function,
 #define FUSEDCELL_READ_KERNEL(name) kForPython ? ReadKernel{&ReadFloats} : nullptr,
 #include "kernels/kernels.inc"
 };

@@ -128,7 +128,7 @@ FUSEDCELL_TILE void Tile(const PackedMatrix& matrix, const typename Kernel::Row*
             FUSEDCELL_UNROLL
             for (int v = 0; v < kVectors; ++v) sums[r][v] = acc[r][v];
         }
-        if constexpr (kGatesApart) {
+        if constexpr (kGatesApart || Weights::kSmallCode) {
             FinishApart<Kernel>(matrix, rows, kRows, panel, kPanels, sums[0]);
         } else {
             FinishPanels<Kernel>(matrix, rows, kRows, panel, kPanels, sums[0]);
@@ -136,18 +136,19 @@ FUSEDCELL_TILE void Tile(const PackedMatrix& matrix, const typename Kernel::Row*
     }
 }
 
-// One block, kRows > 1 rows: tiles of kPanelsPerTile panels, then the panels that are left.
+// One block, kRows rows: tiles of kPanelsPerTile panels, then the panels that are left.
 template <class Kernel, class Weights, int kRows, int kPanels>
 FUSEDCELL_INLINE void BlockTiles(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t panel,
                                  const BlockView<Weights>& block) {
     constexpr int kTile = kPanelsPerTile<Kernel, Weights, kRows, kPanels>;
     constexpr int kWhole = kPanels / kTile * kTile;
     for (int p = 0; p < kWhole; p += kTile) {
-        Tile<Kernel, Weights, kRows, kTile>(matrix, rows, panel + p, block.template After<Kernel>(p));
+        Tile<Kernel, Weights, kRows, kTile, kRows == 1 && kTile == kPanels>(matrix, rows, panel + p,
+                                                                            block.template After<Kernel>(p));
     }
     if constexpr (kWhole < kPanels) {
-        Tile<Kernel, Weights, kRows, kPanels - kWhole>(matrix, rows, panel + kWhole,
-                                                       block.template After<Kernel>(kWhole));
+        Tile<Kernel, Weights, kRows, kPanels - kWhole, false>(matrix, rows, panel + kWhole,
+                                                              block.template After<Kernel>(kWhole));
     }
 }
 
@@ -156,7 +157,7 @@ template <class Kernel, class Weights, int kPanels, int kRows>
 FUSEDCELL_INLINE void BlockRows(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
                                 ptrdiff_t panel, const BlockView<Weights>& block) {
     if constexpr (kRows == 1) {
-        if (num_rows == 1) Tile<Kernel, Weights, 1, kPanels>(matrix, rows, panel, block);
+        if (num_rows == 1) BlockTiles<Kernel, Weights, 1, kPanels>(matrix, rows, panel, block);
     } else {
         if (num_rows == kRows) {
             BlockTiles<Kernel, Weights, kRows, kPanels>(matrix, rows, panel, block);
@@ -182,7 +183,7 @@ FUSEDCELL_INLINE void Block(const PackedMatrix& matrix, const typename Kernel::R
                             ptrdiff_t panel, const unsigned char* data) {
     const BlockView<Weights> block = ViewOfBlock<Kernel, Weights>(data, kPanels);
     if (num_rows == 1) {
-        Tile<Kernel, Weights, 1, kPanels>(matrix, rows, panel, block);
+        BlockTiles<Kernel, Weights, 1, kPanels>(matrix, rows, panel, block);
         return;
     }
     while (num_rows > 0) {
@@ -219,7 +220,7 @@ FUSEDCELL_INLINE void AnyBlock(const PackedMatrix& matrix, const typename Kernel
                                ptrdiff_t panel, const unsigned char* block, ptrdiff_t panels) {
     if (panels >= kPanels) {
         Block<Kernel, Weights, kPanels>(matrix, rows, num_rows, panel, block);
-    } else if constexpr (kPartsOfBlocks && kPanels > 1) {
+    } else if constexpr ((kPartsOfBlocks || Weights::kSmallCode) && kPanels > 1) {
         PartsOfBlock<Kernel, Weights, LargestPowerOfTwo(kPanels - 1)>(
             matrix, rows, num_rows, panel, ViewOfBlock<Kernel, Weights>(block, panels), panels);
     } else if constexpr (kPanels > 1) {

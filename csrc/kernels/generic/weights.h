@@ -1,4 +1,6 @@
-// How weights of each type lie in a block and become sums.
+// How weights of each type lie in a block and become sums. What a type wants of its tiles is there too: kMostRows, the
+// rows of the tallest, and kSmallCode, whether gates of several rows and a last block's panels share code where that
+// costs some time, as a type that few networks are in should not weigh as much as the others.
 //
 //     block of float weights   [initial accumulators][weights: for each k, for each vector, lanes]
 //     block of int8 weights    [initial accumulators][unit scales][dot products' start][weights: for each group, ...]
@@ -7,6 +9,8 @@
 // zero. Unit scales are one float a lane and vector. The dot products' start is one int32 a lane and vector, on tiers
 // whose dot product is compensated. A group is four or eight k, whose weights of one lane are neighbours.
 #pragma once
+
+#include <string.h>
 
 #include "kernels/generic/dot.h"
 
@@ -108,6 +112,7 @@ FUSEDCELL_INLINE void Accumulate(typename AnyDot::Accumulator (&acc)[kSets][kVec
 template <class Loads>
 struct FloatWeights {
     using Element = typename Loads::Element;
+    static constexpr bool kSmallCode = false;
     static constexpr bool kQuantised = false;
     static constexpr bool kCompensated = false;
     static constexpr int kGroup = 1;
@@ -135,17 +140,52 @@ using Float32Weights = FloatWeights<Float32Loads>;
 using Bfloat16Weights = FloatWeights<Bfloat16Loads>;
 using Float16Weights = FloatWeights<Float16Loads>;
 
-// Weights in [-127, 127] with a scale a row, on inputs that quantise.h has brought into the same range.
-struct Int8Weights {
+// Weights in [-127, 127] with a scale a row.
+struct QuantisedWeights {
     using Element = int8_t;
     static constexpr bool kQuantised = true;
     static constexpr bool kCompensated = Dot::kCompensated;
     static constexpr int kGroup = Dot::kGroup;
     static constexpr int kRowChains = Dot::kChains;
+
+    static FUSEDCELL_INLINE const QuantisedInput& Input(const void* input) {
+        return *static_cast<const QuantisedInput*>(input);
+    }
+
+    /// Accumulators where AnyDot's sums start.
+    template <class AnyDot, int kSets, int kVectors>
+    static FUSEDCELL_INLINE void Start(typename AnyDot::Accumulator (&acc)[kSets][kVectors], const int32_t* start) {
+        FUSEDCELL_UNROLL
+        for (int v = 0; v < kVectors; ++v) {
+            FUSEDCELL_UNROLL
+            for (int s = 0; s < kSets; ++s) acc[s][v] = AnyDot::Start(start + v * kLanes);
+        }
+    }
+
+    /// sums[r][v] = initial + sums[r][v] * (input scale * unit scale): two roundings, after that of the integer.
+    template <class Kernel, int kRows, int kVectors, class Weights>
+    static FUSEDCELL_INLINE void Scale(F32 (&sums)[kRows][kVectors], const BlockView<Weights>& block,
+                                       const void* const (&inputs)[kRows]) {
+        FUSEDCELL_UNROLL
+        for (int v = 0; v < kVectors; ++v) {
+            const F32 unit_scale = Load(block.scales + v * kLanes);
+            const F32 initial = InitialOf<Kernel>(block.initial, v);
+            FUSEDCELL_UNROLL
+            for (int r = 0; r < kRows; ++r) {
+                sums[r][v] = MulAdd(sums[r][v], Mul(Broadcast(Input(inputs[r]).scale), unit_scale), initial);
+            }
+        }
+    }
+};
+
+// On inputs that quantise.h has brought into the same range.
+struct Int8Weights : QuantisedWeights {
+    using ManyRowsDot = RowsDot;
+    static constexpr int kInputPlanes = 1;
+    static constexpr bool kSmallCode = false;
     static constexpr int kMostRows = RowsDot::kMostRows;
 
-    /// sums[r][v] = initial + (integer dot product) * (input scale * unit scale), rounded: the product of the scales,
-    /// the integer's conversion, and one fused multiply-add.
+    /// sums[r][v] = initial + float(integer dot product) * (input scale * unit scale).
     template <class Kernel, bool kIsBlock, int kRows, int kVectors>
     static FUSEDCELL_INLINE void Sum(F32 (&sums)[kRows][kVectors], const BlockView<Int8Weights>& block,
                                      const void* const (&inputs)[kRows], ptrdiff_t depth) {
@@ -161,30 +201,121 @@ private:
     static FUSEDCELL_INLINE void SumWith(F32 (&sums)[kRows][kVectors], const BlockView<Int8Weights>& block,
                                          const void* const (&inputs)[kRows], ptrdiff_t depth) {
         // AnyDot::kRows rows share an accumulator; where the last has rows to spare, they repeat the last row.
-        constexpr int kSets = (kRows + AnyDot::kRows - 1) / AnyDot::kRows;
+        constexpr int kSets = DivideUp(kRows, AnyDot::kRows);
         typename AnyDot::Accumulator acc[kSets][kVectors];
         const int8_t* x[kSets * AnyDot::kRows];
         FUSEDCELL_UNROLL
-        for (int r = 0; r < kSets * AnyDot::kRows; ++r) {
-            x[r] = static_cast<const QuantisedInput*>(inputs[r < kRows ? r : kRows - 1])->values;
-        }
-        FUSEDCELL_UNROLL
-        for (int v = 0; v < kVectors; ++v) {
-            FUSEDCELL_UNROLL
-            for (int s = 0; s < kSets; ++s) acc[s][v] = AnyDot::Start(block.start + v * kLanes);
-        }
+        for (int r = 0; r < kSets * AnyDot::kRows; ++r) x[r] = Input(inputs[r < kRows ? r : kRows - 1]).values;
+        Start<AnyDot>(acc, block.start);
         Accumulate<AnyDot>(acc, block.weights, StrideOf<kIsBlock, kVectors>(block), x, depth);
         FUSEDCELL_UNROLL
-        for (int v = 0; v < kVectors; ++v) {
-            const F32 unit_scale = Load(block.scales + v * kLanes);
-            const F32 initial = InitialOf<Kernel>(block.initial, v);
+        for (int r = 0; r < kRows; ++r) {
             FUSEDCELL_UNROLL
-            for (int r = 0; r < kRows; ++r) {
-                const F32 scale = Mul(Broadcast(static_cast<const QuantisedInput*>(inputs[r])->scale), unit_scale);
-                sums[r][v] = MulAdd(AnyDot::ToFloat(acc[r / AnyDot::kRows][v], r % AnyDot::kRows), scale, initial);
+            for (int v = 0; v < kVectors; ++v) {
+                sums[r][v] = ToFloat(AnyDot::Sums(acc[r / AnyDot::kRows][v], r % AnyDot::kRows));
             }
         }
+        Scale<Kernel>(sums, block, inputs);
     }
+};
+
+/// totals += factor * sums, exactly; `count` vectors.
+[[maybe_unused]] FUSEDCELL_OPAQUE void AddSums(const I32* sums, int count, double factor, double* totals) {
+    int32_t lanes[kLanes];
+    FUSEDCELL_NO_UNROLL
+    for (int i = 0; i < count; ++i) {
+        memcpy(lanes, sums + i, sizeof lanes);
+        for (int lane = 0; lane < kLanes; ++lane) totals[i * kLanes + lane] += factor * lanes[lane];
+    }
+}
+[[maybe_unused]] FUSEDCELL_OPAQUE void RoundTotals(const double* totals, int count, F32* sums) {
+    float lanes[kLanes];
+    FUSEDCELL_NO_UNROLL
+    for (int i = 0; i < count; ++i) {
+        for (int lane = 0; lane < kLanes; ++lane) lanes[lane] = static_cast<float>(totals[i * kLanes + lane]);
+        sums[i] = Load(lanes);
+    }
+}
+
+// On inputs of 16 bits, which are two planes of the range of 8 bits, 128 high + low. To the loop over k they are two
+// rows; where kWholeInt16, the tier's Int16Dot makes one sum of them, and elsewhere it has a sum of each.
+//
+// A double holds every sum, and the float that it is rounded to is the same wherever it was rounded once. One
+// conversion does that of whole sums of up to kMostWhole inputs, and of up to kMostPlanes one multiply-add does of two
+// planes', as both are floats: |low| is at most 64. Deeper matrices go through doubles in memory.
+struct Int8Int16Weights : QuantisedWeights {
+    using ManyRowsDot = Int16Dot;
+    static constexpr int kInputPlanes = 2;
+    static constexpr bool kSmallCode = true;
+    static constexpr int kMostRows = kWholeInt16 ? Int16Dot::kMostRows : AtLeastOne(Int16Dot::kMostRows / kInputPlanes);
+
+    template <class Kernel, bool kIsBlock, int kRows, int kVectors>
+    static FUSEDCELL_INLINE void Sum(F32 (&sums)[kRows][kVectors], const BlockView<Int8Int16Weights>& block,
+                                     const void* const (&inputs)[kRows], ptrdiff_t depth) {
+        constexpr int kSets = DivideUp(kRows * kInputPlanes, Int16Dot::kRows);
+        constexpr int kSums = kRows * kVectors;
+        typename Int16Dot::Accumulator acc[kSets][kVectors];
+        const int8_t* x[kSets * Int16Dot::kRows];
+        FUSEDCELL_UNROLL
+        for (int r = 0; r < kRows; ++r) {
+            x[2 * r] = Input(inputs[r]).values;
+            x[2 * r + 1] = x[2 * r] + QuantisedInput::padded(depth);
+        }
+        const auto sums_of = [&](int r, int v, int plane) {
+            const int i = r * kInputPlanes + plane;
+            return Int16Dot::Sums(acc[i / Int16Dot::kRows][v], i % Int16Dot::kRows);
+        };
+        const auto add_plane = [&](int plane, double factor, double* totals) {
+            I32 all[kSums];
+            FUSEDCELL_UNROLL
+            for (int i = 0; i < kSums; ++i) all[i] = sums_of(i / kVectors, i % kVectors, plane);
+            AddSums(all, kSums, factor, totals);
+        };
+        const ptrdiff_t stride = StrideOf<kIsBlock, kVectors>(block);
+        if constexpr (kWholeInt16) {
+            double totals[kSums * kLanes];
+            const bool is_deep = depth > kMostWhole;
+            if (is_deep) memset(totals, 0, sizeof totals);
+            const int8_t* weights = block.weights;
+            ptrdiff_t left = depth;
+            do {
+                Start<Int16Dot>(acc, block.start);
+                Accumulate<Int16Dot>(acc, weights, stride, x, left < kMostWhole ? left : kMostWhole);
+                if (!is_deep) break;
+                add_plane(0, 1.0, totals);
+                weights += kMostWhole / kGroup * stride;
+                FUSEDCELL_UNROLL
+                for (const int8_t*& plane : x) plane += kMostWhole;
+                left -= kMostWhole;
+            } while (left > 0);
+            FUSEDCELL_UNROLL
+            for (int i = 0; i < kSums; ++i) {
+                const int r = i / kVectors;
+                sums[r][i % kVectors] = ToFloat(sums_of(r, i % kVectors, 0));
+            }
+            if (is_deep) RoundTotals(totals, kSums, sums[0]);
+        } else {
+            Start<Int16Dot>(acc, block.start);
+            Accumulate<Int16Dot>(acc, block.weights, stride, x, depth);
+            FUSEDCELL_UNROLL
+            for (int i = 0; i < kSums; ++i) {
+                const int r = i / kVectors;
+                const int v = i % kVectors;
+                sums[r][v] = MulAdd(ToFloat(sums_of(r, v, 0)), Broadcast(128.0F), ToFloat(sums_of(r, v, 1)));
+            }
+            if (depth > kMostPlanes) {
+                double totals[kSums * kLanes] = {};
+                add_plane(0, 128.0, totals);
+                add_plane(1, 1.0, totals);
+                RoundTotals(totals, kSums, sums[0]);
+            }
+        }
+        Scale<Kernel>(sums, block, inputs);
+    }
+
+private:
+    static constexpr ptrdiff_t kMostWhole = 1024;
+    static constexpr ptrdiff_t kMostPlanes = (1 << 24) / (127 * 127);
 };
 
 }    // namespace

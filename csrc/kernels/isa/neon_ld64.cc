@@ -10,4 +10,5 @@ constexpr fusedcell::KernelOverlay fusedcell::neon_ld64::overlay = {
     OneRow<FUSEDCELL_PART(BFLOAT16, Bfloat16Weights), neon::kernel_table, &KernelTable::bfloat16>(),
     OneRow<FUSEDCELL_PART(FLOAT16, Float16Weights), neon::kernel_table, &KernelTable::float16>(),
     {},
+    {},
 };

@@ -32,9 +32,11 @@ struct Dot : PlainDot<int8_t> {
     static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const int8_t* w, Inputs in) {
         return ToI32(_mm512_dpbusd_epi32(Bits(acc), in, _mm512_loadu_si512(w)));
     }
-    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return _mm512_cvtepi32_ps(Bits(acc)); }
+    static FUSEDCELL_INLINE I32 Sums(Accumulator acc, int) { return acc; }
 };
 using RowsDot = Dot;
+using Int16Dot = RowsDot;
+constexpr bool kWholeInt16 = false;
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA

@@ -38,9 +38,11 @@ struct Dot : PlainDot<int8_t> {
         return ToI32(_mm256_dpbusd_avx_epi32(Bits(acc), in, weights));
 #endif
     }
-    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return _mm256_cvtepi32_ps(Bits(acc)); }
+    static FUSEDCELL_INLINE I32 Sums(Accumulator acc, int) { return acc; }
 };
 using RowsDot = Dot;
+using Int16Dot = RowsDot;
+constexpr bool kWholeInt16 = false;
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA

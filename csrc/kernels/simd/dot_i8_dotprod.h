@@ -38,9 +38,11 @@ struct Dot : PipelinedDot<int8_t, int8x16_t> {
         return vdotq_laneq_s32(acc, w, in, kPlace);
 #endif
     }
-    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return vcvtq_f32_s32(acc); }
+    static FUSEDCELL_INLINE I32 Sums(Accumulator acc, int) { return acc; }
 };
 using RowsDot = Dot;
+using Int16Dot = RowsDot;
+constexpr bool kWholeInt16 = false;
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA

@@ -68,9 +68,7 @@ struct Dot {
     static FUSEDCELL_INLINE Accumulator Add(const Accumulator& acc, const Weights& w, const Inputs& in) {
         return {vdotq_s32(acc.low, w.low, in.groups[kPlace]), vdotq_s32(acc.high, w.high, in.groups[kPlace])};
     }
-    static FUSEDCELL_INLINE F32 ToFloat(const Accumulator& acc, int) {
-        return vcvtq_f32_s32(vpaddq_s32(acc.low, acc.high));
-    }
+    static FUSEDCELL_INLINE I32 Sums(const Accumulator& acc, int) { return vpaddq_s32(acc.low, acc.high); }
 };
 
 // SMMLA multiplies the weights of two lanes by two rows: the sums of a lane for both rows are neighbours.
@@ -86,10 +84,13 @@ struct RowsDot : Dot {
     static FUSEDCELL_INLINE Accumulator Add(const Accumulator& acc, const Weights& w, Inputs in) {
         return {vmmlaq_s32(acc.low, w.low, in), vmmlaq_s32(acc.high, w.high, in)};
     }
-    static FUSEDCELL_INLINE F32 ToFloat(const Accumulator& acc, int row) {
-        return vcvtq_f32_s32(row == 0 ? vuzp1q_s32(acc.low, acc.high) : vuzp2q_s32(acc.low, acc.high));
+    static FUSEDCELL_INLINE I32 Sums(const Accumulator& acc, int row) {
+        return row == 0 ? vuzp1q_s32(acc.low, acc.high) : vuzp2q_s32(acc.low, acc.high);
     }
 };
+
+using Int16Dot = RowsDot;
+constexpr bool kWholeInt16 = false;
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA

@@ -77,11 +77,11 @@ struct Dot {
         return {vpadalq_s16(acc.low, vmlal_s8(low, vget_low_s8(w.second), vget_low_s8(in.second))),
                 vpadalq_s16(acc.high, vmlal_high_s8(high, w.second, in.second))};
     }
-    static FUSEDCELL_INLINE F32 ToFloat(const Accumulator& acc, int) {
-        return vcvtq_f32_s32(vpaddq_s32(acc.low, acc.high));
-    }
+    static FUSEDCELL_INLINE I32 Sums(const Accumulator& acc, int) { return vpaddq_s32(acc.low, acc.high); }
 };
 using RowsDot = Dot;
+using Int16Dot = RowsDot;
+constexpr bool kWholeInt16 = false;
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA

@@ -29,9 +29,11 @@ struct Dot : PlainDot<int8_t> {
     static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const int8_t* w, const Inputs& in) {
         return acc + w[0] * in.x[0] + w[1] * in.x[1] + w[2] * in.x[2] + w[3] * in.x[3];
     }
-    static FUSEDCELL_INLINE F32 ToFloat(Accumulator acc, int) { return static_cast<float>(acc); }
+    static FUSEDCELL_INLINE I32 Sums(Accumulator acc, int) { return acc; }
 };
 using RowsDot = Dot;
+using Int16Dot = RowsDot;
+constexpr bool kWholeInt16 = false;
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA

@@ -72,6 +72,7 @@ using I32 = __v8si;
 FUSEDCELL_INLINE I32 ToI32(__m256i a) { return (I32)a; }
 FUSEDCELL_INLINE __m256i Bits(I32 a) { return (__m256i)a; }
 FUSEDCELL_INLINE I32 ZeroI32() { return ToI32(_mm256_setzero_si256()); }
+FUSEDCELL_INLINE F32 ToFloat(I32 a) { return _mm256_cvtepi32_ps(Bits(a)); }
 /// The larger of `a` and the bits of |b|. Bits of floats without sign order as the floats do, with NaN above infinity.
 FUSEDCELL_INLINE I32 MaxMagnitude(I32 a, F32 b) {
     return ToI32(_mm256_max_epi32(Bits(a), _mm256_and_si256(_mm256_castps_si256(b), _mm256_set1_epi32(0x7fffffff))));

@@ -71,6 +71,7 @@ using I32 = __v16si;
 FUSEDCELL_INLINE I32 ToI32(__m512i a) { return (I32)a; }
 FUSEDCELL_INLINE __m512i Bits(I32 a) { return (__m512i)a; }
 FUSEDCELL_INLINE I32 ZeroI32() { return ToI32(_mm512_setzero_si512()); }
+FUSEDCELL_INLINE F32 ToFloat(I32 a) { return _mm512_cvtepi32_ps(Bits(a)); }
 /// The larger of `a` and the bits of |b|. Bits of floats without sign order as the floats do, with NaN above infinity.
 FUSEDCELL_INLINE I32 MaxMagnitude(I32 a, F32 b) {
     return ToI32(_mm512_max_epi32(Bits(a), _mm512_and_si512(_mm512_castps_si512(b), _mm512_set1_epi32(0x7fffffff))));

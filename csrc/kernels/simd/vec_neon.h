@@ -61,6 +61,7 @@ FUSEDCELL_INLINE F32 Relu(F32 a) {
 FUSEDCELL_INLINE F32 SelectLess(F32 a, F32 b, F32 x, F32 y) { return vbslq_f32(vcltq_f32(a, b), x, y); }
 using I32 = int32x4_t;
 FUSEDCELL_INLINE I32 ZeroI32() { return vdupq_n_s32(0); }
+FUSEDCELL_INLINE F32 ToFloat(I32 a) { return vcvtq_f32_s32(a); }
 /// The larger of `a` and the bits of |b|. Bits of floats without sign order as the floats do, with NaN above infinity.
 FUSEDCELL_INLINE I32 MaxMagnitude(I32 a, F32 b) {
     return vmaxq_s32(a, vandq_s32(vreinterpretq_s32_f32(b), vdupq_n_s32(0x7fffffff)));

@@ -105,6 +105,7 @@ FUSEDCELL_INLINE F32 Relu(F32 a) { return a <= 0.0F ? 0.0F : a; }
 FUSEDCELL_INLINE F32 SelectLess(F32 a, F32 b, F32 x, F32 y) { return a < b ? x : y; }
 using I32 = int32_t;
 FUSEDCELL_INLINE I32 ZeroI32() { return 0; }
+FUSEDCELL_INLINE F32 ToFloat(I32 a) { return static_cast<float>(a); }
 /// The larger of `a` and the bits of |b|. Bits of floats without sign order as the floats do, with NaN above infinity.
 FUSEDCELL_INLINE I32 MaxMagnitude(I32 a, F32 b) {
     int32_t bits;

@@ -36,6 +36,7 @@ _OURS = {
     "bfloat16": Tolerance(3e-3, rms=True),
     "float16": Tolerance(3e-4, rms=True),
     "int8": Tolerance(1e-2, rms=True),
+    "int8_int16": Tolerance(1e-2, rms=True),
 }
 
 

@@ -17,7 +17,7 @@ from .cases import GATES, Case, Kind
 UNKNOWN_CACHES = {"L1d": "32K", "L2": "1024K", "L3": "32768K"}
 """What is taken for this machine's where the system does not tell."""
 
-WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
+WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "int8_int16": 1}
 
 PROJECTION_ROWS = 128
 """So many rows of inputs share one reading of W, as csrc/model/packed_cell.cc has it; whole steps, and one at least."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from .. import _core
+from .._dtypes import QUANTISED
 from .._timing import FULL, QUICK, Effort, measure
 from ..runtime import isas
 from .answers import make_checked
@@ -60,7 +61,7 @@ def study_of(options: argparse.Namespace, dtype: str) -> Study:
     """With our tiers and the other libraries that are there."""
     if options.study == "model":
         return Study(options, dtype, [Tier(_core.resolve_isa())], [], {} if options.no_peers else onnxruntime_text())
-    chosen = options.isa or (isas() if dtype == "int8" else float_isas())
+    chosen = options.isa or (isas() if dtype in QUANTISED else float_isas())
     tiers = [Tier(isa, dtype, OURS if isa == chosen[0] else isa) for isa in chosen]
     if options.study == "threads":
         # Idle threads of other libraries spin for a while after each call, and would take CPUs from whoever is next.

@@ -17,7 +17,7 @@ from .readings import readings
 from .report import Mistake
 
 # Of what is off by rounding alone, by the type of the weights.
-_TOLERANCES = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "int8": 5e-2}
+_TOLERANCES = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2, "int8": 5e-2, "int8_int16": 5e-2}
 
 Answers: TypeAlias = list[tuple[str, Labels, Array]]  # name, names of the axes, values
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._base import FloatArray
-from .._dtypes import check_dtype
+from .._dtypes import QUANTISED, check_dtype
 from .._recurrent import make_stack
 from ..cell_options import CellOptions
 from ..errors import UnsupportedError
@@ -79,7 +79,7 @@ class RecurrentSpec:
 
 def build(spec: RecurrentSpec, *, dtype: str, isa: str | None) -> Layer:
     """Packs the layer. Raises UnsupportedError for another dtype, ValueError for what does not fit."""
-    cells = spec.int8_cells if dtype == "int8" and spec.int8_cells is not None else spec.cells
+    cells = spec.int8_cells if dtype in QUANTISED and spec.int8_cells is not None else spec.cells
     directions = len(spec.cells) // spec.num_layers
     suffixes = list(islice(layer_suffixes(directions), len(cells)))
     known = check_dtype(dtype)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from .._base import FloatArray
 from .._core import as_array
-from .._dtypes import Dtype, check_dtype
+from .._dtypes import QUANTISED, Dtype, check_dtype
 from ..cell_options import Activation
 from ..errors import UnsupportedError
 from ..weights.floats import narrowed, rounded, to_float32, widened
@@ -227,14 +227,19 @@ class MatrixNode(Node):
     def astype(self, dtype: str) -> Self:
         """The same node with its matrix rounded to "float32", "bfloat16", "float16" or "int8", ties to even.
 
-        In int8 each row has the scale max |w| / 127. Raises UnsupportedError for an unknown dtype, ValueError if it
-        cannot hold one of the weights.
+        In int8 each row has the scale max |w| / 127; "int8_int16" is the same with inputs in int16. Raises
+        UnsupportedError for an unknown dtype, ValueError if it cannot hold one of the weights.
         """
-        known = check_dtype(dtype)
+        known = self._stored_as(check_dtype(dtype))
         if known == self.dtype:
             return self
+        if self.scales is not None and known in QUANTISED:
+            return self._with(dtype=known)
         values, scales = rounded(getattr(self, self._matrix), known, self._matrix)
         return self._with(**{self._matrix: values, "dtype": known, "scales": scales})
+
+    def _stored_as(self, dtype: Dtype) -> Dtype:
+        return dtype
 
     def _to_file(self) -> tuple[dict[str, Any], Tensors]:
         options, tensors = super()._to_file()
@@ -243,13 +248,16 @@ class MatrixNode(Node):
             tensors["weight"] = narrowed(matrix, self.dtype)
         else:
             divisors = np.where(self.scales == 0, np.float32(1), self.scales)[:, None]
-            tensors |= {"weight": np.rint(matrix / divisors).astype(np.int8), "weight_scale": self.scales}
+            scale = "weight_scale_int16" if self.dtype == "int8_int16" else "weight_scale"
+            tensors |= {"weight": np.rint(matrix / divisors).astype(np.int8), scale: self.scales}
         return options, tensors
 
     @classmethod
     def _of_file(cls, options: dict[str, Any], tensors: Tensors) -> Node:
         values, dtype = widened(tensors["weight"])
         scales = tensors.get("weight_scale")
+        if "weight_scale_int16" in tensors:
+            scales, dtype = tensors["weight_scale_int16"], "int8_int16"
         node = super()._of_file(options, tensors | {"weight": values if scales is None else values * scales[:, None]})
         node._set(dtype=dtype, scales=None if scales is None else floats(scales, "scales"))
         return node

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
+from .._dtypes import QUANTISED
 from ..layers import Layer
 
 Array: TypeAlias = npt.NDArray[np.float64]
@@ -31,6 +32,7 @@ class Matrix:
     weights: Array
     bias: Array
     int8: bool
+    int16: bool
     bounded: bool
     input_scale: float
     isa: str
@@ -39,7 +41,7 @@ class Matrix:
         """What the product sees of inputs (N, depth)."""
         if not self.int8:
             return x.astype(np.float64)
-        q, scale = _core.quantise(x, self.bounded, self.input_scale, self.isa)
+        q, scale = _core.quantise(x, self.bounded, self.input_scale, self.isa, self.int16)
         return q.astype(np.float64) * scale[:, None]
 
     def product(self, x: npt.NDArray[np.floating]) -> Array:
@@ -78,10 +80,11 @@ def matrices_of(layer: Layer) -> dict[str, Matrix]:
     matrices = {}
     for name in bounded.keys() & arrays.keys():
         weights = arrays[name].astype(np.float64)
-        int8 = dtypes[name] == "int8"
+        int8 = dtypes[name] in QUANTISED
         if int8:
             weights *= arrays[name + "_scale"][:, None]
         bias = arrays.get(name.replace("weight", "bias"), np.zeros(len(weights))).astype(np.float64)
         input_scale = scales[0] if scales and name == "weight_ih" else 0.0
-        matrices[name] = Matrix(weights, bias, int8, bounded[name], input_scale, layer.isa)
+        int16 = dtypes[name] == "int8_int16"
+        matrices[name] = Matrix(weights, bias, int8, int16, bounded[name], input_scale, layer.isa)
     return matrices

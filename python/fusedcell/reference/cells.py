@@ -7,8 +7,9 @@ arithmetic is float64 and so are the results. A shape that does not fit raises V
 `clip` bounds the input of every activation to [-clip, clip], as the ONNX attribute of that name does; None bounds
 nothing. `activations` are names from `activations.py` in any case, or functions of one array.
 
-`int8` quantises the weight matrices and what they multiply, as `int8.py` says; biases and peepholes are exact. A matrix
-that is an `Int8Matrix` already is multiplied so in any case. Bounded by 1, for the rules there, are
+`int8` quantises the weight matrices and what they multiply, as `int8.py` says, the latter to int16 where it is
+"int16"; biases and peepholes are exact. A matrix that is an `Int8Matrix` already is multiplied so in any case. Bounded
+by 1, for the rules there, are
 - h of the plain cell, where f is Tanh or Sigmoid;
 - h and r * h of the GRU, where f is Sigmoid and g is Tanh or Sigmoid;
 - o * h(c') of the LSTM, and its h without a projection, where f and h() are Tanh or Sigmoid.
@@ -29,7 +30,7 @@ from numpy.typing import ArrayLike
 
 from .activations import ActivationLike, is_any, resolve, sigmoid, tanh
 from .arrays import Array, as_float64, check_shape
-from .int8 import Int8Matrix, Matrix, MatrixLike, int8_linear
+from .int8 import Int8Matrix, IsInt8, Matrix, MatrixLike, int8_linear
 from .weights import Weights
 
 
@@ -62,7 +63,7 @@ def rnn_step(
     *,
     nonlinearity: ActivationLike = "tanh",
     clip: float | None = None,
-    int8: bool = False,
+    int8: IsInt8 = False,
 ) -> Array:
     """Returns the next h of a plain recurrent cell, (H,) or (B, H) float64.
 
@@ -90,7 +91,7 @@ def gru_step(
     reset_after: bool = True,
     clip: float | None = None,
     activations: Sequence[ActivationLike] = ("Sigmoid", "Tanh"),
-    int8: bool = False,
+    int8: IsInt8 = False,
 ) -> Array:
     """Returns the next h of a gated recurrent unit, (H,) or (B, H) float64.
 
@@ -142,7 +143,7 @@ def lstm_step(
     clip: float | None = None,
     clip_before_h: bool = True,
     activations: Sequence[ActivationLike] = ("Sigmoid", "Tanh", "Tanh"),
-    int8: bool = False,
+    int8: IsInt8 = False,
 ) -> LSTMStep:
     """Returns the next h and c of a long short-term memory cell, with the gate values, all float64.
 
@@ -187,8 +188,15 @@ def lstm_step(
 
 def _linear(x: Array, weight: Matrix, bias: Array | None, *, bounded: bool = False) -> Array:
     if isinstance(weight, Int8Matrix):
-        start = 0.0 if bias is None else bias
-        return int8_linear(x, weight.q, weight.scale, bounded=bounded, static_scale=weight.input_scale, start=start)
+        return int8_linear(
+            x,
+            weight.q,
+            weight.scale,
+            bounded=bounded,
+            static_scale=weight.input_scale,
+            start=0.0 if bias is None else bias,
+            int16=weight.int16,
+        )
     product: Array = x @ weight.T
     return product if bias is None else product + bias
 

@@ -16,7 +16,7 @@ Arguments common to `rnn`, `gru` and `lstm`:
   no influence, and y repeats the held h, which is the initial one before the first True. This is Keras's rule for
   masked steps; Keras's `zero_output_for_mask` is y multiplied by the mask afterwards, as no layer above looks at masked
   steps. With `lengths` too, a step counts if it is before the end and its mask is True; past the end y is zero.
-- int8: whether every matrix product is in int8, as `int8.py` says.
+- int8: whether every matrix product is in int8, as `int8.py` says, with inputs in int16 where it is "int16".
 - input_scales: with int8, the static scale of each layer's x, both directions alike; None lets each step's x have the
   scale of its own size.
 
@@ -38,7 +38,7 @@ from numpy.typing import ArrayLike
 from .activations import ActivationLike
 from .arrays import Array, as_float64, check_shape
 from .cells import gru_step, lstm_step, rnn_step
-from .int8 import check_static_scale
+from .int8 import IsInt8, check_static_scale
 from .sequences import State, as_lengths, as_mask, scan
 from .weights import Layers, Weights, from_state_dict, key_suffix
 
@@ -56,7 +56,7 @@ def rnn(
     prefix: str = "",
     nonlinearity: ActivationLike = "tanh",
     clip: float | None = None,
-    int8: bool = False,
+    int8: IsInt8 = False,
     input_scales: Sequence[float] | None = None,
 ) -> tuple[Array, Array]:
     """Returns y and h_n of plain recurrent layers. Sources: torch.nn.RNN, and `rnn_step` for the formula."""
@@ -83,7 +83,7 @@ def gru(
     reset_after: bool = True,
     clip: float | None = None,
     activations: Sequence[ActivationLike] = ("Sigmoid", "Tanh"),
-    int8: bool = False,
+    int8: IsInt8 = False,
     input_scales: Sequence[float] | None = None,
 ) -> tuple[Array, Array]:
     """Returns y and h_n of gated recurrent layers. Sources: torch.nn.GRU, and `gru_step` for the formulas."""
@@ -111,7 +111,7 @@ def lstm(
     clip: float | None = None,
     clip_before_h: bool = True,
     activations: Sequence[ActivationLike] = ("Sigmoid", "Tanh", "Tanh"),
-    int8: bool = False,
+    int8: IsInt8 = False,
     input_scales: Sequence[float] | None = None,
 ) -> tuple[Array, tuple[Array, Array]]:
     """Returns y and (h_n, c_n) of long short-term memory layers.
@@ -172,7 +172,7 @@ def _checked(layers: LayersLike, prefix: str, gates: int) -> Layers:
     return stack
 
 
-def _quantised(layers: Layers, int8: bool, input_scales: Sequence[float] | None) -> Layers:
+def _quantised(layers: Layers, int8: IsInt8, input_scales: Sequence[float] | None) -> Layers:
     """Returns the layers with int8 matrices, if so asked: once a call, not once a step."""
     if not int8:
         if input_scales is not None:
@@ -184,8 +184,9 @@ def _quantised(layers: Layers, int8: bool, input_scales: Sequence[float] | None)
     for scale in scales:
         if scale is not None:
             check_static_scale("input_scales", scale)
+    int16 = int8 == "int16"
     return [
-        [w.as_int8(scale, suffix=key_suffix(k, bool(reverse))) for reverse, w in enumerate(layer)]
+        [w.as_int8(scale, int16=int16, suffix=key_suffix(k, bool(reverse))) for reverse, w in enumerate(layer)]
         for k, (layer, scale) in enumerate(zip(layers, scales, strict=True))
     ]
 

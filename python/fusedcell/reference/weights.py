@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from numpy.typing import ArrayLike
 
 from .arrays import Array, as_float64, check_shape
-from .int8 import Int8Matrix, Matrix, MatrixLike
+from .int8 import Int8Matrix, IsInt8, Matrix, MatrixLike
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Weights:
         weight_peephole: ArrayLike | None = None,
         *,
         suffix: str = "",
-        int8: bool = False,
+        int8: IsInt8 = False,
     ) -> Weights:
         """Converts to float64 or int8 and checks every shape; errors name the argument followed by `suffix`."""
         given: Iterable[tuple[str, MatrixLike | None]] = zip(
@@ -72,18 +72,24 @@ class Weights:
         for name, shape in expected.items():
             if name in arrays:
                 check_shape(name + suffix, arrays[name], shape)
-        return weights.as_int8(suffix=suffix) if int8 else weights
+        return weights.as_int8(int16=int8 == "int16", suffix=suffix) if int8 else weights
 
-    def as_int8(self, input_scale: float | None = None, *, suffix: str = "") -> Weights:
-        """Returns the weights with int8 matrices, and with the static scale of x, if any; biases stay as they are.
+    def as_int8(self, input_scale: float | None = None, *, int16: bool = False, suffix: str = "") -> Weights:
+        """Returns the weights with int8 matrices, with the static scale of x, if any, and inputs in int16, if so asked.
+
+        Biases stay as they are.
 
         Raises ValueError for a weight that is not finite, named with `suffix`, and for a scale outside [2^-100, 2^100].
         """
+
+        def matrix(name: str, weights: MatrixLike, scale: float | None = None) -> Int8Matrix:
+            return Int8Matrix.of(weights, scale, int16=int16, name=name + suffix)
+
         return replace(
             self,
-            weight_ih=Int8Matrix.of(self.weight_ih, input_scale, name="weight_ih" + suffix),
-            weight_hh=Int8Matrix.of(self.weight_hh, name="weight_hh" + suffix),
-            weight_hr=None if self.weight_hr is None else Int8Matrix.of(self.weight_hr, name="weight_hr" + suffix),
+            weight_ih=matrix("weight_ih", self.weight_ih, input_scale),
+            weight_hh=matrix("weight_hh", self.weight_hh),
+            weight_hr=None if self.weight_hr is None else matrix("weight_hr", self.weight_hr),
         )
 
     @property

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .arrays import Array, as_float64, check_shape
-from .int8 import int8_linear, quantise_weights
+from .int8 import IsInt8, int8_linear, quantise_weights
 
 
 def windows(x: ArrayLike, *, taps: int, stride: int = 1, dilation: int = 1, padding: tuple[int, int] = (0, 0)) -> Array:
@@ -73,13 +73,14 @@ def window(
     groups: int = 1,
     repeat: int = 1,
     positions: int | None = None,
-    int8: bool = False,
+    int8: IsInt8 = False,
 ) -> Array:
     """Returns b + W w for each window w of x (T, I): a convolution, or with one tap a dense layer.
 
     weight is (O, taps * I / groups), its columns the features of the oldest tap first. Features and outputs are in
     `groups` equal parts, and each part of the outputs sees its part of each tap. The O results of a window are
-    `repeat` rows of O / repeat. `int8` quantises the weights, and of each window what a group sees, as `int8.py` says.
+    `repeat` rows of O / repeat. `int8` quantises the weights, and of each window what a group sees, as `int8.py` says,
+    the latter to int16 where it is "int16".
     """
     w = as_float64("weight", weight)
     b = np.zeros(len(w)) if bias is None else as_float64("bias", bias)
@@ -92,7 +93,8 @@ def window(
         results = []
         for part, matrix, start in zip(parts.swapaxes(0, 1), np.split(w, groups), np.split(b, groups), strict=True):
             if int8:
-                results.append(int8_linear(part, *quantise_weights(matrix), bounded=False, start=start))
+                q, scale = quantise_weights(matrix)
+                results.append(int8_linear(part, q, scale, bounded=False, start=start, int16=int8 == "int16"))
             else:
                 results.append(start + part @ matrix.T)
         return np.concatenate(results, axis=1)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
+from .._dtypes import QUANTISED
 from ..errors import UnsupportedError
 
 
@@ -38,7 +39,7 @@ def narrowed(array: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[Any]:
     """Floats that are values of `dtype` already, as that type's bits."""
     if dtype == "bfloat16":
         return (array.view(np.uint32) >> 16).astype(np.uint16)
-    return array.astype(dtype)
+    return array.astype(np.int8 if dtype in QUANTISED else dtype)
 
 
 def widened(stored: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], str]:
@@ -62,7 +63,7 @@ def rounded(
             values = ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
         elif dtype == "float16":
             values = matrix.astype(np.float16).astype(np.float32)
-        elif dtype == "int8":
+        elif dtype in QUANTISED:
             largest = np.abs(matrix).max(axis=1)
             scales = np.where(largest < 2.0**-100, 0, largest / np.float32(127)).astype(np.float32)
             divisors = np.where(scales == 0, np.inf, scales).astype(np.float32)[:, None]
