@@ -1,5 +1,7 @@
 """PyTorch models with fusedcell inside: :func:`accelerate` swaps recurrent modules in place, for inference.
 
+:func:`quantize` prepares a model in place for training that ends in int8, and :func:`unquantize` gives it back.
+
 Importing this module registers the operators ``fusedcell::layer`` and ``fusedcell::cell``, which exported programs need
 to run. Needs PyTorch (``pip install fusedcell[torch]``).
 """
@@ -15,6 +17,7 @@ except ImportError as error:
 
 from .acceleration import accelerate
 from .benchmark import Benchmark
+from .quantization import quantize, unquantize
 from .report import Entry, Report
 
-__all__ = ["Benchmark", "Entry", "Report", "accelerate"]
+__all__ = ["Benchmark", "Entry", "Report", "accelerate", "quantize", "unquantize"]

@@ -59,7 +59,7 @@ def accelerate(
     within: dict[nn.Module, str] = {}
     with SWAPPING:
         calls = {} if example is None else calls_of(model, example)
-        for module, names in _named_modules(model).items():
+        for module, names in named_modules(model).items():
             reason = ""
             if module in within:
                 if _is_recurrent(module):
@@ -90,7 +90,8 @@ def accelerate(
     return report
 
 
-def _named_modules(model: nn.Module) -> dict[nn.Module, list[str]]:
+def named_modules(model: nn.Module) -> dict[nn.Module, list[str]]:
+    """Every module, with all names that it has."""
     modules: dict[nn.Module, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         modules.setdefault(module, []).append(name)
@@ -114,7 +115,7 @@ def _prepare(module: nn.Module, storage: Storage, num_threads: int) -> Swap:
         raise ValueError("is TorchScript, whose code is fixed; fusedcell.from_torch makes a layer of it")
     original = parametrize.type_before_parametrizations(module)
     fused = FUSED[getattr(nn, form.class_name)]
-    _check_adds_nothing(original, fused.fusedcell_replaces)
+    check_adds_nothing(original, fused.fusedcell_replaces)
     names = tuple(form.names())
     weights = [getattr(module, name) for name in names]
     is_kept = all(name in module._parameters for name in names) and packs.are_versioned(weights)
@@ -143,7 +144,8 @@ def _as_whole(module: nn.Module, call: Call | str, storage: Storage, num_threads
     return WholeSwap(module, type(module), whole_class(type(module)), attributes)
 
 
-def _check_adds_nothing(cls: type[nn.Module], base: type[nn.Module]) -> None:
+def check_adds_nothing(cls: type[nn.Module], base: type[nn.Module]) -> None:
+    """Raises ValueError for a class that computes something of its own."""
     for ancestor in cls.__mro__[: cls.__mro__.index(base)]:
         for name in vars(ancestor):
             if name not in _ADD_NOTHING:

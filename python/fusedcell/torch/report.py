@@ -79,13 +79,13 @@ class Swap:
     def do(self) -> None:
         """Makes the module compute with fusedcell."""
         self.module.__dict__.update(fusedcell_settings=self.settings, fusedcell_last=Last())
-        _set_class(self.module, self.fused)
+        set_class(self.module, self.fused)
 
     def undo(self) -> None:
         """Makes the module what it was, unless something else has made it another thing since."""
         if not isinstance(self.module, Fused):
             return
-        _set_class(self.module, self.original)  # before what calls of the other class look for goes
+        set_class(self.module, self.original)  # before what calls of the other class look for goes
         for name in ("fusedcell_settings", "fusedcell_last"):
             self.module.__dict__.pop(name)
 
@@ -95,7 +95,8 @@ class Swap:
             forget(self.module)
 
 
-def _set_class(module: nn.Module, cls: type[nn.Module]) -> None:
+def set_class(module: nn.Module, cls: type[nn.Module]) -> None:
+    """Changes the class of a module, which keeps its parametrisations."""
     if parametrize.is_parametrized(module):
         # By a class of the module alone, which has the weights that are computed now as properties.
         namespace = {name: value for name, value in vars(type(module)).items() if name not in _OF_EACH_CLASS}

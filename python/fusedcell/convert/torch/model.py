@@ -147,6 +147,9 @@ def _in_float32(source: _Source) -> _Source:
     torch, module = source.torch, source.module
     try:  # or calls would leave their marks on buffers and attributes
         module = copy.deepcopy(module)
+        for part in module.modules():
+            if hasattr(part, "fusedcell_undo"):  # which trains for int8; a model is made of its float weights
+                part.fusedcell_undo()
     except (RuntimeError, TypeError, NotImplementedError):  # of what cannot be copied, such as handles
         module = source.module
     held = [*module.parameters(), *module.buffers()]
