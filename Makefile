@@ -198,10 +198,12 @@ examples-ocr: $(VENV)/.installed $(VENV)/.examples-ocr
 	$(BIN)/python examples/tesseract_line.py
 
 # Resemblyzer's dependencies are for reading audio and finding speech, which the example does otherwise.
-## The one of a PyTorch model.
+## Those of PyTorch models.
 examples-torch: $(VENV)/.installed $(VENV)/.group-peers
 	$(PIP) install --no-deps resemblyzer==0.1.4
 	$(BIN)/python examples/speaker_embedding.py
+	$(PIP) install tqdm
+	$(BIN)/python examples/predictive_maintenance/fine_tune.py --engines 500 --check
 
 ## The one on a Dask cluster, undisturbed and with a worker killed.
 examples-scoring: $(VENV)/.installed $(VENV)/.examples-scoring
