@@ -203,7 +203,7 @@ examples-torch: $(VENV)/.installed $(VENV)/.group-peers
 	$(PIP) install --no-deps resemblyzer==0.1.4
 	$(BIN)/python examples/speaker_embedding.py
 	$(PIP) install tqdm
-	$(BIN)/python examples/predictive_maintenance/fine_tune.py --engines 500 --check
+	$(BIN)/python examples/predictive_maintenance/fine_tune.py --check
 
 ## The one on a Dask cluster, undisturbed and with a worker killed.
 examples-scoring: $(VENV)/.installed $(VENV)/.examples-scoring

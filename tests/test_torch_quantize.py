@@ -98,6 +98,18 @@ def test_weights_become_the_references_integers(weight: Any) -> None:
     np.testing.assert_array_equal(rounding.rounded_rows(torch.from_numpy(weight)), q * scale[:, None])
 
 
+def test_what_lies_beside_a_tie_becomes_the_references_integers() -> None:
+    """Where the last bit of a quotient decides."""
+    rng = np.random.default_rng(0)
+    largest = rng.uniform(1, 2, (500, 1)).astype(np.float32)
+    beside = (np.arange(100, 127) + 0.5) * largest.astype(np.float64) / 127
+    rows = np.concatenate([largest, *(np.nextafter(beside.astype(np.float32), np.float32(to)) for to in (0, 1, 9))], 1)
+    q, scale = reference.quantise_weights(rows)
+    np.testing.assert_array_equal(rounding.rounded_rows(torch.from_numpy(rows)), q * scale[:, None])
+    q, scale = reference.quantise_input(rows, bounded=False)
+    np.testing.assert_array_equal(rounding.rounded_input(torch.from_numpy(rows), 127.0), q * scale[:, None])
+
+
 def test_sixteen_bits_are_multiples_of_a_16256th() -> None:
     x = torch.tensor([[0.5, -2.0, 0.3]])
     units = rounding.UNITS["int16"]
@@ -402,12 +414,12 @@ def test_a_nan_spoils_its_own_row() -> None:
     assert y[2:, 0].isnan().all()
 
 
-class OwnForward(nn.Linear):  # type: ignore[name-defined]
+class OwnForward(nn.Linear):
     def forward(self, input: Any) -> Any:
         return super().forward(input) + 1
 
 
-class OnlyBuilt(nn.GRU):  # type: ignore[name-defined]
+class OnlyBuilt(nn.GRU):
     def __init__(self) -> None:
         super().__init__(3, 4)
 

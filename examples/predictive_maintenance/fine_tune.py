@@ -8,8 +8,8 @@ Here the same network reads each sensor over its nominal value, as plants often 
 1 and what matters of them are a few hundredths, of which int8's steps of 1/127 leave little. That is made of the
 trained weights exactly, and so are the float answers.
 
-Two epochs then train it as it will run, by fusedcell.torch.quantize. Beside it two epochs of the plain network show what
-more training alone does. Losses are those of fusedcell's own models, on engines that neither training has seen.
+Two epochs then train it as it will run, by fusedcell.torch.quantize. Beside it two epochs of the plain network show
+what more training alone does. Losses are those of fusedcell's own models, on engines that no training has seen.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def main() -> None:
 
     network, nominal = nominal_network()
     runs, (x, soon, there) = (
-        padded(fleet(engines, seed), 0.0 * nominal, nominal) for engines, seed in ((options.engines, 5), (300, 2))
+        padded(fleet(engines, seed), 0.0 * nominal, nominal) for engines, seed in ((options.engines, 5), (300, 6))
     )
     plain, trained = copy.deepcopy(network), copy.deepcopy(network)
     fine_tune(plain, runs, "plain")
@@ -106,8 +106,8 @@ def main() -> None:
     gained = (losses[1] - losses[4]) / (losses[1] - losses[0])
     differs = ((logits["int8, trained on as int8"] - expected).abs() * there > 1e-4).sum() / there.sum()
     print(f"\n{gained:.0%} of what int8 lost is gained back.")
-    print(f"{differs:.2%} of the int8 model's logits are off the trained module's by more than 1e-4, from a rounded tie.")
-    if options.check and (gained < 0.5 or differs > 0.5):
+    print(f"{differs:.2%} of its logits are off the trained module's by more than 1e-4, for some steps after a tie.")
+    if options.check and (gained < 0.5 or differs > 0.2):
         raise SystemExit("the loss was not gained back, or the module did not train as the model runs")
 
 
