@@ -71,6 +71,7 @@ def matrices() -> list[np.ndarray]:
 
 
 @pytest.mark.core
+@pytest.mark.filterwarnings("ignore::fusedcell.QuantizationWarning")  # of the wide one
 @pytest.mark.parametrize("matrix", matrices(), ids=["uniform", "column", "tiny", "wide"])
 @pytest.mark.parametrize("make", [nodes.Dense, nodes.Embedding])
 def test_int8_matrices_are_those_of_the_specification_and_stay_so(matrix: np.ndarray, make: Any) -> None:

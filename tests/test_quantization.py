@@ -201,6 +201,7 @@ def test_nothing_to_compare_is_refused() -> None:
 
 @every_kind
 @stacks
+@pytest.mark.filterwarnings("ignore::fusedcell.QuantizationWarning")  # of projections, whose m is small
 def test_the_report_has_the_key_figures(kind: Kind, directions: int) -> None:
     layer = kind.make(kind.weights(20, 24, layers=2, directions=directions))
     quantised = layer.astype("int8")
@@ -214,7 +215,7 @@ def test_the_report_has_the_key_figures(kind: Kind, directions: int) -> None:
     assert "900..999" in report
     for row in comparison.rows[:4]:
         assert any(line.split()[-4:-3] == [f"{row.unit}"] for line in lines)
-    assert len(lines) <= 35
+    assert len(lines) <= 50
     assert max(map(len, lines)) <= 100
 
 
@@ -225,6 +226,7 @@ def test_the_report_of_a_single_step() -> None:
     assert "rms 7.9e-4, largest 7.9e-4" in report
 
 
+@pytest.mark.filterwarnings("ignore::fusedcell.QuantizationWarning")  # of the first step, whose h is small
 @pytest.mark.parametrize("steps", [1, 50])
 def test_the_plot_is_written(steps: int, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")

@@ -25,7 +25,7 @@ _MODULES = {
     "convert.onnx.read": ("from_onnx",),
     "convert.onnx.write": ("to_onnx",),
     "convert.torch.modules": ("from_torch",),
-    "errors": ("UnsupportedError",),
+    "errors": ("QuantizationWarning", "UnsupportedError"),
     "layers": ("GRU", "LSTM", "RNN"),
     "model": ("Model",),
     "model_stream": ("ModelStream",),

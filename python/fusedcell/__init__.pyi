@@ -12,6 +12,7 @@ from .convert.keras.layers import from_keras as from_keras
 from .convert.onnx.read import from_onnx as from_onnx
 from .convert.onnx.write import to_onnx as to_onnx
 from .convert.torch.modules import from_torch as from_torch
+from .errors import QuantizationWarning as QuantizationWarning
 from .errors import UnsupportedError as UnsupportedError
 from .layers import GRU as GRU
 from .layers import LSTM as LSTM

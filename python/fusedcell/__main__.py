@@ -1,4 +1,4 @@
-"""Command line: ``fusedcell info``, ``inspect``, ``convert``, ``run``, ``bench``; also ``python -m fusedcell``."""
+"""Command line: ``fusedcell info``, ``inspect``, ``convert``, ``quantize``, ``run``, ``bench``; or ``python -m``."""
 
 from __future__ import annotations
 

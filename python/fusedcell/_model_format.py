@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, overload
 import numpy as np
 
 from . import _file_format
+from ._dominance import of_node
 from .layers import Layer, layer_from_bytes
 from .nodes import Add, Chain, Embedding, Multiply, Node, node_of
 from .nodes.base import MatrixNode, Tensors
@@ -178,7 +179,8 @@ def _astype(node: Node | Layer, dtype: Any, name: str) -> Node | Layer:
     if not isinstance(node, MatrixNode | Layer):
         return node
     try:
-        return node.astype(dtype)
+        with of_node(name):
+            return node.astype(dtype)
     except ValueError as error:
         raise type(error)(f"{name}: {error}") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import index
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
@@ -48,7 +48,19 @@ def make_stack(
     ]
     kind, checked = _options.to_kernels(kind, options, suffixes)
     dtypes = dtype if isinstance(dtype, str) else [dict(names) for names in dtype]
-    return _core.Stack(kind, arrays, list(suffixes), num_directions, dtypes, tier, input_scales, checked, reverse)
+    stack = _core.Stack(kind, arrays, list(suffixes), num_directions, dtypes, tier, input_scales, checked, reverse)
+    _warn_of_rows(lambda: arrays, stack, suffixes)
+    return stack
+
+
+def _warn_of_rows(
+    cells: Callable[[], Sequence[Mapping[str, Any]]], stack: _core.Stack, suffixes: Sequence[str]
+) -> None:
+    """Of the float arrays that int8 weights are made of."""
+    if any(dtype.startswith("int8") for types in stack.dtypes for dtype in types.values()):
+        from ._dominance import warn_of_cells  # which other types need not load
+
+        warn_of_cells(cells(), stack.dtypes, suffixes)
 
 
 def _narrowed(value: Any, name: str) -> Any:
@@ -146,7 +158,9 @@ class Recurrent:
         dtypes = with_changes(self._stack.dtypes, with_inputs(dtype, inputs), self._suffixes())
         stays = isinstance(dtype, Mapping) and all(cell["weight_ih"] in QUANTISED for cell in dtypes)
         scales = input_scales if input_scales is not None else self._stack.input_scales if stays else ()
-        return self._with_stack(self._stack.astype(dtypes, scales, self._suffixes()))
+        stack = self._stack.astype(dtypes, scales, self._suffixes())
+        _warn_of_rows(self._stack.arrays, stack, self._suffixes())
+        return self._with_stack(stack)
 
     def _suffixes(self) -> list[str]:
         """The ends of array names in the order of packing."""

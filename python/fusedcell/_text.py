@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Sequence
 
 from ._timing import Summary
+
+
+def show_progress(text: str) -> None:
+    """On standard error where that is a terminal, in place of what stood there before; "" ends it."""
+    if sys.stderr.isatty():
+        print(f"\r{text:<76.76}", end="" if text else "\r", file=sys.stderr, flush=True)
 
 
 def three_digits(value: float) -> str:

@@ -1,6 +1,13 @@
-"""Exceptions of the package's own."""
+"""Exceptions and warnings of the package's own."""
 
 from __future__ import annotations
+
+
+class QuantizationWarning(UserWarning):
+    """Rounding to int8 loses more of a matrix, or of what it multiplies, than int8 usually does.
+
+    The message names the matrix, what dominates its rows or inputs, and the argument that mends it.
+    """
 
 
 class UnsupportedError(ValueError):

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 
 from .. import _core
 from .._dtypes import QUANTISED
+from .._text import show_progress
 from .._timing import FULL, QUICK, Effort, measure
 from ..runtime import isas
 from .answers import make_checked
@@ -120,12 +121,12 @@ def measure_all(study: Study, repeat: str = "") -> Findings:
         if kind in ("sequence", "streams") or shape[2] == 1
     ]
     with ExitStack() as stack:
-        stack.callback(_show_progress, "")
+        stack.callback(show_progress, "")
         for peer in study.peers:
             stack.enter_context(peer.context())
         case = None
         for done, ((cell, size, batch), kind) in enumerate(work):
-            _show_progress(f"{done} of {len(work)} done, {cell} {size}, {kind} {repeat}")
+            show_progress(f"{done} of {len(work)} done, {cell} {size}, {kind} {repeat}")
             if case is None or (case.cell, case.size, case.batch) != (cell, size, batch):
                 # No more than one is kept: the largest has weights of tens of megabytes.
                 case = Case(cell, size, options.steps, batch)
@@ -133,12 +134,6 @@ def measure_all(study: Study, repeat: str = "") -> Findings:
             findings.results.append(result)
             findings.looks.append(look(result.name))
     return findings
-
-
-def _show_progress(text: str) -> None:
-    """On a terminal, in place of what stood there before."""
-    if sys.stderr.isatty():
-        print(f"\r{text:<76.76}", end="" if text else "\r", file=sys.stderr, flush=True)
 
 
 def _measure(study: Study, case: Case, kind: Kind) -> Result:

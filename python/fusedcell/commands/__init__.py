@@ -1,4 +1,4 @@
-"""The commands ``inspect``, ``convert`` and ``run``, which take files of models."""
+"""The commands ``inspect``, ``convert``, ``quantize`` and ``run``, which take files of models."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import argparse
 import sys
 from typing import Any
 
-from . import converting, inspecting, running
+from . import converting, inspecting, quantizing, running
 from .text import show
 
-_MODULES = {"inspect": inspecting, "convert": converting, "run": running}
+_MODULES = {"inspect": inspecting, "convert": converting, "quantize": quantizing, "run": running}
 
 
 def add_parsers(commands: Any) -> None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from .._base import FloatArray
 from .._core import as_array
+from .._dominance import warn_where_dominated
 from .._dtypes import QUANTISED, Dtype, check_dtype
 from ..cell_options import Activation
 from ..errors import UnsupportedError
@@ -221,6 +222,7 @@ class MatrixNode(Node):
     """
 
     _matrix: ClassVar[str] = "weight"
+    _multiplies: ClassVar[bool] = True  # and is no table of rows to be taken one by one
     dtype: Dtype
     scales: FloatArray | None
 
@@ -230,16 +232,17 @@ class MatrixNode(Node):
         In int8 each row has the scale max |w| / 127; "int8_int16" is the same with inputs in int16. Raises
         UnsupportedError for an unknown dtype, ValueError if it cannot hold one of the weights.
         """
-        known = self._stored_as(check_dtype(dtype))
+        known = check_dtype(dtype)
+        if known in QUANTISED and not self._multiplies:
+            known = "int8"  # there are no inputs to round
         if known == self.dtype:
             return self
         if self.scales is not None and known in QUANTISED:
             return self._with(dtype=known)
         values, scales = rounded(getattr(self, self._matrix), known, self._matrix)
+        if known in QUANTISED and self._multiplies:
+            warn_where_dominated(self._matrix, getattr(self, self._matrix), recurrent=False)
         return self._with(**{self._matrix: values, "dtype": known, "scales": scales})
-
-    def _stored_as(self, dtype: Dtype) -> Dtype:
-        return dtype
 
     def _to_file(self) -> tuple[dict[str, Any], Tensors]:
         options, tensors = super()._to_file()

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .._base import FloatArray
-from .._dtypes import QUANTISED, Dtype
+from .._dtypes import Dtype
 from .base import ActivationLike, Array, MatrixNode, Node, Tensors, activation_of, floats, pair, vector, whole
 from .features import Activation, LogSoftmax, Softmax, Take
 from .sequences import Chain, Rows
@@ -390,6 +390,7 @@ class Embedding(MatrixNode):
     type = "embedding"
     _arrays = (("table", "weight"),)
     _matrix = "table"
+    _multiplies = False
 
     table: Array
     dtype: Dtype = field(default="float32", init=False)
@@ -397,9 +398,6 @@ class Embedding(MatrixNode):
 
     def __post_init__(self) -> None:
         self._set(table=floats(self.table, "table", 2))
-
-    def _stored_as(self, dtype: Dtype) -> Dtype:
-        return "int8" if dtype in QUANTISED else dtype  # a token is no input that is rounded
 
     def _input_size(self) -> int:
         return 1

@@ -11,8 +11,23 @@ True
 ``print(comparison)`` is a report for the terminal, and ``comparison.plot("error.png")`` draws it.
 """
 
-from .comparison import Comparison, compare
+from .attribution import Loss, Proposal
+from .calibration import Calibration, calibrate
+from .comparison import Comparison, ModelComparison, compare
+from .report import Step
 from .scales import input_scales
 from .sources import Row, Source
 
-__all__ = ["Comparison", "Row", "Source", "compare", "input_scales"]
+__all__ = [
+    "Calibration",
+    "Comparison",
+    "Loss",
+    "ModelComparison",
+    "Proposal",
+    "Row",
+    "Source",
+    "Step",
+    "calibrate",
+    "compare",
+    "input_scales",
+]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from .._base import FloatArray
 from ..layers import Layer
+from ..model import Model
 from . import plot, report
+from .attribution import Loss, Proposal, losses, proposal, warn_of
 from .growth import growth_of
+from .networks import Call, Network, decibels
 from .products import Array
 from .report import Findings
 from .single import as_steps, check_layer, reverse_flags
@@ -34,6 +37,8 @@ class Comparison(Findings):
       :attr:`fusedcell.layers.Layer.nbytes`
     - sources: one a layer, direction and gate, see :class:`Source`
     - rows: the worst rows of weights, worst first, see :class:`Row`; those without error are not among them
+    - matrices: what each matrix costs alone, the costliest first, see :class:`Loss`
+    - proposal: the one matrix to leave wider, see :class:`Proposal`; None where none gains 3 dB
     """
 
     def __str__(self) -> str:
@@ -48,17 +53,52 @@ class Comparison(Findings):
         return plot.figure(self, path)
 
 
-def compare(layer: Layer, quantised: Layer, data: Any, *, rows: int = 10) -> Comparison:
-    """Runs both layers on data from state zero and tells where they differ, by how much, and why.
+@dataclass(frozen=True, eq=False)
+class ModelComparison:
+    """What :func:`compare` found of models.
+
+    - snr_db: by output, 20 log10(rms of the wider model's answer / rms of the error), dB
+    - nbytes_before, nbytes_after: of packed weights
+    - matrices, proposal: as in a :class:`Comparison`, of the output that has the lowest SNR in each case
+    """
+
+    snr_db: dict[str, float]
+    nbytes_before: int
+    nbytes_after: int
+    matrices: tuple[Loss, ...]
+    proposal: Proposal | None
+
+    def __str__(self) -> str:
+        size = f"{self.nbytes_before:,} -> {self.nbytes_after:,} bytes ({self.nbytes_after / self.nbytes_before:.3f})"
+        outputs = ", ".join(f"{name} {snr:.1f} dB" for name, snr in self.snr_db.items())
+        parts = [report.matrices_text(self.matrices, self.proposal, self.nbytes_before)] if self.matrices else []
+        return "\n\n".join([f"SNR {outputs}; {size}", *parts])
+
+
+@overload
+def compare(layer: Layer, quantised: Layer, data: Any, *, rows: int = 10) -> Comparison: ...
+@overload
+def compare(layer: Model, quantised: Model, data: Any, *, rows: int = 10) -> ModelComparison: ...
+def compare(
+    layer: Layer | Model, quantised: Layer | Model, data: Any, *, rows: int = 10
+) -> Comparison | ModelComparison:
+    """Runs both layers, or both models, on data from state zero and tells where they differ, by how much, and why.
 
     `layer` is usually float32 and `quantised` is ``layer.astype(...)``. `data` is an array of floats, (T, I) or
-    (T, B, I), or (B, T, I) with batch_first. `rows` is how many of the worst rows are kept.
+    (T, B, I), or (B, T, I) with batch_first; what a call takes of a model, in a tuple where it has several inputs.
+    `rows` is how many of a layer's worst rows are kept.
+
+    Gives a :class:`fusedcell.QuantizationWarning` for an int8 matrix that alone leaves the answer less than 25 dB.
 
     Raises TypeError for what is not a layer or not floats; ValueError for layers that differ in more than their
-    dtype and weights, data of another shape, without a step or a batch row, or not finite, a negative `rows`, or an
-    output that is not finite.
+    dtype and weights, models of other nodes, data of another shape, without a step or a batch row, or not finite, a
+    negative `rows`, or an output that is not finite.
     """
+    if isinstance(layer, Model) and isinstance(quantised, Model):
+        return _of_models(layer, quantised, data if isinstance(data, tuple) else (data,))
     _check_alike(layer, quantised)
+    assert isinstance(layer, Layer)
+    assert isinstance(quantised, Layer)
     if rows < 0:
         raise ValueError(f"rows: expected a number of rows from 0, got {rows}")
     x = as_steps("data", data, layer)
@@ -74,6 +114,8 @@ def compare(layer: Layer, quantised: Layer, data: Any, *, rows: int = 10) -> Com
     max_by_step = np.abs(error).max(axis=(1, 2))
     rms = float(np.sqrt(mean_squares.mean()))
     sources, worst = find_sources(layer, quantised, x, rows)
+    call = (x.swapaxes(0, 1) if layer.batch_first else x,)
+    found, mending = _attributed(Network(layer), Network(quantised), call)
     return Comparison(
         dtype_before=layer.dtype,
         dtype_after=quantised.dtype,
@@ -87,7 +129,32 @@ def compare(layer: Layer, quantised: Layer, data: Any, *, rows: int = 10) -> Com
         max_by_step=max_by_step,
         sources=tuple(sources),
         rows=tuple(worst),
+        matrices=tuple(found),
+        proposal=mending,
     )
+
+
+def _attributed(wide: Network, narrow: Network, call: Call) -> tuple[list[Loss], Proposal | None]:
+    answers = wide.answers([call])
+    found = losses(wide, narrow, [call], answers)
+    mending = proposal(wide, narrow, [call], answers, found)
+    warn_of(wide, [call], found, mending)
+    return found, mending
+
+
+def _of_models(model: Model, quantised: Model, call: Call) -> ModelComparison:
+    wide, narrow = Network(model), Network(quantised)
+    if [(name, type(node), source) for name, node, source in wide.nodes] != [
+        (name, type(node), source) for name, node, source in narrow.nodes
+    ] or wide.matrices.keys() != narrow.matrices.keys():
+        raise ValueError("quantised: expected the nodes of model, with other types of weights")
+    answers, others = wide.answers([call]), narrow.answers([call])
+    for name, parts in (("model", answers), ("quantised", others)):
+        if not all(part.size and np.isfinite(part).all() for (part,) in parts):
+            raise ValueError(f"{name}: an answer to these data is empty or not finite, so it has no error to measure")
+    snr = {name: decibels([a], [b]) for name, a, b in zip(model.outputs, answers, others, strict=True)}
+    found, mending = _attributed(wide, narrow, call)
+    return ModelComparison(snr, model.nbytes, quantised.nbytes, tuple(found), mending)
 
 
 def _decibels(signal: float, error: float) -> float:
@@ -103,7 +170,7 @@ def _output(name: str, layer: Layer, x: FloatArray) -> Array:
     return y
 
 
-def _check_alike(layer: Layer, quantised: Layer) -> None:
+def _check_alike(layer: Any, quantised: Any) -> None:
     check_layer("layer", layer)
     check_layer("quantised", quantised)
     wanted, got = _properties(layer), _properties(quantised)

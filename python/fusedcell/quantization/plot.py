@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .report import Findings, verdict, where
+from .report import Calibrated, Findings, verdict, where
 
 # Weights in blues, inputs in oranges.
 _COLOURS = {
@@ -24,13 +24,8 @@ _MOST_BARS = 24
 
 def figure(comparison: Findings, path: str | os.PathLike[str] | None = None) -> Any:
     """The error over time on the left and its sources on the right; :meth:`Comparison.plot` says more."""
-    try:
-        # By name, because types must check without it; and no pyplot, which has state and may open a display.
-        figures = import_module("matplotlib.figure")
-    except ImportError as error:
-        raise ImportError("plot needs matplotlib: pip install fusedcell[plot]") from error
     bars = min(len(comparison.sources), _MOST_BARS)
-    drawn = figures.Figure(figsize=(11, max(4.2, 1.6 + 0.26 * bars)), layout="constrained")
+    drawn = _empty(11, max(4.2, 1.6 + 0.26 * bars))
     drawn.suptitle(verdict(comparison), fontsize=11)
     left, right = drawn.subplots(1, 2)
     _draw_time(left, comparison)
@@ -38,6 +33,34 @@ def figure(comparison: Findings, path: str | os.PathLike[str] | None = None) -> 
     if path is not None:
         drawn.savefig(path, dpi=120)
     return drawn
+
+
+def of_steps(calibration: Calibrated, path: str | os.PathLike[str] | None = None) -> Any:
+    """SNR over bytes of what was tried, with what was asked and plain int8 as lines."""
+    drawn = _empty(7, 4.2)
+    axes = drawn.subplots()
+    steps = calibration.steps
+    axes.plot([step.nbytes for step in steps], [step.snr_db for step in steps], "o", color="#6baed6", label="tried")
+    axes.plot(calibration.nbytes, calibration.snr_db, "o", color="#08519c", label="chosen")
+    axes.axhline(calibration.target_db, color="#d94801", linewidth=1, label="asked")
+    axes.axhline(calibration.plain_db, color="#bbbbbb", linewidth=1, label="plain int8")
+    for step in steps:
+        axes.annotate(step.change, (step.nbytes, step.snr_db), textcoords="offset points", xytext=(5, 4), fontsize=7)
+    axes.set(xlabel="bytes of packed weights", ylabel="SNR on held-out data, dB")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    if path is not None:
+        drawn.savefig(path, dpi=120)
+    return drawn
+
+
+def _empty(width: float, height: float) -> Any:
+    try:
+        # By name, because types must check without it; and no pyplot, which has state and may open a display.
+        figures = import_module("matplotlib.figure")
+    except ImportError as error:
+        raise ImportError("plot needs matplotlib: pip install fusedcell[plot]") from error
+    return figures.Figure(figsize=(width, height), layout="constrained")
 
 
 def _draw_time(axes: Any, comparison: Findings) -> None:

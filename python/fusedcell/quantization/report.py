@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .._text import aligned
+from .attribution import Loss, Proposal
 from .growth import in_words
 from .products import Array
 from .sources import Row, Source
@@ -34,6 +35,32 @@ class Findings:
     max_by_step: Array = field(repr=False)
     sources: tuple[Source, ...] = field(repr=False)
     rows: tuple[Row, ...] = field(repr=False)
+    matrices: tuple[Loss, ...] = field(repr=False)
+    proposal: Proposal | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A set of types that was tried: what became wider or narrow again, and bytes and held-out SNR of all then."""
+
+    change: str
+    nbytes: int
+    snr_db: float
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """The numbers of a :class:`.Calibration`, which says what each is."""
+
+    snr_db: float
+    target_db: float
+    plain_db: float
+    nbytes: int
+    nbytes_before: int
+    dtypes: dict[str, str]
+    alone_db: dict[str, float] = field(repr=False)
+    folded: tuple[str, ...] = field(repr=False)
+    steps: tuple[Step, ...] = field(repr=False)
 
 
 def text(comparison: Findings) -> str:
@@ -45,7 +72,26 @@ def text(comparison: Findings) -> str:
         parts.append(_sources(comparison.sources))
     if comparison.rows:
         parts.append(_rows(comparison.rows))
+    if comparison.matrices:
+        parts.append(matrices_text(comparison.matrices, comparison.proposal, comparison.nbytes_before))
     return "\n\n".join(parts)
+
+
+def matrices_text(matrices: Sequence[Loss], proposal: Proposal | None, nbytes_before: int) -> str:
+    """What each matrix costs alone, and what to do about the costliest."""
+    cells = [
+        [loss.name, loss.dtype, *(f"{value:.1f}" for value in (loss.snr_db, loss.weights_db, loss.inputs_db))]
+        for loss in matrices[:_SOURCE_ROWS]
+    ]
+    title = "dB of the answer with one matrix alone rounded: all of it, its weights, and what they multiply"
+    shown = f"{title}\n{aligned(['matrix', 'type', 'all', 'weights', 'inputs'], cells, ['matrix', 'type'])}"
+    if proposal is None:
+        return shown
+    share = proposal.nbytes / nbytes_before
+    return (
+        f"{shown}\n{proposal.name} in {proposal.dtype} makes it {proposal.snr_db:.1f} dB and {proposal.nbytes:,} bytes "
+        f"({share:.3f}):\nastype({dict(proposal.types)})"
+    )
 
 
 def verdict(comparison: Findings) -> str:
@@ -102,3 +148,27 @@ def _rows(rows: Sequence[Row]) -> str:
     headings = ["gate", "unit", "rms", "share"]
     cells = [[where(row), f"{row.unit}", short(row.rms), f"{100 * row.share:.1f} %"] for row in rows[:_WORST_ROWS]]
     return f"Worst rows of weights, and their shares of the squared error of all\n{aligned(headings, cells, ['gate'])}"
+
+
+def calibration_text(found: Calibrated) -> str:
+    """A verdict, the types of matrices, and all that was tried."""
+    share = found.nbytes / found.nbytes_before
+    verdict = (
+        f"SNR {found.snr_db:.1f} dB on held-out data ({found.target_db:.1f} asked, plain int8 {found.plain_db:.1f}); "
+        f"{found.nbytes_before:,} -> {found.nbytes:,} bytes ({share:.3f})"
+    )
+    scaled = dict.fromkeys(found.folded, "scaled columns")
+    matrices = [
+        [name, dtype, f"{found.alone_db[name]:.1f}" if name in found.alone_db else "", scaled.get(name, "")]
+        for name, dtype in found.dtypes.items()
+    ]
+    steps = [[step.change, f"{step.nbytes:,}", f"{step.snr_db:.1f}"] for step in found.steps]
+    words = ("matrix", "type", "", "tried")
+    return "\n\n".join(
+        [
+            verdict,
+            "Types, and dB of the answer with that matrix alone in int8\n"
+            + aligned(["matrix", "type", "alone", ""], matrices, words),
+            aligned(["tried", "bytes", "dB"], steps, words),
+        ]
+    )

@@ -13,15 +13,14 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from .. import _core
 from .._base import KINDS, FloatArray
 from ..layers import Layer
+from .operands import Operands, operands_of
 from .products import Array, Matrix, matrices_of, product_errors
 from .single import in_order, joined, reverse_flags, single_layers
 
 Direction: TypeAlias = Literal["forward", "reverse"]
 Squares: TypeAlias = dict[str, Array]
-Run: TypeAlias = tuple[FloatArray, FloatArray, FloatArray | None, FloatArray | None, FloatArray | None]
 
 _VALUES_AT_A_TIME = 2**21
 
@@ -71,11 +70,9 @@ def find_sources(layer: Layer, narrower: Layer, x: FloatArray, num_rows: int) ->
         for reverse, before, after in zip(flags, *directions, strict=True):
             direction: Direction = "reverse" if reverse else "forward"
             x_in_order = in_order(x, reverse)
-            projected = bool(before.proj_size)
-            gated = projected or before.stack.kind.startswith("gru")
-            run = before.stack.run(x_in_order, return_cells=projected, return_gates=gated)
-            outputs.append(run[0])
-            for gate, parts in _mean_squares(before, after, x_in_order, run):
+            seen = operands_of(before, x_in_order)
+            outputs.append(seen.y)
+            for gate, parts in _mean_squares(before, after, seen):
                 total = parts.pop("all")
                 whole += float(total.sum())
                 rms = {name: float(np.sqrt(part.mean())) for name, part in parts.items()}
@@ -93,39 +90,27 @@ def find_sources(layer: Layer, narrower: Layer, x: FloatArray, num_rows: int) ->
     ]
 
 
-def _mean_squares(before: Layer, after: Layer, x: FloatArray, run: Run) -> Iterator[tuple[str, Squares]]:
+def _mean_squares(before: Layer, after: Layer, seen: Operands) -> Iterator[tuple[str, Squares]]:
     """Each gate with the mean squares (units,) over steps and batch rows of each part and of "all"."""
-    y, _, _, c, gates = run
     kind, units = before.stack.kind, before.hidden_size
     matrices, others = matrices_of(before), matrices_of(after)
-    h = np.concatenate([np.zeros_like(y[:1]), y[:-1]]).reshape(-1, y.shape[2])
-    x = x.reshape(-1, x.shape[2])
-    values = None if gates is None else gates.reshape(len(x), -1, units)
     sums: Squares = {}
     projected: Squares = {}
     at_a_time = max(1, _VALUES_AT_A_TIME // len(matrices["weight_ih"].weights))
-    for first in range(0, len(x), at_a_time):
+    for first in range(0, len(seen.x), at_a_time):
         part = slice(first, first + at_a_time)
-        r = values[part, 0] if values is not None and kind.startswith("gru") else None
-        _add_squares(sums, _gate_errors(matrices, others, x[part], h[part], r, reset_after=kind == "gru_reset_after"))
-        if c is not None and values is not None:
-            m = values[part, 3] * _h_of(before, c.reshape(-1, units)[part])
-            of_weights, of_input = product_errors(matrices["weight_hr"], others["weight_hr"], m)
+        r = None if seen.r is None else seen.r[part]
+        x, h = seen.x[part], seen.h[part]
+        _add_squares(sums, _gate_errors(matrices, others, x, h, r, reset_after=kind == "gru_reset_after"))
+        if seen.m is not None:
+            of_weights, of_input = product_errors(matrices["weight_hr"], others["weight_hr"], seen.m[part])
             _add_squares(projected, {"weight_hr": of_weights, "m": of_input})
     for index, gate in enumerate(KINDS[kind].gates):
         if gate == "f" and before.cell_options[0].input_forget:
             continue
-        yield gate, {name: total[index * units :][:units] / len(x) for name, total in sums.items()}
+        yield gate, {name: total[index * units :][:units] / len(seen.x) for name, total in sums.items()}
     if projected:
-        yield "projection", {name: total / len(x) for name, total in projected.items()}
-
-
-def _h_of(layer: Layer, c: FloatArray) -> FloatArray:
-    """h(c) of an LSTM."""
-    ((activations, clip, clip_before_h, _),) = layer.stack.options
-    if clip is not None and clip_before_h:
-        c = np.clip(c, np.float32(-clip), np.float32(clip))
-    return _core.activate(*activations[2][:1], c, *activations[2][1:], layer.isa)
+        yield "projection", {name: total / len(seen.x) for name, total in projected.items()}
 
 
 def _gate_errors(
