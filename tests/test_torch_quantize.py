@@ -106,8 +106,8 @@ def test_what_lies_beside_a_tie_becomes_the_references_integers() -> None:
     rows = np.concatenate([largest, *(np.nextafter(beside.astype(np.float32), np.float32(to)) for to in (0, 1, 9))], 1)
     q, scale = reference.quantise_weights(rows)
     np.testing.assert_array_equal(rounding.rounded_rows(torch.from_numpy(rows)), q * scale[:, None])
-    q, scale = reference.quantise_input(rows, bounded=False)
-    np.testing.assert_array_equal(rounding.rounded_input(torch.from_numpy(rows), 127.0), q * scale[:, None])
+    q_x, scale = reference.quantise_input(rows, bounded=False)
+    np.testing.assert_array_equal(rounding.rounded_input(torch.from_numpy(rows), 127.0), q_x * scale[:, None])
 
 
 def test_sixteen_bits_are_multiples_of_a_16256th() -> None:
@@ -239,6 +239,24 @@ def test_what_trains_is_what_the_model_runs() -> None:
         return lambda: spotter(x), lambda: fc.Model.from_torch(spotter, x).astype("int8")(x.numpy())
 
     untied(make)
+
+
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+def test_a_layer_answers_as_it_does_with_inputs_in_int16(name: str) -> None:
+    """But for a value beside a tie, which may become the next of the 16,256 levels."""
+    layer, x = module_of(name, 5, 9, 2, batch_first=True), drawn(0, 3, 20, 5)
+    ft.quantize(layer, inputs="int16")
+    runs = fc.from_torch(layer).astype("int8", inputs="int16")
+    with torch.no_grad():
+        np.testing.assert_allclose(layer(x)[0], runs(x.numpy())[0], rtol=0, atol=2 / 16256)
+
+
+def test_a_model_answers_as_it_does_with_inputs_in_int16() -> None:
+    spotter, x = Spotter(0).eval(), drawn(0, 2, 8, 8)
+    ft.quantize(spotter, inputs="int16")
+    with torch.no_grad():
+        runs = fc.Model.from_torch(spotter, x).astype("int8", inputs="int16")
+        np.testing.assert_allclose(spotter(x), runs(x.numpy()), rtol=0, atol=5 / 16256)
 
 
 def test_an_embedding_and_what_is_kept() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from textwrap import fill
 
 import numpy as np
 
@@ -88,9 +89,10 @@ def matrices_text(matrices: Sequence[Loss], proposal: Proposal | None, nbytes_be
     if proposal is None:
         return shown
     share = proposal.nbytes / nbytes_before
+    call = fill(f"astype({dict(proposal.types)})", 100, subsequent_indent="        ", break_on_hyphens=False)
     return (
         f"{shown}\n{proposal.name} in {proposal.dtype} makes it {proposal.snr_db:.1f} dB and {proposal.nbytes:,} bytes "
-        f"({share:.3f}):\nastype({dict(proposal.types)})"
+        f"({share:.3f}):\n{call}"
     )
 
 
