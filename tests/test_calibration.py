@@ -254,7 +254,7 @@ def test_columns_are_scaled_where_a_node_before_takes_it_and_float_answers_keep_
 
 @pytest.mark.parametrize(
     "options",
-    [{"groups": 3}, {"stride": 2, "dilation": 2, "padding": (3, -1)}, {"positions": 5, "padding": (1, 0), "groups": 2}],
+    [{"groups": 3}, {"stride": 2, "dilation": 2, "padding": (3, -2)}, {"positions": 5, "padding": (1, 0), "groups": 2}],
     ids=lambda options: next(iter(options)),
 )
 def test_what_a_window_multiplies_gives_its_answer(options: dict[str, Any]) -> None:
