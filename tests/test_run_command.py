@@ -84,6 +84,44 @@ def test_one_of_several_outputs(tmp_path: Path, capsys: Capture) -> None:
     assert "--output: expected one of gru, head, got 'conv'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("last", [False, True])
+def test_sequences_of_several_lengths_are_answered_as_by_one_call(
+    last: bool, batch_first: bool, tmp_path: Path
+) -> None:
+    model, lengths = model_of(batch_first=batch_first, last=last), np.array([30, 0, 7, 12], ">i8")
+    x = uniform(9, *((4, 30) if batch_first else (30, 4)), 3).astype(">f4")
+    np.save(tmp_path / "lengths.npy", lengths)
+    found = run(model, x, tmp_path, "--lengths", str(tmp_path / "lengths.npy"))
+    np.testing.assert_array_equal(found, model(x.astype(np.float32), lengths=[30, 0, 7, 12]))
+    assert not np.array_equal(found, model(x.astype(np.float32)))
+
+
+def test_lengths_that_do_not_fit_are_refused(tmp_path: Path, capsys: Capture) -> None:
+    fc.save(model_of(), tmp_path / "m.safetensors")
+    np.save(tmp_path / "in.npy", uniform(1, 5, 2, 3))
+    write_wav(tmp_path / "in.wav", np.zeros((10, 1)), 16)
+    for lengths, message in (
+        (np.array([5]), "lengths: expected shape (2,) (one per batch row), got (1,)"),
+        (np.array([5, 6]), "lengths: expected values from 0 to the number of steps, 5, got 6 at index 1"),
+        (np.array([5.0, 2.0]), "lengths: expected an array of integers, got dtype float64"),
+        (np.array(["5", "2"]), "lengths.npy: expected an array of numbers, got dtype <U1"),
+    ):
+        np.save(tmp_path / "lengths.npy", lengths)
+        words = ("m.safetensors", "in.npy", "out.npy", "--lengths", "lengths.npy")
+        files = [word if word.startswith("--") else str(tmp_path / word) for word in words]
+        assert message in refused(tmp_path, capsys, *files)
+    for line, message in (
+        ("in.wav out.npy --lengths lengths.npy", "--lengths: expected a .npy file for sequences of a .npy file"),
+        ("in.npy out.npy --lengths lengths.txt", "--lengths: expected a .npy file for sequences of a .npy file"),
+        ("in.npy out.npy --lengths out.npy", "expected another file to write than 'out.npy', which is read"),
+        ("in.npy out.npy --lengths missing.npy", "No such file"),
+    ):
+        words = ["m.safetensors", *line.split()]
+        files = [word if word.startswith("--") else str(tmp_path / word) for word in words]
+        assert message in refused(tmp_path, capsys, *files)
+
+
 def write_wav(path: Path, samples: np.ndarray, bits: int, rate: int = 8000) -> None:
     """Whole numbers, by the standard library."""
     with wave.open(str(path), "wb") as file:

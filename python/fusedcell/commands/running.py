@@ -31,12 +31,15 @@ def add_parser(commands: Any) -> None:
         description=f"{text[0].upper()}{text[1:]}. A .npy file is arranged as a call of the model takes it: (T, I) or "
         "(T, B, I), or (B, T, I) where the model has the batch first, without I for tokens. Each channel of a .wav "
         "file goes through a stream of its own. A model that needs the whole sequence, or whose arrays have other "
-        "axes, is given all at once.",
+        "axes, is given all at once, and so are sequences of several lengths.",
     )
     add_file(run, "MODEL", "a file")
     run.add_argument("source", metavar="IN", type=Path, help="a .npy file, or .wav for a model of one feature")
     run.add_argument("out", metavar="OUT", type=Path, help=".npy, or .wav where IN is; replaced if it is there")
     run.add_argument("--output", metavar="NAME", help="which of several outputs")
+    run.add_argument(
+        "--lengths", metavar="FILE", type=Path, help=".npy, integers (B,): how many steps each sequence of IN has"
+    )
     run.set_defaults(ignore=[])
 
 
@@ -47,7 +50,11 @@ def run(options: argparse.Namespace) -> int:
     if given not in known or out.suffix.lower() not in known - ({".wav"} - {given}):
         raise ValueError(f"expected .npy to .npy, or .wav to .wav or .npy, got {path.name!r} to {out.name!r}")
     check_is_for_onnx(options, known_kind(options.model), options.model)
-    for read in (path, options.model):
+    if options.lengths and (given == ".wav" or options.lengths.suffix.lower() != ".npy"):
+        raise ValueError(
+            f"--lengths: expected a .npy file for sequences of a .npy file, got {options.lengths.name!r} for {path.name!r}"
+        )
+    for read in filter(None, (path, options.model, options.lengths)):
         if out.exists() and out.samefile(read):
             raise ValueError(f"expected another file to write than {read.name!r}, which is read")
     model = read_model(options.model, dict(options.state))
@@ -62,16 +69,17 @@ def run(options: argparse.Namespace) -> int:
         with open_wav(path) as source:
             said = _of_sound(model, place, source, out)
     else:
-        said = _of_array(model, place, open_npy(path), path, out)
+        lengths = open_npy(options.lengths) if options.lengths else None
+        said = _of_array(model, place, open_npy(path), lengths, path, out)
     show(f"{out}: {said}")
     return 0
 
 
-def _of_array(model: Model, place: int, x: Array, path: Path, out: Path) -> str:
+def _of_array(model: Model, place: int, x: Array, lengths: Array | None, path: Path, out: Path) -> str:
     name, size, tokens = model._core.inputs[0]
     features = () if tokens else (size,)
-    if model._core.axes or not model.streamable:
-        answer = model(np.asarray(x))
+    if model._core.axes or not model.streamable or lengths is not None:
+        answer = model(_native(x), lengths=None if lengths is None else _native(lengths))
         answer = answer[place] if isinstance(answer, tuple) else answer
         write_file(out, [_npy_head(answer.shape), np.ascontiguousarray(answer, "<f4").tobytes()])
         return f"float32 {answer.shape}"
