@@ -303,6 +303,31 @@ def test_a_whole_model_is_rounded_by_convert(tmp_path: Path, capsys: Capture) ->
     assert out.read_bytes() == source.read_bytes()
 
 
+def test_nodes_that_are_to_stay_are_kept(tmp_path: Path, capsys: Capture) -> None:
+    source, out = tmp_path / "m.safetensors", tmp_path / "out.safetensors"
+    fc.save(whole(), source)
+    arguments = ["convert", str(source), str(out), "--dtype", "int8", "--keep"]
+    for keep in (["head"], ["conv", "gru"]):
+        assert main([*arguments, ",".join(keep)]) == 0
+        fc.save(whole().astype("int8", keep=keep), tmp_path / "expected.safetensors")
+        assert out.read_bytes() == (tmp_path / "expected.safetensors").read_bytes()
+    out.unlink()
+    fc.save(KIND["lstm"].make(KIND["lstm"].weights(3, 4)), tmp_path / "layer.safetensors")
+    save_file(model(), tmp_path / "state.safetensors")
+    capsys.readouterr()
+    for given, message in (
+        ([*arguments, "hed"], "keep: 'hed' is not a node; nodes: conv, gru, skip, sum, head.linear, head"),
+        (["convert", str(source), str(out), "--keep", "head"], "--keep: is of what --dtype rounds, which is not given"),
+        (["convert", str(tmp_path / "layer.safetensors"), *arguments[2:], "gru"], "what is taken is one LSTM"),
+        (["convert", str(tmp_path / "state.safetensors"), *arguments[2:], "a", "--prefix", "z.cell"], "one LSTMCell"),
+    ):
+        assert main(given) == 1
+        shown, err = capsys.readouterr()
+        assert (shown, len(err.splitlines())) == ("", 1)
+        assert message in err
+    assert not out.exists()
+
+
 class Readers:
     """Stands in for the readers of whole models: what they are given, and what they answer."""
 

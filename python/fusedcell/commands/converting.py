@@ -44,6 +44,13 @@ def add_parser(commands: Any) -> None:
         "in inspect's list",
     )
     convert.add_argument("--dtype", choices=DTYPES, help="round the weights to it (float32, or the file's)")
+    convert.add_argument(
+        "--keep",
+        metavar="NODE[,NODE]",
+        type=lambda names: names.split(","),
+        default=(),
+        help="with --dtype, nodes of a whole model that stay as they are; inspect lists them",
+    )
     convert.add_argument("--nonlinearity", choices=NONLINEARITIES, help="of a state dictionary's RNN")
     convert.add_argument("--batch-first", action="store_true", help="of a state dictionary's layer: x is (B, T, I)")
     add_ignore(convert)
@@ -61,6 +68,8 @@ def run(options: argparse.Namespace) -> int:
     if out.exists() and out.samefile(options.model):
         raise ValueError(f"expected another file to write than {options.model.name!r}, which is read")
     model = _read(kind, options)
+    if options.keep and not isinstance(model, Model):
+        raise ValueError(f"--keep: is for nodes of whole models, and what is taken is one {type(model).__name__}")
     if kind_of(out) == SAFETENSORS:
         save(model, out)
     elif isinstance(model, Layer):
@@ -76,6 +85,8 @@ def run(options: argparse.Namespace) -> int:
 def _read(kind: FileKind, options: argparse.Namespace) -> Any:
     """A model, a layer or a cell."""
     model, which, dtype = options.model, options.which, options.dtype or "float32"
+    if options.keep and options.dtype is None:
+        raise ValueError("--keep: is of what --dtype rounds, which is not given")
     check_is_for_onnx(options, kind, model)
     is_own = kind == SAFETENSORS and is_own_file(model)
     if kind in (SAFETENSORS, PYTORCH) and not is_own:
@@ -90,7 +101,7 @@ def _read(kind: FileKind, options: argparse.Namespace) -> Any:
         if which is not None:
             what = "a whole model" if isinstance(found, Model) else "one layer"
             raise ValueError(f"--node: {model.name!r} holds {what}, so there is nothing to choose")
-        return found if options.dtype is None else found.astype(dtype)
+        return _rounded(found, options)
     if which is not None or options.ignore or (kind == ONNX and not options.state and _is_one_node(model)):
         return _layer_of(kind, options, dtype)
     return _whole(kind, options, dtype)
@@ -122,7 +133,13 @@ def _whole(kind: FileKind, options: argparse.Namespace, dtype: str) -> Model:
         raise UnsupportedError(
             f"{refusal}; its one recurrent layer, {layer!r}, is taken alone by --layer 0"
         ) from refusal
-    return model if options.dtype is None else model.astype(dtype)
+    return _rounded(model, options)
+
+
+def _rounded(model: Any, options: argparse.Namespace) -> Any:
+    if options.dtype is None:
+        return model
+    return model.astype(options.dtype, keep=options.keep) if isinstance(model, Model) else model.astype(options.dtype)
 
 
 def _node(model: Path, text: str | None) -> str | int | None:
