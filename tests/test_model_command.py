@@ -74,9 +74,10 @@ def listed(path: Path, prefix: str, capsys: Capture) -> None:
         f"3  '{prefix}z.cell.'",
         "LSTMCell, of four gates",
         "as fusedcell.LSTMCell",
+        "whole model   no: weights have no order of computation; fusedcell.Model.from_torch(module, example) takes all",
+        f"beside these  1 other tensor: {prefix}embed.*",
     ):
         assert text in out
-    assert "embed" not in out
 
 
 def test_inspect_lists_every_module_of_a_safetensors_file(path: Path, capsys: Capture) -> None:
@@ -142,16 +143,50 @@ def test_convert_takes_a_module_by_its_prefix_or_number(
     assert capsys.readouterr().out.startswith(f"{out}: ")
 
 
-def test_convert_of_a_checkpoint_and_of_the_one_module_there_is(tmp_path: Path) -> None:
+def test_convert_of_a_checkpoint_and_of_the_one_module_there_is(tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "out.safetensors"
     assert main(["convert", str(pytorch_file(tmp_path)), str(out), "--prefix", "dec.gru."]) == 0
     same(fc.load(out), fc.GRU.from_state_dict(model(), "dec.gru."))
     save_file({f"x.{name}": a for name, a in KIND["lstm"].weights(3, 4).items()}, tmp_path / "one.safetensors")
+    capsys.readouterr()
     assert main(["convert", str(tmp_path / "one.safetensors"), str(out)]) == 0
+    assert "not taken" not in capsys.readouterr().out
     same(fc.load(out), fc.LSTM.from_state_dict(KIND["lstm"].weights(3, 4)))
     again = tmp_path / "again.safetensors"
     assert main(["convert", str(out), str(again), "--dtype", "float16"]) == 0
     same(fc.load(again), fc.load(out).astype("float16"))
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_what_of_a_whole_model_is_not_taken_is_said(suffix: str, tmp_path: Path, capsys: Capture) -> None:
+    state = {"gru." + name: a for name, a in KIND["gru_reset_after"].weights(3, 4).items()}
+    rest = [
+        "b.w",
+        *(f"blocks.{i}.w" for i in range(4)),
+        "bn.running_mean",
+        "bn.running_var",
+        "conv.bias",
+        "conv.weight",
+    ]
+    state |= {name: np.ones(2, np.float32) for name in rest}
+    source, out = tmp_path / f"m{suffix}", tmp_path / "out.safetensors"
+    if suffix == ".pt":
+        torch = pytest.importorskip("torch")
+        tensors = {name: torch.from_numpy(array) for name, array in state.items()}
+        torch.save({"state_dict": tensors, "epoch": 3, "optimizer": {"param_groups": [{"lr": 0.1}]}}, source)
+    else:
+        save_file(state, source)
+    prefix = "state_dict." if suffix == ".pt" else ""
+    modules = [prefix + name for name in ("b.*", *(f"blocks.{i}.*" for i in range(4)), "bn.*")]
+    listed = f"9 other tensors: {', '.join(modules)}, ..."
+    for options in ([], ["--batch-first"]):
+        assert main(["convert", str(source), str(out), *options]) == 0
+        first, second, *rest = capsys.readouterr().out.splitlines()
+        assert first.startswith(f"{out}: GRU(3, 4")
+        assert second == f"not taken: {listed}; fusedcell.Model.from_torch(module, example) takes all of a module"
+        assert [line[:15] for line in rest] == ([] if options else ["x is (T, B, I);"])
+    assert main(["inspect", str(source)]) == 0
+    assert f"beside these  {listed}" in capsys.readouterr().out
 
 
 def test_convert_of_a_state_dictionary_to_onnx(path: Path, tmp_path: Path) -> None:

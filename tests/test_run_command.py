@@ -108,7 +108,7 @@ def test_lengths_that_do_not_fit_are_refused(tmp_path: Path, capsys: Capture) ->
         (np.array(["5", "2"]), "lengths.npy: expected an array of numbers, got dtype <U1"),
     ):
         np.save(tmp_path / "lengths.npy", lengths)
-        words = ("m.safetensors", "in.npy", "out.npy", "--lengths", "lengths.npy")
+        words = ["m.safetensors", "in.npy", "out.npy", "--lengths", "lengths.npy"]
         files = [word if word.startswith("--") else str(tmp_path / word) for word in words]
         assert message in refused(tmp_path, capsys, *files)
     for line, message in (

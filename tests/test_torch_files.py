@@ -280,7 +280,7 @@ def hostile(path: Path, what: str) -> None:
         ("a pickle", "not an archive that torch.save writes"),
         (
             "a module",
-            r"of 'torch.nn.modules.rnn.GRU' for one, .* torch.save\(model.state_dict\(\), path\), or .*from_torch",
+            r"of 'torch.nn.modules.rnn.GRU' for one, .*Model.from_torch\(module, example\), .*torch.save\(model",
         ),
         ("an old format", "not an archive that torch.save writes since PyTorch 1.6"),
         ("a giant of four bytes", r"weight_ih_l0 of shape \(1048576, 1048576\) is stored in 4 bytes"),

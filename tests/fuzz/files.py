@@ -132,7 +132,7 @@ def _state_dict(path: Path) -> None:
                 works(layer)
     found: list[Any] = []
     with may_raise(ValueError, TypeError):
-        found, _ = state_modules.report(path)
+        found = state_modules.report(path).modules
     for module in found[:4]:
         check((module.layer is None) == bool(module.refusal), f"{module} is neither loaded nor refused")
         if module.layer is not None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .._base import NONLINEARITIES
 from .._dtypes import DTYPES
+from .._recurrent import Recurrent
 from ..convert.keras.files import recurrent_names
 from ..convert.keras.layers import from_keras
-from ..convert.model_files import read_model
+from ..convert.model_files import WHOLE_MODULE, read_model
 from ..convert.onnx.file import OnnxFile
 from ..convert.onnx.graph import recurrent_nodes
 from ..convert.onnx.read import from_onnx
 from ..convert.onnx.write import to_onnx
-from ..convert.state_modules import read_module
+from ..convert.state_modules import listing, read_module
 from ..errors import UnsupportedError
 from ..layers import Layer
 from ..model import Model
@@ -25,6 +26,7 @@ from ..weights.state_files import is_own_file
 from .options import add_file, add_ignore, check_is_for_onnx, known_kind
 from .text import show
 
+_Made = TypeVar("_Made", Model, Recurrent)
 _KINDS_OF_OUT = (SAFETENSORS, ONNX)
 
 
@@ -67,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"expected to write a file ending in {_suffixes_of_out()}, got {out.name!r}")
     if out.exists() and out.samefile(options.model):
         raise ValueError(f"expected another file to write than {options.model.name!r}, which is read")
-    model = _read(kind, options)
+    model, notes = _read(kind, options)
     if options.keep and not isinstance(model, Model):
         raise ValueError(f"--keep: is for nodes of whole models, and what is taken is one {type(model).__name__}")
     if kind_of(out) == SAFETENSORS:
@@ -78,21 +80,25 @@ def run(options: argparse.Namespace) -> int:
         model.to_onnx(out)
     else:
         raise ValueError(f"{options.model}: holds a {type(model).__name__}; only layers become ONNX models")
-    show(f"{out}: {model!r}")
+    for line in (f"{out}: {model!r}", *notes):
+        show(line)
     return 0
 
 
-def _read(kind: FileKind, options: argparse.Namespace) -> Any:
-    """A model, a layer or a cell."""
+def _read(kind: FileKind, options: argparse.Namespace) -> tuple[Any, list[str]]:
+    """A model, a layer or a cell, and what there is to say of it."""
     model, which, dtype = options.model, options.which, options.dtype or "float32"
     if options.keep and options.dtype is None:
         raise ValueError("--keep: is of what --dtype rounds, which is not given")
     check_is_for_onnx(options, kind, model)
     is_own = kind == SAFETENSORS and is_own_file(model)
     if kind in (SAFETENSORS, PYTORCH) and not is_own:
-        return read_module(
-            model, which, nonlinearity=options.nonlinearity, batch_first=options.batch_first, dtype=dtype
-        )
+        given = {"nonlinearity": options.nonlinearity, "batch_first": options.batch_first}
+        module, beside = read_module(model, which, **given, dtype=dtype)
+        notes = [f"not taken: {listing(beside)}; {WHOLE_MODULE} takes all of a module"] if beside else []
+        if isinstance(module, Layer) and not options.batch_first:
+            notes.append("x is (T, B, I); give --batch-first if its module has batch_first=True, which no name says")
+        return module, notes
     if options.nonlinearity is not None or options.batch_first:
         option = "--nonlinearity" if options.nonlinearity is not None else "--batch-first"
         raise ValueError(f"{option}: is for state dictionaries, and {model.name!r} says itself what its layer is")
@@ -101,10 +107,10 @@ def _read(kind: FileKind, options: argparse.Namespace) -> Any:
         if which is not None:
             what = "a whole model" if isinstance(found, Model) else "one layer"
             raise ValueError(f"--node: {model.name!r} holds {what}, so there is nothing to choose")
-        return _rounded(found, options)
+        return _rounded(found, options), []
     if which is not None or options.ignore or (kind == ONNX and not options.state and _is_one_node(model)):
-        return _layer_of(kind, options, dtype)
-    return _whole(kind, options, dtype)
+        return _layer_of(kind, options, dtype), []
+    return _whole(kind, options, dtype), []
 
 
 def _is_one_node(path: Path) -> bool:
@@ -136,7 +142,8 @@ def _whole(kind: FileKind, options: argparse.Namespace, dtype: str) -> Model:
     return _rounded(model, options)
 
 
-def _rounded(model: Any, options: argparse.Namespace) -> Any:
+def _rounded(model: _Made, options: argparse.Namespace) -> _Made:
+    """A model, a layer or a cell in the type that is asked for."""
     if options.dtype is None:
         return model
     return model.astype(options.dtype, keep=options.keep) if isinstance(model, Model) else model.astype(options.dtype)

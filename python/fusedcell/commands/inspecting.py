@@ -13,9 +13,10 @@ from .._recurrent import Recurrent
 from ..cells import Cell, GRUCell
 from ..convert.keras.files import recurrent_names
 from ..convert.keras.layers import from_keras
-from ..convert.model_files import read_model
+from ..convert.model_files import WHOLE_MODULE, read_model
 from ..convert.onnx.read import NodeReport, report
 from ..convert.spec import RecurrentSpec
+from ..convert.state_modules import listing
 from ..convert.state_modules import report as report_modules
 from ..layers import GRU, Layer
 from ..model import Model
@@ -88,9 +89,12 @@ def _nodes(path: Path, ignore: list[str]) -> tuple[list[_Table], str]:
 
 
 def _modules(path: Path) -> tuple[list[_Table], str]:
-    reports, count = report_modules(path)
+    held = report_modules(path)
+    if held.beside:
+        whole = f"no: weights have no order of computation; {WHOLE_MODULE} takes all of a module"
+        table(path.name, [("whole model", whole), ("beside these", listing(held.beside))])
     tables = []
-    for found in reports:
+    for found in held.modules:
         name = type(found.layer).__name__
         call = name if isinstance(found.layer, Cell) else f"{name}.from_state_dict(path, {found.prefix!r})"
         unnamed = ['nonlinearity="tanh" or "relu"'] * name.startswith("RNN")
@@ -98,8 +102,8 @@ def _modules(path: Path) -> tuple[list[_Table], str]:
         if unnamed:
             call += f", with {' and '.join(unnamed)}, which its names do not say"
         tables.append((repr(found.prefix), _module_rows(found.layer, found.refusal, call), found.refusal))
-    if count > len(reports):
-        show(f"{path}: the first {len(reports)} of {count} recurrent modules")
+    if held.count > len(held.modules):
+        show(f"{path}: the first {len(held.modules)} of {held.count} recurrent modules")
     return tables, "module (RNN, GRU, LSTM, or their cells)"
 
 

@@ -52,7 +52,8 @@ def run(options: argparse.Namespace) -> int:
     check_is_for_onnx(options, known_kind(options.model), options.model)
     if options.lengths and (given == ".wav" or options.lengths.suffix.lower() != ".npy"):
         raise ValueError(
-            f"--lengths: expected a .npy file for sequences of a .npy file, got {options.lengths.name!r} for {path.name!r}"
+            f"--lengths: expected a .npy file for sequences of a .npy file, got {options.lengths.name!r} for "
+            f"{path.name!r}"
         )
     for read in filter(None, (path, options.model, options.lengths)):
         if out.exists() and out.samefile(read):

@@ -12,6 +12,8 @@ from ..storage import load
 from ..weights.file_kinds import JSON, KERAS, ONNX, SAFETENSORS, SUFFIXES, kind_of
 from ..weights.state_files import is_own_file
 
+WHOLE_MODULE = "fusedcell.Model.from_torch(module, example)"
+
 
 def read_model(path: Path, states: Mapping[str, str] | None = None, *, isa: str | None = None) -> Model:
     """The model; of a file of ours that holds one layer, a model of that layer.
@@ -33,7 +35,7 @@ def read_model(path: Path, states: Mapping[str, str] | None = None, *, isa: str 
     if kind != SAFETENSORS or not is_own_file(path):
         raise UnsupportedError(
             f"{path}: holds weights by their names, and not what a model computes of them; supported: the module "
-            "itself, by fusedcell.Model.from_torch(module, example), or one recurrent layer, by fusedcell convert"
+            f"itself, by {WHOLE_MODULE}, or one recurrent layer, by fusedcell convert"
         )
     found = load(path, isa=isa)
     if isinstance(found, Layer):

@@ -15,6 +15,7 @@ from ..weights.tensors import to_array
 from .torch.modules import Form
 
 _MOST = 100  # that are reported
+_LISTED = 6
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,17 @@ class ModuleReport:
     refusal: str
 
 
-def report(path: str | os.PathLike[str]) -> tuple[list[ModuleReport], int]:
-    """The first hundred recurrent modules of a file, and how many there are. Errors as of `open_state_dict`."""
+@dataclass(frozen=True)
+class FileReport:
+    """The first hundred recurrent modules of a file, how many there are, and the names of all tensors beside them."""
+
+    modules: list[ModuleReport]
+    count: int
+    beside: list[str]
+
+
+def report(path: str | os.PathLike[str]) -> FileReport:
+    """What a file holds. Errors as of `open_state_dict`."""
     reports = []
     with open_state_dict(path) as state:
         for prefix in state.prefixes[:_MOST]:
@@ -39,13 +49,22 @@ def report(path: str | os.PathLike[str]) -> tuple[list[ModuleReport], int]:
             except (ValueError, TypeError) as error:
                 refusal = str(error)
             reports.append(ModuleReport(prefix, layer, refusal))
-        return reports, len(state.prefixes)
+        return FileReport(reports, len(state.prefixes), state.beside(state.prefixes))
+
+
+def listing(names: list[str]) -> str:
+    """How many tensors these are, and of which modules."""
+    modules = list(dict.fromkeys(f"{name.rpartition('.')[0]}.*" if "." in name else name for name in names))
+    shown = ", ".join(module[:100] for module in modules[:_LISTED])
+    return f"{len(names)} other tensor{'s' * (len(names) > 1)}: {shown}{', ...' * (len(modules) > _LISTED)}"
 
 
 def read_module(
     path: str | os.PathLike[str], which: str | None, *, nonlinearity: str | None, batch_first: bool, dtype: str
-) -> Recurrent:
-    """A recurrent module of a file: the only one, or that of a prefix or of a number in the report.
+) -> tuple[Recurrent, list[str]]:
+    """A recurrent module of a file, the only one or that of a prefix or of a number in the report, and what is beside.
+
+    That is the names of the other tensors.
 
     Raises what `open_state_dict` and ``from_state_dict`` do, and ValueError where `which` is missing or wrong, or
     `nonlinearity` is, which a plain RNN needs and others have not.
@@ -54,7 +73,8 @@ def read_module(
         try:
             prefix = _chosen(state, which)
             name, arrays = _read(state, prefix)
-            return _make(state, prefix, name, arrays, nonlinearity, batch_first=batch_first, dtype=dtype)
+            made = _make(state, prefix, name, arrays, nonlinearity, batch_first=batch_first, dtype=dtype)
+            return made, state.beside([prefix])
         except (ValueError, TypeError) as error:
             raise (UnsupportedError if isinstance(error, UnsupportedError) else ValueError)(
                 f"{os.fspath(path)}: {error}"

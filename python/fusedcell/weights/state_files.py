@@ -107,15 +107,17 @@ def _pytorch(path: Path) -> StateDictionary:
         if found:
             raise UnsupportedError(
                 f"{path}: not a file of weights alone: it holds objects, of {found[1][:100]!r} for one, and to make "
-                "them would run code; supported: state dictionaries. Where those classes are known, load it and save "
-                "the weights alone, torch.save(model.state_dict(), path), or pass the model's recurrent module to "
-                "fusedcell.from_torch"
+                "them would run code; supported: state dictionaries. Where those classes are known, load it and pass "
+                "the model to fusedcell.Model.from_torch(module, example), or its recurrent module to "
+                "fusedcell.from_torch, or save the weights alone, torch.save(model.state_dict(), path)"
             ) from error
         raise ValueError(f"{path}: not a file of weights alone, or damaged: {_first_line(error)}") from error
     if not isinstance(content, Mapping):
         raise UnsupportedError(f"{path}: expected a state dictionary, got {type(content).__name__}")
     named = {name: value for name, value in content.items() if isinstance(name, str)}
-    return StateDictionary(named, lambda name, value: Stored(partial(_checked_extent, path, name, value)))
+    return StateDictionary(
+        named, lambda name, value: Stored(partial(_checked_extent, path, name, value)) if is_tensor(value) else value
+    )
 
 
 def _check_archive(path: Path) -> None:
@@ -132,7 +134,7 @@ def _check_archive(path: Path) -> None:
     if any(entry.filename.rpartition("/")[2] == "constants.pkl" for entry in entries):
         raise UnsupportedError(
             f"{path}: is a TorchScript archive; supported: state dictionaries. Load it with torch.jit.load, and pass "
-            "the recurrent module in it to fusedcell.from_torch"
+            "it to fusedcell.Model.from_torch(module, example), or the recurrent module in it to fusedcell.from_torch"
         )
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED:
@@ -141,7 +143,7 @@ def _check_archive(path: Path) -> None:
 
 def _checked_extent(path: Path, name: str, value: Any) -> Any:
     """A few bytes can be the storage of a tensor of any size, by strides of zero."""
-    if is_tensor(value) and str(value.layout) == "torch.strided":
+    if str(value.layout) == "torch.strided":
         size = value.untyped_storage().nbytes()
         if value.numel() > size:
             raise ValueError(f"{path}: {name} of shape {tuple(value.shape)} is stored in {size} bytes")

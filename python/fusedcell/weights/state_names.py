@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import count
 from typing import Any, NamedTuple, TypeAlias
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from .._base import ARRAY_NAMES
 from ..errors import UnsupportedError
-from .tensors import to_array
+from .tensors import Stored, to_array
 
 StateDict: TypeAlias = Mapping[str, Any] | str | os.PathLike[str]
 """Arrays or PyTorch tensors by name, or the path of a file that holds them."""
@@ -128,6 +128,15 @@ class StateDictionary:
     def prefixes(self) -> list[str]:
         """Of the recurrent modules, in the order of their names in the mapping."""
         return [prefix for prefix, arrays in self._arrays.items() if _is_recurrent(arrays)]
+
+    def beside(self, prefixes: Collection[str]) -> list[str]:
+        """Names of a file's tensors that are in none of the modules of these prefixes."""
+        parts = self._parts
+        return [
+            name
+            for name, value in self._values.items()
+            if isinstance(value, Stored) and not (name in parts and parts[name].prefix in prefixes)
+        ]
 
     def is_cell(self, prefix: str) -> bool:
         """Whether the module goes one step at a call: its names have no end such as _l0."""
