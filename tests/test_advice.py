@@ -153,11 +153,45 @@ def test_what_cannot_be_saved(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.parametrize("ending", [".onnx", ".keras", ".h5", ".hdf5", ".PT", ".pth", ".ckpt", ".bin", ".nam", ".json"])
+def test_nothing_is_saved_under_a_name_that_other_files_have(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"m{ending}"
+    model = fc.Model([("lstm", LSTM, "x")])
+    cell = fc.RNNCell(np.ones((1, 1)), np.ones((1, 1)))
+    for value, call in (
+        (LSTM, r"; fusedcell\.to_onnx\(layer, path\)"),
+        (model, r"; model\.to_onnx\(path\)"),
+        (cell, ""),
+    ):
+        end = f"{call} writes an ONNX model" if ending == ".onnx" and call else ""
+        with pytest.raises(
+            ValueError, match=rf"ending in \.safetensors, got '.*', which is how files of others end{end}$"
+        ):
+            fc.save(value, path)
+    assert not path.exists()
+
+
+def test_a_model_is_no_layer_to_write_as_onnx() -> None:
+    pytest.importorskip("onnx")
+    with pytest.raises(TypeError, match=r"got Model; model\.to_onnx\(path\) writes it$"):
+        fc.to_onnx(fc.Model([("lstm", LSTM, "x")]))  # type: ignore[arg-type] # wrong on purpose
+
+
+@pytest.mark.parametrize(
+    ("ending", "reader"), [(".onnx", "onnx"), (".keras", "keras"), (".h5", "keras"), (".nam", "json")]
+)
+def test_a_file_of_others_is_sent_to_who_reads_it_whole(ending: str, reader: str, tmp_path: Path) -> None:
+    (tmp_path / f"m{ending}").write_bytes(b"not ours")
+    layer = "" if reader == "json" else rf", or a recurrent layer of it with fusedcell\.from_{reader}\(path\)"
+    with pytest.raises(ValueError, match=rf"with fusedcell\.Model\.from_{reader}\(path\){layer}$"):
+        fc.load(tmp_path / f"m{ending}")
+
+
 @pytest.mark.parametrize("name", ["LSTM", "Sequential", "Linear"])
 def test_a_module_of_pytorch_is_not_saved(name: str, tmp_path: Path) -> None:
     torch: Any = pytest.importorskip("torch")
     module = getattr(torch.nn, name)(*([] if name == "Sequential" else [3, 4]))
-    with pytest.raises(TypeError, match=f"got {name}; make layers of its recurrent parts first, by fusedcell.from_tor"):
+    with pytest.raises(TypeError, match=f"got {name}; make a model of it first, by fusedcell.Model.from_torch"):
         fc.save(module, tmp_path / "layer")
 
 

@@ -11,9 +11,10 @@ from ._core import holds_model
 from ._file_format import to_bytes
 from ._files import open_file, write_file
 from ._recurrent import Recurrent
+from .cells import Cell
 from .errors import UnsupportedError
 from .layers import Layer, layer_from_bytes
-from .weights.file_kinds import SAFETENSORS, kind_of
+from .weights.file_kinds import ONNX, SAFETENSORS, kind_of
 from .weights.floats import array_of
 
 if TYPE_CHECKING:
@@ -28,8 +29,19 @@ def save(layer: Recurrent | Model, path: str | os.PathLike[str]) -> None:
 
     The same layer always gives the same bytes. A file that is replaced keeps its mode and, as far as may be, its owner,
     and after an error it is as it was.
+
+    Raises TypeError for what is none of these, ValueError for a path that ends as files of others do, such as .onnx.
     """
-    write_file(path, _bytes_of(layer))
+    data = _bytes_of(layer)
+    kind = kind_of(path)
+    if kind not in (None, SAFETENSORS):
+        call = "fusedcell.to_onnx(layer, path)" if isinstance(layer, Layer) else "model.to_onnx(path)"
+        advice = f"; {call} writes an ONNX model" if kind == ONNX and not isinstance(layer, Cell) else ""
+        raise ValueError(
+            f"path: expected a name ending in .safetensors, got {os.fspath(path)!r}, which is how files of others end"
+            f"{advice}"
+        )
+    write_file(path, data)
 
 
 def _bytes_of(layer: Any) -> bytes:
@@ -49,7 +61,10 @@ def _advice(value: Any) -> str:
     if isinstance(getattr(value, "layer", None), Layer):
         return "; save its .layer"
     if type(value).__module__.split(".")[0] in _FRAMEWORKS or hasattr(value, "state_dict"):
-        return "; make layers of its recurrent parts first, by fusedcell.from_torch or from_keras"
+        return (
+            "; make a model of it first, by fusedcell.Model.from_torch(module, example) or Model.from_keras(model), or "
+            "layers of its recurrent parts, by fusedcell.from_torch or from_keras"
+        )
     return ""
 
 

@@ -14,12 +14,13 @@ class FileKind(NamedTuple):
 
 
 _STATE_DICTIONARY = "with fusedcell.LSTM.from_state_dict(path, 'lstm.'), or GRU or RNN, and the prefix of its names"
+_WHOLE_OR_LAYER = "fusedcell.Model.{0}(path), or a recurrent layer of it with fusedcell.{0}(path)"
 SAFETENSORS = FileKind((".safetensors",), f"read a state dictionary {_STATE_DICTIONARY}")
 PYTORCH = FileKind(
     (".pt", ".pth", ".ckpt", ".bin", ".tar"), f"read a state dictionary of PyTorch's {_STATE_DICTIONARY}"
 )
-KERAS = FileKind((".keras", ".h5", ".hdf5"), "read a model of Keras with fusedcell.from_keras(path)")
-ONNX = FileKind((".onnx",), "read an ONNX model with fusedcell.from_onnx(path)")
+KERAS = FileKind((".keras", ".h5", ".hdf5"), f"read a model of Keras with {_WHOLE_OR_LAYER.format('from_keras')}")
+ONNX = FileKind((".onnx",), f"read an ONNX model with {_WHOLE_OR_LAYER.format('from_onnx')}")
 JSON = FileKind((".nam", ".json", ".aidax"), "read a model of an amplifier with fusedcell.Model.from_json(path)")
 _KINDS = (SAFETENSORS, PYTORCH, KERAS, ONNX, JSON)
 SUFFIXES = tuple(suffix for kind in _KINDS for suffix in kind.suffixes)

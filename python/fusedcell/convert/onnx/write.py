@@ -37,7 +37,8 @@ def to_onnx(layer: Layer, path: str | os.PathLike[str] | None = None, *, state_i
     (``pip install fusedcell[onnx]``).
     """
     if not isinstance(layer, Layer):
-        raise TypeError(f"layer: expected a layer (LSTM, GRU or RNN), got {type(layer).__name__}")
+        advice = "; model.to_onnx(path) writes it" if hasattr(layer, "to_onnx") else ""
+        raise TypeError(f"layer: expected a layer (LSTM, GRU or RNN), got {type(layer).__name__}{advice}")
     graph = Builder()
     writer = _LayerWriter(graph, layer)
     x = graph.add("Transpose", ["X"], "x_0", perm=[1, 0, 2]) if layer.batch_first else "X"
