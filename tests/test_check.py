@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fusedcell as fc
+from drawn import examples
 from fusedcell import nodes, reference
 from fusedcell.cell_options import Activation, CellOptions
 from models import KIND, layer_from_cells, uniform
@@ -78,7 +79,12 @@ def test_an_order_of_gates_is_named(kind: str, order: str, sizes: tuple[int, int
     weights, x, y = of_layer(kind, sizes)
     letters = "ifgo" if kind == "lstm" else "rzn"
     layer = KIND[kind].make(reordered(weights, letters, order))
-    named(fc.check(layer, x, y), f"in the order {' '.join(order)}, and were taken as {' '.join(letters)}")
+    result = fc.check(layer, x, y)
+    named(result, f"in the order {' '.join(order)}, and were taken as {' '.join(letters)}")
+    line = result.mistake.advice.partition("loaded: ")[2]  # type: ignore[union-attr]
+    given = reordered(weights, letters, order)
+    right = {name: eval(line, {"np": np, "array": array}) for name, array in given.items()}
+    assert all(np.array_equal(right[name], weights[name]) for name in weights)
 
 
 PLANTED: dict[str, tuple[str, Callable[[Weights], Weights], str]] = {
@@ -439,3 +445,67 @@ def test_arguments_of_another_kind_are_refused() -> None:
         fc.check(layer, x, (y, y, y, y))
     with pytest.raises(ValueError, match="tolerance: expected a number from 0, got -1"):
         fc.check(layer, x, y, tolerance=-1)
+
+
+def padded_to(sequences: list[np.ndarray], steps: int, value: float, *, in_front: bool) -> np.ndarray:
+    """Sequences as a batch of so many steps."""
+    rows = []
+    for each in sequences:
+        padding = np.full((steps - len(each), *each.shape[1:]), value, each.dtype)
+        rows.append(np.concatenate([padding, each] if in_front else [each, padding]))
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("in_front", [False, True])
+@pytest.mark.parametrize("every_step", [False, True])
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4), data=st.data())
+@settings(max_examples=examples(15), deadline=None)
+def test_padding_that_a_mask_leaves_out_is_named(
+    every_step: bool, in_front: bool, lengths: list[int], data: st.DataObject
+) -> None:
+    """Of tokens that end in zeros, and of steps that are all of the value that masks; what is past the end is free."""
+    tokens = data.draw(st.booleans())
+    value = 0 if tokens else data.draw(st.sampled_from([0.0, -10.0]))
+    weights = KIND["lstm"].weights(3, 5, directions=1 if every_step else 2)
+    table, head = uniform(1, 7, 3), uniform(2, 2, 5 if every_step else 10)
+    items: list[Any] = [("lstm", fc.LSTM.from_state_dict(weights, batch_first=True), "table" if tokens else "x")]
+    items = [("table", nodes.Embedding(table), "x")] * tokens + items
+    items += [] if every_step else [("last", nodes.Last(num_directions=2), "lstm")]
+    model = fc.Model([*items, ("head", nodes.Dense(head), items[-1][0])], batch_first=True)
+    rng = np.random.default_rng(sum(lengths))
+    sequences = [rng.integers(1, 7, n) if tokens else rng.standard_normal((n, 3)).astype(np.float32) for n in lengths]
+    alone = [model(each[None])[0] for each in sequences]
+    steps = 12
+    expected = padded_to(alone, steps, 7.5, in_front=in_front) if every_step else np.stack(alone)
+    result = fc.check(model, padded_to(sequences, steps, value, in_front=in_front), expected)
+    named(result, f"steps of x that are all {value:g} {'in front of' if in_front else 'behind'} a sequence are padding")
+    assert f"give lengths=[{', '.join(map(str, lengths))}] with the call" in result.mistake.advice  # type: ignore[union-attr]
+
+
+def test_padding_of_a_layer_is_named_and_that_of_an_equal_answer_is_none() -> None:
+    weights, _, _ = of_layer("gru_reset_after", (3, 4, 1))
+    layer = KIND["gru_reset_after"].make(weights)
+    x = uniform(1, 9, 2, 3)
+    x[5:, 0] = 0
+    y, h = layer(x, lengths=[5, 9])
+    named(fc.check(layer, x, (y, h)), "steps of x that are all 0 behind a sequence are padding")
+    assert fc.check(layer, x, layer(x))
+    assert fc.check(layer, np.zeros((9, 2, 3), np.float32), np.ones((9, 2, 4))).mistake is None
+
+
+def test_what_rounded_weights_may_explain_is_no_fault() -> None:
+    weights, x, _ = of_layer("gru_reset_after", (5, 8, 1))
+    model = fc.Model([("gru", KIND["gru_reset_after"].make(weights), "x")])
+    narrow, y = model.astype("int8"), model(x)
+    assert fc.check(narrow, x, y).ok
+    said = str(fc.check(narrow, x, y, tolerance=1e-6))
+    assert "The model's weights are rounded, which by itself may make a difference of 0.05" in said
+    assert "another checkpoint" not in said
+    assert "weights of another checkpoint" in str(fc.check(narrow, x, y + x[..., :1] ** 2))
+
+
+def test_other_shapes_are_not_put_down_to_weights() -> None:
+    weights, x, _ = of_layer("gru_reset_after", (5, 8, 1))
+    said = str(fc.check(KIND["gru_reset_after"].make(weights), x, np.zeros((3, 3))))
+    assert "No single mistake" in said
+    assert "checkpoint" not in said

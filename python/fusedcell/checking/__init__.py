@@ -28,13 +28,12 @@ def check(
     - tolerance: how large a difference is none, in parts of the largest magnitude that was expected, or of 0.01 if that
       is more. None: 1e-5 for weights in float32, 2e-3, 2e-2 and 5e-2 for float16, bfloat16 and int8.
     - explain: whether to look for the mistake where it differs, by trying what is usual: the order of gates, transposed
-      matrices, biases, activations, directions, axes, the state at the beginning, rounded weights, padding, functions
-      at the end. One at a time, in each recurrent layer and in all of one class.
+      matrices, biases, activations, directions, axes, the state at the beginning, rounded weights, padding of windows
+      and of sequences, functions at the end. One at a time, in each recurrent layer and in all of one class.
 
-    A difference raises nothing. It runs the model once where all is well or without `explain`, and else at most 20
+    A difference raises nothing. It runs the model once where all is well or without `explain`, and else at most 25
     times, 50 times more for each recurrent layer, and for each class that has several, and 10 for each other node; so
-    give it a short x. Of random numbers,
-    some 20 steps of 3 sequences of different content tell all mistakes apart.
+    give it a short x. Of random numbers, some 20 steps of 3 sequences of different content tell all mistakes apart.
 
     Raises TypeError or ValueError for an x or an expected that is no array of numbers, and what a call raises.
 
@@ -60,7 +59,7 @@ def check(
     found = tuple(difference(*ours, each, limit) for ours, each in zip(answers, wanted, strict=True))
     ok = all(each.ok for each in found)
     mistake = None if ok or not explain else search.mistake(answers, wanted)
-    return Check(ok, limit, found, mistake, search.runs)
+    return Check(ok, limit, found, mistake, search.runs, tolerance_of(model))
 
 
 def _flat(expected: Any) -> list[Any]:

@@ -153,7 +153,8 @@ def _gate_orders(layer: Layer) -> Iterator[Alternative]:
         yield Alternative(
             f"the gates of the weights are in the order {' '.join(order)}, and were taken as {' '.join(letters)} "
             f"({', '.join(f'{letter} {_GATE_NAMES[letter]}' for letter in letters)})",
-            f"put the blocks of rows of every weight and bias into the order {' '.join(letters)} before it is loaded",
+            f"put the blocks of rows of every weight and bias into the order {' '.join(letters)} before it is loaded: "
+            f"np.concatenate([np.split(array, {len(blocks)})[block] for block in {blocks}])",
             partial(_rebuilt, layer, change),
         )
 

@@ -32,6 +32,7 @@ class Check:
     - outputs: a :class:`~fusedcell.checking.Difference` each
     - mistake: the one :class:`~fusedcell.checking.Mistake` that explains all; None where all is well, or none was found
     - runs: how often the model was run
+    - rounding: the tolerance that is usual for the types of the model's weights
     """
 
     ok: bool
@@ -39,6 +40,7 @@ class Check:
     outputs: tuple[Difference, ...]
     mistake: Mistake | None
     runs: int
+    rounding: float
 
     def __bool__(self) -> bool:
         return self.ok
@@ -60,13 +62,24 @@ class Check:
                 f"What to do: {self.mistake.advice}.",
             ]
         elif not self.ok:
-            lines.append(
-                f"No single mistake of those that were tried, in {self.runs} runs, explains it. Others: weights of "
-                "another checkpoint, a framework in training mode (dropout, batch norm), x prepared in another way."
-            )
+            lines.append(self._unexplained())
         return "\n".join(lines)
 
     __repr__ = __str__
+
+    def _unexplained(self) -> str:
+        if self.tolerance < self.rounding and all(each.relative <= self.rounding for each in self.outputs):
+            return (
+                f"The model's weights are rounded, which by itself may make a difference of {self.rounding:g}: check "
+                "it in float32 first, and keep nodes as they are, by astype(dtype, keep=...), where that is too much."
+            )
+        text = f"No single mistake of those that were tried, in {self.runs} runs, explains it."
+        if any(each.problem for each in self.outputs):
+            return text
+        return (
+            f"{text} Others: weights of another checkpoint, a framework in training mode (dropout, batch norm), x "
+            "prepared in another way."
+        )
 
 
 def _row(each: Difference) -> list[str]:

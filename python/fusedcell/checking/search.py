@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias, cast
 
@@ -13,6 +13,7 @@ from ..layers import Layer
 from ..model import Model
 from .alternatives import Alternative, of_layer, of_node
 from .differences import Array, Labels, fits
+from .padding import paddings
 from .readings import readings
 from .report import Mistake
 
@@ -29,11 +30,11 @@ class Search:
         self.model, self.inputs, self.tolerance = model, inputs, tolerance
         self.runs = 0
 
-    def run(self, model: Layer | Model, inputs: tuple[Array, ...]) -> Answers:
+    def run(self, model: Layer | Model, inputs: tuple[Array, ...], lengths: Sequence[int] | None = None) -> Answers:
         """Every output, with its name and those of its axes."""
         self.runs += 1
         if isinstance(model, Layer):
-            y, state = cast(Any, model)(*inputs)
+            y, state = cast(Any, model)(*inputs, lengths=lengths)
             rows = ("sequence", "step") if model.batch_first else ("step", "sequence")
             names = {
                 "y": (*rows, "feature"),
@@ -42,7 +43,7 @@ class Search:
             }
             arrays = [y, *(state if isinstance(state, tuple) else (state,))]
             return [_answer(*item, array) for item, array in zip(names.items(), arrays, strict=False)]
-        answer = model(*inputs)
+        answer = model(*inputs, lengths=lengths)
         arrays = list(answer) if isinstance(answer, tuple) else [answer]
         return [_answer(name, _axes(model, name), array) for name, array in zip(model.outputs, arrays, strict=True)]
 
@@ -61,6 +62,7 @@ class Search:
         self, answers: Answers, wanted: list[Array]
     ) -> Iterator[tuple[str, str, str, list[Array], list[Array]]]:
         yield from self._of_readings(answers, wanted)
+        yield from self._of_padding(wanted)
         for mistake, advice, found in self._of_inputs(answers):
             yield "", mistake, advice, found, wanted
         alike = all(ours.shape == each.shape for (*_, ours), each in zip(answers, wanted, strict=True))
@@ -89,6 +91,22 @@ class Search:
             if all(each.mistake in other for other in others):
                 same = [each, *(other[each.mistake] for other in others)]
                 yield "", each.mistake, each.advice, [one.ours for one in same], [one.expected for one in same]
+
+    def _of_padding(self, wanted: list[Array]) -> Iterator[tuple[str, str, str, list[Array], list[Array]]]:
+        axes = [_input_axes(self.model, place, array) for place, array in enumerate(self.inputs)]
+        for array, names in zip(self.inputs, axes, strict=True):
+            for each in paddings(array, names) if "time" in names else ():
+                moved = tuple(map(each.moved, self.inputs, axes))
+                try:
+                    answers = self.run(self.model, moved, each.lengths)
+                except ValueError:  # of inputs of other lengths
+                    continue
+                rows = [_rows(self.model, length, len(answers)) for length in each.lengths]
+                pairs = [
+                    each.compared(ours, expected, labels, [row[place] for row in rows])
+                    for place, ((_, labels, ours), expected) in enumerate(zip(answers, wanted, strict=False))
+                ]
+                yield "", each.mistake, each.advice, [a for a, _ in pairs], [b for _, b in pairs]
 
     def _of_inputs(self, answers: Answers) -> Iterator[tuple[str, str, list[Array]]]:
         """Other ways to read x; each is the same for all inputs."""
@@ -213,6 +231,12 @@ def _rounded(model: Layer | Model) -> Iterator[Alternative]:
                 f"compare with the framework's model in float32, or with .astype({dtype!r}) of this one",
                 partial(model.astype, dtype),
             )
+
+
+def _rows(model: Layer | Model, steps: int, outputs: int) -> tuple[int, ...]:
+    """Of each output, for so many rows in."""
+    rows = steps if isinstance(model, Layer) else model.rows(steps)
+    return rows if isinstance(rows, tuple) else (rows,) * outputs
 
 
 def _in_model(model: Model, changes: Mapping[str, Alternative]) -> Alternative:
