@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import wave
 from pathlib import Path
@@ -231,6 +232,40 @@ def test_samples_beyond_full_scale_are_clipped_and_counted(tmp_path: Path, capsy
     assert f"{edge} samples were beyond full scale and are clipped" in said
 
 
+@pytest.mark.parametrize(
+    ("notes", "shown"),
+    [
+        ({"sample_rate": 44100}, "44,100 Hz"),
+        ({"samplerate": "48000"}, "48,000 Hz"),
+        ({"metadata": {"samplerate": "8000"}}, "8,000 Hz"),
+        ({"metadata": {"sample_rate": 96000.0}, "samplerate": "unknown"}, "96,000 Hz"),
+        ({}, ""),
+        ({"sample_rate": None, "metadata": [44100]}, ""),
+        ({"sample_rate": -1, "samplerate": [1]}, ""),
+        ({"sample_rate": 10**400}, ""),
+    ],
+    ids=str,
+)
+def test_a_sound_of_another_rate_than_the_models_is_remarked(
+    notes: dict[str, Any], shown: str, tmp_path: Path, capsys: Capture
+) -> None:
+    from json_models import amplifier as file_of_an_amplifier
+
+    content, _ = file_of_an_amplifier()
+    content.pop("metadata")
+    (tmp_path / "amp.json").write_text(json.dumps(content | notes), encoding="utf-8")
+    files = [str(tmp_path / name) for name in ("amp.json", "in.wav", "out.wav")]
+    write_wav(tmp_path / "in.wav", np.zeros((10, 1)), 16, rate=8000)
+    assert main(["inspect", files[0]]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if "sample rate" in line]
+    assert [row.split("  ")[-1] for row in rows] == [shown] * bool(shown)
+    assert main(["run", *files]) == 0
+    err = capsys.readouterr().err
+    assert ("resample first" in err) == (shown not in ("", "8,000 Hz"))
+    if err:
+        assert f"in.wav has 8,000 Hz and {files[0]} is of {shown}, so" in err
+
+
 def refused(folder: Path, capsys: Capture, *arguments: str) -> str:
     out = folder / "out.npy"
     out.write_bytes(b"what was there")
@@ -332,7 +367,7 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(tmp_path: Path
         ("m.safetensors in.npy out.wav", "expected .npy to .npy, or .wav to .wav or .npy, got 'in.npy' to 'out.wav'"),
         ("m.safetensors in.txt out.npy", "expected .npy to .npy, or .wav"),
         ("m.safetensors in.npy in.npy", "expected another file to write than 'in.npy', which is read"),
-        ("m.safetensors in.wav out.npy", "a sound is for a model of one feature"),
+        ("m.safetensors in.wav out.npy", "a sound is for a model of one feature, and 'x' has 3 features"),
         ("half.safetensors in.wav out.wav", "a model that answers a sample for each, got 5 x 1 for 10; write to .npy"),
         ("m.safetensors missing.npy out.npy", "No such file"),
         ("m.safetensors in.npy out.npy --state h=hn", "--state: 'm.safetensors' is not a file ending in .onnx"),

@@ -11,6 +11,7 @@ from .._base import GATES
 from .._options import described
 from .._recurrent import Recurrent
 from ..cells import Cell, GRUCell
+from ..convert.amplifiers.model import sample_rate
 from ..convert.keras.files import recurrent_names
 from ..convert.keras.layers import from_keras
 from ..convert.model_files import WHOLE_MODULE, read_model
@@ -52,7 +53,8 @@ def run(options: argparse.Namespace) -> int:
             table(path.name, _layer_rows(found))
         return 0
     if kind == JSON:
-        _show_model(path.name, read_model(path), f"Model.{_CALLS[kind]}")
+        rate = sample_rate(path)
+        _show_model(path.name, read_model(path), f"Model.{_CALLS[kind]}", f"{rate:,.6g} Hz" if rate else "")
         return 0
     if kind == ONNX:
         tables, what = _nodes(path, options.ignore)
@@ -76,8 +78,8 @@ def run(options: argparse.Namespace) -> int:
     return 1 if refused or not (tables or model) else 0
 
 
-def _show_model(title: str, model: Model, call: str) -> None:
-    table(title, [*model_rows(model), ("loads", f"as fusedcell.{call}")])
+def _show_model(title: str, model: Model, call: str, rate: str = "") -> None:
+    table(title, [*model_rows(model), *([("sample rate", rate)] if rate else []), ("loads", f"as fusedcell.{call}")])
     for line in node_table(model):
         show(f"   {line}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import numpy as np
 
 from .._base import FloatArray
 from .._files import write_file
+from ..convert.amplifiers.model import sample_rate
 from ..convert.model_files import read_model
 from ..model import Model
+from ..weights.file_kinds import JSON, kind_of
 from .npy import Array, open_npy
 from .options import add_file, check_is_for_onnx, known_kind
 from .text import show
@@ -69,11 +72,22 @@ def run(options: argparse.Namespace) -> int:
     if given == ".wav":
         with open_wav(path) as source:
             said = _of_sound(model, place, source, out)
+            _warn_of_rate(options.model, source)
     else:
         lengths = open_npy(options.lengths) if options.lengths else None
         said = _of_array(model, place, open_npy(path), lengths, path, out)
     show(f"{out}: {said}")
     return 0
+
+
+def _warn_of_rate(model: Path, source: Wav) -> None:
+    rate = sample_rate(model) if kind_of(model) == JSON else None
+    if rate and rate != source.rate:
+        show(
+            f"fusedcell: {source.path} has {source.rate:,} Hz and {model} is of {rate:,.6g} Hz, so the answer sounds "
+            "otherwise than what the model was made of: resample first",
+            sys.stderr,
+        )
 
 
 def _of_array(model: Model, place: int, x: Array, lengths: Array | None, path: Path, out: Path) -> str:
@@ -99,7 +113,8 @@ def _of_array(model: Model, place: int, x: Array, lengths: Array | None, path: P
 def _of_sound(model: Model, place: int, source: Wav, out: Path) -> str:
     name, size, tokens = model._core.inputs[0]
     if size != 1 or tokens:
-        raise ValueError(f"{source.path}: a sound is for a model of one feature, and {name!r} is another input")
+        what = f"tokens, {tokens} of them" if tokens else f"{size} features"
+        raise ValueError(f"{source.path}: a sound is for a model of one feature, and {name!r} has {what}")
     if not model.streamable:
         model.stream()  # which raises, and names the node
     if not source.frames:
@@ -107,7 +122,7 @@ def _of_sound(model: Model, place: int, source: Wav, out: Path) -> str:
     if model._core.axes:  # which samples have no need of
         model = Model(model.nodes, {name: size}, model.outputs, isa=model.isa)
     if out.suffix.lower() == ".npy":
-        return _write_npy(model, place, [source], True, (), out)
+        return f"{_write_npy(model, place, [source], True, (), out)}, a sequence for each channel"
     rows, width = _shape(model, place, source.frames)
     if (rows, width) != (source.frames, 1):
         raise ValueError(
