@@ -169,7 +169,7 @@ def test_one_layer_of_several_by_its_name(tmp_path: Path, suffix: str) -> None:
     between: Any = fc.from_keras(path, "encoder", keras_output=True)(x)
     case = KerasCase([KerasCell("LSTM", 4)], 4, seed=2)
     assert_close(fc.from_keras(path, "decoder", keras_output=True)(between), case.expected(between))
-    with pytest.raises(ValueError, match=r"2 recurrent layers; choose with name=: 'encoder' \(LSTM\), 'decoder'"):
+    with pytest.raises(ValueError, match=r"2 recurrent layers; name one of them: 'encoder' \(LSTM\), 'decoder'"):
         fc.from_keras(path)
     with pytest.raises(ValueError, match="no recurrent layers are called 'head'; there are: 'encoder'"):
         fc.from_keras(path, "head")

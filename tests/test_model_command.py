@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -438,7 +439,7 @@ def test_where_the_whole_is_refused_both_ways_are_told(
     assert main(["convert", str(onnx_file(tmp_path, 2)), str(out)]) == 1
     err = capsys.readouterr().err
     assert "TopK is not supported; supported: less; and no recurrent layer is taken alone: " in err
-    assert "there are 2 recurrent nodes; choose with node=" in err
+    assert "there are 2 recurrent nodes; name one of them: 0: GRU node" in err
     assert len(err.splitlines()) == 1
     assert not out.exists()
     path = onnx_file(tmp_path, 1, "Sigmoid")
@@ -456,13 +457,40 @@ def test_inspect_shows_the_whole_and_then_its_layers(
     Readers(monkeypatch, whole())
     assert main(["inspect", str(onnx_file(tmp_path, 1, "Sigmoid"))]) == 0
     out = capsys.readouterr().out
-    assert "as fusedcell.Model.from_onnx(path)" in out
+    assert "as fusedcell.Model.from_onnx(path)\n" in out
     assert out.index("head.linear") < out.index("0  GRU node 'gru0'")
     assert main(["inspect", str(onnx_file(tmp_path, 0, "Sigmoid"))]) == 0
-    (tmp_path / "m.nam").write_bytes(b"x")
+    (tmp_path / "m.nam").write_bytes(b"{}")
     capsys.readouterr()
+    assert main(["inspect", str(tmp_path / "m.onnx"), "--state", "h=hn", "--state", "c=cn"]) == 0
+    assert "as fusedcell.Model.from_onnx(path, states={'h': 'hn', 'c': 'cn'})\n" in capsys.readouterr().out
     assert main(["inspect", str(tmp_path / "m.nam")]) == 0
     assert "as fusedcell.Model.from_json(path)" in capsys.readouterr().out
+
+
+def test_where_the_table_of_an_embedding_is_is_shown(tmp_path: Path, capsys: Capture) -> None:
+    gru = fc.GRU.from_state_dict(KIND["gru_reset_after"].weights(6, 8))
+    words = fc.Model([("emb", fc.nodes.Embedding(uniform(1, 9, 6)), "x"), ("gru", gru, "emb")])
+    fc.save(words, tmp_path / "m.safetensors")
+    assert main(["inspect", str(tmp_path / "m.safetensors")]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["emb", "Embedding", "x", "in", "gru"] in lines
+
+
+@pytest.mark.parametrize("command", ["inspect", "convert", "run"])
+def test_what_a_reader_has_to_say_is_one_line(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def read(path: Path, isa: str | None = None) -> fc.Model:
+        warnings.warn("layer 'mask': give lengths=", UserWarning, stacklevel=2)
+        return whole()
+
+    monkeypatch.setattr(fc.Model, "from_json", read)
+    (tmp_path / "m.nam").write_bytes(b"{}")
+    np.save(tmp_path / "in.npy", uniform(5, 20, 4))
+    more = {"inspect": [], "convert": ["out.safetensors"], "run": ["in.npy", "out.npy"]}[command]
+    assert main([command, *(str(tmp_path / name) for name in ["m.nam", *more])]) == 0
+    assert capsys.readouterr().err == "fusedcell: layer 'mask': give lengths=\n"
 
 
 def test_states_are_for_onnx_files(tmp_path: Path, capsys: Capture) -> None:

@@ -353,7 +353,7 @@ class TestChoice:
     @pytest.mark.parametrize(
         ("node", "error", "message"),
         [
-            (None, ValueError, "there are 2 recurrent nodes; choose with node=: 0: RNN node 'a', 1: RNN node 'b'"),
+            (None, ValueError, "there are 2 recurrent nodes; name one of them: 0: RNN node 'a', 1: RNN node 'b'"),
             ("d", ValueError, "no recurrent nodes are called 'd'; there are: 0: RNN node 'a'"),
             (2, ValueError, "node: expected an index from 0 to 1, got 2"),
             (-1, ValueError, "node: expected an index from 0 to 1, got -1"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from typing import Any
 
 from . import converting, inspecting, quantizing, running
@@ -21,8 +22,16 @@ def add_parsers(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs one of the commands. Status 1, after an error or with all told, where something cannot be loaded."""
     try:
-        status: int = _MODULES[options.command].run(options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = _remark
+            status: int = _MODULES[options.command].run(options)
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         show(f"fusedcell: {error}", sys.stderr)
         return 1
     return status
+
+
+def _remark(message: Warning | str, *where: Any, **options: Any) -> None:
+    """A warning as a line, without the place in the code."""
+    show(f"fusedcell: {message}", sys.stderr)

@@ -29,7 +29,7 @@ from .options import add_file, add_ignore, check_is_for_onnx, known_kind
 from .text import show, table
 
 _Table: TypeAlias = tuple[str, list[tuple[str, str]], str]  # a title, rows, and why it cannot be loaded, if so
-_CALLS = {ONNX: "from_onnx(path)", KERAS: "from_keras(path)", JSON: "from_json(path)"}
+_CALLS = {ONNX: "from_onnx(path{})", KERAS: "from_keras(path)", JSON: "from_json(path)"}
 
 
 def add_parser(commands: Any) -> None:
@@ -67,7 +67,8 @@ def run(options: argparse.Namespace) -> int:
         except (ValueError, ImportError) as refusal:
             table(path.name, [("whole model", f"no: {refusal}")])
         else:
-            _show_model(path.name, model, f"Model.{_CALLS[kind]}")
+            states = f", states={dict(options.state)!r}" if options.state else ""
+            _show_model(path.name, model, f"Model.{_CALLS[kind].format(states)}")
     for index, (title, rows, _) in enumerate(tables):
         table(f"{index}  {title}", rows)
     if not tables and model is None:

@@ -32,17 +32,17 @@ def model_rows(model: Model) -> list[tuple[str, str]]:
 
 
 def node_table(model: Model) -> list[str]:
-    """Lines, the headings first; a node that costs nothing is part of who reads it."""
+    """Lines, the headings first; a node that costs nothing is part of who reads it, and so are some tables."""
     products = _products(model)
     run = {name: (str(size), f"{nbytes:,}") for name, size, nbytes in model._core.nodes}
     rows = []
+    readers = {source: name for name, _, source in _nodes(model)}
     for name, node, source in _nodes(model):
         sources = source if isinstance(source, str) else ", ".join(source)
         count, once = products[name]
         number = f"{count:,.6g}{' once' if once else ''}" if count else ""
-        rows.append(
-            [name, type(node).__name__, sources, run.get(name, ("", ""))[0], number, *run.get(name, ("", ""))[1:]]
-        )
+        features, nbytes = run.get(name, ("", f"in {readers.get(name)}" if isinstance(node, Embedding) else ""))
+        rows.append([name, type(node).__name__, sources, features, number, nbytes])
     headings = ("node", "kind", "of", "features", "multiplications", "bytes")
     return aligned(headings, rows, ("node", "kind", "of")).splitlines()
 

@@ -103,7 +103,7 @@ def choose(model: Any, name: str | None, label: str, groups: Groups | None = Non
         raise ValueError(f"{label}: there is no recurrent layer in the {', '.join(MODELS)} that it holds")
     if name is None:
         if len(found) > 1:
-            raise ValueError(f"{label}: there are {len(found)} recurrent layers; choose with name=: {listing}")
+            raise ValueError(f"{label}: there are {len(found)} recurrent layers; name one of them: {listing}")
         return found[0], found
     chosen = [layer for layer in found if layer.name == name]
     if len(chosen) != 1:

@@ -71,7 +71,7 @@ def choose(found: list[Occurrence], node: str | int | None, where: str) -> Occur
         raise ValueError(f"{where}: there is no recurrent node (RNN, GRU, LSTM)")
     if node is None:
         if len(found) > 1:
-            raise ValueError(f"{where}: there are {len(found)} recurrent nodes; choose with node=: {listing}")
+            raise ValueError(f"{where}: there are {len(found)} recurrent nodes; name one of them: {listing}")
         return found[0]
     if isinstance(node, bool) or not isinstance(node, (str, int)):
         raise TypeError(f"node: expected a name, an index or None, got {type(node).__name__}")
