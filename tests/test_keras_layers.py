@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +13,11 @@ from hypothesis import strategies as st
 import fusedcell as fc
 from drawn import examples, note_difference
 from keras_models import flat
+from live_keras import MARKS, keras, torch
 from models import uniform
 
-os.environ.setdefault("KERAS_BACKEND", "torch")
-torch: Any = pytest.importorskip("torch")
-pytest.importorskip("h5py")
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    keras: Any = pytest.importorskip("keras", minversion="3.0")
-
 layers = keras.layers
-pytestmark = [
-    pytest.mark.skipif(keras.backend.backend() != "torch", reason="masks go by the rule of Keras's PyTorch backend"),
-    pytest.mark.filterwarnings("ignore"),  # of Keras's own
-]
+pytestmark = MARKS
 
 GATE_FUNCTIONS = ("sigmoid", "hard_sigmoid", "softsign", "tanh")
 FUNCTIONS = ("tanh", "relu", "linear", "softplus", "elu", "leaky_relu", *GATE_FUNCTIONS)

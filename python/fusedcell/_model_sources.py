@@ -67,8 +67,9 @@ class ModelSources:
 
         The model takes and gives what Keras's does: inputs in its order and by its names, tokens where an Embedding
         reads them, float32 (B, T, features) or as :attr:`axes` says. Time is the axis of any length, or else the first
-        after the batch; where that cannot be, as before Flatten, its steps are features of one row. Outputs have the
-        names of the layers that make them. Stateful layers begin anew in each call, and go on in a stream.
+        after the batch; where that cannot be, as before Flatten, its steps are features of one row, and where Reshape
+        or Permute make time of another axis it is that one. Outputs have the names of the layers that make them.
+        Stateful layers begin anew in each call, and go on in a stream.
 
         Masks of Masking and of Embedding with mask_zero are not made of data: give `lengths`, without which all rows
         count. Layers between such a mask and a layer that keeps to it may not read other rows.

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..tracing import TIME, RefusedError, Rows
+from ..tracing import BATCH, TIME, RefusedError, Rows
 from .call import Call, activated, spread
 
 _EPSILON = 1e-7  # keras.config.epsilon()
@@ -52,7 +52,10 @@ def relu(call: Call, x: Rows) -> Rows:
     most, slope = call.options.get("max_value"), call.options.number("negative_slope", 0.0)
     threshold = call.options.number("threshold", 0.0)
     if sum((most is not None, slope != 0, threshold != 0)) > 1:
-        raise RefusedError("supported: one of max_value, negative_slope and threshold")
+        raise RefusedError(
+            f"max_value={most}, negative_slope={slope} and threshold={threshold} together are not supported; "
+            "supported: one of them"
+        )
     if most is not None:
         return call.tracer.activation(x, "Clip", 0.0, call.options.number("max_value", 0.0), place=call.place)
     if threshold:
@@ -188,11 +191,36 @@ def reshape(call: Call, x: Rows) -> Rows:
         type(size) is int and (size == -1 or 0 < size < 1 << 31) for size in target
     ):
         raise RefusedError(f"target_shape={target!r:.100}")
-    shapes = [list(target) for _ in x.batch]
-    if x.has_time and -1 not in target and x.steps[0] in target:
-        dim = target.index(x.steps[0])
-        shapes = [[*target[:dim], steps, *target[dim + 1 :]] for steps in x.steps]
-    return x.reshaped([(batch, *shape) for batch, shape in zip(x.batch, shapes, strict=True)])
+    known = -1 in target or not x.has_time
+    dims = [] if known else [dim for dim, size in enumerate(target) if size == x.steps[0]]
+    refusals = []
+    for dim in dims or [-1]:  # which of the numbers is the length
+        shapes = [[steps if place == dim else size for place, size in enumerate(target)] for steps in x.steps]
+        try:
+            return x.reshaped([(batch, *shape) for batch, shape in zip(x.batch, shapes, strict=True)])
+        except RefusedError as refusal:
+            refusals.append(refusal)
+    made = _regrouped(call, x, target)
+    if made is None:
+        raise refusals[0]
+    return made
+
+
+def _regrouped(call: Call, x: Rows, target: list[int]) -> Rows | None:
+    """(batch, time, ...) as fewer rows of more features each, or more of fewer; None where that is not asked for."""
+    first, *rest = target
+    size, width = len(x.indices), math.prod(rest)
+    if x.kind != "rows" or x.axes[:2] != (BATCH, TIME) or width < 1 or max(size, width) % min(size, width):
+        return None
+    flat = x.reshaped([(*shape[:2], size) for shape in x.shapes])
+    steps = tuple(steps * size // width for steps in x.steps)
+    if any(rows * width != old * size for rows, old in zip(steps, x.steps, strict=True)) or first not in (-1, steps[0]):
+        return None
+    if width > size:
+        made = call.tracer.joined(flat, width // size, call.place)
+    else:
+        made = call.tracer.spread(flat, flat.indices, size // width, call.place, (BATCH, TIME, width))
+    return made.reshaped([(*shape[:2], *rest) for shape in made.shapes])
 
 
 def permute(call: Call, x: Rows) -> Rows:
@@ -204,7 +232,8 @@ def permute(call: Call, x: Rows) -> Rows:
 def repeat(call: Call, x: Rows) -> Rows:
     """RepeatVector: of an input without time for as many steps as there are, or of features."""
     count = call.options.integers("n", 1)[0]
-    counts = call.tracer.steps if call.is_fixed and count == call.tracer.steps[0] else (count,) * len(x.batch)
+    is_length = call.is_fixed and count == call.tracer.steps[0] and x.kind != "whole"
+    counts = call.tracer.steps if is_length else (count,) * len(x.batch)
     wide = call.tracer.unsqueeze(x, 1)
     return call.tracer.expand(wide, [(-1, steps, -1) for steps in counts], call.place)
 
@@ -232,6 +261,17 @@ def concatenated(call: Call, values: Sequence[Rows]) -> Rows:
     if type(axis) is not int:
         raise RefusedError(f"axis={axis!r:.100}; supported: an integer")
     return call.tracer.concat(values, axis, call.place)
+
+
+def reduced(call: Call, x: Rows, kind: str) -> Rows:
+    """keras.ops.mean, max and sum."""
+    axis = call.options.get("axis")
+    axes = [axis] if type(axis) is int else axis
+    if not isinstance(axes, list) or not axes or any(type(each) is not int for each in axes):
+        raise RefusedError(f"axis={axis!r:.100}; supported: an integer, or a list of them")
+    if call.options.get("initial") is not None:
+        raise RefusedError("an initial value is not supported; supported: None")
+    return call.tracer.reduce(x, kind, axes, keepdims=call.options.boolean("keepdims"), place=call.place)
 
 
 def item(call: Call, x: Rows, keys: Any) -> Rows:

@@ -225,5 +225,5 @@ def _refs(value: Any, label: str, depth: int = 0) -> Any:
     if depth > DEEPEST or not isinstance(value, (list, Mapping)) or not value:
         raise ValueError(f"{label}: expected a model's inputs and outputs as [layer, call, index], got {value!r:.100}")
     if isinstance(value, Mapping):
-        return {name: _refs(part, label, depth + 1) for name, part in value.items()}
+        return {name: _refs(part, label, depth + 1) for name, part in sorted(value.items())}  # Keras's own order
     return [_refs(part, label, depth + 1) for part in value]

@@ -101,4 +101,5 @@ MERGES: dict[str, Callable[[Call, Sequence[Any]], Rows]] = {
 # Operations of keras.ops.
 ARITHMETIC = {"Add": "add", "Subtract": "subtract", "Multiply": "multiply", "Divide": "divide", "TrueDivide": "divide"}
 ACTIVATIONS = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Exp": "exponential", "Softsign": "softsign"}
+REDUCTIONS = {"Mean": "mean", "Max": "max", "Sum": "sum"}
 ONES = ("OnesLike", "ZerosLike")

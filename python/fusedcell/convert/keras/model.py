@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -19,15 +18,17 @@ from .call import Absent, Call, Mask, Value, activated
 from .calls import check_training
 from .config import Options, is_own, is_recurrent
 from .features import item as item_of
+from .features import reduced
 from .graph import Calls, Names, named_inputs, named_outputs
-from .kinds import ACTIVATIONS, ARITHMETIC, KINDS, MERGES, NEVER, ONES, OPTIONS_OF_MERGES, WITH_MASK, Kind
+from .kinds import ACTIVATIONS, ARITHMETIC, KINDS, MERGES, NEVER, ONES, OPTIONS_OF_MERGES, REDUCTIONS, WITH_MASK, Kind
 from .recurrent import recurrent
-from .search import WRAPPER, Item
+from .search import WRAPPER, Item, every_layer
 from .sources import Source, open_source
 from .weights import KerasArrays, Shape
 
 _LENGTHS = (5040, 7560)  # of what has any length: whatever strides there are divide them
 _SOME = 2, 2, 3  # sequences
+_MOVES = ("Reshape", "Permute")
 _MOST_FEATURES = 2**22  # each takes a microsecond
 
 
@@ -39,13 +40,12 @@ def read_model(model: Any) -> ModelSpec:
     """
     with open_source(model) as source:
         inputs = named_inputs(source.model, source.label)
+        moves = any(found.item["class_name"] in _MOVES for found in every_layer(source.model, source.label))
         tokens: set[str] = set()
         refusals: list[UnsupportedError] = []
         while True:
-            choices = _choices(inputs, tokens)
-            fixed = any(None not in inputs[name] for name in choices[0])
             try:
-                for gathers, timed in product((False, True)[: 1 + fixed], choices):
+                for gathers, timed in _readings(inputs, tokens, moves=moves):
                     try:
                         return _Conversion(source, inputs, tokens, timed, gathers=gathers).spec()
                     except UnsupportedError as error:
@@ -63,12 +63,30 @@ class _TokensFoundError(Exception):
         self.name = name
 
 
-def _choices(inputs: Mapping[str, tuple[int | None, ...]], tokens: set[str]) -> list[set[str]]:
-    """Which inputs may have time, the most likely ones first: those of any length, and of fixed ones of one length."""
-    free = {name for name, shape in inputs.items() if None in shape}
-    fixed = {name: shape[0] for name, shape in inputs.items() if None not in shape and (shape[1:] or name in tokens)}
-    lengths = dict.fromkeys(fixed.values())
-    return [*(free | {name for name, size in fixed.items() if size == length} for length in lengths), free]
+def _readings(
+    inputs: Mapping[str, tuple[int | None, ...]], tokens: set[str], *, moves: bool
+) -> Iterator[tuple[bool, dict[str, int]]]:
+    """Which axis of which inputs may be time, and whether rows are gathered; the most likely first.
+
+    It is the axis of any length, or the first of several of a fixed one, or none; and only where none of that can be,
+    another, or the only one, if the model `moves` axes, as all layers but Reshape and Permute have time in front.
+    """
+    free = {name: shape.index(None) for name, shape in inputs.items() if None in shape}
+    fixed = {name: shape for name, shape in inputs.items() if None not in shape}
+    usual, other = [], []
+    for dim in range(max(map(len, fixed.values()), default=0)):
+        sizes = {name: shape[dim] for name, shape in fixed.items() if dim < len(shape)}
+        for size in dict.fromkeys(sizes.values()):
+            timed = {name: dim for name, own in sizes.items() if own == size}
+            rows = {name: dim for name in timed if not dim and (fixed[name][1:] or name in tokens)}
+            if rows:
+                usual.append(free | rows)
+            if rows != timed:
+                other.append(free | timed)
+    for gathers in (False, True)[: 1 + bool(usual)]:
+        yield from ((gathers, timed) for timed in (*usual, free))
+    for gathers in (False, True)[: 2 * moves]:
+        yield from ((gathers, timed) for timed in other)
 
 
 class _Conversion:
@@ -79,7 +97,7 @@ class _Conversion:
         source: Source,
         inputs: Mapping[str, tuple[int | None, ...]],
         tokens: set[str],
-        timed: set[str],
+        timed: Mapping[str, int],
         *,
         gathers: bool,
     ) -> None:
@@ -88,7 +106,7 @@ class _Conversion:
         self._tokens = tokens
         self._timed = timed
         self._gathers = gathers
-        fixed = [shape[0] for name, shape in inputs.items() if name in timed and shape[0] and None not in shape]
+        fixed = [inputs[name][dim] for name, dim in timed.items() if None not in inputs[name]]
         self._is_fixed = bool(fixed)
         length = fixed[0] if fixed else None
         first, second = (length, 2 * length) if length else _LENGTHS
@@ -124,8 +142,7 @@ class _Conversion:
 
     def _axes(self, name: str) -> tuple[Axis, ...]:
         shape = self._inputs[name]
-        time = shape.index(None) if None in shape else 0
-        axes = tuple(TIME if name in self._timed and dim == time else size for dim, size in enumerate(shape))
+        axes = tuple(TIME if self._timed.get(name) == dim else size for dim, size in enumerate(shape))
         if None in axes:
             raise UnsupportedError(
                 f"{self._source.label}: the input {name!r} of shape {(None, *shape)} has several axes of any length; "
@@ -139,7 +156,7 @@ class _Conversion:
             for value in leaves([args, kwargs]):
                 if isinstance(value, Absent):
                     raise RefusedError(
-                        f"it reads {value.why}, which no node gives; supported: outputs, and states that are"
+                        f"{value.why}, which it reads, is not supported; supported: outputs, and the last h of a layer"
                     )
             return self._of_call(names, item, args, kwargs, where)
         except RefusedError as error:
@@ -159,6 +176,8 @@ class _Conversion:
             raise RefusedError(f"{str(module)[:100]}.{name[:100]} is not Keras's own; supported: {_supported()}")
         if is_recurrent(item):
             return self._recurrent(names, item, args, kwargs, where)
+        if name not in KINDS and name not in MERGES and name != WRAPPER:
+            raise RefusedError(f"{name[:100]} is not supported; supported: {_supported()}")
         for key, value in kwargs.items():
             if value is not None and key != "mask" and not (key == "training" and not value):
                 raise RefusedError(f"the model calls it with {key[:100]}={value!r:.100}; supported: x alone")
@@ -174,8 +193,6 @@ class _Conversion:
         self._check_mask(kwargs.get("mask"), x)
         if name == WRAPPER:
             return x.with_rows(self._each_step(names, item, x.rows, where))
-        if name not in KINDS:
-            raise RefusedError(f"{name[:100]} is not supported; supported: {_supported()}")
         return self._simple(name, KINDS[name], call(KINDS[name].options), x, where)
 
     def _simple(self, name: str, kind: Kind, call: Call, x: Value, where: str) -> Value:
@@ -237,7 +254,9 @@ class _Conversion:
         if masks:
             known = [mask.sources for mask in masks if mask.sources is not None]
             return Mask(frozenset().union(*known) if len(known) == len(masks) else None)
-        made, rest = call(""), args[1:]
+        if name not in (*ARITHMETIC, *ACTIVATIONS, *REDUCTIONS, "GetItem"):
+            raise RefusedError(f"the operation {name[:100]} is not supported; supported: {_operations()}")
+        made, rest = call("axis keepdims initial" if name in REDUCTIONS else ""), args[1:]
         x = next((value for value in values if isinstance(value, Value)), None)
         if x is None or kwargs:
             raise RefusedError("an operation with options; supported: with tensors alone")
@@ -250,10 +269,14 @@ class _Conversion:
             rows = item_of(made, x.rows, rest[0])
             if x.padded and (rows.kind, rows.steps) != (x.rows.kind, x.rows.steps):
                 self._padded.append(where)
+        elif name in REDUCTIONS and not rest:
+            rows = reduced(made, x.rows, REDUCTIONS[name])
+            if x.padded and x.rows.kind != rows.kind:
+                self._padded.append(where)
         elif name in ACTIVATIONS and not rest:
             rows = activated(made, x.rows, ACTIVATIONS[name])
         else:
-            raise RefusedError(f"the operation {name[:100]} is not supported; supported: {_operations()}")
+            raise RefusedError(f"the operation {name[:100]} of {len(args)} arguments; supported: of tensors alone")
         return Value(rows, padded=any(isinstance(value, Value) and value.padded for value in values))
 
     def _each_step(self, names: Names, item: Item, x: Rows, where: str) -> Rows:
@@ -297,8 +320,8 @@ class _Conversion:
         ):
             return
         raise RefusedError(
-            "the model calls it with a mask of its own, is not supported; supported: those that come of Masking and "
-            "Embedding layers"
+            "the model calls it with a mask of its own, which is not supported; supported: those that come of Masking "
+            "and Embedding layers"
         )
 
     def _keeps_to_mask(self, x: Value, where: str) -> None:
@@ -320,7 +343,8 @@ def _is_operation(item: Item) -> bool:
     """Whether it is one of keras.ops; ``.h5`` files do not say where classes are, but of layers whether they train."""
     module = item.get("module")
     if module is None:
-        return isinstance(item.get("config"), Mapping) and item["config"].keys() == {"name"}
+        own = isinstance(item.get("config"), Mapping) and item["config"].keys() == {"name"}
+        return own or item["class_name"] in REDUCTIONS
     return isinstance(module, str) and module.startswith("keras.src.ops.")
 
 
@@ -351,7 +375,7 @@ def _renamed(spec: ModelSpec, wanted: Sequence[str]) -> ModelSpec:
 
 def _rows(value: Any) -> Rows:
     if isinstance(value, Absent):
-        raise RefusedError(f"{value.why}, which no node gives")
+        raise RefusedError(f"{value.why} is not supported; supported: outputs, and the last h of a layer")
     if not isinstance(value, Value):
         raise RefusedError("a constant or a mask")
     return value.rows
@@ -362,4 +386,4 @@ def _supported() -> str:
 
 
 def _operations() -> str:
-    return ", ".join(sorted([*ARITHMETIC, *ACTIVATIONS, "GetItem"]))
+    return ", ".join(sorted([*ARITHMETIC, *ACTIVATIONS, *REDUCTIONS, "GetItem"]))

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...layers import Layer
 from ..spec import RecurrentSpec, build
-from ..tracing import RefusedError, Rows
+from ..tracing import TIME, RefusedError, Rows
 from .call import Absent, Call
 from .calls import arranged
 from .config import LayerConfig
@@ -26,7 +26,17 @@ def recurrent(call: Call, x: Rows, states: Sequence[Any], config: LayerConfig, s
         if initial[0].shape[1] > 1:
             raise RefusedError("an initial state that differs between the rows of a batch; supported: one for all")
         spec = replace(spec, initial_state=initial)
-    y = tracer.recurrent(x.flipped((1,)) if rule.go_backwards else x, _maker(spec, rule.bidirectional), call.place)
+    is_one = x.kind == "held" and x.axes[1:2] == (1,) and not tracer.graph.has_time
+    if is_one:  # the row of a call is the one step
+        x = replace(x, axes=(x.axes[0], TIME, *x.axes[2:]), kind="rows")
+    if TIME not in x.axes:
+        what = "copies of the answer of a whole sequence" if x.kind == "whole" else "parts of one row"
+        raise RefusedError(f"a recurrent layer whose steps are {what} is not supported; supported: steps of an input")
+    y = tracer.recurrent(
+        x.flipped((1,)) if rule.go_backwards and not is_one else x, _maker(spec, rule.bidirectional), call.place
+    )
+    if is_one:
+        y = replace(y, axes=(y.axes[0], 1, y.axes[2]), kind="held")
     if not rule.bidirectional:
         ends = [tracer.select(y, 1, tuple(steps - 1 for steps in y.steps), call.place)] if _needs_end(rule) else []
         results: list[Any] = [y if rule.return_sequences else ends[0]]
@@ -60,7 +70,7 @@ def _maker(spec: RecurrentSpec, is_bidirectional: bool) -> Callable[[bool], Laye
 
 def _ends(tracer: Any, y: Rows, size: int, place: str) -> list[Rows]:
     """What both directions end with: the last row of the first, the first row of the second."""
-    both = tracer.ends(y, 1, place)
+    both = tracer.ends(y, 1, place) if y.has_time else y.taken(1, 0)
     return [both.taken(1, slice(0, size)), both.taken(1, slice(size, None))]
 
 
