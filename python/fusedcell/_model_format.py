@@ -165,6 +165,19 @@ def astype(
     return result
 
 
+def dtypes_of(nodes: Iterable[Node | Layer]) -> set[str]:
+    """The types of weights in nodes and layers."""
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, Chain):
+            found |= dtypes_of(node.nodes)
+        elif isinstance(node, Layer):
+            found |= set(node.dtypes.values())
+        elif isinstance(node, MatrixNode):
+            found.add(node.dtype)
+    return found
+
+
 def _is_of(node: str, name: str) -> bool:
     return node == name or node.startswith(name + ".")
 

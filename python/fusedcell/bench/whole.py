@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from .._model_format import dtypes_of
 from .._text import aligned, format_ratio, three_digits
 from .._timing import FULL, QUICK, Runner, measure
 from ..convert.model_files import read_model
-from ..layers import Layer
 from ..model import Model
 from ..weights.file_kinds import ONNX, kind_of
 from .answers import PEER_FLOAT32, PEER_INT8, make_checked
@@ -36,14 +36,8 @@ def read(options: argparse.Namespace) -> Model:
 
 def dtype_of(model: Model) -> str:
     """The narrowest type of its weights."""
-    found = {dtype for _, node, _ in model.nodes for dtype in _dtypes(node)}
+    found = dtypes_of(node for _, node, _ in model.nodes)
     return next((dtype for dtype in ("int8", "bfloat16", "float16") if dtype in found), "float32")
-
-
-def _dtypes(node: Any) -> list[str]:
-    if isinstance(node, Layer):
-        return list(node.dtypes.values())
-    return [part.dtype for part in getattr(node, "nodes", [node]) if hasattr(part, "dtype")]
 
 
 def onnxruntime_text() -> dict[str, str]:

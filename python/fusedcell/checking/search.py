@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
+from .._model_format import dtypes_of
 from ..cell_options import CellOptions
 from ..layers import Layer
 from ..model import Model
@@ -282,14 +283,7 @@ def _answer(name: str, labels: Labels, array: Any) -> tuple[str, Labels, Array]:
 def tolerance_of(model: Layer | Model) -> float:
     """What rounding explains, by the narrowest type of its weights."""
     parts = [model] if isinstance(model, Layer) else [node for _, node, _ in model.nodes]
-    dtypes = {dtype for part in parts for dtype in _dtypes(part)}
-    return max((_TOLERANCES[dtype] for dtype in dtypes), default=_TOLERANCES["float32"])
-
-
-def _dtypes(part: Any) -> list[str]:
-    if isinstance(part, Layer):
-        return list(part.dtypes.values())
-    return [dtype for each in getattr(part, "nodes", [part]) if (dtype := getattr(each, "dtype", None))]
+    return max((_TOLERANCES[dtype] for dtype in dtypes_of(parts)), default=_TOLERANCES["float32"])
 
 
 def _largest(ours: Array, expected: Array) -> float:

@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ...errors import UnsupportedError
 from ..tracing import TIME, RefusedError, Rows, Tracer
 from .config import Options
 from .weights import KerasArrays, Shape
@@ -135,11 +134,6 @@ def activated(call: Call, x: Rows, name: Any) -> Rows:
         supported = ", ".join(dict.fromkeys([*known, *_COMPOSED]))
         raise RefusedError(f"activation={name!r:.200} is not supported; supported: {supported}")
     return tracer.activation(x, known[name][0], *known[name][1:], place=place)
-
-
-def refuse(where: str, error: RefusedError) -> UnsupportedError:
-    """What cannot be done, with the layer that asks for it."""
-    return UnsupportedError(f"{where}: {error}")
 
 
 def spread(x: Rows, array: Any, dims: Sequence[int]) -> Any:
