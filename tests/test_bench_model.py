@@ -86,11 +86,12 @@ def test_every_node_has_a_row_and_a_file_has_the_rounds(streams: bool, tmp_path:
     assert all(found["medians"][name][0] > 0 for name in found["own"])
 
 
-def test_a_picture_has_a_bar_for_each_node(tmp_path: Path) -> None:
+def test_a_picture_has_a_bar_for_each_node(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     path, figure = tmp_path / "m.safetensors", tmp_path / "figure.svg"
     fc.save(branched(), path)
     assert main(["bench", "model", str(path), "--quick", "--no-peers", "--plot", str(figure)]) == 0
+    assert capsys.readouterr().out.endswith(f"The figure is {figure}.\n")
     text = figure.read_text()
     for name in ("conv", "gru", "skip", "sum", "head"):
         assert f"<!-- {name} -->" in text

@@ -83,6 +83,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if getattr(options, "plot", None) is not None:
         draw = plot.draw_nodes if options.study == "model" else plot.draw
         draw(options.plot, document["runtime"]["cpu"], findings.results)
+        print(f"The figure is {options.plot}.")
     return 1 if any(variant in result.own for result, variant, _ in findings.failures) else 0
 
 
@@ -136,7 +137,7 @@ def _head(document: Mapping[str, Any]) -> str:
     runtime, options = document["runtime"], document["options"]
     caches = ", ".join(f"{name} {size}" for name, size in runtime["caches"].items()) or "caches unknown"
     method = ["each number of threads in turns" if options["study"] == "threads" else "one thread, variants in turns"]
-    method += ["few rounds"] if options["quick"] else []
+    method += ["few rounds, which are a first look and no measurement"] if options["quick"] else []
     method += [f"median of {options['repeats']} processes"] if options["repeats"] > 1 else []
     lines = {
         "measured": f"{document['date']}, {document['dtype']}, {', '.join(method)}",
