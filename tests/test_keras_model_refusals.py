@@ -50,6 +50,10 @@ class TestRefusals:
 
     def test_rows_beyond_all_measure(self, monkeypatch: pytest.MonkeyPatch) -> None:
         refuse(sequential(L.RepeatVector(2**23), shape=(2,)), "rows of 16777216 features; supported: 1 to")
+        refuse(
+            sequential(L.GRU(1, return_sequences=True), L.Reshape((1, 2**10)), L.LSTM(1), shape=(2**10, 1)),
+            r"over \(batch, 1, time\)",
+        )
         monkeypatch.setattr("fusedcell.convert.keras.model._MOST_FEATURES", 2**12)
         layers = [L.RepeatVector(2**10), L.Flatten(), L.ReLU(), L.ReLU()]
         refuse(sequential(*layers, shape=(2,)), "more than 4096 features of all layers together")

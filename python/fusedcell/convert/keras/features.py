@@ -17,7 +17,7 @@ from ..tracing import BATCH, TIME, RefusedError, Rows
 from .call import Call, activated, spread
 
 _EPSILON = 1e-7  # keras.config.epsilon()
-_LONGEST = 512  # rows that a Flatten layer puts beside each other
+_LONGEST = 512  # rows that a Flatten or Reshape layer puts beside each other
 
 
 def dense(call: Call, x: Rows) -> Rows:
@@ -212,14 +212,16 @@ def _regrouped(call: Call, x: Rows, target: list[int]) -> Rows | None:
     size, width = len(x.indices), math.prod(rest)
     if x.kind != "rows" or x.axes[:2] != (BATCH, TIME) or width < 1 or max(size, width) % min(size, width):
         return None
-    flat = x.reshaped([(*shape[:2], size) for shape in x.shapes])
+    count = max(size, width) // min(size, width)
     steps = tuple(steps * size // width for steps in x.steps)
-    if any(rows * width != old * size for rows, old in zip(steps, x.steps, strict=True)) or first not in (-1, steps[0]):
+    fits = all(rows * width == old * size for rows, old in zip(steps, x.steps, strict=True))
+    if not fits or first not in (-1, steps[0]) or count > _LONGEST:
         return None
+    flat = x.reshaped([(*shape[:2], size) for shape in x.shapes])
     if width > size:
-        made = call.tracer.joined(flat, width // size, call.place)
+        made = call.tracer.joined(flat, count, call.place)
     else:
-        made = call.tracer.spread(flat, flat.indices, size // width, call.place, (BATCH, TIME, width))
+        made = call.tracer.spread(flat, flat.indices, count, call.place, (BATCH, TIME, width))
     return made.reshaped([(*shape[:2], *rest) for shape in made.shapes])
 
 
