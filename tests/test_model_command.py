@@ -445,7 +445,9 @@ def test_where_the_whole_is_refused_both_ways_are_told(
     path = onnx_file(tmp_path, 1, "Sigmoid")
     assert main(["inspect", str(path)]) == 0
     shown = capsys.readouterr().out
-    assert "└─ whole model  no: node 'top': TopK is not supported; supported: less" in shown
+    assert "├─ whole model  no: node 'top': TopK is not supported; supported: less" in shown
+    assert "├─ inputs       X (" in shown
+    assert "└─ outputs      " in shown
     assert "0  GRU node 'gru0'" in shown
     assert main(["inspect", str(onnx_file(tmp_path, 0, "Sigmoid"))]) == 1
     assert "there is no recurrent node" in capsys.readouterr().out

@@ -15,6 +15,7 @@ from ..convert.amplifiers.model import sample_rate
 from ..convert.keras.files import recurrent_names
 from ..convert.keras.layers import from_keras
 from ..convert.model_files import WHOLE_MODULE, read_model
+from ..convert.onnx.file import OnnxFile
 from ..convert.onnx.read import NodeReport, report
 from ..convert.spec import RecurrentSpec
 from ..convert.state_modules import listing
@@ -28,6 +29,7 @@ from .model_table import model_rows, node_table
 from .options import add_file, add_ignore, check_is_for_onnx, known_kind
 from .text import show, table
 
+_MOST_PORTS = 50
 _Table: TypeAlias = tuple[str, list[tuple[str, str]], str]  # a title, rows, and why it cannot be loaded, if so
 _CALLS = {ONNX: "from_onnx(path{})", KERAS: "from_keras(path)", JSON: "from_json(path)"}
 
@@ -65,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             model = read_model(path, dict(options.state))
         except (ValueError, ImportError) as refusal:
-            table(path.name, [("whole model", f"no: {refusal}")])
+            table(path.name, [("whole model", f"no: {refusal}"), *(_graph_rows(path) if kind == ONNX else [])])
         else:
             states = f", states={dict(options.state)!r}" if options.state else ""
             _show_model(path.name, model, f"Model.{_CALLS[kind].format(states)}")
@@ -83,6 +85,19 @@ def _show_model(title: str, model: Model, call: str, rate: str = "") -> None:
     table(title, [*model_rows(model), *([("sample rate", rate)] if rate else []), ("loads", f"as fusedcell.{call}")])
     for line in node_table(model):
         show(f"   {line}")
+
+
+def _graph_rows(path: Path) -> list[tuple[str, str]]:
+    """What a graph takes and gives, by which states are named."""
+    graph = OnnxFile(path).model.graph
+    own = {tensor.name for tensor in graph.initializer}
+    found = {"inputs": [value for value in graph.input if value.name not in own], "outputs": list(graph.output)}
+    return [(key, ", ".join(map(_port, values[:_MOST_PORTS]))) for key, values in found.items()]
+
+
+def _port(value: Any) -> str:
+    sizes = [str(dim.dim_value or dim.dim_param or "?") for dim in value.type.tensor_type.shape.dim]
+    return f"{value.name} ({', '.join(sizes)})"
 
 
 def _nodes(path: Path, ignore: list[str]) -> tuple[list[_Table], str]:
