@@ -48,6 +48,22 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Reads the model and the head of the input before anything is written."""
+    _check_files(options)
+    model = read_model(options.model, dict(options.state))
+    place, path, out = _place(options, model), options.source, options.out
+    if path.suffix.lower() == ".wav":
+        with open_wav(path) as source:
+            said = _of_sound(model, place, source, out)
+            _warn_of_rate(options.model, source)
+    else:
+        lengths = open_npy(options.lengths) if options.lengths else None
+        said = _of_array(model, place, open_npy(path), lengths, path, out)
+    show(f"{out}: {said}")
+    return 0
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    """ValueError for names of files that do not go together."""
     path, out = options.source, options.out
     known, given = {".npy", ".wav"}, path.suffix.lower()
     if given not in known or out.suffix.lower() not in known - ({".wav"} - {given}):
@@ -61,23 +77,17 @@ def run(options: argparse.Namespace) -> int:
     for read in filter(None, (path, options.model, options.lengths)):
         if out.exists() and out.samefile(read):
             raise ValueError(f"expected another file to write than {read.name!r}, which is read")
-    model = read_model(options.model, dict(options.state))
+
+
+def _place(options: argparse.Namespace, model: Model) -> int:
+    """Which of the outputs is asked for."""
     if len(model.inputs) != 1:
         raise ValueError(f"{options.model}: has {len(model.inputs)} inputs, {', '.join(model.inputs)}; run takes one")
     if options.output is None and len(model.outputs) > 1:
         raise ValueError(f"--output: expected one of {', '.join(model.outputs)}, as there are several")
     if options.output not in (None, *model.outputs):
         raise ValueError(f"--output: expected one of {', '.join(model.outputs)}, got {options.output!r}")
-    place = 0 if options.output is None else model.outputs.index(options.output)
-    if given == ".wav":
-        with open_wav(path) as source:
-            said = _of_sound(model, place, source, out)
-            _warn_of_rate(options.model, source)
-    else:
-        lengths = open_npy(options.lengths) if options.lengths else None
-        said = _of_array(model, place, open_npy(path), lengths, path, out)
-    show(f"{out}: {said}")
-    return 0
+    return 0 if options.output is None else model.outputs.index(options.output)
 
 
 def _warn_of_rate(model: Path, source: Wav) -> None:
