@@ -158,6 +158,9 @@ class Walk:
                 for arrays in self._fold(call, [None if v is None else v.numbers for v in call.inputs])
             ]
         if op_type not in OPERATORS:
+            for value in present:
+                if value.reason is not None and not value.is_known:
+                    raise value.reason
             raise UnsupportedError(
                 f"{call.where}: operator {op_type} is not supported; supported: {', '.join(sorted(OPERATORS))}"
             )
