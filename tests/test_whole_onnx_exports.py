@@ -20,7 +20,6 @@ import torch
 from torch import nn
 
 import fusedcell as fc
-from fusedcell.errors import UnsupportedError
 
 F = nn.functional
 
@@ -207,9 +206,31 @@ def test_an_exported_module_answers_as_the_module(name: str, dynamo: bool) -> No
         np.testing.assert_allclose(answer, expected.numpy(), rtol=1e-5, atol=1e-5)
 
 
-def test_a_cell_that_the_exporter_took_apart_is_refused() -> None:
-    module = Module(lambda m, x, h: m.cell(x, h), cell=nn.GRUCell(4, 6)).eval()
-    data = exported(module, (torch.zeros(2, 4), torch.zeros(2, 6)), [{0: "batch"}] * 2, dynamo=False)
-    output = onnx.load_from_string(data).graph.output[0].name
-    with pytest.raises(UnsupportedError, match=r"node .* of 'h', a state; .* fc.Model.from_torch\(module, example\)"):
-        fc.Model.from_onnx(data, {"h": output})
+CELLS: dict[str, Callable[[], Any]] = {
+    "LSTM": lambda: nn.LSTMCell(4, 6),
+    "GRU": lambda: nn.GRUCell(4, 6),
+    "GRU without biases": lambda: nn.GRUCell(4, 6, bias=False),
+    "RNN": lambda: nn.RNNCell(4, 6),
+    "RNN of ReLUs": lambda: nn.RNNCell(4, 6, nonlinearity="relu"),
+}
+
+
+@pytest.mark.parametrize(("name", "dynamo"), [*((name, False) for name in CELLS), ("LSTM", True)])
+def test_a_cell_that_the_exporter_took_apart_is_a_layer(name: str, dynamo: bool) -> None:
+    def step(m: Any, x: Any, *states: Any) -> Any:
+        made = m.cell(x, states) if len(states) > 1 else (m.cell(x, *states),)
+        return m.out(made[0]), *made
+
+    torch.manual_seed(0)
+    module = Module(step, cell=CELLS[name](), out=nn.Linear(6, 3)).eval()
+    states = [torch.zeros(2, 6) for _ in range(1 + (name == "LSTM"))]  # of one twice dynamo makes one input
+    data = exported(module, (torch.zeros(2, 4), *states), [{0: "batch"}] * (1 + len(states)), dynamo=dynamo)
+    graph = onnx.load_from_string(data).graph
+    names = zip(graph.input[1:], graph.output[1:], strict=True)
+    model = fc.Model.from_onnx(data, {given.name: made.name for given, made in names})
+    stream = model.stream(2)
+    for seed in range(5):
+        x = torch.randn(2, 4, generator=torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            expected, *states = module(x, *states)
+        np.testing.assert_allclose(stream.step(x.numpy()), expected.numpy(), rtol=1e-5, atol=1e-5)

@@ -91,8 +91,8 @@ class Call:
         value = self.value(index)
         if value.state:
             raise self.refused(
-                f"of {value.state!r}, a state; supported: that a recurrent node starts from it, or that Concat puts it "
-                "in front of rows"
+                f"of {value.state!r}, a state; supported: that a recurrent node, or an RNN, GRU or LSTM cell made of "
+                "operators, starts from it, or that Concat puts it in front of rows"
             )
         if value.rows is None:
             raise value.reason or self.refused(f"input {index} is fixed by the file")

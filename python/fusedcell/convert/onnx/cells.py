@@ -35,18 +35,22 @@ def recurrent(call: Call) -> list[Value]:
     if states and (directions > 1 or spec.reverse):
         raise call.refused("a state of a direction that runs backwards, carried from call to call")
 
-    made = _run(call, spec, x, time, batch)
+    made = run(call, spec, x, time, batch)
     units = made.axes[2] // directions
     outputs = made.reshaped([(*shape[:2], directions, units) for shape in made.shapes])
     y = outputs if time else outputs.permuted((0, 2, 1, 3))
     finals: list[Value] = [_final(call, made, time, directions, units, spec)]
     finals.append(Value(reason=call.refused("the cell state as an answer; supported: as a state, or h")))
+    elements, layer = call.walk.elements, call.tracer.graph.step(made.parts[0]).node
     for index, places in enumerate(states):
-        finals[index] = replace(finals[index], places=call.walk.carry(places))
+        onward = elements.number([array.shape for array in places])
+        elements.carry(places, onward, layer)
+        finals[index] = replace(finals[index], places=onward)
     return [Value(rows=y), *finals]
 
 
-def _run(call: Call, spec: RecurrentSpec, x: Any, time: int, batch: int) -> Any:
+def run(call: Call, spec: RecurrentSpec, x: Any, time: int, batch: int) -> Any:
+    """What the layer makes of X, in its axes; of one row, where no input of the model has time, by one step a call."""
     swapped = x.reversed and len(spec.cells) > 1
 
     def layer(backwards: bool) -> Layer:
@@ -115,7 +119,7 @@ def _check_lengths(call: Call, roles: dict[str, int], steps: tuple[int, ...]) ->
 def _states(call: Call, roles: dict[str, int]) -> list[tuple[Any, ...]]:
     """The places of initial_h, and initial_c, if they are states of the model."""
     given = [call.value(roles[role]) for role in ("initial_h", "initial_c") if role in roles]
-    carried = [value.places for value in given if not value.numbers]
+    carried = [value.places if value.state else () for value in given if not value.numbers]
     if not carried:
         return []
     known = (2 if "LSTM" in call.op_type else 1) == len(carried)

@@ -127,12 +127,12 @@ class _Follower:
         for source in self._carriers:
             walk.carrier(source.name, self._state_shapes(source))
         walk.run()
-        for name, onward in states.items():
-            walk.check_carried(name, onward)
         try:
-            return tracer.finish([(name, _answer(walk, name)) for name in outputs])
+            spec = tracer.finish([(name, _answer(walk, name)) for name in outputs])
         except RefusedError as refused:
             raise UnsupportedError(f"{self._file.name}: {refused}") from refused
+        walk.check_carried(states, [node for _, node, _ in spec.nodes])
+        return spec
 
     def _state_shapes(self, source: _Input) -> list[tuple[int, ...]]:
         roles = self._trial.axes[source.name]

@@ -148,8 +148,9 @@ def _carried(call: Call, state: Value, x: Any, axis: int, count: int) -> Value:
     if shapes != given:
         raise call.refused(f"a state of shape {state.shape(0)} in front of {x.shapes[0]}")
     made = call.tracer.pad(x, axis, count, 0, place=call.place)
-    places = call.walk.carry(state.places)
-    return Value(rows=made, carried=(axis, count, places))
+    onward = call.walk.elements.number([array.shape for array in state.places])
+    call.walk.elements.carry(state.places, onward)
+    return Value(rows=made, carried=(axis, count, onward))
 
 
 def _slice(call: Call) -> Any:

@@ -10,8 +10,11 @@ import numpy as np
 
 from ...errors import UnsupportedError
 from ..tracing import RefusedError, Tracer
+from .apart import cell
+from .arithmetic import Arithmetic, State
 from .calls import Call
 from .constants import Constants
+from .elements import Elements
 from .file import OnnxFile
 from .graph import Graph, Graphs, Node, Scope, opset_domain, outermost
 from .layers import OPERATORS
@@ -37,9 +40,8 @@ class Walk:
         self._values = {(self._root, name): value for name, value in given.items()}
         self.progress = 0
         self.declared_steps = declared_steps
-        # Of each element of a state that was used, at each probe, which one goes on from it.
-        self._carried: list[dict[int, int]] = [{} for _ in range(self._probes)]
-        self._next_place = 0
+        self.elements = Elements()
+        self._arithmetic = Arithmetic(self.elements, self._budget.spend)
 
     def run(self) -> None:
         """Follows the graph."""
@@ -59,42 +61,28 @@ class Walk:
 
     def carrier(self, name: str, shapes: Sequence[tuple[int, ...]]) -> None:
         """Makes an input of these shapes a state."""
-        places = self._places([np.empty(shape, bool) for shape in shapes])
-        self._values[self._root, name] = Value(places=places, state=name)
+        self._values[self._root, name] = Value(places=self.elements.number(shapes, State(name)), state=name)
 
-    def carry(self, places: Sequence[Any]) -> tuple[Any, ...]:
-        """The places of what goes on from the elements of a state."""
-        made = self._places(places)
-        for carried, old, new in zip(self._carried, places, made, strict=True):
-            for before, after in zip(old.reshape(-1).tolist(), new.reshape(-1).tolist(), strict=True):
-                if carried.setdefault(before, after) != after:
-                    raise UnsupportedError("a state that two nodes start from")
-        return made
-
-    def check_carried(self, name: str, onward: str) -> None:
-        """Raises UnsupportedError where an output is not what goes on from a state."""
-        state, value = self._values[self._root, name], self.value(onward)
-        for carried, old, new in zip(self._carried, state.places, value.places or [None] * self._probes, strict=True):
-            if (
-                new is None
-                or old.shape != new.shape
-                or any(
-                    carried.get(before, after) != after
-                    for before, after in zip(old.reshape(-1).tolist(), new.reshape(-1).tolist(), strict=True)
-                )
-            ):
-                raise (
-                    value.reason
-                    if new is None and value.reason
-                    else UnsupportedError(
+    def check_carried(self, states: Mapping[str, str], layers: Sequence[Any]) -> None:
+        """Raises UnsupportedError where an output is not what goes on from its state, in a model of these layers."""
+        ahead = self.elements.ahead(layers)
+        for name, onward in states.items():
+            state, value = self._values[self._root, name], self.value(onward)
+            if not value.places and value.reason is not None:
+                raise value.reason
+            pairs = zip(state.places, value.places or [None] * self._probes, ahead or [{}] * self._probes, strict=True)
+            for old, new, after in pairs:
+                if (
+                    new is None
+                    or old.shape != new.shape
+                    or any(
+                        after.get(before, number) != number
+                        for before, number in zip(old.reshape(-1).tolist(), new.reshape(-1).tolist(), strict=True)
+                    )
+                ):
+                    raise UnsupportedError(
                         f"states: output {onward!r} is not what the nodes that start from {name!r} end with"
                     )
-                )
-
-    def _places(self, like: Sequence[Any]) -> tuple[Any, ...]:
-        made = tuple(self._next_place + np.arange(array.size).reshape(array.shape) for array in like)
-        self._next_place += max(array.size for array in like)
-        return made
 
     def _graph(self, graph: Graph, scope: Scope, depth: int) -> None:
         for node in self._graphs.nodes(graph, scope, depth):
@@ -171,13 +159,26 @@ class Walk:
         try:
             made = OPERATORS[op_type](call)
         except (RefusedError, UnsupportedError) as error:
-            if not moved:
-                raise
             reason = error if isinstance(error, UnsupportedError) else UnsupportedError(f"{call.where}: {error}")
-            return [Value(places=places, reason=reason, state=call.value(0).state) for places in moved]
+            if moved:
+                state = call.value(0).state if all(value.state or value.numbers for value in present) else ""
+                return [Value(places=places, reason=reason, state=state) for places in moved]
+            made_of_states = self._of_states(call, reason)
+            if made_of_states is None:
+                raise
+            return [made_of_states]
         values = made if isinstance(made, list) else [made]
         values = [value if isinstance(value, Value) else Value(rows=value) for value in values]
         return [replace(value, places=places) for value, places in zip(values, moved, strict=True)] if moved else values
+
+    def _of_states(self, call: Call, reason: Exception) -> Value | None:
+        """What an operator computes of states, in elements; what a layer answers, where it makes a cell complete."""
+        if not any(value is not None and value.places and value.rows is None for value in call.inputs):
+            return None
+        places = self._arithmetic.made(call)
+        if places is None:
+            return None
+        return cell(call, self._arithmetic, places) or Value(places=places, reason=reason)
 
     def _moved(self, call: Call) -> list[tuple[Any, ...]]:
         """The places of the elements of states that an operator moves."""
@@ -189,10 +190,17 @@ class Walk:
             return []
         first = len(call.inputs) if call.op_type == "Concat" else 1
         arrays = [
-            None if value is None else value.places if index < first else value.numbers
+            None if value is None else self._placed(call, value) if index < first else value.numbers
             for index, value in enumerate(call.inputs)
         ]
         return [] if any(array == () for array in arrays) else self._fold(call, arrays)
+
+    def _placed(self, call: Call, value: Value) -> tuple[Any, ...]:
+        """The places of a value; of data as well, where a row of them is joined to one of a state."""
+        is_joined = any(other is not None and other.places and other.rows is None for other in call.inputs)
+        if value.rows is None or value.places or not is_joined or self._tracer.graph.has_time:
+            return value.places
+        return self._arithmetic.places(value)
 
     def _fold(self, call: Call, arrays: Sequence[tuple[Any, ...] | None]) -> list[tuple[Any, ...]]:
         fill = None

@@ -74,6 +74,10 @@ class Graph:
         """Features of a row of an input or node."""
         return self._steps[name].size if name in self._steps else self._inputs[name].size
 
+    def step(self, name: str) -> _Step | None:
+        """How a node is made; None for an input."""
+        return self._steps.get(name)
+
     def starts(self, parts: Sequence[str]) -> dict[str, int]:
         """Where each of different parts begins if they are beside each other."""
         ends = np.cumsum([self.size(part) for part in parts]).tolist()
