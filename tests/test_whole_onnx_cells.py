@@ -50,7 +50,7 @@ def assert_streams_agree(model: onnx.ModelProto, states: dict[str, str], *, batc
     return ours
 
 
-@settings(max_examples=examples(20), suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(10), suppress_health_check=[HealthCheck.too_slow])
 @given(cells())
 def test_a_drawn_cell_is_a_layer_and_its_states_the_streams(drawn: tuple[onnx.ModelProto, dict[str, str]]) -> None:
     model, states = drawn

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import re
+import warnings
 from typing import Any
 
 import numpy as np
@@ -97,3 +100,54 @@ def test_a_graph_of_one_step_is_a_model_of_one_step_a_call() -> None:
         x = array(2, 4) * (seed + 1)
         y, state = session.run(None, {"x": x, "h": state})
         np.testing.assert_allclose(stream.step(x), y, rtol=1e-5, atol=1e-5)
+
+
+# Graphs that take states and give them, and which.
+UNNAMED: dict[str, tuple[str, str, str, dict[str, str]]] = {
+    "a layer's": (STATEFUL, STATES, "float y, float h1, float c1", {"h": "h1", "c": "c1"}),
+    "rows kept": (
+        "a = Concat <axis=1> (cache, x) y = MatMul(a, V) cacheN = Slice(a, minus, last, one)",
+        "float[batch,time,4] x, float[batch,2,4] cache", "float y, float cacheN", {"cache": "cacheN"},
+    ),
+    "a cell's": (
+        "a = MatMul(h, Q) b = MatMul(x, V) c = Add(a, b) hn = Tanh(c) y = Relu(hn)",
+        "float[batch,4] x, float[batch,5] h", "float y, float hn", {"h": "hn"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNNAMED)
+def test_states_that_are_not_named_are_told_by_name(name: str) -> None:
+    body, inputs, outputs, states = UNNAMED[name]
+    ints: dict[str, Any] = {"one": np.array([1]), "minus": np.array([-2]), "last": np.array([2**62])}
+    model = graph_of(body, inputs, outputs, **ints, V=array(4, 5), Q=array(5, 5), **recurrent_arrays("LSTM"))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            fc.Model.from_onnx(model)
+            message = str(told[0].message)
+        except UnsupportedError as refused:
+            message = str(refused)
+    advice = re.findall(r"read it with states=(\{.*?\})", message)
+    assert [ast.literal_eval(each) for each in advice] == [states]
+    fc.Model.from_onnx(model, states)
+
+
+def test_outputs_that_only_look_like_states_are_no_advice() -> None:
+    model = graph_of(
+        "y = Tanh(x) z = Add(x, k)", "float[batch,time,4] x, float[batch,time,4] k", "float[batch,time,4] y, float z"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert fc.Model.from_onnx(model).inputs == ("x", "k")
+
+
+def test_the_final_state_of_one_layer_is_not_the_initial_state_of_another() -> None:
+    body = (
+        "b, h1 = GRU <hidden_size=5> (x, W, R, B, , h) b2, h2 = GRU <hidden_size=5> (x, W, R, B, , h1) "
+        "y = Squeeze(b2, one)"
+    )
+    inputs = "float[time,batch,4] x, float[1,batch,5] h"
+    model = graph_of(body, inputs, "float y, float h2", one=np.array([1]), **recurrent_arrays("GRU"))
+    with pytest.raises(UnsupportedError, match="GRU node 'b2': an initial state that is computed"):
+        fc.Model.from_onnx(model, {"h": "h2"})

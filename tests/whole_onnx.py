@@ -33,6 +33,9 @@ def graph_of(
         f'<ir_version: 8, opset_import: ["" : {opset}, "com.microsoft" : 1]> g ({inputs}) => ({outputs}) {{ {body} }}'
     )
     model = onnx.parser.parse_model(text)
+    for output in model.graph.output:
+        if not output.type.tensor_type.shape.dim:  # which the text has for any shape
+            output.type.tensor_type.ClearField("shape")
     model.graph.initializer.extend(numpy_helper.from_array(np.asarray(a), name) for name, a in constants.items())
     return model
 

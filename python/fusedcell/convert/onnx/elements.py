@@ -67,14 +67,24 @@ class Elements:
         """A state goes on, at `new` what was at `old`; by a layer, if the model comes to have it."""
         self._carries.append(_Carry(old, new, layer))
 
-    def ahead(self, layers: Collection[Any]) -> list[dict[int, int]]:
-        """Of each element of a state, at each probe, which goes on from it in a model that has these layers."""
+    def go_on(self, old: Places, new: Places, layers: Collection[Any]) -> bool:
+        """Whether each element of a state goes on as one of an output, in a model that has these layers.
+
+        Of an element that no layer of the model reads, that may be another layer's answer, or the element itself.
+        """
         live = {id(None), *map(id, layers)}
-        found: list[dict[int, int]] = []
-        for carry in self._carries:
-            found = found or [{} for _ in carry.old]
-            for after, old, new in zip(found, carry.old, carry.new, strict=True):
-                for before, number in zip(old.reshape(-1).tolist(), new.reshape(-1).tolist(), strict=True):
-                    if id(carry.layer) in live and after.setdefault(before, number) != number:
+        for probe, (before, after) in enumerate(zip(old, new, strict=True)):
+            if before.shape != after.shape:
+                return False
+            read: dict[int, int] = {}
+            unread: dict[int, set[int]] = {}
+            for carry in self._carries:
+                for number, onward in zip(carry.old[probe].flat, carry.new[probe].flat, strict=True):
+                    if id(carry.layer) not in live:
+                        unread.setdefault(number, set()).add(onward)
+                    elif read.setdefault(number, onward) != onward:
                         raise UnsupportedError("a state that two nodes start from")
-        return found
+            for number, onward in zip(before.flat, after.flat, strict=True):
+                if onward not in ({read[number]} if number in read else unread.get(number, {number})):
+                    return False
+        return True

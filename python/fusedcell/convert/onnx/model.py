@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from ...errors import UnsupportedError
 from ..spec import Axes, ModelSpec
 from ..tracing import BATCH, TIME, RefusedError, Tracer
 from .file import OnnxFile, element_name
+from .readings import TOKENS, Input, Trial, axes_text, declared_axes, inputs_of, states_text, trials
 from .values import Value
 from .walk import Walk
 
@@ -22,37 +23,13 @@ _ADVICE = (
     "; a module has more for a reader to go by than its graph: fc.Model.from_torch(module, example) or "
     "fc.Model.from_keras(model)"
 )
-# Sizes that a graph is followed at: rows of two sequences, and sequences; where rows are many for one answer, more.
-_BATCHES = (2, 2, 3)
-_STEPS = ((11, 14, 11), (96, 144, 96), (4800, 7200, 4800))
-_MOST_TRIALS = 64
+_MOST_TRIALS = 96
 _MOST_WORK = 100_000  # nodes, by how many features there are: after so many in all trials no other begins
+_MOST_PAIRS = 12  # of inputs and outputs that may be states
+_FEW_TRIALS = 12  # of each of these
 _MOST_ELEMENTS = 2**18  # of a state
 _MOST_FEATURES = 2**18  # of inputs
-_FLOATS, _TOKENS = ("FLOAT", "DOUBLE"), ("INT32", "INT64")
-_NAMES = {
-    BATCH: re.compile(r"batch|^(n|b|bs|bsz)$", re.IGNORECASE),
-    TIME: re.compile(r"time|seq|step|frame|len|^(t|s|l)$", re.IGNORECASE),
-}
-# Which axes are batch and time, in the order in which they are tried.
-_ROLES = ((0, 1), (1, 0), (0, 2), (0, 3), (0, None), (None, 0), (None, 1), (None, 2), (None, None))
-
-
-@dataclass(frozen=True)
-class _Input:
-    name: str
-    dims: tuple[int | str, ...]  # a number, or the name of a size that is free
-    element: str
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """What the axes of inputs are taken to be, and at which sizes the graph is followed."""
-
-    axes: dict[str, Axes]
-    batch: tuple[int, ...]
-    steps: tuple[int, ...]
-    declared_steps: int | None
+_FLOATS = ("FLOAT", "DOUBLE")
 
 
 def read_model(
@@ -64,36 +41,123 @@ def read_model(
     """The model that an ONNX graph is; see :meth:`fusedcell.Model.from_onnx`."""
     file = OnnxFile(model)
     fixed = {name: np.asarray(value) for name, value in (constants or {}).items()}
-    inputs = _inputs(file)
+    inputs = inputs_of(file)
     outputs = [output.name for output in file.model.graph.output]
     _check_names(file, inputs, outputs, states, axes or {}, fixed)
-    data = [given for given in inputs if given.name not in states and given.name not in fixed]
-    carriers = [given for given in inputs if given.name in states]
-    best: tuple[int, Exception] | None = None
-    work = 0
-    for trial in itertools.islice(_trials(data, carriers, dict(axes or {})), _MOST_TRIALS):
-        if work > _MOST_WORK:
-            break
-        follower = _Follower(file, trial, data, carriers, fixed)
+    search = _Search(file, [given for given in inputs if given.name not in fixed], axes or {}, fixed)
+    try:
+        spec = search.read(states, _MOST_TRIALS)
+    except UnsupportedError as refused:
+        found = None if states else search.states()
+        advice = f"; read it with {states_text(found)}" if found else ""
+        raise UnsupportedError(f"{refused}{advice}{search.advice}") from refused
+    if not states and (found := search.states()):
+        inputs_text = " and ".join(map(repr, found))
+        note = f"{file.name}: calls take {inputs_text}; to have streams keep them, read it with {states_text(found)}"
+        return replace(spec, notes=(*spec.notes, note))
+    return spec
+
+
+class _Search:
+    """Readings of a graph that are tried one after the other."""
+
+    def __init__(
+        self, file: OnnxFile, inputs: Sequence[Input], axes: Mapping[str, Axes], fixed: Mapping[str, Any]
+    ) -> None:
+        self._file, self._inputs, self._axes, self._fixed = file, inputs, axes, fixed
+        self._outputs = list(file.model.graph.output)
+        self._work = 0
+        self.advice = ""
+
+    def read(self, states: Mapping[str, str], most: int) -> ModelSpec:
+        """The model by the first reading that can be followed; by a guess if it is the only one."""
+        data = [given for given in self._inputs if given.name not in states]
+        carriers = [given for given in self._inputs if given.name in states]
+        outputs = [output.name for output in self._outputs if output.name not in states.values()]
+        guesses: dict[tuple[int, ...], tuple[Trial, ModelSpec]] = {}  # by where time is in each input
+        best: tuple[int, ValueError, Trial] | None = None
+        for trial in itertools.islice(trials(data, carriers, self._axes), most):
+            if self._work > _MOST_WORK:
+                break
+            times = tuple(axes.index(TIME) if TIME in (axes := trial.axes[given.name]) else -1 for given in data)
+            if guesses and (not trial.is_guess or times in guesses):
+                continue
+            follower = _Follower(self._file, trial, data, carriers, self._fixed)
+            try:
+                spec = follower.spec(outputs, states)
+            except ValueError as error:
+                self._work += follower.work
+                if best is None or follower.progress > best[0]:
+                    best = follower.progress, error, trial
+                continue
+            if not trial.is_guess:
+                return spec
+            guesses[times] = trial, spec
+        if guesses:
+            return self._chosen(list(guesses.values()))
+        taken = declared_axes(self._inputs) if best is None else best[2].axes
+        self.advice = f'{_ADVICE}; if its axes are others, give them ("batch", "time" or numbers): {axes_text(taken)}'
+        if best is None:
+            raise UnsupportedError(f"{self._file.name}: no input is data with axes of known sizes")
+        raise best[1]
+
+    def _chosen(self, guesses: Sequence[tuple[Trial, ModelSpec]]) -> ModelSpec:
+        """The one that was followed at several numbers of rows, or the one."""
+        left = [guess for guess in guesses if guess[0].is_free] or guesses
+        if len(left) > 1:
+            self.advice = f": {' or '.join(axes_text(trial.axes) for trial, _ in left)}"
+            raise UnsupportedError(f"{self._file.name}: several axes may be time, and sizes do not tell which; say it")
+        return left[0][1]
+
+    def states(self) -> dict[str, str]:
+        """Inputs that carry states, each with the output that it goes on with, if the graph can be read with such."""
+        kept, self._work = (self.advice, self._work), _MOST_WORK // 2
         try:
-            return follower.spec([name for name in outputs if name not in states.values()], states)
-        except ValueError as error:
-            work += follower.work
-            if best is None or follower.progress > best[0]:
-                best = follower.progress, error
-    if best is None:
-        raise UnsupportedError(f"{file.name}: no input is data with axes of known sizes; axes= says what they are")
-    reason = best[1]
-    raise (UnsupportedError(f"{reason}{_ADVICE}") if isinstance(reason, UnsupportedError) else reason) from reason
+            for pairs in itertools.islice(self._pairings(), _MOST_PAIRS):
+                try:
+                    self.read(pairs, _FEW_TRIALS)
+                except ValueError:
+                    continue
+                return pairs
+        finally:
+            self.advice, self._work = kept
+        return {}
+
+    def _pairings(self) -> Iterator[dict[str, str]]:
+        """Which inputs and outputs may go together: as many as can be first, and those whose names begin alike."""
+        able = {
+            given.name: [output.name for output in self._outputs if _may_go_on(given, output)] for given in self._inputs
+        }
+        names = [name for name, onward in able.items() if onward]
+        for count in range(min(len(names), len(self._inputs) - 1, len(self._outputs) - 1), 0, -1):
+            for chosen in list(itertools.combinations(names, count))[::-1]:
+                every = itertools.islice(itertools.product(*(able[name] for name in chosen)), 1000)
+                paired = [dict(zip(chosen, onward, strict=True)) for onward in every if len(set(onward)) == count]
+                yield from sorted(paired, key=lambda pairs: -sum(len(os.path.commonprefix(p)) for p in pairs.items()))
+
+
+def _may_go_on(given: Input, output: Any) -> bool:
+    """Whether an output may have the shape of an input of floats."""
+    kind = output.type.tensor_type
+    if given.element not in _FLOATS or not output.type.HasField("tensor_type"):
+        return False
+    if element_name(kind.elem_type) != given.element or not given.dims:
+        return False
+    if not kind.HasField("shape"):
+        return True
+    dims = [dim.dim_value for dim in kind.shape.dim]
+    return len(dims) == len(given.dims) and all(
+        own in (0, size) for own, size in zip(dims, given.dims, strict=True) if isinstance(size, int)
+    )
 
 
 class _Follower:
     def __init__(
         self,
         file: OnnxFile,
-        trial: _Trial,
-        data: Sequence[_Input],
-        carriers: Sequence[_Input],
+        trial: Trial,
+        data: Sequence[Input],
+        carriers: Sequence[Input],
         fixed: Mapping[str, Any],
     ) -> None:
         self._file, self._trial, self._data, self._carriers, self._fixed = file, trial, data, carriers, fixed
@@ -110,7 +174,7 @@ class _Follower:
         size = sum(self._size(source) for source in self._data)
         return 0 if self._walk is None else self._walk.visited * (1 + size // 128)
 
-    def _size(self, source: _Input) -> int:
+    def _size(self, source: Input) -> int:
         return math.prod(axis for axis in self._trial.axes[source.name] if isinstance(axis, int))
 
     def spec(self, outputs: Sequence[str], states: Mapping[str, str]) -> ModelSpec:
@@ -122,7 +186,7 @@ class _Follower:
             if (size := self._size(source)) > _MOST_FEATURES:
                 raise UnsupportedError(f"input {source.name!r}: {size} features; supported: up to {_MOST_FEATURES}")
             rows = tracer.input(source.name, trial.axes[source.name])
-            given[source.name] = Value(rows=rows, tokens=source.name if source.element in _TOKENS else "")
+            given[source.name] = Value(rows=rows, tokens=source.name if source.element in TOKENS else "")
         self._walk = walk = Walk(self._file, tracer, given, trial.declared_steps)
         for source in self._carriers:
             walk.carrier(source.name, self._state_shapes(source))
@@ -134,7 +198,7 @@ class _Follower:
         walk.check_carried(states, [node for _, node, _ in spec.nodes])
         return spec
 
-    def _state_shapes(self, source: _Input) -> list[tuple[int, ...]]:
+    def _state_shapes(self, source: Input) -> list[tuple[int, ...]]:
         roles = self._trial.axes[source.name]
         sizes = {BATCH: self._trial.batch, TIME: self._trial.steps}
         probes = range(len(self._trial.batch))
@@ -155,26 +219,9 @@ def _answer(walk: Walk, name: str) -> Any:
     return value.rows
 
 
-def _inputs(file: OnnxFile) -> list[_Input]:
-    held = {tensor.name for tensor in file.model.graph.initializer}
-    found = []
-    for value in file.model.graph.input:
-        if value.name in held:
-            continue
-        if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
-            raise UnsupportedError(f"input {value.name!r}: the model does not say how many axes it has")
-        kind = value.type.tensor_type
-        dims = tuple(
-            int(dim.dim_value) if dim.dim_value > 0 else dim.dim_param or f"{value.name}[{axis}]"
-            for axis, dim in enumerate(kind.shape.dim)
-        )
-        found.append(_Input(value.name, dims, element_name(kind.elem_type)))
-    return found
-
-
 def _check_names(
     file: OnnxFile,
-    inputs: Sequence[_Input],
+    inputs: Sequence[Input],
     outputs: Sequence[str],
     states: Mapping[str, str],
     axes: Mapping[str, Axes],
@@ -205,96 +252,8 @@ def _check_names(
             continue
         if not source.dims:
             raise UnsupportedError(f"input {source.name!r} is one number; supported: a value for it in constants=")
-        if source.element not in (*_FLOATS, *_TOKENS):
+        if source.element not in (*_FLOATS, *TOKENS):
             raise UnsupportedError(
                 f"{file.name}: input {source.name!r} of {source.element} is not supported; "
-                f"supported: {', '.join((*_FLOATS, *_TOKENS))}, and constants="
+                f"supported: {', '.join((*_FLOATS, *TOKENS))}, and constants="
             )
-
-
-def _assignments(given: _Input) -> list[tuple[int, Axes]]:
-    """What the axes of an input may be, and how unlikely that is, from the likeliest on."""
-    found = []
-    for rank, (batch, time) in enumerate(_ROLES):
-        places = {batch: BATCH, time: TIME}
-        if any(place is not None and place >= len(given.dims) for place in places):
-            continue
-        axes = tuple(places.get(axis, dim) for axis, dim in enumerate(given.dims))
-        if any(isinstance(axis, str) and axis not in (BATCH, TIME) for axis in axes):
-            continue
-        if any(axis == dim and axis in (BATCH, TIME) and place not in places
-               for place, (axis, dim) in enumerate(zip(axes, given.dims, strict=True))):  # fmt: skip
-            continue
-        if any(_is_against(str(role), dim) for role, dim in zip(axes, given.dims, strict=True) if isinstance(dim, str)):
-            continue
-        # A fixed last axis is features if there is no more of them, and one of a fixed number of tokens is time.
-        last = time is not None and time == len(given.dims) - 1 and isinstance(given.dims[time], int)
-        late = 10 * (last and given.element not in _TOKENS)
-        found.append((late + rank, axes))
-    return sorted(found, key=lambda each: each[0])
-
-
-def _is_against(role: str, name: str) -> bool:
-    """Whether the name of a size says that it is another role's."""
-    return not _NAMES[role].search(name) and any(pattern.search(name) for pattern in _NAMES.values())
-
-
-def _trials(data: Sequence[_Input], carriers: Sequence[_Input], axes: dict[str, Axes]) -> Iterator[_Trial]:
-    choices = [[(0, axes[given.name])] if given.name in axes else _assignments(given) for given in data]
-    for choice in choices:
-        del choice[9:]
-    combined: Iterator[tuple[tuple[int, Axes], ...]] = itertools.product(*choices)
-    if len(choices) > 3:
-        combined = iter(zip(*choices, strict=False))
-    for chosen in sorted(itertools.islice(combined, 10_000), key=lambda each: sum(cost for cost, _ in each)):
-        roles = {given.name: given_axes for given, (_, given_axes) in zip(data, chosen, strict=True)}
-        named: dict[str, Any] = {}
-        pairs = [
-            (dim, role)
-            for given in data
-            for dim, role in zip(given.dims, roles[given.name], strict=True)
-            if isinstance(dim, str)
-        ]
-        if any(named.setdefault(dim, role) != role for dim, role in pairs):
-            continue
-        declared = {
-            role: {
-                dim
-                for given in data
-                for dim, own in zip(given.dims, roles[given.name], strict=True)
-                if own == role and isinstance(dim, int)
-            }
-            for role in (BATCH, TIME)
-        }
-        yield from _at_sizes(roles, carriers, axes, named, declared)
-
-
-def _at_sizes(
-    roles: dict[str, Axes],
-    carriers: Sequence[_Input],
-    axes: dict[str, Axes],
-    named: dict[str, Any],
-    declared: dict[str, set[int]],
-) -> Iterator[_Trial]:
-    """At free sizes, and where the graph fixes some at those."""
-    batch, time = (next(iter(sizes)) if len(sizes) == 1 else None for sizes in (declared[BATCH], declared[TIME]))
-    fixed = [_BATCHES] if batch is None else [_BATCHES, (batch,) * 3]
-    modes = itertools.product(fixed, _STEPS)
-    for batches, steps in (*modes, *((batches, (time,) * 3) for batches in fixed if time is not None)):
-        free = batches == _BATCHES and batch is not None
-        for order in (1, 0) if free and any(len(given.dims) > 1 for given in carriers) else (1,):
-            carried = {
-                given.name: axes.get(given.name) or _state_axes(given, named, batch if free else None, order)
-                for given in carriers
-            }
-            yield _Trial({**roles, **carried}, batches, steps, time)
-
-
-def _state_axes(given: _Input, named: dict[str, Any], batch: int | None, order: int) -> Axes:
-    """A state's axes: sizes with names are those of the data, or the batch; one of the fixed ones is a free batch."""
-    found: list[str | int] = [dim if isinstance(dim, int) else named.get(dim, BATCH) for dim in given.dims]
-    if batch is not None and BATCH not in found:
-        place = order if len(found) == 3 else 0
-        if found and found[place] == batch:
-            found[place] = BATCH
-    return tuple(found)

@@ -65,24 +65,14 @@ class Walk:
 
     def check_carried(self, states: Mapping[str, str], layers: Sequence[Any]) -> None:
         """Raises UnsupportedError where an output is not what goes on from its state, in a model of these layers."""
-        ahead = self.elements.ahead(layers)
         for name, onward in states.items():
             state, value = self._values[self._root, name], self.value(onward)
             if not value.places and value.reason is not None:
                 raise value.reason
-            pairs = zip(state.places, value.places or [None] * self._probes, ahead or [{}] * self._probes, strict=True)
-            for old, new, after in pairs:
-                if (
-                    new is None
-                    or old.shape != new.shape
-                    or any(
-                        after.get(before, number) != number
-                        for before, number in zip(old.reshape(-1).tolist(), new.reshape(-1).tolist(), strict=True)
-                    )
-                ):
-                    raise UnsupportedError(
-                        f"states: output {onward!r} is not what the nodes that start from {name!r} end with"
-                    )
+            if not value.places or not self.elements.go_on(state.places, value.places, layers):
+                raise UnsupportedError(
+                    f"states: output {onward!r} is not what the nodes that start from {name!r} end with"
+                )
 
     def _graph(self, graph: Graph, scope: Scope, depth: int) -> None:
         for node in self._graphs.nodes(graph, scope, depth):
