@@ -152,3 +152,13 @@ def test_rows_that_run_backwards_are_not_spread() -> None:
     tracer, x = traced(BATCH, TIME, 6)
     with pytest.raises(RefusedError, match="runs backwards"):
         tracer.spread(x.flipped([1]), x.indices, 2)
+
+
+@pytest.mark.parametrize("copies", [3, 5000])
+def test_a_feature_that_stands_beside_itself_often_is_no_source_each_time(copies: int) -> None:
+    tracer, x = traced(BATCH, 1)
+    y = tracer.activation(tracer.expand(x, [(B, copies)]), "Tanh")
+    given = array(2, 1).astype(np.float32)
+    model, got = answer(tracer, y, given)
+    np.testing.assert_allclose(got, np.tanh(given).repeat(copies, 1), rtol=0, atol=1e-6)
+    assert all(isinstance(sources, str) or len(sources) <= 1024 for *_, sources in model.nodes)

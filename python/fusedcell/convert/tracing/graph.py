@@ -14,6 +14,8 @@ from ...cell_options import Activation
 from ..spec import ModelSpec
 from .rows import BATCH, TIME, Axis, Floats, Indices, RefusedError, flat
 
+_MOST_SOURCES = 1024  # of a node; of more it takes features one by one
+
 
 @dataclass
 class _Input:
@@ -115,24 +117,21 @@ class Graph:
         return self._gathered[key]
 
     def _gather(self, parts: Sequence[str], indices: Indices, constants: Floats, place: str) -> tuple[str, ...]:
-        ends = np.cumsum([self.size(part) for part in parts])
-        owners = np.searchsorted(ends, np.maximum(indices, 0), "right")
-        whole: list[str] = []
-        done = 0
-        while done < len(indices) and indices[done] >= 0:
-            part = parts[owners[done]]
-            size = self.size(part)
-            span = indices[done : done + size]
-            if len(span) < size or (span != ends[owners[done]] - size + np.arange(size)).any():
-                break
-            whole.append(part)
-            done += size
-        if done == len(indices):
-            return tuple(whole)
-        used = sorted(set(owners.tolist()))
-        moved = np.concatenate([[0], np.cumsum([self.size(parts[i]) for i in used])])
-        first = np.array([moved[used.index(owner)] for owner in owners.tolist()])
-        taken = np.maximum(indices, 0) - (ends[owners] - [self.size(parts[i]) for i in owners.tolist()]) + first
+        sizes = np.array([self.size(part) for part in parts])
+        starts = np.cumsum(sizes) - sizes
+        owners = np.searchsorted(starts + sizes, np.maximum(indices, 0), "right")
+        own = np.maximum(indices, 0) - starts[owners]
+        begins = np.flatnonzero(own == 0)
+        if 0 < len(begins) <= _MOST_SOURCES and begins[0] == 0 and (indices >= 0).all():
+            lengths = np.diff([*begins, len(indices)])
+            each = owners[begins]
+            alike = [(lengths, sizes[each]), (owners, each.repeat(lengths)),
+                     (own, np.arange(len(indices)) - begins.repeat(lengths))]  # fmt: skip
+            if all(np.array_equal(*pair) for pair in alike):
+                return tuple(parts[owner] for owner in each)
+        used = np.unique(owners)
+        moved = np.concatenate([[0], np.cumsum(sizes[used])])
+        taken = own + moved[np.searchsorted(used, owners)]
         sources = tuple(parts[i] for i in used)
         if len(taken) != moved[-1] or (taken != np.arange(len(taken))).any():
             sources = (self.add(place, nodes.Take(taken), sources, len(taken)),)
