@@ -103,8 +103,9 @@ class ModelSources:
         - model: a path, the bytes of a file, or an ``onnx.ModelProto``
         - states: for each input that carries a state from call to call, the output that it goes on with:
           {"h": "hn", "c": "cn"}. Such inputs and outputs are not the model's: a call begins with zeros, and streams
-          keep the states. They are initial states of recurrent nodes, and rows that Concat puts in front of others
-          along time, which a later call is given again.
+          keep the states. They are initial states of recurrent nodes, and of cells that the graph has as Gemm, Sigmoid
+          and others, and rows that Concat puts in front of others along time, which a later call is given again. A
+          UserWarning names the states of a graph that is read without.
         - axes: for an input, what its axes are, such as ("batch", "time", 40), where its sizes and their names do not
           tell or another reading is wanted; numbers are features
         - constants: values of inputs that calls do not give, such as {"sr": 16000}
@@ -112,7 +113,8 @@ class ModelSources:
 
         Inputs and outputs have the shapes of the graph's, batch and time being of any size. Which axis is which follows
         from the names of sizes; where they do not tell, the readings are tried from the usual ones on, (batch, time,
-        ...) first, until the graph can be followed. A graph of fixed sizes becomes a model of any, if none of its
+        ...) first, until the graph can be followed. Where several axes behind these could be time, and in all other
+        refusals, the error ends with `axes` to paste. A graph of fixed sizes becomes a model of any, if none of its
         constants depends on them.
 
         Raises UnsupportedError that names the node and what it asks for, ValueError for a broken file and for names
