@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 import fusedcell as fc
+from fusedcell.errors import UnsupportedError
 
 F = nn.functional
 
@@ -234,3 +235,23 @@ def test_a_cell_that_the_exporter_took_apart_is_a_layer(name: str, dynamo: bool)
         with torch.no_grad():
             expected, *states = module(x, *states)
         np.testing.assert_allclose(stream.step(x.numpy()), expected.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_the_final_states_of_stacked_layers_are_answers() -> None:
+    torch.manual_seed(0)
+    module = Module(lambda m, x: m.rnn(x), rnn=nn.GRU(4, 6, 2, batch_first=True, bidirectional=True)).eval()
+    x = torch.randn(3, 16, 4)
+    model = fc.Model.from_onnx(exported(module, (x,), [AXES], dynamo=False))
+    with torch.no_grad():
+        for answer, expected in zip(model(x.numpy()), module(x), strict=True):
+            np.testing.assert_allclose(answer, expected.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_decoder_that_starts_from_an_encoders_final_state_is_refused_by_its_node() -> None:
+    module = Module(
+        lambda m, x: m.second(x, m.first(x)[1])[0],
+        first=nn.GRU(4, 6, batch_first=True), second=nn.GRU(4, 6, batch_first=True),
+    ).eval()  # fmt: skip
+    data = exported(module, (torch.randn(3, 16, 4),), [AXES], dynamo=False)
+    with pytest.raises(UnsupportedError, match="GRU node '/second/GRU': an initial state that is computed"):
+        fc.Model.from_onnx(data)

@@ -232,6 +232,7 @@ class _Probe:
         """Elements (B, H), multiplied by a number each."""
         origin, offsets = self._elements.origin(ids)
         if not isinstance(origin, Product):
+            self._arithmetic.spend(by.size**2)
             self._add_source(made, ids, np.diag(by), is_product=False)
             return
         rows, columns = np.divmod(offsets, origin.weight.shape[1])

@@ -6,6 +6,7 @@ computed of it, so that gates are told apart by their elements and not by the op
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -68,7 +69,7 @@ class Arithmetic:
     """What elements are made of."""
 
     def __init__(self, elements: Elements, spend: Callable[[int, str], None]) -> None:
-        self.elements, self._spend = elements, spend
+        self.elements, self._spend_elements = elements, spend
         self._numbered: dict[int, tuple[Any, Places]] = {}
 
     def places(self, value: Value) -> Places:
@@ -76,9 +77,14 @@ class Arithmetic:
         if value.places and (value.rows is None or self._is_computed(value)):
             return value.places
         if id(value.rows) not in self._numbered:
+            self.spend(sum(math.prod(shape) for shape in value.rows.shapes))
             made = self.elements.number(value.rows.shapes, Data(value.rows))
             self._numbered[id(value.rows)] = (value.rows, made)  # the rows have to stay, as they are known by address
         return self._numbered[id(value.rows)][1]
+
+    def spend(self, elements: int) -> None:
+        """Raises UnsupportedError where too many elements are made."""
+        self._spend_elements(elements, "what is computed of a state")
 
     def _is_computed(self, value: Value) -> bool:
         return isinstance(self.elements.origin(value.places[0].reshape(-1))[0], Sum)
@@ -121,16 +127,18 @@ class Arithmetic:
         if any(each is None or len(each) > _MOST_TERMS or any(len(p) > _MOST_ATOMS for p in each) for each in terms):
             return None
         for each, array in zip(terms, like, strict=True):
-            self._spend(array.size * (1 + len(each or ())), "what is computed of a state")
+            self.spend(array.size * (1 + len(each or ())))
         return self.elements.number([array.shape for array in like], Sum(tuple(each or {} for each in terms)))
 
     def _product(self, call: Call) -> Places | None:
         """A matrix of constants after rows of numbers."""
         if not call.value(1).numbers or call.floats(1).ndim != 2:
             return None
-        weight, bias = call.floats(1).astype(np.float64), np.zeros(())
+        weight, bias = call.floats(1), np.zeros(())
         if call.op_type == "Gemm":
-            weight = (weight.T if call.attributes.integer("transB") else weight) * call.number("alpha", 1.0)
+            alpha = call.number("alpha", 1.0)
+            weight = weight.T if call.attributes.integer("transB") else weight
+            weight = weight if alpha == 1 else weight * np.float64(alpha)
             if call.attributes.integer("transA") or (call.has(2) and not call.value(2).numbers):
                 return None
             bias = call.floats(2) * np.float64(call.number("beta", 1.0)) if call.has(2) else bias
@@ -140,6 +148,7 @@ class Arithmetic:
         if any(array.ndim < 1 or array.shape[-1] != len(weight) for array in places):
             return None
         rows = tuple(array.reshape(-1, len(weight)) for array in places)
+        self.spend(sum(map(len, rows)) * weight.shape[1])
         origin = Product(rows, weight, np.broadcast_to(bias.reshape(bias.shape[-1:]), weight.shape[1:]))
         return self.elements.number([(*array.shape[:-1], weight.shape[1]) for array in places], origin)
 
@@ -167,11 +176,13 @@ def _combined(op_type: str, operands: Sequence[Terms | None]) -> Terms | None:
         return {product: -by for product, by in given[0].items()}
     first, *others = given
     for other in others:
+        if len(first) * len(other) > _MOST_TERMS:
+            return None
         pairs = [(product, -by if op_type == "Sub" else by) for product, by in other.items()]
         if op_type == "Mul":
             pairs = [(tuple(sorted(p + q)), by * more) for p, by in first.items() for q, more in other.items()]
             first = {}
         first = dict(first)
-        for product, by in pairs[: _MOST_TERMS**2]:
+        for product, by in pairs:
             first[product] = first.get(product, 0.0) + by
     return {product: by for product, by in first.items() if np.any(by)}
