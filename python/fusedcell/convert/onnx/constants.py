@@ -184,18 +184,9 @@ class Constants:
                 tensor = replace(tensor, dims=self._shape(scope, name, depth + 1))
             inputs.append(tensor)
         operation.check_count([tensor is not None for tensor in inputs])
-        if op_type == "ConstantOfShape":
-            value = operation.attributes.tensor("value")
-            array = np.zeros((), np.float32) if value is None else self._file.array(value)
-            if array.size != 1:
-                raise ValueError(f"{where}: value: expected one element, got {array.size}")
-            inputs = [known(array.reshape(())), *inputs]
-        try:
-            outputs = apply(operation, inputs, self._spend)
-        except (ValueError, TypeError, IndexError, OverflowError) as error:  # NumPy's, where sizes do not fit
-            if isinstance(error, UnsupportedError) or str(error).startswith(where):
-                raise
-            raise ValueError(f"{where}: its inputs do not fit: {error}") from error
+        fill = operation.fill(self._file.array)
+        inputs = inputs if fill is None else [known(fill), *inputs]
+        outputs = apply(operation, inputs, self._spend)
         sources = [tensor for tensor in inputs[: None if op_type in _JOINING else 1] if tensor is not None]
         return [
             replace(

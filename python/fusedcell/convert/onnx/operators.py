@@ -87,6 +87,16 @@ class Operation:
         if not least <= len(present) <= most or not all(present[:least]):
             raise ValueError(f"{self.where}: expected {least} to {most} inputs, got {sum(present)}")
 
+    def fill(self, array_of: Callable[[Any], Values]) -> Values | None:
+        """What ConstantOfShape fills a shape with, read from its tensor by `array_of`; None of other operators."""
+        if self.op_type != "ConstantOfShape":
+            return None
+        value = self.attributes.tensor("value")
+        array = np.zeros((), np.float32) if value is None else array_of(value)
+        if array.size != 1:
+            raise ValueError(f"{self.where}: value: expected one element, got {array.size}")
+        return array.reshape(())
+
     def shapes(self, inputs: Sequence[Known | None]) -> list[Dims | None]:
         """The outputs' shapes, from what is known of the inputs. Raises ValueError where they do not fit."""
         onnx: Any = import_onnx()

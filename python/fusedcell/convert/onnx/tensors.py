@@ -102,6 +102,15 @@ def apply(operation: Operation, inputs: Inputs, spend: Spend) -> list[Tensor]:
 
     Raises UnsupportedError where what is known of them does not suffice, ValueError where they do not fit.
     """
+    try:
+        return _applied(operation, inputs, spend)
+    except (ValueError, TypeError, IndexError, OverflowError) as error:  # NumPy's, where sizes do not fit
+        if isinstance(error, UnsupportedError) or str(error).startswith(operation.where):
+            raise
+        raise ValueError(f"{operation.where}: its inputs do not fit: {error}") from error
+
+
+def _applied(operation: Operation, inputs: Inputs, spend: Spend) -> list[Tensor]:
     given = [tensor for tensor in inputs if tensor is not None]
     if operation.op_type in ELEMENTWISE:
         return [_regardless(operation.op_type, given) or _elementwise(operation, inputs, given, spend)]

@@ -131,15 +131,8 @@ def _evaluate(
     operation.check_count([array is not None for array in given])
     if operation.op_type == "Concat" and any(array is None for array in given):
         raise ValueError(f"{where}: one of its inputs is missing")
-    tensors = [None if array is None else known(array) for array in given]
-    try:
-        if fill is not None:
-            tensors = [known(fill.reshape(())), *tensors]
-        return [tensor.spread(spend, where) for tensor in apply(operation, tensors, spend)]
-    except (ValueError, TypeError, IndexError, OverflowError) as error:  # NumPy's, where sizes do not fit
-        if isinstance(error, UnsupportedError) or str(error).startswith(where):
-            raise
-        raise ValueError(f"{where}: its inputs do not fit: {error}") from error
+    tensors = [None if array is None else known(array) for array in (*([] if fill is None else [fill]), *given)]
+    return [tensor.spread(spend, where) for tensor in apply(operation, tensors, spend)]
 
 
 def _check_decided(operation: Operation, inputs: Sequence[tuple[Values, ...]], outputs: Sequence[Values]) -> None:

@@ -193,13 +193,7 @@ class Walk:
         return self._arithmetic.places(value)
 
     def _fold(self, call: Call, arrays: Sequence[tuple[Any, ...] | None]) -> list[tuple[Any, ...]]:
-        fill = None
-        if call.op_type == "ConstantOfShape":
-            value = call.attributes.tensor("value")
-            fill = np.zeros((), np.float32) if value is None else self._file.array(value)
-            if fill.size != 1:
-                raise ValueError(f"{call.where}: value: expected one element, got {fill.size}")
-        return fold(call.operation, arrays, fill, self._budget)
+        return fold(call.operation, arrays, call.operation.fill(self._file.array), self._budget)
 
     def _sizes(self, call: Call, probe: int) -> Any:
         value = call.value(0)
