@@ -133,6 +133,14 @@ def test_states_that_are_not_named_are_told_by_name(name: str) -> None:
     fc.Model.from_onnx(model, states)
 
 
+def test_the_advice_for_states_is_quick_for_many_inputs() -> None:
+    count = 60
+    inputs = ", ".join(f"float[batch,time,4] x{i}" for i in range(count))
+    body = " ".join(f"y{i} = Det(x{i})" for i in range(count))
+    with pytest.raises(UnsupportedError, match="operator Det is not supported"):
+        fc.Model.from_onnx(graph_of(body, inputs, ", ".join(f"float y{i}" for i in range(count))))
+
+
 def test_outputs_that_only_look_like_states_are_no_advice() -> None:
     model = graph_of(
         "y = Tanh(x) z = Add(x, k)", "float[batch,time,4] x, float[batch,time,4] k", "float[batch,time,4] y, float z"

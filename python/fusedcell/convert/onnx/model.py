@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
@@ -26,6 +27,7 @@ _ADVICE = (
 _MOST_TRIALS = 96
 _MOST_WORK = 100_000  # nodes, by how many features there are: after so many in all trials no other begins
 _MOST_PAIRS = 12  # of inputs and outputs that may be states
+_MOST_STATES = 8  # among which these are looked for
 _FEW_TRIALS = 12  # of each of these
 _MOST_ELEMENTS = 2**18  # of a state
 _MOST_FEATURES = 2**18  # of inputs
@@ -44,13 +46,15 @@ def read_model(
     inputs = inputs_of(file)
     outputs = [output.name for output in file.model.graph.output]
     _check_names(file, inputs, outputs, states, axes or {}, fixed)
-    search = _Search(file, [given for given in inputs if given.name not in fixed], axes or {}, fixed)
+    search = _Search(file, [given for given in inputs if given.name not in fixed], fixed)
     try:
-        spec = search.read(states, _MOST_TRIALS)
+        spec = search.read(states, _MOST_TRIALS, axes or {})
     except UnsupportedError as refused:
-        found = None if states else search.states()
-        advice = f"; read it with {states_text(found)}" if found else ""
-        raise UnsupportedError(f"{refused}{advice}{search.advice}") from refused
+        found, advice = {} if states else search.states(), search.advice
+        if found:
+            rest = {name: taken for name, taken in search.taken.items() if name not in found}
+            advice = f"; read it with {states_text(found)}, {axes_text(rest)}"
+        raise UnsupportedError(f"{refused}{advice}") from refused
     if not states and (found := search.states()):
         inputs_text = " and ".join(map(repr, found))
         note = f"{file.name}: calls take {inputs_text}; to have streams keep them, read it with {states_text(found)}"
@@ -61,25 +65,24 @@ def read_model(
 class _Search:
     """Readings of a graph that are tried one after the other."""
 
-    def __init__(
-        self, file: OnnxFile, inputs: Sequence[Input], axes: Mapping[str, Axes], fixed: Mapping[str, Any]
-    ) -> None:
-        self._file, self._inputs, self._axes, self._fixed = file, inputs, axes, fixed
+    def __init__(self, file: OnnxFile, inputs: Sequence[Input], fixed: Mapping[str, Any]) -> None:
+        self._file, self._inputs, self._fixed = file, inputs, fixed
         self._outputs = list(file.model.graph.output)
         self._work = 0
         self.advice = ""
+        self.taken: dict[str, Axes] = {}  # by the reading that went best
 
-    def read(self, states: Mapping[str, str], most: int) -> ModelSpec:
+    def read(self, states: Mapping[str, str], most: int, axes: Mapping[str, Axes]) -> ModelSpec:
         """The model by the first reading that can be followed; by a guess if it is the only one."""
         data = [given for given in self._inputs if given.name not in states]
         carriers = [given for given in self._inputs if given.name in states]
         outputs = [output.name for output in self._outputs if output.name not in states.values()]
         guesses: dict[tuple[int, ...], tuple[Trial, ModelSpec]] = {}  # by where time is in each input
         best: tuple[int, ValueError, Trial] | None = None
-        for trial in itertools.islice(trials(data, carriers, self._axes), most):
+        for trial in itertools.islice(trials(data, carriers, axes), most):
             if self._work > _MOST_WORK:
                 break
-            times = tuple(axes.index(TIME) if TIME in (axes := trial.axes[given.name]) else -1 for given in data)
+            times = tuple(own.index(TIME) if TIME in (own := trial.axes[given.name]) else -1 for given in data)
             if guesses and (not trial.is_guess or times in guesses):
                 continue
             follower = _Follower(self._file, trial, data, carriers, self._fixed)
@@ -91,12 +94,15 @@ class _Search:
                     best = follower.progress, error, trial
                 continue
             if not trial.is_guess:
+                self.taken = trial.axes
                 return spec
             guesses[times] = trial, spec
         if guesses:
             return self._chosen(list(guesses.values()))
-        taken = declared_axes(self._inputs) if best is None else best[2].axes
-        self.advice = f'{_ADVICE}; if its axes are others, give them ("batch", "time" or numbers): {axes_text(taken)}'
+        self.taken = declared_axes(self._inputs) if best is None else best[2].axes
+        self.advice = (
+            f'{_ADVICE}; if its axes are others, give them ("batch", "time" or numbers): {axes_text(self.taken)}'
+        )
         if best is None:
             raise UnsupportedError(f"{self._file.name}: no input is data with axes of known sizes")
         raise best[1]
@@ -107,20 +113,18 @@ class _Search:
         if len(left) > 1:
             self.advice = f": {' or '.join(axes_text(trial.axes) for trial, _ in left)}"
             raise UnsupportedError(f"{self._file.name}: several axes may be time, and sizes do not tell which; say it")
+        self.taken = left[0][0].axes
         return left[0][1]
 
     def states(self) -> dict[str, str]:
         """Inputs that carry states, each with the output that it goes on with, if the graph can be read with such."""
-        kept, self._work = (self.advice, self._work), _MOST_WORK // 2
-        try:
-            for pairs in itertools.islice(self._pairings(), _MOST_PAIRS):
-                try:
-                    self.read(pairs, _FEW_TRIALS)
-                except ValueError:
-                    continue
+        kept = self.advice, self.taken
+        self._work = _MOST_WORK // 2
+        for pairs in itertools.islice(self._pairings(), _MOST_PAIRS):
+            with contextlib.suppress(ValueError):
+                self.read(pairs, _FEW_TRIALS, {name: own for name, own in kept[1].items() if name not in pairs})
                 return pairs
-        finally:
-            self.advice, self._work = kept
+        self.advice, self.taken = kept
         return {}
 
     def _pairings(self) -> Iterator[dict[str, str]]:
@@ -128,7 +132,7 @@ class _Search:
         able = {
             given.name: [output.name for output in self._outputs if _may_go_on(given, output)] for given in self._inputs
         }
-        names = [name for name, onward in able.items() if onward]
+        names = [name for name, onward in able.items() if onward][-_MOST_STATES:]
         for count in range(min(len(names), len(self._inputs) - 1, len(self._outputs) - 1), 0, -1):
             for chosen in list(itertools.combinations(names, count))[::-1]:
                 every = itertools.islice(itertools.product(*(able[name] for name in chosen)), 1000)
