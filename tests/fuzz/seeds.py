@@ -125,9 +125,11 @@ def whole_onnx() -> Iterator[bytes]:
     constants = {
         "K": np.full((3, 4, 3), 0.1, np.float32), "W": np.full((1, 6, 4), 0.1, np.float32), "eps": np.float32(1e-5),
         "R": np.full((1, 6, 2), 0.1, np.float32), "V": np.ones((2, 2), np.float32), "zero": [0], "one": [1], "two": [2],
-        "both": [2, 2], "p": [0, 1, 0, 0, 0, 0], "minus": -1, "far": [2**40],
+        "both": [2, 2], "p": [0, 1, 0, 0, 0, 0], "minus": -1, "far": [2**40], "U": np.full((4, 6), 0.1, np.float32),
+        "Q": np.full((2, 6), 0.1, np.float32), "G": np.full((6, 8), 0.1, np.float32), "three": [2, 2, 2],
+        "four": [2, 2, 2, 2], "yes": True,
     }  # fmt: skip
-    data, state = "float[batch,time,4] x", "float[1,batch,2] h"
+    step, data, state = "float[batch,4] x, float[batch,2] h", "float[batch,time,4] x", "float[1,batch,2] h"
     bodies = {
         "a = Transpose <perm=[0,2,1]> (x) b = Conv <pads=[2,0], strides=[2]> (a, K) c = Relu(b) "
         "y = MaxPool <kernel_shape=[2]> (c)": data,
@@ -139,6 +141,15 @@ def whole_onnx() -> Iterator[bytes]:
         "t = Transpose <perm=[1,0,2]> (x) q, hn = GRU <hidden_size=2> (t, W, R, , , h) "
         "y = Squeeze(q, one)": f"{data}, {state}",
         "q, hn = GRU <hidden_size=2> (x, W, R, , , h) y = Squeeze(q, one)": "float[1,1,4] x, float[1,1,2] h",
+        "a = Gemm (x, U) b = Gemm (h, Q) i, j, k = Split <axis=1> (a, three) l, m, n = Split <axis=1> (b, three) "
+        "c = Add(i, l) r = Sigmoid(c) d = Add(j, m) z = Sigmoid(d) e = Mul(r, n) f = Add(k, e) t = Tanh(f) "
+        "o = Sub(h, t) p2 = Mul(z, o) hn = Add(p2, t) y = MatMul(hn, V)": step,
+        "h, c = Split <axis=1> (s, both) a = Concat <axis=1> (x, h) b = MatMul(a, G) "
+        "i, f, g, o = Split <axis=1> (b, four) s2 = Sigmoid(i) u = Sigmoid(f) v = Tanh(g) w = Sigmoid(o) "
+        "j = Mul(s2, v) k = Mul(u, c) q = Add(j, k) l = Tanh(q) p2 = Mul(w, l) hn = Concat <axis=1> (p2, q) "
+        "y = MatMul(p2, V)": "float[batch,4] x, float[batch,4] s",
+        "n = Not(yes) y = If (n) <then_branch = t () => (float p) {p = Tanh(x)}, else_branch = e () => (float q) "
+        "{q = Relu(x)}>": data,
         "a = Concat <axis=2> (h, x) y = Conv (a, K) hn = Slice(a, one, far, two)": "float[1,4,1] x, float[1,4,2] h",
     }
     for body, inputs in bodies.items():
