@@ -135,15 +135,9 @@ class Handed(Refused):
         return self.rnn(x, h)[0]  # here
 
 
-class CellState(Refused):
-    def forward(self, x: Any) -> Any:
-        _, (_, c) = self.lstm(x)
-        return self.d(c[-1])  # here
-
-
 REFUSED = [
     Dropped, Branch, Attention, AttentionPool, NormOverTime, Reflected, FirstRows, MiddleRow, OwnCell, NormedState,
-    EveryOtherRow, PartInPlace, Chosen, Rounded, Handed, CellState,
+    EveryOtherRow, PartInPlace, Chosen, Rounded, Handed,
 ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from ... import nodes
 from .graph import Graph
 from .rows import (
+    BEFORE_ITS_ROWS,
     TIME,
     Axis,
     Floats,
@@ -275,7 +276,7 @@ class Mover:
         if len({value.reversed for value in values if value.kind == "rows"}) > 1:
             raise RefusedError("a sequence beside one that runs backwards")
         if {"rows", "whole"} <= kinds:
-            raise RefusedError("an answer of the whole sequence beside rows of a sequence")
+            raise RefusedError(BEFORE_ITS_ROWS)
         if kinds == {"held", "whole"}:
             return [self._last(value, place) if value.kind == "held" else value for value in values]
         sequences = [value for value in values if value.kind == "rows"]

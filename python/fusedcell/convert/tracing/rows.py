@@ -24,6 +24,13 @@ class RefusedError(Exception):
     """What a model cannot do, in words; readers say where in their source it is asked for."""
 
 
+# A model has all rows of a sequence before its answer.
+BEFORE_ITS_ROWS = (
+    "the answer of a whole sequence, such as its mean or its last row, for rows of a sequence; supported: what each "
+    "row makes of those before it, or of a few after it"
+)
+
+
 class OtherAxisError(RefusedError):
     """What goes along another axis than time, as the axes of the inputs are taken."""
 
@@ -199,6 +206,8 @@ class Rows:
         for dim, axis in enumerate(x.axes):
             wanted = tuple(shape[dim] for shape in shapes)
             if axis == 1 and set(wanted) - {1, -1}:
+                if wanted in times and self.kind == "whole":
+                    raise RefusedError(BEFORE_ITS_ROWS)
                 if wanted in times and self.kind == "held" and not x.has_time:
                     axes[dim], changes = TIME, {"steps": wanted}
                     grid = grid.squeeze(place)

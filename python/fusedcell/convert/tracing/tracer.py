@@ -13,7 +13,7 @@ from ... import nodes
 from ...layers import Layer
 from ..spec import ModelSpec
 from .moving import Mover, Operand, replaced
-from .rows import BATCH, TIME, Floats, Indices, RefusedError, Rows, flat, said
+from .rows import BATCH, BEFORE_ITS_ROWS, TIME, Floats, Indices, RefusedError, Rows, flat, said
 
 
 class RowTracer(Mover):
@@ -271,6 +271,8 @@ def _beside(x: Rows, other: Rows) -> Rows:
             elif axis == TIME and x.kind == "held":
                 axes[dim], grid = TIME, grid.squeeze(place)
                 place -= 1
+            elif axis == TIME and x.kind == "whole":
+                raise RefusedError(BEFORE_ITS_ROWS)
             else:
                 raise RefusedError(f"{said(x.axes)} beside {said(other.axes)}")
         place += sum(isinstance(part, int) for part in flat((own,)))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
 from ...tracing import TIME, RefusedError, Rows
 from .interpreter import Args, Interpreter
-from .recurrent import KINDS, Beginning, beginning, cells_of, layer_maker
+from .recurrent import KINDS, Beginning, beginning, cell_states, cells_of, layer_maker
 from .values import Final, StateStep, Step, has_symbols, mapped
 
 _OTHER_STATE = (
@@ -25,13 +26,19 @@ _SMALL = 4096  # numbers that are compared by value
 
 @dataclass(eq=False)
 class _Chain:
-    """A cell on its way through a sequence."""
+    """A cell on its way through a sequence; its h, and what makes its c, as it gives them at one row."""
 
     cell: Any
     direction: int
-    rows: Rows  # what it gives, as it gives it at one row
+    rows: Rows
     begins: Sequence[Beginning]
-    layers: int = 1
+    layers: int
+    c: Callable[[], Rows]
+
+    @property
+    def is_cell(self) -> bool:
+        """Whether it is no layer."""
+        return bool(self.cell[0].endswith("_cell"))
 
 
 class Loops:
@@ -47,7 +54,7 @@ class Loops:
         """An operation on steps."""
         if name in KINDS:
             return self._cell(name, SimpleNamespace(**given), place)
-        given = mapped(given, self._as_step)
+        whole, given = given, mapped(given, self._as_step)
         steps = [value for value in _listed(given) if isinstance(value, Step)]
         rows = {step.at for step in steps}
         if name in ("stack", "cat", "concat", "concatenate"):
@@ -60,7 +67,7 @@ class Loops:
             for value in _listed(given)
         )
         if all(step.is_end for step in steps) and (len(rows) > 1 or is_other or key not in self._made):
-            return self._interpreter.follow(name, mapped(given, self.final), place)
+            return self._interpreter.follow(name, mapped(whole, self.final), place)
         if is_other or len(rows) > 1:
             raise RefusedError("one row of a sequence beside another, or beside what is no row of it")
         (at,) = rows
@@ -89,7 +96,7 @@ class Loops:
     def _value(self, state: StateStep) -> Any:
         found = self._as_step(state)
         if not isinstance(found, Step):
-            raise RefusedError("an LSTM's final cell state, or that of several layers, as a value")
+            raise RefusedError("the final state of several layers, which go through a sequence row by row, as a value")
         return self._last(found)
 
     def _last(self, step: Step) -> Rows:
@@ -100,12 +107,14 @@ class Loops:
         return self._tracer.select(timed, 0, step.at, "last")
 
     def _as_step(self, value: Any) -> Any:
-        """The h of one layer, which has a value at every row."""
-        if not isinstance(value, StateStep) or value.name != "h" or value.chain.layers > 1:
+        """The state of one layer, which has a value at every row."""
+        if not isinstance(value, StateStep) or value.chain.layers > 1:
             return value
-        rows = value.chain.rows
-        features = [axis for axis in rows.axes if axis != 1]
-        return Step(rows.with_grid((1, *features), rows.indices), value.at, value.chain.direction)
+        chain = value.chain
+        rows = chain.rows if value.name == "h" else chain.c()
+        if not chain.is_cell:
+            rows = rows.with_grid((1, *(axis for axis in rows.axes if axis != 1)), rows.indices)
+        return Step(rows, value.at, chain.direction)
 
     def _joined(self, name: str, values: Sequence[Any], dim: int, place: str) -> Rows | None:
         """All rows of a sequence, or those but some at its ends, one after the other."""
@@ -171,17 +180,25 @@ class Loops:
         direction = 1 if x.at == 0 else -1
         layers = 1 if name.endswith("_cell") else a.num_layers
         begins = [beginning(self._interpreter, state) for state in states]
-        make = layer_maker(KINDS[name], cells_of(self._interpreter, name, a), layers, begins)
+        cells = cells_of(self._interpreter, name, a)
         axes = list(x.rows.axes)
         if not name.endswith("_cell"):
             del axes[time]
-        timed = x.rows.with_grid((TIME, *axes), x.rows.indices)
-        made = self._tracer.recurrent(replace(timed, reversed=direction < 0), make, place)
-        axes = list(made.axes[1:])
-        if not name.endswith("_cell"):
-            axes.insert(time, 1)
-        rows = replace(made.with_grid(axes, made.indices), reversed=False)
-        chain = self._chains[self._key(rows)] = _Chain(cell, direction, rows, begins, layers)
+        timed = replace(x.rows.with_grid((TIME, *axes), x.rows.indices), reversed=direction < 0)
+        made = self._tracer.recurrent(timed, layer_maker(KINDS[name], cells, layers, begins), place)
+
+        def at_one_row(made: Rows) -> Rows:
+            axes = list(made.axes[1:])
+            if not name.endswith("_cell"):
+                axes.insert(time, 1)
+            return replace(made.with_grid(axes, made.indices), reversed=False)
+
+        @cache
+        def c() -> Rows:
+            return at_one_row(cell_states(self._tracer, timed, made, cells, begins, place))
+
+        rows = at_one_row(made)
+        chain = self._chains[self._key(rows)] = _Chain(cell, direction, rows, begins, layers, c)
         return chain
 
     def _known(self, state: Any) -> tuple[_Chain, int] | None:

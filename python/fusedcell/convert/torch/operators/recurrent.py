@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ....cell_options import Activation, CellOptions
 from ...spec import RecurrentSpec, build
-from ...tracing import TIME, OtherAxisError, RefusedError, Rows
+from ...tracing import TIME, OtherAxisError, RefusedError, Rows, Tracer
 from ...tracing.rows import said
 from .interpreter import OPERATIONS, Args, Interpreter
 from .values import Final
@@ -22,7 +23,14 @@ KINDS = {
     for suffix in ("", "_cell")
 }  # fmt: skip
 _ALL = slice(None)
-_NO_CELL_STATE = "an LSTM's final cell state; supported: the final h, and both where the module takes them as arguments"
+# An LSTM whose output gate is open and whose h is c: what remains of it is c' = f c + i g.
+_GIVES_C = CellOptions((Activation("Sigmoid"), Activation("Tanh"), Activation("Affine", 1.0, 0.0)))
+_OPEN = 100.0  # of which float32's sigmoid is 1
+_DECODER = (
+    "the final state of an encoder as the initial state of a decoder; supported: zeros and constants as initial "
+    "states. fusedcell.from_torch(module.encoder) and from_torch(module.decoder) are layers that take and give states, "
+    "and fusedcell.torch.accelerate(model) runs both in the module as it stands"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,17 +43,21 @@ class Beginning:
     array: Any = None
     carried: Rows | None = None
 
+    def of(self, part: slice) -> Beginning:
+        """That of some layers and directions."""
+        return Beginning(None if self.array is None else self.array[part], self.carried)
+
 
 def beginning(interpreter: Interpreter, state: Any) -> Beginning:
     """What a layer or a cell begins with."""
+    if isinstance(state, Final) or (isinstance(state, Rows) and state.kind == "whole"):
+        raise RefusedError(_DECODER)
     if isinstance(state, Rows):
         if not interpreter.is_input(state):
             raise RefusedError(
                 "an initial state that is computed; supported: zeros, constants, and inputs of the module"
             )
         return Beginning(carried=interpreter.carried(state))
-    if isinstance(state, Final):
-        raise RefusedError("the final state of one layer as the initial state of another")
     if state is None:
         return Beginning()
     array = interpreter.array(state)
@@ -88,14 +100,60 @@ def layer_maker(
     return make
 
 
+def cell_states(
+    tracer: Tracer, x: Rows, y: Rows, cells: Sequence[dict[str, Any]], begins: Sequence[Beginning], place: str
+) -> Rows:
+    """The c of an LSTM's directions at every row of x, (time, batch, features) in either order, of which it makes y.
+
+    Each is the h of a layer that gets what the LSTM's gates see: x, and the h before it.
+    """
+    time, size = x.axes.index(TIME), len(y.indices) // len(cells)
+    found = []
+    for direction, weights in enumerate(cells):
+        h, c = (None if given.array is None else given.array[direction : direction + 1] for given in begins)
+        if h is not None and h.any():
+            raise RefusedError("an LSTM's cell state as a value where its h begins with other constants than zeros")
+        own, answer = x, y.taken(-1, slice(direction * size, (direction + 1) * size))
+        if direction:
+            own, answer = own.flipped([time]), answer.flipped([time])
+        before = tracer.pad(answer, time, 1, -1, place=f"{place}.before")
+        gates = tracer.concat([own, before], -1, f"{place}.gates")
+        made = tracer.recurrent(gates, _c_maker(weights, None if c is None else (0 * c, c)), f"{place}.c")
+        found.append(made.flipped([time]) if direction else made)
+    joined: Rows = tracer.concat(found, -1, place)
+    return joined
+
+
+def _c_maker(weights: dict[str, Any], begin: Any) -> Callable[[bool], Any]:
+    """Makes a layer of an LSTM's gates over x and the h before, whose own h is the LSTM's c."""
+    seen = np.concatenate([weights["weight_ih"], weights["weight_hh"]], 1)
+    size = len(seen) // 4
+    bias = np.zeros(4 * size, np.float64)
+    for name in ("bias_ih", "bias_hh"):
+        bias += weights.get(name, 0.0)
+    seen[3 * size :], bias[3 * size :] = 0, _OPEN
+    zeros = np.zeros((4 * size, size), np.float32)
+    cell = {"weight_ih": seen, "weight_hh": zeros, "bias_ih": bias.astype(np.float32), "bias_hh": zeros[:, 0]}
+
+    def make(reverse: bool) -> Any:
+        spec = RecurrentSpec("lstm", (cell,), (_GIVES_C,), reverse=reverse, initial_state=begin)
+        return build(spec, dtype="float32", isa=None)
+
+    return make
+
+
 def _layer(name: str) -> Any:
     def run(interpreter: Interpreter, a: Args, place: str) -> tuple[Any, ...]:
         if a.train and a.dropout > 0:
             raise RefusedError(f"dropout of {a.dropout} in training mode; supported: module.eval()")
         x = a.input.value() if isinstance(a.input, Final) else a.input
+        states = list(a.hx) if isinstance(a.hx, list | tuple) else [a.hx]
+        if not isinstance(x, Rows):
+            for state in states:
+                beginning(interpreter, state)
+            raise RefusedError("a recurrent layer over constants")
         directions, rank = 1 + a.bidirectional, len(x.axes)
         time = 0 if rank == 2 else int(a.batch_first)
-        states = list(a.hx) if isinstance(a.hx, list | tuple) else [a.hx]
         if rank == 2:  # one sequence
             states = [state.unsqueeze(1) if isinstance(state, interpreter.torch.Tensor) else state for state in states]
         begins = [beginning(interpreter, state) for state in states]
@@ -112,20 +170,31 @@ def _layer(name: str) -> Any:
             raise RefusedError("a state that goes through a bidirectional layer")
         cells = cells_of(interpreter, name, a)
         apart = a.num_layers > 1 and any(
-            _reads_h(user, begins[0].carried is not None) for user in interpreter.node.users
+            _reads_state(user, begins[0].carried is not None) for user in interpreter.node.users
         )
         layers = 1 if apart else a.num_layers
-        outputs: list[Rows] = []
+        tracer, inputs, outputs = interpreter.tracer, [], []
         for first in range(0, len(cells), layers * directions):
             part = slice(first, first + layers * directions)
-            x = interpreter.tracer.recurrent(x, layer_maker(KINDS[name], cells[part], layers, begins, part), place)
+            inputs.append(x)
+            x = tracer.recurrent(x, layer_maker(KINDS[name], cells[part], layers, begins, part), place)
             outputs.append(x)
 
-        def final_h() -> Any:
-            found = _final_h(interpreter, outputs, directions, time)
-            return interpreter.tracer.unsqueeze(found, 1) if is_single else found
+        def final(rows: Sequence[Rows]) -> Any:
+            found = _final(tracer, rows, directions, time)
+            return tracer.unsqueeze(found, 1) if is_single else found
 
-        finals = [Final(make, begin.carried) for make, begin in zip((final_h, _no_cell_state), begins, strict=False)]
+        def final_c() -> Any:
+            parts = [slice(first, first + directions) for first in range(0, len(cells), directions)]
+            return final(
+                [
+                    cell_states(tracer, own, y, cells[part], [begin.of(part) for begin in begins], place)
+                    for own, y, part in zip(inputs, outputs, parts, strict=True)
+                ]
+            )
+
+        makes = (lambda: final(outputs), final_c)
+        finals = [Final(make, begin.carried) for make, begin in zip(makes, begins, strict=False)]
         if is_step:
             x = x.with_grid((*x.axes[:time], 1, *x.axes[time + 1 :]), x.indices)
         if is_single:
@@ -147,14 +216,22 @@ def _cell(name: str) -> Any:
         timed = _one_row(x.with_grid((1, *x.axes), x.indices), 0, begins)
         cells = cells_of(interpreter, name, a)
         made = interpreter.tracer.recurrent(timed, layer_maker(KINDS[name], cells, 1, begins), place)
-        h = made.with_grid(made.axes[1:], made.indices)
-        finals = [Final(make, begin.carried) for make, begin in zip((lambda: h, _no_cell_state), begins, strict=False)]
+        makes = (lambda: made, lambda: cell_states(interpreter.tracer, timed, made, cells, begins, place))
+        finals = [Final(_without_time(make), begin.carried) for make, begin in zip(makes, begins, strict=False)]
         return finals if len(finals) > 1 else finals[0]
 
     return run
 
 
 OPERATIONS |= {name: (_cell if name.endswith("_cell") else _layer)(name) for name in KINDS}
+
+
+def _without_time(make: Callable[[], Rows]) -> Callable[[], Rows]:
+    def value() -> Rows:
+        made = make()
+        return made.with_grid(made.axes[1:], made.indices)
+
+    return value
 
 
 def _one_row(x: Rows, time: int, begins: Sequence[Beginning]) -> Rows:
@@ -164,18 +241,14 @@ def _one_row(x: Rows, time: int, begins: Sequence[Beginning]) -> Rows:
     return x.with_grid((*x.axes[:time], TIME, *x.axes[time + 1 :]), x.indices)
 
 
-def _reads_h(user: Any, is_state: bool) -> bool:
-    """Whether a user of what a layer gives reads its final h, and does not only give back a state."""
-    return user.args[1] == 1 and any(reader.op != "output" or not is_state for reader in user.users)
+def _reads_state(user: Any, is_state: bool) -> bool:
+    """Whether a user of what a layer gives reads its final h or c, and does not only give back a state."""
+    return user.args[1] > 0 and any(reader.op != "output" or not is_state for reader in user.users)
 
 
-def _no_cell_state() -> Any:
-    raise RefusedError(_NO_CELL_STATE)
-
-
-def _final_h(interpreter: Interpreter, outputs: Sequence[Rows], directions: int, time: int) -> Rows:
-    """The final h of each layer and direction, (layers * D, B, H)."""
-    tracer, found = interpreter.tracer, []
+def _final(tracer: Tracer, outputs: Sequence[Rows], directions: int, time: int) -> Rows:
+    """Of what each layer gives, the last of each of its directions, (layers * D, B, H)."""
+    found = []
     for output in outputs:
         if output.kind == "held":
             found.append(output.with_grid([axis for axis in output.axes if axis != TIME], output.indices))
