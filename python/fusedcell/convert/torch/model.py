@@ -24,7 +24,7 @@ from ...model import Model
 from ..spec import ModelSpec
 from ..tracing import BATCH, TIME, OtherAxisError, OtherRowsError, RefusedError, Rows, Tracer
 from .export import exported, users_line
-from .operators import Final, Interpreter, Lengths, Loops, of_lengths
+from .operators import Final, Interpreter, Lengths, Loops, Writes, of_lengths
 
 LENGTHS = "lengths"
 _Probes: TypeAlias = "tuple[tuple[int, int], ...]"
@@ -278,7 +278,7 @@ def _traced(
 ) -> _Followed:
     torch, (batch, steps) = source.torch, probe
     tracer = Tracer((batch,), (steps,))
-    interpreter = Interpreter(torch, tracer, Loops, of_lengths)
+    interpreter = Interpreter(torch, tracer, Loops, Writes, of_lengths)
     held = {**program.state_dict, **program.constants}
     given = iter(zip(tensors, roles, strict=True))
     leaves = iter(source.leaves)

@@ -11,6 +11,7 @@ from .interpreter import Interpreter
 from .lengths import of_lengths
 from .loops import Loops
 from .values import Final, Lengths, StateStep, Step
+from .writes import Writes
 
 __all__ = [
     "Final",
@@ -19,6 +20,7 @@ __all__ = [
     "Loops",
     "StateStep",
     "Step",
+    "Writes",
     "elementwise",
     "features",
     "matrices",

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...tracing import RefusedError, Rows
 from .interpreter import OPERATIONS, Args, Interpreter, Operation, ints, operation
+from .values import name_of
 
 
 # Elementwise.
@@ -53,20 +54,16 @@ def _length_below(node: Any) -> tuple[int, float] | None:
     """Of x / max(its length along an axis, eps), as F.normalize computes it, the axis and eps."""
     x, below = node.args
     eps = 0.0
-    while (name := _name(below)) in ("expand", "expand_as", "clamp_min", "clamp"):
+    while (name := name_of(below)) in ("expand", "expand_as", "clamp_min", "clamp"):
         if name.startswith("clamp"):
             if eps or len(below.args) != 2 or below.kwargs or not isinstance(below.args[1], float):
                 return None
             eps = below.args[1]
         below = below.args[0]
-    if _name(below) not in ("linalg_vector_norm", "norm") or below.args[0] is not x or below.kwargs:
+    if name_of(below) not in ("linalg_vector_norm", "norm") or below.args[0] is not x or below.kwargs:
         return None
     _, order, dims, keepdim = (*below.args, None, None, None)[:4]
     return (dims[0], eps) if order == 2 and keepdim and dims is not None and len(dims) == 1 else None
-
-
-def _name(node: Any) -> str:
-    return getattr(getattr(node, "target", None), "__name__", "").partition(".")[0]
 
 
 @operation("linalg_vector_norm", "norm")
@@ -84,7 +81,7 @@ def _is_softsign(node: Any) -> bool:
     x, below = node.args
     if len(getattr(below, "args", ())) != 2 or not hasattr(below.args[0], "target"):
         return False
-    names = [getattr(part.target, "__name__", "").partition(".")[0] for part in (below, below.args[0])]
+    names = [name_of(part) for part in (below, below.args[0])]
     return bool(names == ["add", "abs"] and below.args[1] == 1 and not below.kwargs and below.args[0].args[0] is x)
 
 

@@ -39,12 +39,13 @@ class Interpreter:
     - states: what is carried on, by the key of a sequence that begins with rows of a state: that state and its rows
     """
 
-    def __init__(self, torch: Any, tracer: Tracer, loops: Any, lengths: Any) -> None:
+    def __init__(self, torch: Any, tracer: Tracer, loops: Any, writes: Any, lengths: Any) -> None:
         self.torch = torch
         self.tracer = tracer
         self.values: dict[Any, Any] = {}
         self.caches: dict[Any, tuple[Rows, int]] = {}
         self.loops = loops(self)
+        self._writes = writes(tracer, self.loops)
         self.node: Any = None
         self._begun: dict[str, set[int]] = {}  # which features of a state layers begin with
         self._of_lengths = lengths
@@ -64,11 +65,14 @@ class Interpreter:
         if schema is None:
             raise RefusedError(f"{getattr(node.target, '__name__', node.target)} is not supported")
         name = schema.name.removeprefix("aten::").removeprefix(f"{NAMESPACE}::").rstrip("_")
+        place = _module_of(node) or name
+        if name == "copy" and isinstance(args[0], self.torch.Tensor):
+            self._writes.write(node, self.values, place)
+            return
         if schema.is_mutable:
             _check_is_own(node)
         given = {argument.name: argument.default_value for argument in schema.arguments if argument.has_default_value()}
         given |= {argument.name: value for argument, value in zip(schema.arguments, args, strict=False)} | kwargs
-        place = _module_of(node) or name
         self.values[node] = self.follow(name, given, place)
 
     def follow(self, name: str, given: dict[str, Any], place: str) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 from ...tracing import TIME, RefusedError, Rows
 from .interpreter import Args, Interpreter
 from .recurrent import KINDS, Beginning, beginning, cell_states, cells_of, layer_maker
-from .values import Final, StateStep, Step, has_symbols, mapped
+from .values import Final, StateStep, Step, has_symbols, mapped, name_of
 
 _OTHER_STATE = (
     "the state of a cell that is not what the same cell gave one row before; supported: LSTMCell, GRUCell and RNNCell "
@@ -54,11 +54,11 @@ class Loops:
         """An operation on steps."""
         if name in KINDS:
             return self._cell(name, SimpleNamespace(**given), place)
-        whole, given = given, mapped(given, self._as_step)
+        whole, given = given, mapped(given, self.as_step)
         steps = [value for value in _listed(given) if isinstance(value, Step)]
         rows = {step.at for step in steps}
         if name in ("stack", "cat", "concat", "concatenate"):
-            joined = self._joined(name, given["tensors"], given["dim"], place)
+            joined = self.joined(name, given["tensors"], given["dim"], place)
             if joined is not None:
                 return joined
         key = (name, self._key(given))
@@ -94,7 +94,7 @@ class Loops:
         return self._last(value)
 
     def _value(self, state: StateStep) -> Any:
-        found = self._as_step(state)
+        found = self.as_step(state)
         if not isinstance(found, Step):
             raise RefusedError("the final state of several layers, which go through a sequence row by row, as a value")
         return self._last(found)
@@ -106,7 +106,7 @@ class Loops:
         timed = rows.with_grid((TIME, *rows.axes), rows.indices)
         return self._tracer.select(timed, 0, step.at, "last")
 
-    def _as_step(self, value: Any) -> Any:
+    def as_step(self, value: Any) -> Any:
         """The state of one layer, which has a value at every row."""
         if not isinstance(value, StateStep) or value.chain.layers > 1:
             return value
@@ -116,7 +116,7 @@ class Loops:
             rows = rows.with_grid((1, *(axis for axis in rows.axes if axis != 1)), rows.indices)
         return Step(rows, value.at, chain.direction)
 
-    def _joined(self, name: str, values: Sequence[Any], dim: int, place: str) -> Rows | None:
+    def joined(self, name: str, values: Sequence[Any], dim: int, place: str) -> Rows | None:
         """All rows of a sequence, or those but some at its ends, one after the other."""
         steps = [value for value in values if isinstance(value, Step)]
         if len(steps) < len(values) or len({step.at for step in steps}) < 2:
@@ -144,7 +144,7 @@ class Loops:
 
     def _cell(self, name: str, a: Args, place: str) -> Any:
         """A cell, or a layer over one row, at one row."""
-        x: Any = self._as_step(a.input)
+        x: Any = self.as_step(a.input)
         states = list(a.hx) if isinstance(a.hx, list | tuple) else [a.hx]
         if not isinstance(x, Step):
             raise RefusedError("a cell whose input is no row of the sequence that its state goes along")
@@ -240,7 +240,7 @@ def steps_of(interpreter: Interpreter, x: Rows, dim: int, at: int, size: int = 0
     """Row `at`, with an axis of one in its place if there is to be one, if a loop over time takes it."""
     source, steps = interpreter.node.args[0], x.steps[0]
     users = sum(node.target is interpreter.node.target for node in source.users)
-    is_loop = users > 2 or interpreter.node.target.__name__.partition(".")[0] not in ("select", "slice")
+    is_loop = users > 2 or name_of(interpreter.node) not in ("select", "slice")
     if x.axes[dim] != TIME or x.kind != "rows" or (at in (0, steps - 1) and not is_loop):
         return None
     axes = [*x.axes[:dim], *([1] if size else []), *x.axes[dim + 1 :]]

@@ -81,3 +81,8 @@ def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
     if isinstance(value, list | tuple):
         return [mapped(item, function) for item in value]
     return function(value)
+
+
+def name_of(node: Any) -> str:
+    """The operation of a graph's node, without its overload."""
+    return getattr(getattr(node, "target", None), "__name__", "").partition(".")[0]
