@@ -386,7 +386,11 @@ def _check(source: _Source, roles: Sequence[Roles], followed: _Followed) -> None
             continue
         lengths = next((t for t, is_lengths in zip(tensors, lengths_at, strict=True) if is_lengths), None)
         plain = [tensor for tensor, is_lengths in zip(tensors, lengths_at, strict=True) if not is_lengths]
-        given = [tensor.numpy() for tensor, state in zip(plain, is_state, strict=True) if not state]
+        taken = [tensor for tensor, state in zip(plain, is_state, strict=True) if not state]
+        given = [
+            (tensor if name in model.tokens else tensor.float()).numpy()
+            for name, tensor in zip(model.inputs, taken, strict=True)
+        ]
         try:
             answers = model(*given, **({} if lengths is None else {"lengths": lengths.numpy()}))
         except (ValueError, TypeError, RuntimeError) as error:
@@ -408,14 +412,21 @@ def _check(source: _Source, roles: Sequence[Roles], followed: _Followed) -> None
                     far = f"{np.abs(got - want).max():.3g} apart"
                 elif got.ndim != want.ndim:
                     far += ", as by squeeze() without a dimension"
+                past = (
+                    "" if lengths is None else ", and mask what is past a sequence's length before they sum over time"
+                )
                 raise _DependsError(
                     f"module: of inputs of shape {shapes} the model's answer {name!r} is not the module's: {far}; "
-                    "supported: modules that do the same at any number of rows and sequences"
+                    f"supported: modules that do the same at any number of rows and sequences{past}"
                 )
 
 
 def _drawn(torch: Any, tensor: Any, seed: int) -> Any:
     """Numbers as those of the example, but different at every place."""
+    if tensor.dtype == torch.bool and tensor.ndim:
+        drawn = torch.from_numpy(np.random.default_rng(seed).random(tuple(tensor.shape)) < 0.8)
+        drawn[0] = drawn[..., 0] = True
+        return drawn
     if not tensor.is_floating_point():
         return tensor
     spread = float(tensor.std()) if tensor.numel() > 1 else 0.0

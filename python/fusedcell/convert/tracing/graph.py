@@ -96,6 +96,13 @@ class Graph:
         self._steps[name] = _Step(name, node, tuple(sources), size, exact)
         return name
 
+    def in_place_of(self, name: str, kind: type[Any], node: Any, place: str) -> str | None:
+        """Another node of what a node of this kind reads, and as many features; None where it is of another kind."""
+        step = self._steps.get(name)
+        if step is None or not isinstance(step.node, kind):
+            return None
+        return self.add(place, node, step.sources, step.size)
+
     def add_matrix(
         self, place: str, node: Any, sources: Sequence[str], size: int, weight: Floats, bias: Floats | None
     ) -> str:

@@ -15,6 +15,8 @@ from ..spec import ModelSpec
 from .moving import Mover, Operand, replaced
 from .rows import BATCH, BEFORE_ITS_ROWS, TIME, Floats, Indices, RefusedError, Rows, flat, said
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 class RowTracer(Mover):
     """Makes a model's nodes of what is done to symbolic tensors, row by row."""
@@ -36,10 +38,22 @@ class RowTracer(Mover):
         return self._pairwise(a, b, nodes.Multiply(), place, lambda c: (c, np.zeros(c.shape)))
 
     def divide(self, a: Operand, b: Operand, place: str = "div") -> Rows:
-        """a / b, broadcast, by a constant."""
+        """a / b, broadcast, by a constant; of a sum over time by the number of its rows, the mean."""
         if isinstance(b, Rows):
             raise RefusedError("a division by what depends on the input; supported: by constants")
-        return self.multiply(a, [1 / array for array in self._each(b)], place)
+        each = self._each(b)
+        if isinstance(a, Rows) and all((array == steps).all() for array, steps in zip(each, a.steps, strict=True)):
+            mean = self.mean_of_sum(a, place)
+            if mean is not None:
+                return mean
+        return self.multiply(a, [1 / array for array in each], place)
+
+    def quotient(self, a: Operand, b: Rows, place: str = "div") -> Rows:
+        """a / b, broadcast, as a * sign(b) * exp(-log |b|), in which a division by 0 is NaN."""
+        logarithm = self.activation(self.activation(b, "Abs", place=f"{place}.abs"), "Log", place=f"{place}.log")
+        inverse = self.activation(self.multiply(logarithm, -1.0, place), "Exp", place=f"{place}.exp")
+        sign = self.activation(self.multiply(b, _LARGEST, place), "Clip", -1.0, 1.0, place=f"{place}.sign")
+        return self.multiply(a, self.multiply(sign, inverse, place), place)
 
     def affine(self, x: Rows, weight: Floats, bias: Floats, place: str) -> Rows:
         """weight * x + bias of each feature, both in the shape of the features, float64."""
@@ -217,6 +231,11 @@ class RowTracer(Mover):
             x = self._over_time(x, dim, {"mean": nodes.Mean, "sum": nodes.Sum, "max": nodes.Max}[kind](), place)
             x = self.unsqueeze(x, dim)
         return x if keepdims else self.squeeze(x, dims)
+
+    def mean_of_sum(self, x: Rows, place: str = "mean") -> Rows | None:
+        """The mean of the rows whose sum a tensor is, or None if it is no sum over time."""
+        found = [self.graph.in_place_of(part, nodes.Sum, nodes.Mean(), place) for part in x.parts]
+        return None if None in found or (x.indices < 0).any() else replace(x, parts=tuple(map(str, found)))
 
     def finish(self, outputs: Sequence[tuple[str, Rows]]) -> ModelSpec:
         """The model whose answers these are, each with its name in the source, or ""."""

@@ -47,7 +47,63 @@ def _div(interpreter: Interpreter, a: Args, place: str) -> Any:
         return interpreter.tracer.activation(a.self, "Softsign", place=place)
     if isinstance(a.other, Rows) and (found := _length_below(interpreter.node)) is not None:
         return interpreter.tracer.l2_norm(a.self, *found, place=place)
-    return interpreter.tracer.divide(interpreter.constant(a.self), interpreter.constant(a.other), place)
+    first, second = interpreter.constant(a.self), interpreter.constant(a.other)
+    tracer = interpreter.tracer
+    return (tracer.quotient if isinstance(second, Rows) else tracer.divide)(first, second, place)
+
+
+@operation("reciprocal", "rsqrt")
+def _reciprocal(interpreter: Interpreter, a: Args, place: str) -> Any:
+    below = a.self
+    if name_of(interpreter.node).startswith("rsqrt"):
+        below = interpreter.tracer.activation(below, "Sqrt", place=place)
+    return interpreter.tracer.quotient(1.0, below, place)
+
+
+# Truth values are 0 and 1.
+@operation("bitwise_not", "logical_not")
+def _not(interpreter: Interpreter, a: Args, place: str) -> Any:
+    _check_bool(interpreter.node.args[0])
+    return interpreter.tracer.subtract(1.0, a.self, place)
+
+
+@operation("bitwise_and", "logical_and")
+def _and(interpreter: Interpreter, a: Args, place: str) -> Any:
+    for node in interpreter.node.args:
+        _check_bool(node)
+    return interpreter.tracer.multiply(interpreter.constant(a.self), interpreter.constant(a.other), place)
+
+
+@operation("masked_fill")
+def _masked_fill(interpreter: Interpreter, a: Args, place: str) -> Any:
+    return _chosen(interpreter, a.mask, a.value, a.self, place)
+
+
+@operation("where")
+def _where(interpreter: Interpreter, a: Args, place: str) -> Any:
+    _check_bool(interpreter.node.args[0])
+    return _chosen(interpreter, a.condition, a.self, a.other, place)
+
+
+def _check_bool(node: Any) -> None:
+    if str(node.meta["val"].dtype) != "torch.bool":
+        raise RefusedError("a mask that is no bool tensor")
+
+
+def _chosen(interpreter: Interpreter, mask: Any, chosen: Any, other: Any, place: str) -> Any:
+    """`chosen` where the mask is 1, else `other`; numbers that are infinite are the largest of float32."""
+    tracer, largest = interpreter.tracer, float(np.finfo(np.float32).max)
+
+    def kept(value: Any, keep: Any) -> Any:
+        value = interpreter.constant(value)
+        value = value if isinstance(value, Rows) else np.clip(value, -largest, largest)
+        return (
+            tracer.multiply(value, keep, place) if isinstance(value, Rows) or isinstance(keep, Rows) else value * keep
+        )
+
+    inside = interpreter.constant(mask)
+    outside = tracer.subtract(1.0, inside, place) if isinstance(inside, Rows) else 1.0 - inside
+    return tracer.add(kept(chosen, inside), kept(other, outside), place)
 
 
 def _length_below(node: Any) -> tuple[int, float] | None:

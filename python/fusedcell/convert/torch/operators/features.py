@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from ...tracing import BATCH, TIME, RefusedError, Rows
 from .interpreter import OPERATIONS, Args, Interpreter, Operation, each, ints, operation
+from .values import name_of
 
 
 # Over features.
@@ -126,6 +128,20 @@ def _reduction(kind: str) -> Operation:
         return interpreter.tracer.reduce(a.self, kind, ints(a.dim), keepdims=a.keepdim, place=place)
 
     return reduce
+
+
+@operation("var", "std")
+def _variance(interpreter: Interpreter, a: Args, place: str) -> Any:
+    tracer, x, dims = interpreter.tracer, a.self, ints(a.dim) if getattr(a, "dim", None) is not None else []
+    if not dims or any(not isinstance(x.axes[x.dim(dim)], int) for dim in dims):
+        raise RefusedError("a variance over rows or sequences; supported: over features")
+    count = math.prod(x.shapes[0][dim] for dim in dims)
+    correction = int(a.unbiased) if hasattr(a, "unbiased") else 1 if a.correction is None else a.correction
+    from_mean = tracer.subtract(x, tracer.reduce(x, "mean", dims, keepdims=True, place=place), place)
+    square = tracer.activation(from_mean, "Square", place=place)
+    made = tracer.reduce(square, "mean", dims, keepdims=a.keepdim, place=place)
+    made = tracer.multiply(made, count / (count - correction) if count > correction else float("nan"), place)
+    return tracer.activation(made, "Sqrt", place=place) if name_of(interpreter.node) == "std" else made
 
 
 OPERATIONS |= {"mean": _reduction("mean"), "sum": _reduction("sum"), "amax": _reduction("max")}

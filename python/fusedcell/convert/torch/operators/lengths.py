@@ -11,19 +11,26 @@ from .values import Final, Lengths, Opaque
 
 _SAME = {"to", "_to_copy", "clone", "contiguous", "detach", "alias", "lift_fresh_copy"}
 _SAME |= {"view", "reshape", "expand", "unsqueeze", "squeeze", "repeat"}
+_COMPARISONS = {"lt", "gt", "le", "ge"}
 
 
 def of_lengths(interpreter: Interpreter, name: str, a: Args, place: str) -> Any:
     """An operation with the module's lengths, or an order of sequences by them, among its arguments."""
     given = vars(a)
     x: Any = given.get("self", given.get("input"))
-    if name in _SAME:
+    if name in _SAME or (name in ("clamp", "clamp_min") and a.min == 1 and getattr(a, "max", None) is None):
         return x
+    if name in _COMPARISONS:
+        return _mask(interpreter, name)
     if name == "_assert_tensor_metadata":
         return None
     if name in ("sub", "add") and isinstance(x, Lengths) and isinstance(a.other, int) and a.alpha == 1:
         return replace(x, more=x.more + (a.other if name == "add" else -a.other))
     if isinstance(x, Rows):
+        if name == "div" and isinstance(a.other, Lengths) and not a.other.more:
+            mean = interpreter.tracer.mean_of_sum(x, place)
+            if mean is not None:
+                return mean
         if name == "index_select" and isinstance(a.index, Opaque) and x.axes[x.dim(a.dim)] == BATCH:
             return x
         if name == "index" and _is_last_of_each(interpreter, x, a.indices):
@@ -46,8 +53,22 @@ def of_lengths(interpreter: Interpreter, name: str, a: Args, place: str) -> Any:
     ):
         return (x, Opaque()) if name == "sort" else x if isinstance(x, Lengths) and "index" in name else Opaque()
     raise RefusedError(
-        f"{name} of the sequences' lengths; supported: pack_padded_sequence, and taking the row at lengths - 1"
+        f"{name} of the sequences' lengths; supported: pack_padded_sequence, torch.arange below them as a mask, a sum "
+        "over time divided by them, and the row at lengths - 1"
     )
+
+
+def _mask(interpreter: Interpreter, name: str) -> Any:
+    """Which rows are in their sequence: all that a model has, as those past a length are none of its rows."""
+    torch, given = interpreter.torch, []
+    for node in interpreter.node.args:
+        value = interpreter.values.get(node, node) if isinstance(node, torch.fx.Node) else node
+        if isinstance(value, Lengths):
+            value = torch.full(tuple(node.meta["val"].shape), interpreter.tracer.steps[0] + value.more)
+        if not isinstance(value, torch.Tensor) or not value.ndim:
+            raise RefusedError("the sequences' lengths compared with what is no torch.arange of rows")
+        given.append(value)
+    return getattr(torch, name)(*given)
 
 
 def _is_alike(interpreter: Interpreter, x: Any, dim: int) -> bool:
