@@ -106,6 +106,15 @@ def test_a_module_may_divide_by_what_it_computes() -> None:
     agrees(seeded(lambda: module_of(normalised, rnn=lstm(5, 6))), x_of(2, 9, 5), True)
 
 
+def compared(s: Any, x: Any) -> Any:
+    x = torch.where(x > 0, x, 0.1 * x) * (x[..., :1] <= 0.3).float()
+    return torch.where((x[..., :2] >= x[..., 2:4]) & ~(x[..., :2] < 0), s.rnn(x)[0][..., :2], -1.0)
+
+
+def test_a_module_may_choose_by_what_it_compares() -> None:
+    agrees(seeded(lambda: module_of(compared, rnn=lstm(5, 6))), x_of(2, 9, 5), True)
+
+
 def test_a_quotient_is_right_at_every_magnitude_and_sign() -> None:
     module = module_of(lambda s, x, y: x / y).eval()
     size = np.logspace(-37, 37, 4000).astype(np.float32)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fusedcell as fc
+from fusedcell.convert.torch.operators.interpreter import OPERATIONS
 
 torch = pytest.importorskip("torch")
 nn, F = torch.nn, torch.nn.functional
@@ -33,6 +34,7 @@ def test_torchscript_inside_a_module_is_refused_by_its_name() -> None:
 
 
 # What is refused, each with the line that does it.
+ATTENTION = r"attention, .* is not supported; fusedcell\.torch\.accelerate\(model, example=\.\.\.\)"
 
 
 class Refused(nn.Module):  # type: ignore[name-defined]
@@ -121,7 +123,44 @@ class PartInPlace(Refused):
 
 class Chosen(Refused):
     def forward(self, x: Any) -> Any:
-        return torch.where(x > 0, x, 0.1 * x)  # here
+        return torch.where(x > 0, 1 / x, x)  # here
+
+
+class Summed(Refused):
+    def forward(self, x: Any) -> Any:
+        return self.rnn(x)[0] * x.max().item()  # here
+
+
+class MeanOfAll(Refused):
+    def forward(self, x: Any) -> Any:
+        return self.rnn(x - x.mean(1, keepdim=True))[0]  # here
+
+
+class FixedRows(Refused):
+    def forward(self, x: Any) -> Any:
+        return F.layer_norm(self.rnn(x)[0].transpose(1, 2), (9,))  # here
+
+
+class Scaled(Refused):
+    def forward(self, x: Any) -> Any:
+        y, _ = self.rnn(x)
+        return F.scaled_dot_product_attention(y, y, y)  # here
+
+
+class Heads(Refused):
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.MultiheadAttention(6, 2, batch_first=True)
+
+    def forward(self, x: Any) -> Any:
+        y, _ = self.rnn(x)
+        return self.heads(y, y, y)[0]  # here
+
+
+class Summands(Refused):
+    def forward(self, x: Any) -> Any:
+        y, _ = self.rnn(x)
+        return torch.einsum("btc,bsc->bts", y, y)  # here
 
 
 class Rounded(Refused):
@@ -135,10 +174,29 @@ class Handed(Refused):
         return self.rnn(x, h)[0]  # here
 
 
-REFUSED = [
-    Dropped, Branch, Attention, AttentionPool, NormOverTime, Reflected, FirstRows, MiddleRow, OwnCell, NormedState,
-    EveryOtherRow, PartInPlace, Chosen, Rounded, Handed,
-]  # fmt: skip
+REFUSED = {
+    Dropped: r"in training mode; supported: module\.eval",
+    Branch: "a branch, or a size, that depends on what the input holds",
+    Attention: ATTENTION,
+    AttentionPool: "softmax along time, as in " + ATTENTION,
+    NormOverTime: "a norm over all rows of a sequence",
+    Reflected: "reflect padding along time",
+    FirstRows: "at 'slice' depends on the number of rows",
+    MiddleRow: "row 4 of a sequence",
+    OwnCell: "one row of a sequence beside",
+    NormedState: "a cell that is not what the same cell gave",
+    EveryOtherRow: "a cell that is not what the same cell gave",
+    PartInPlace: "a change in place of part",
+    Chosen: "a choice between values that may be infinite",
+    Summed: "a max of everything",
+    MeanOfAll: "the answer of a whole sequence, such as its mean",
+    FixedRows: "runs at no other number of rows than the example's",
+    Scaled: ATTENTION,
+    Heads: ATTENTION,
+    Summands: ATTENTION,
+    Rounded: "which rounds",
+    Handed: "an encoder as the initial state of a decoder",
+}
 
 
 @pytest.mark.parametrize("cls", REFUSED)
@@ -146,12 +204,42 @@ def test_what_a_model_cannot_do_is_refused_with_its_line(cls: Any, capfd: Any) -
     module = seeded(cls)
     module.train(cls is Dropped)
     lines, first = inspect.getsourcelines(cls)
-    with pytest.raises(fc.UnsupportedError) as caught:
+    with pytest.raises(fc.UnsupportedError, match=REFUSED[cls]) as caught:
         fc.Model.from_torch(module, x_of(2, 9, 5))
     for place, line in enumerate(lines):
-        if line.endswith("# here\n"):
+        if line.endswith("# here\n") and cls is not FixedRows:  # whose line is the layer's that it keeps from time
             assert f"{__file__}:{first + place} in forward, {line.strip()!r}" in str(caught.value)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_fault_of_our_own_is_a_refusal_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(interpreter: Any, a: Any, place: str) -> Any:
+        return a.nothing
+
+    monkeypatch.setitem(OPERATIONS, "neg", broken)
+    with pytest.raises(
+        fc.UnsupportedError, match=r"following aten\.neg.* a fault of fusedcell, AttributeError: .*report"
+    ):
+        fc.Model.from_torch(module_of(lambda self, x: -x), x_of(2, 9, 5))
+
+
+def test_what_a_node_says_of_weights_is_no_fault() -> None:
+    layer = nn.Linear(5, 6)
+    with torch.no_grad():
+        layer.weight[0, 0] = float("nan")
+    with pytest.raises(fc.UnsupportedError, match="weight: expected finite values, got 1 NaN of 30") as caught:
+        fc.Model.from_torch(layer, x_of(2, 9, 5))
+    assert "fault" not in str(caught.value)
+
+
+def test_lengths_as_an_answer_are_refused_as_such() -> None:
+    def forward(self: Any, x: Any, lengths: Any) -> Any:
+        p = rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return rnn.pad_packed_sequence(self.rnn(p)[0], batch_first=True)
+
+    module = seeded(lambda: module_of(forward, rnn=lstm(5, 6))).eval()
+    with pytest.raises(fc.UnsupportedError, match="or is the sequences' lengths"):
+        fc.Model.from_torch(module, (x_of(3, 9, 5), torch.tensor([3, 9, 7])))
 
 
 def test_batch_norm_in_training_is_refused() -> None:

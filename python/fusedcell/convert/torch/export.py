@@ -55,6 +55,8 @@ def exported(torch: Any, module: Any, args: tuple[Any, ...]) -> tuple[Any, bool]
                 "made of"
             ) from error
         place = users_line(torch, [tuple(frame) for frame in traceback.extract_tb(error.__traceback__)])
+        if "data-dependent" in first or "unbacked" in first:
+            first = f"a branch, or a size, that depends on what the input holds; supported: torch.where ({first})"
         raise UnsupportedError(f"{place or 'module'}: torch.export cannot follow it: {first}") from error
 
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import copy
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,7 +26,7 @@ from ...model import Model
 from ..spec import ModelSpec
 from ..tracing import BATCH, TIME, OtherAxisError, OtherRowsError, RefusedError, Rows, Tracer
 from .export import exported, users_line
-from .operators import Final, Interpreter, Lengths, Loops, Writes, of_lengths
+from .operators import ATTENTION, Final, Interpreter, Lengths, Loops, Writes, of_lengths
 
 LENGTHS = "lengths"
 _Probes: TypeAlias = "tuple[tuple[int, int], ...]"
@@ -39,6 +41,7 @@ _STRIDES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 30, 32, 40, 48, 60, 64, 80,
 _MOST_TRIED = 200
 _TOLERANCE = 1e-4
 _MANY_ROWS = 1025  # more than many modules have as their longest
+_CONVERT = str(Path(__file__).parents[1])
 _WHERE = re.compile(r'File "([^"]+)", line (\d+), in (.+)\n\s*(.*)')
 
 
@@ -311,14 +314,29 @@ def _traced(
             if node.op == "output":
                 return _finished(interpreter, node, names)
             interpreter.run(node)
-        except (RefusedError, ValueError, TypeError, AttributeError) as error:
+        except Exception as error:  # of any kind, if it is our fault, which is no reason to stop whoever asks
+            if isinstance(error, MemoryError | RecursionError):
+                raise
             place = "module" if node.op == "output" else _place(torch, node)
-            what = error if isinstance(error, RefusedError) else f"{node.target} cannot be called so: {error}"
+            what = _what(torch, node, error)
             cls = _DependsError if isinstance(error, OtherRowsError) else _RefusedAtError
             refused = cls(f"{place}: {what}")
             refused.reached = -1 if isinstance(error, OtherAxisError) else reached
             raise refused from error
     raise AssertionError("a graph without an output")
+
+
+def _what(torch: Any, node: Any, error: Exception) -> str:
+    """Why an operation was not followed: by a refusal, by what a layer or node says of its weights, or by our fault."""
+    modules = [kind for _, kind in (node.meta.get("nn_module_stack") or {}).values()]
+    if any("MultiheadAttention" in str(kind) for kind in modules) and isinstance(error, RefusedError):
+        return ATTENTION
+    innermost = traceback.extract_tb(error.__traceback__)[-1].filename
+    if isinstance(error, RefusedError) or (
+        isinstance(error, ValueError | TypeError) and not innermost.startswith(_CONVERT)
+    ):
+        return str(error)
+    return f"following {node.target} failed by a fault of fusedcell, {type(error).__name__}: {error}; please report it"
 
 
 def _finished(interpreter: Interpreter, node: Any, names: Sequence[str]) -> _Followed:
@@ -339,7 +357,9 @@ def _finished(interpreter: Interpreter, node: Any, names: Sequence[str]) -> _Fol
         chosen = places[:1]
     answers = [value.value() if isinstance(value, Final) else value for value in (given[place] for place in chosen)]
     if not answers or not all(isinstance(answer, Rows) for answer in answers):
-        raise RefusedError("an answer that does not depend on the input")
+        raise RefusedError(
+            "an answer that does not depend on the input, or is the sequences' lengths; return what is computed of it"
+        )
     spec = interpreter.tracer.finish([("", answer) for answer in answers])
     return _Followed(spec, chosen, [name in states for name in names])
 

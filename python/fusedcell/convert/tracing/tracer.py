@@ -269,7 +269,9 @@ class RowTracer(Mover):
         if x.reversed:
             raise RefusedError("an answer that runs backwards; supported: one that is turned again")
         if any(isinstance(axis, tuple) for axis in x.axes):
-            raise RefusedError(f"an answer of axes {said(x.axes)}, in which some are merged")
+            raise RefusedError(
+                f"an answer of axes {said(x.axes)}, in which some are merged, as by a flatten of rows of a sequence"
+            )
         if x.kind == "held" and self.graph.has_time:
             x = self._last(x, "last")
         name = self._one(x, "output")

@@ -10,10 +10,11 @@ from . import elementwise, features, matrices, moving, recurrent
 from .interpreter import Interpreter
 from .lengths import of_lengths
 from .loops import Loops
-from .values import Final, Lengths, StateStep, Step
+from .values import ATTENTION, Final, Lengths, StateStep, Step
 from .writes import Writes
 
 __all__ = [
+    "ATTENTION",
     "Final",
     "Interpreter",
     "Lengths",

@@ -67,11 +67,22 @@ def _not(interpreter: Interpreter, a: Args, place: str) -> Any:
     return interpreter.tracer.subtract(1.0, a.self, place)
 
 
-@operation("bitwise_and", "logical_and")
+@operation("bitwise_and", "logical_and", "__and")
 def _and(interpreter: Interpreter, a: Args, place: str) -> Any:
     for node in interpreter.node.args:
         _check_bool(node)
     return interpreter.tracer.multiply(interpreter.constant(a.self), interpreter.constant(a.other), place)
+
+
+@operation("gt", "lt", "ge", "le")
+def _compared(interpreter: Interpreter, a: Args, place: str) -> Any:
+    tracer, name = interpreter.tracer, name_of(interpreter.node)
+    more, less = interpreter.constant(a.self), interpreter.constant(a.other)
+    if name in ("lt", "ge"):
+        more, less = less, more
+    step = tracer.multiply(tracer.subtract(more, less, place), float(np.finfo(np.float32).max), place)
+    is_more = tracer.activation(step, "Clip", 0.0, 1.0, place=place)
+    return tracer.subtract(1.0, is_more, place) if name in ("ge", "le") else is_more
 
 
 @operation("masked_fill")
@@ -93,6 +104,13 @@ def _check_bool(node: Any) -> None:
 def _chosen(interpreter: Interpreter, mask: Any, chosen: Any, other: Any, place: str) -> Any:
     """`chosen` where the mask is 1, else `other`; numbers that are infinite are the largest of float32."""
     tracer, largest = interpreter.tracer, float(np.finfo(np.float32).max)
+    inside, shape = interpreter.constant(mask), tuple(interpreter.node.meta["val"].shape)
+    for value, truth in ((chosen, 1), (other, 0)):
+        is_same = not isinstance(inside, Rows) and (inside == truth).all()
+        if is_same and isinstance(value, Rows) and value.shapes[0] == shape:
+            return value
+    if risky := _MAY_BE_INFINITE & {name_of(node) for node in _ancestors(interpreter.node)}:
+        raise RefusedError(f"a choice between values that may be infinite or NaN, of {', '.join(sorted(risky))}")
 
     def kept(value: Any, keep: Any) -> Any:
         value = interpreter.constant(value)
@@ -101,9 +119,24 @@ def _chosen(interpreter: Interpreter, mask: Any, chosen: Any, other: Any, place:
             tracer.multiply(value, keep, place) if isinstance(value, Rows) or isinstance(keep, Rows) else value * keep
         )
 
-    inside = interpreter.constant(mask)
     outside = tracer.subtract(1.0, inside, place) if isinstance(inside, Rows) else 1.0 - inside
     return tracer.add(kept(chosen, inside), kept(other, outside), place)
+
+
+# A product with 0 would not leave out what these give.
+_MAY_BE_INFINITE = {"div", "reciprocal", "rsqrt", "sqrt", "log", "exp", "pow"}
+
+
+def _ancestors(node: Any) -> set[Any]:
+    """What a node is computed of, but for divisions by numbers."""
+    found: set[Any] = set()
+    todo = [node]
+    while todo:
+        for before in todo.pop().all_input_nodes:
+            if before not in found:
+                found.add(before)
+                todo.append(before)
+    return {before for before in found if name_of(before) != "div" or hasattr(before.args[1], "target")}
 
 
 def _length_below(node: Any) -> tuple[int, float] | None:

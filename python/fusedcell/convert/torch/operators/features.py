@@ -8,19 +8,18 @@ from typing import Any
 import numpy as np
 
 from ...tracing import BATCH, TIME, RefusedError, Rows
+from ...tracing.rows import flat
 from .interpreter import OPERATIONS, Args, Interpreter, Operation, each, ints, operation
-from .values import name_of
+from .values import ATTENTION, name_of
 
 
 # Over features.
 @operation("softmax", "_softmax", "log_softmax", "_log_softmax")
 def _softmax(interpreter: Interpreter, a: Args, place: str) -> Any:
-    return interpreter.tracer.softmax(a.self, a.dim, place=place)
-
-
-OPERATIONS["log_softmax"] = OPERATIONS["_log_softmax"] = lambda interpreter, a, place: interpreter.tracer.softmax(
-    a.self, a.dim, log=True, place=place
-)
+    if TIME in flat((a.self.axes[a.self.dim(a.dim)],)):
+        raise RefusedError(f"softmax along time, as in {ATTENTION}")
+    is_log = name_of(interpreter.node).lstrip("_").startswith("log")
+    return interpreter.tracer.softmax(a.self, a.dim, log=is_log, place=place)
 
 
 @operation("layer_norm")

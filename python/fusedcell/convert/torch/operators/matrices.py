@@ -9,6 +9,7 @@ import numpy as np
 
 from ...tracing import RefusedError, Rows
 from .interpreter import Args, Interpreter, each, operation
+from .values import ATTENTION
 
 
 # With weights.
@@ -17,12 +18,18 @@ def _linear(interpreter: Interpreter, a: Args, place: str) -> Any:
     return interpreter.tracer.linear(a.input, interpreter.array(a.weight), interpreter.array(a.bias), place)
 
 
+@operation("scaled_dot_product_attention", "_native_multi_head_attention", "_transformer_encoder_layer_fwd",
+            "baddbmm")  # fmt: skip
+def _attention(interpreter: Interpreter, a: Args, place: str) -> Any:
+    raise RefusedError(ATTENTION)
+
+
 @operation("matmul", "mm", "bmm")
 def _matmul(interpreter: Interpreter, a: Args, place: str) -> Any:
     first, second = a.self, getattr(a, "other", getattr(a, "mat2", None))
     if isinstance(second, Rows):
         if isinstance(first, Rows):
-            raise RefusedError("a product of two matrices that both depend on the input, as in attention")
+            raise RefusedError(f"a product of two tensors that both depend on the input, as in {ATTENTION}")
         order = [*range(len(second.axes) - 2), len(second.axes) - 1, len(second.axes) - 2]
         made = interpreter.tracer.linear(second.permuted(order), interpreter.array(first), None, place)
         return made.permuted(order)
@@ -47,7 +54,9 @@ def _addmm(interpreter: Interpreter, a: Args, place: str) -> Any:
 def _einsum(interpreter: Interpreter, a: Args, place: str) -> Any:
     given, _, wanted = a.equation.replace(" ", "").partition("->")
     labels = given.split(",")
-    if "." in given or not wanted or len(labels) != 2 or all(isinstance(value, Rows) for value in a.tensors):
+    if sum(isinstance(value, Rows) for value in a.tensors) > 1:
+        raise RefusedError(f"einsum {a.equation!r} of two tensors that both depend on the input, as in {ATTENTION}")
+    if "." in given or not wanted or len(labels) != 2:
         raise RefusedError(f"einsum {a.equation!r}; supported: of one tensor and weights, with '->'")
     which = 0 if isinstance(a.tensors[0], Rows) else 1
     x, weight = a.tensors[which], interpreter.array(a.tensors[1 - which])

@@ -165,7 +165,11 @@ def _layer(name: str) -> Any:
         if is_step:
             x = _one_row(x, time, begins)
         if x.axes[time] != TIME:
-            raise OtherAxisError(f"a layer that goes along {said(x.axes[time])}; supported: along time")
+            raise OtherAxisError(
+                f"a recurrent layer along an axis of {said(x.axes[time])}, which is not the time of an input: the "
+                "module makes it itself, or runs at no other number of rows than the example's; supported: sequences "
+                "of any length"
+            )
         if directions > 1 and any(begin.carried is not None for begin in begins):
             raise RefusedError("a state that goes through a bidirectional layer")
         cells = cells_of(interpreter, name, a)

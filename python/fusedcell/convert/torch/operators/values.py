@@ -8,6 +8,11 @@ from typing import Any
 
 from ...tracing import Rows
 
+ATTENTION = (
+    "attention, in which rows of a sequence are weighed by each other, is not supported; "
+    "fusedcell.torch.accelerate(model, example=...) runs the recurrent parts, and PyTorch the rest"
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Final:
