@@ -218,6 +218,34 @@ def test_a_module_of_one_step_takes_one_step_a_call_and_its_streams_carry_the_st
         close(stream.step(x.numpy()), want.numpy())
 
 
+def frames(s: Any, x: Any, kept: Any) -> Any:
+    kept = torch.cat([kept[:, 1:], x.unsqueeze(1)], 1)
+    return s.d(kept.flatten(1)), kept
+
+
+def moving_average(s: Any, x: Any, mean: Any) -> Any:
+    mean = 0.9 * mean + 0.1 * x
+    return s.e(x - mean), mean
+
+
+@pytest.mark.parametrize(("forward", "shape"), [(frames, (2, 4, 5)), (moving_average, (2, 5))])
+def test_a_state_of_no_recurrent_layer_is_an_input_that_streams_do_not_carry_and_the_reading_says_so(
+    forward: Any, shape: Any
+) -> None:
+    module = seeded(lambda: module_of(forward, d=nn.Linear(20, 2), e=nn.Linear(5, 2))).eval()
+    state = torch.zeros(shape)
+    with pytest.warns(
+        UserWarning, match=r"'given_1' is an input of the model, and no state that its streams carry.* 1, "
+    ):
+        model = fc.Model.from_torch(module, (x_of(2, 5), state))
+    given = state.numpy()
+    for x in x_of(6, 2, 5):
+        with torch.no_grad():
+            want, state = module(x, state)
+        got, given = model(x.numpy(), given)
+        close(got, want.numpy())
+
+
 def test_a_bare_cell_answers_with_its_h() -> None:
     cell = seeded(lambda: nn.LSTMCell(5, 6))
     model = fc.Model.from_torch(cell, (x_of(2, 5), (torch.zeros(2, 6), torch.zeros(2, 6))))

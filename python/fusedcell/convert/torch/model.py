@@ -13,7 +13,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, product
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -360,8 +360,31 @@ def _finished(interpreter: Interpreter, node: Any, names: Sequence[str]) -> _Fol
         raise RefusedError(
             "an answer that does not depend on the input, or is the sequences' lengths; return what is computed of it"
         )
+    notes = tuple(_not_carried(name, place) for name, place in _given_back(graph, names, states, chosen, answers))
     spec = interpreter.tracer.finish([("", answer) for answer in answers])
-    return _Followed(spec, chosen, [name in states for name in names])
+    return _Followed(replace(spec, notes=notes), chosen, [name in states for name in names])
+
+
+def _given_back(
+    graph: Any, names: Sequence[str], states: Sequence[str], chosen: Sequence[int], answers: Sequence[Rows]
+) -> Iterator[tuple[str, int]]:
+    """Inputs of modules of one step that come back in their shape, and as which answer, but are no layer's states."""
+    if graph.has_time:
+        return
+    rest = list(zip(chosen, answers, strict=True))[1:]
+    for name in names[1:]:
+        for pair in rest:
+            if name not in states and pair[1].axes == graph.axes(name) and graph.depend(pair[1].parts, name):
+                rest.remove(pair)
+                yield name, pair[0]
+                break
+
+
+def _not_carried(name: str, place: int) -> str:
+    return (
+        f"the argument {name!r} is an input of the model, and no state that its streams carry: no recurrent layer "
+        f"begins with it. Give each step what the one before answered in its place, which is answer {place}, from 0 on"
+    )
 
 
 def _is_back(graph: Any, name: str, value: Any) -> bool:

@@ -68,6 +68,10 @@ class Graph:
         """Whether it is one of the model's inputs."""
         return name in self._inputs
 
+    def depend(self, parts: Iterable[str], name: str) -> bool:
+        """Whether any of these is, or is computed of, an input."""
+        return name in self._read(parts)
+
     def axes(self, name: str) -> tuple[Axis, ...]:
         """The axes of an input."""
         return self._inputs[name].axes
@@ -185,13 +189,18 @@ class Graph:
         )
 
     def _live(self, answers: Iterable[str]) -> list[_Step]:
-        read, todo = set(), list(answers)
+        read = self._read(answers)
+        return [step for name, step in self._steps.items() if name in read]
+
+    def _read(self, names: Iterable[str]) -> set[str]:
+        read: set[str] = set()
+        todo = list(names)
         while todo:
             name = todo.pop()
             if name not in read:
                 read.add(name)
                 todo += self._steps[name].sources if name in self._steps else ()
-        return [step for name, step in self._steps.items() if name in read]
+        return read
 
 
 def _begins_with_batch(axes: tuple[Axis, ...]) -> bool:
