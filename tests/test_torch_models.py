@@ -208,6 +208,16 @@ def einsum(s: Any, x: Any) -> Any:
     return torch.einsum("btf,fo->bto", s.rnn(x)[0], s.w)
 
 
+def einsum_in_groups(s: Any, x: Any) -> Any:
+    y = torch.einsum("btgi,gih->btgh", s.rnn(x)[0].unflatten(-1, (2, 3)), s.w)
+    return torch.einsum("hk,btgh->bgkt", s.v, y), y.flatten(2)
+
+
+def unfolded(s: Any, x: Any) -> Any:
+    b, c, t, _ = x.shape
+    return s.conv(s.unfold(x).reshape(b, c * 3, t, -1))
+
+
 def gated(s: Any, x: Any) -> Any:
     y = s.conv(F.pad(x, (4, 0)))
     a, b = y.chunk(2, dim=1)
@@ -391,6 +401,18 @@ CASES: dict[str, tuple[Callable[[], Any], Any, bool]] = {
     "a language model": (
         lambda: module_of(masked_lm, emb=nn.Embedding(9, 5), rnn=lstm(5, 6), ln=nn.LayerNorm(6), head=nn.Linear(6, 9)),
         torch.arange(18).reshape(2, 9) % 9,
+        True,
+    ),
+    "einsum in groups": (
+        lambda: module_of(
+            einsum_in_groups, rnn=lstm(5, 6), w=nn.Parameter(torch.randn(2, 3, 4)), v=nn.Parameter(torch.randn(4, 3))
+        ),
+        x_of(2, 9, 5),
+        True,
+    ),
+    "neighbours of features": (
+        lambda: module_of(unfolded, unfold=nn.Unfold((1, 3), stride=(1, 2), padding=(0, 1)), conv=nn.Conv2d(6, 2, 1)),
+        x_of(2, 2, 9, 5),
         True,
     ),
     "a sequential with its first output": (

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...tracing import RefusedError, Rows
+from ...tracing import TIME, RefusedError, Rows
 from .interpreter import Args, Interpreter, each, operation
 from .values import ATTENTION
 
@@ -61,6 +61,15 @@ def _einsum(interpreter: Interpreter, a: Args, place: str) -> Any:
     which = 0 if isinstance(a.tensors[0], Rows) else 1
     x, weight = a.tensors[which], interpreter.array(a.tensors[1 - which])
     own, others = labels[which], labels[1 - which]
+    for label in [label for label in others if label in own and label in wanted]:  # a matrix for each index of an axis
+        k, other = others.index(label), label.upper()
+        if other in given + wanted or not isinstance(x.axes[own.index(label)], int):
+            raise RefusedError(f"einsum {a.equation!r}; supported: matrices, also one for each of an axis of features")
+        count = weight.shape[k]
+        eye = np.eye(count, dtype=weight.dtype).reshape(
+            [count if axis == k else 1 for axis in range(weight.ndim)] + [-1]
+        )
+        weight, others, wanted = weight[..., None] * eye, others + other, wanted.replace(label, other)
     summed = [label for label in own if label in others and label not in wanted]
     kept = [label for label in own if label not in summed]
     new = [label for label in others if label not in own]
@@ -75,6 +84,19 @@ def _einsum(interpreter: Interpreter, a: Args, place: str) -> Any:
     made = interpreter.tracer.linear(flat, matrix.reshape(-1, math.prod(sizes)), None, place)
     made = made.reshaped([(*made.shapes[0][:-1], *matrix.shape[: len(new)])])
     return made.permuted([(kept + new).index(label) for label in wanted])
+
+
+@operation("im2col")
+def _unfolded(interpreter: Interpreter, a: Args, place: str) -> Any:
+    x: Rows = a.self
+    (taps, across), (left, pad), (stride, step) = a.kernel_size, a.padding, a.stride
+    if x.axes[2:3] != (TIME,) or len(x.axes) != 4 or (taps, left, stride) != (1, 0, 1):
+        raise RefusedError("unfold; supported: of (batch, channels, time, features), along features")
+    wide = interpreter.tracer.pad(x, 3, pad, pad, place=place)
+    count = (wide.size_of(wide.axes[3])[0] - (across - 1) * a.dilation[1] - 1) // step + 1
+    which = np.arange(count)[:, None] * step + np.arange(across) * a.dilation[1]
+    grid = wide.taken(3, which.reshape(-1)).grid.reshape(-1, count, across).transpose(0, 2, 1)
+    return x.with_grid((x.axes[0], len(grid) * across, (TIME, count)), grid, constants=wide.constants)
 
 
 @operation("embedding")
