@@ -71,6 +71,10 @@ def turned(s: Any, x: Any, mask: Any) -> Any:
 MASKS = {
     "bool": (masked, torch.tensor([[1, 1, 1, 0, 0, 0, 0, 0, 0], [1, 0, 1, 1, 0, 1, 1, 1, 1]], dtype=torch.bool)),
     "integers": (weighted, torch.tensor([[1, 1, 1, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1, 0]])),
+    "integers as truth values": (
+        lambda s, x, mask: s.d(s.rnn(x)[0].masked_fill(~mask.bool().unsqueeze(-1), 0.0)),
+        torch.tensor([[2, 0, 1, 0, 0, 0, 0, 0, 0], [1, 0, 1, 3, 0, 1, 1, 1, 1]]),
+    ),
     "floats": (weighted, torch.linspace(0.0, 1.0, 18).reshape(2, 9)),
     "bool of (time, batch)": (turned, torch.ones(2, 9, dtype=torch.bool)),
 }
@@ -108,6 +112,7 @@ def test_a_module_may_divide_by_what_it_computes() -> None:
 
 def compared(s: Any, x: Any) -> Any:
     x = torch.where(x > 0, x, 0.1 * x) * (x[..., :1] <= 0.3).float()
+    x = x * ((x != 0) & ~(x == x[..., 2:3])).float() + x.bool() * 0.5
     return torch.where((x[..., :2] >= x[..., 2:4]) & ~(x[..., :2] < 0), s.rnn(x)[0][..., :2], -1.0)
 
 
@@ -128,6 +133,7 @@ def test_a_quotient_is_right_at_every_magnitude_and_sign() -> None:
 @pytest.mark.parametrize(
     ("forward", "text"),
     [
+        (lambda s, x, n: s.rnn(x)[0][:, 2:].sum(1) / n[:, None], "div of the sequences' lengths"),
         (lambda s, x, n: s.rnn(x)[0] * (n > 3)[:, None, None], "compared with what is no torch.arange of rows"),
         (lambda s, x, n: s.d(s.rnn(x)[0]).sum(1) / n[:, None] + n[:, None], "add of the sequences' lengths"),
         (lambda s, x, n: s.rnn(x)[0] * (torch.arange(x.size(1)) < n[:, None] - 1)[..., None], "varies along time"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...tracing import RefusedError, Rows
+from ...tracing import RefusedError, Rows, Tracer
 from .interpreter import OPERATIONS, Args, Interpreter, Operation, ints, operation
 from .values import name_of
 
@@ -74,15 +74,24 @@ def _and(interpreter: Interpreter, a: Args, place: str) -> Any:
     return interpreter.tracer.multiply(interpreter.constant(a.self), interpreter.constant(a.other), place)
 
 
-@operation("gt", "lt", "ge", "le")
+@operation("gt", "lt", "ge", "le", "ne", "eq")
 def _compared(interpreter: Interpreter, a: Args, place: str) -> Any:
     tracer, name = interpreter.tracer, name_of(interpreter.node)
     more, less = interpreter.constant(a.self), interpreter.constant(a.other)
     if name in ("lt", "ge"):
         more, less = less, more
-    step = tracer.multiply(tracer.subtract(more, less, place), float(np.finfo(np.float32).max), place)
-    is_more = tracer.activation(step, "Clip", 0.0, 1.0, place=place)
-    return tracer.subtract(1.0, is_more, place) if name in ("ge", "le") else is_more
+    difference = tracer.subtract(more, less, place)
+    truth = not_zero(interpreter, difference, place) if name in ("ne", "eq") else _above_zero(tracer, difference, place)
+    return tracer.subtract(1.0, truth, place) if name in ("ge", "le", "eq") else truth
+
+
+def not_zero(interpreter: Interpreter, x: Rows, place: str) -> Rows:
+    """1 where a number is not zero."""
+    return _above_zero(interpreter.tracer, interpreter.tracer.activation(x, "Abs", place=place), place)
+
+
+def _above_zero(tracer: Tracer, x: Rows, place: str) -> Rows:
+    return tracer.activation(tracer.multiply(x, float(np.finfo(np.float32).max), place), "Clip", 0.0, 1.0, place=place)
 
 
 @operation("masked_fill")

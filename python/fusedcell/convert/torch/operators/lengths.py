@@ -27,7 +27,8 @@ def of_lengths(interpreter: Interpreter, name: str, a: Args, place: str) -> Any:
     if name in ("sub", "add") and isinstance(x, Lengths) and isinstance(a.other, int) and a.alpha == 1:
         return replace(x, more=x.more + (a.other if name == "add" else -a.other))
     if isinstance(x, Rows):
-        if name == "div" and isinstance(a.other, Lengths) and not a.other.more:
+        is_all = x.steps == interpreter.tracer.steps
+        if name == "div" and isinstance(a.other, Lengths) and not a.other.more and is_all:
             mean = interpreter.tracer.mean_of_sum(x, place)
             if mean is not None:
                 return mean

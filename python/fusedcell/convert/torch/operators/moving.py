@@ -10,6 +10,7 @@ import numpy as np
 
 from ...tracing import TIME, RefusedError, Rows
 from ...tracing.moving import check_ends
+from .elementwise import not_zero
 from .interpreter import OPERATIONS, Args, Interpreter, ints, operation
 from .loops import steps_of
 from .values import Final
@@ -22,9 +23,12 @@ def _same(interpreter: Interpreter, a: Args, place: str) -> Any:
     before, after = (
         getattr(node.meta.get("val"), "dtype", None) for node in (interpreter.node.args[0], interpreter.node)
     )
+    x, is_truth = getattr(a, "self", getattr(a, "input", None)), after == interpreter.torch.bool
+    if is_truth and before != after and isinstance(x, Rows):
+        return not_zero(interpreter, x, place)
     if before is not None and after is not None and before.is_floating_point and not after.is_floating_point:
         raise RefusedError(f"a change of {before} to {after}, which rounds")
-    return a.self if hasattr(a, "self") else a.input
+    return x
 
 
 @operation("dropout", "alpha_dropout", "feature_alpha_dropout")
