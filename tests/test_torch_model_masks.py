@@ -93,6 +93,17 @@ def test_a_mask_that_is_given_is_an_input_of_zeros_and_ones(name: str) -> None:
         close(mine, theirs.numpy())
 
 
+def of_text(s: Any, tokens: Any) -> Any:
+    mask = (tokens != 0).float().unsqueeze(-1)
+    return s.d((s.rnn(s.table(tokens))[0] * mask).sum(1) / mask.sum(1).clamp(min=1))
+
+
+def test_tokens_that_are_compared_are_a_mask() -> None:
+    module = seeded(lambda: module_of(of_text, table=nn.Embedding(7, 5), rnn=lstm(5, 6), d=nn.Linear(6, 2)))
+    model = agrees(module, torch.tensor([[3, 6, 1, 0, 2, 0, 0, 0], [0, 5, 1, 1, 0, 0, 1, 3]]))
+    assert model.tokens == {"given_0": 7}
+
+
 def test_a_sum_by_the_number_of_rows_is_the_mean() -> None:
     model = agrees(
         seeded(lambda: module_of(lambda s, x: s.rnn(x)[0].sum(1) / x.size(1), rnn=lstm(5, 6))), x_of(2, 9, 5)

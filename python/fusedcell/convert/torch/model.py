@@ -26,7 +26,7 @@ from ...model import Model
 from ..spec import ModelSpec
 from ..tracing import BATCH, TIME, OtherAxisError, OtherRowsError, RefusedError, Rows, Tracer
 from .export import exported, users_line
-from .operators import ATTENTION, Final, Interpreter, Lengths, Loops, Writes, of_lengths
+from .operators import ATTENTION, Final, Interpreter, Lengths, Loops, Writes, name_of, of_lengths
 
 LENGTHS = "lengths"
 _Probes: TypeAlias = "tuple[tuple[int, int], ...]"
@@ -308,7 +308,7 @@ def _traced(
                 for axis, size in enumerate(tensor.shape)
             )
             names.append(node.name)
-            interpreter.values[node] = tracer.input(node.name, axes)
+            interpreter.values[node] = tracer.input(node.name, axes, tokens=_tokens(node))
             continue
         try:
             if node.op == "output":
@@ -324,6 +324,12 @@ def _traced(
             refused.reached = -1 if isinstance(error, OtherAxisError) else reached
             raise refused from error
     raise AssertionError("a graph without an output")
+
+
+def _tokens(node: Any) -> int:
+    """How many tokens there are of an input that tables are read by, 0 for any other."""
+    tables = [user.args[0] for user in node.users if name_of(user) == "embedding" and user.args[1] is node]
+    return min((int(table.meta["val"].shape[0]) for table in tables), default=0)
 
 
 def _what(torch: Any, node: Any, error: Exception) -> str:

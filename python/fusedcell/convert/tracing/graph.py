@@ -55,6 +55,10 @@ class Graph:
         known = self._inputs[name]
         known.tokens = min(known.tokens or tokens, tokens)
 
+    def tokens(self, name: str) -> int:
+        """How many tokens there are of an input, or 0."""
+        return self._inputs[name].tokens if name in self._inputs else 0
+
     def as_state(self, name: str) -> str:
         """Makes a state of an input, which calls then do not take; its name."""
         self._inputs[name].is_state = True

@@ -10,7 +10,7 @@ from . import elementwise, features, matrices, moving, recurrent
 from .interpreter import Interpreter
 from .lengths import of_lengths
 from .loops import Loops
-from .values import ATTENTION, Final, Lengths, StateStep, Step
+from .values import ATTENTION, Final, Lengths, StateStep, Step, name_of
 from .writes import Writes
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "features",
     "matrices",
     "moving",
+    "name_of",
     "of_lengths",
     "recurrent",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from types import SimpleNamespace
 from typing import Any
 
@@ -78,6 +79,9 @@ def _and(interpreter: Interpreter, a: Args, place: str) -> Any:
 def _compared(interpreter: Interpreter, a: Args, place: str) -> Any:
     tracer, name = interpreter.tracer, name_of(interpreter.node)
     more, less = interpreter.constant(a.self), interpreter.constant(a.other)
+    if isinstance(less, int | float) and (tokens := tracer.graph.tokens(more.parts[0])):
+        table = getattr(operator, name)(np.arange(tokens), less).astype(np.float32)
+        return tracer.squeeze(tracer.embedding(more, table[:, None], place), [-1])
     if name in ("lt", "ge"):
         more, less = less, more
     difference = tracer.subtract(more, less, place)
