@@ -185,6 +185,9 @@ def test_a_file_of_others_is_sent_to_who_reads_it_whole(ending: str, reader: str
     layer = "" if reader == "json" else rf", or a recurrent layer of it with fusedcell\.from_{reader}\(path\)"
     with pytest.raises(ValueError, match=rf"with fusedcell\.Model\.from_{reader}\(path\){layer}$"):
         fc.load(tmp_path / f"m{ending}")
+    if reader != "json":
+        with pytest.raises(ValueError, match=rf"not JSON that can be read: .* with fusedcell\.Model\.from_{reader}\("):
+            fc.Model.from_json(tmp_path / f"m{ending}")
 
 
 @pytest.mark.parametrize("name", ["LSTM", "Sequential", "Linear"])

@@ -14,7 +14,7 @@ from ._recurrent import Recurrent
 from .cells import Cell
 from .errors import UnsupportedError
 from .layers import Layer, layer_from_bytes
-from .weights.file_kinds import ONNX, SAFETENSORS, kind_of
+from .weights.file_kinds import ONNX, SAFETENSORS, advice_of, kind_of
 from .weights.floats import array_of
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def load(path: str | os.PathLike[str], *, isa: str | None = None) -> Any:
     try:
         return _from_bytes(data, tier)
     except ValueError as error:
-        kind = None if data.startswith(b"{", 8) else kind_of(path)  # as no safetensors file starts otherwise
-        advice = f"; {kind.advice}" if kind is not None and kind != SAFETENSORS else ""
+        # As no safetensors file starts otherwise.
+        advice = "" if data.startswith(b"{", 8) else advice_of(path, SAFETENSORS)
         kind_of_error = UnsupportedError if isinstance(error, UnsupportedError) else ValueError
         raise kind_of_error(f"{os.fspath(path)}: {error}{advice}") from error
 

@@ -26,6 +26,12 @@ _KINDS = (SAFETENSORS, PYTORCH, KERAS, ONNX, JSON)
 SUFFIXES = tuple(suffix for kind in _KINDS for suffix in kind.suffixes)
 
 
+def advice_of(path: str | os.PathLike[str], reader: FileKind) -> str:
+    """For errors of a reader: who reads a file that ends as those of another; "" for one of its own, or of none."""
+    kind = kind_of(path)
+    return "" if kind is None or kind == reader else f"; {kind.advice}"
+
+
 def kind_of(path: str | os.PathLike[str]) -> FileKind | None:
     """What the end of the name says; None for another."""
     suffix = os.path.splitext(os.fspath(path))[1].lower()

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from ..._files import open_file
 from ...errors import UnsupportedError
+from ...weights.file_kinds import JSON, advice_of
 from ..spec import ModelSpec
 from . import nam, rtneural, state_dicts
 from .values import LARGEST_FILE, Fields, listing, parse
@@ -41,7 +42,7 @@ def _of_file(path: str | os.PathLike[str], read: Callable[[dict[str, Any]], _Fou
         return read(parse(data))
     except ValueError as error:
         kind = UnsupportedError if isinstance(error, UnsupportedError) else ValueError
-        raise kind(f"{os.fsdecode(path)}: {error}") from error
+        raise kind(f"{os.fsdecode(path)}: {error}{advice_of(path, JSON)}") from error
 
 
 def _rate(model: dict[str, Any]) -> float | None:
