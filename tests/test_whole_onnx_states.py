@@ -150,12 +150,13 @@ def test_outputs_that_only_look_like_states_are_no_advice() -> None:
         assert fc.Model.from_onnx(model).inputs == ("x", "k")
 
 
-def test_the_final_state_of_one_layer_is_not_the_initial_state_of_another() -> None:
+@pytest.mark.parametrize("onward", ["h1", "h2"])
+def test_the_final_state_of_one_layer_is_not_the_initial_state_of_another(onward: str) -> None:
     body = (
         "b, h1 = GRU <hidden_size=5> (x, W, R, B, , h) b2, h2 = GRU <hidden_size=5> (x, W, R, B, , h1) "
         "y = Squeeze(b2, one)"
     )
     inputs = "float[time,batch,4] x, float[1,batch,5] h"
-    model = graph_of(body, inputs, "float y, float h2", one=np.array([1]), **recurrent_arrays("GRU"))
+    model = graph_of(body, inputs, f"float y, float {onward}", one=np.array([1]), **recurrent_arrays("GRU"))
     with pytest.raises(UnsupportedError, match="GRU node 'b2': an initial state that is computed"):
-        fc.Model.from_onnx(model, {"h": "h2"})
+        fc.Model.from_onnx(model, {"h": onward})
