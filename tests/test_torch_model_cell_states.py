@@ -122,6 +122,21 @@ def test_an_encoders_state_for_a_decoder_is_refused_with_what_to_do(is_same_leng
         fc.Model.from_torch(module, (x_of(2, 9, 5), x_of(2, 9 if is_same_length else 4, 3)))
 
 
+@pytest.mark.parametrize("encodes_by_cells", [True, False])
+def test_a_state_for_a_decoder_of_cells_is_refused_likewise(encodes_by_cells: bool) -> None:
+    def forward(s: Any, x: Any) -> Any:
+        h = x.new_zeros(x.size(0), 6)
+        for t in range(x.size(1) if encodes_by_cells else 0):
+            h = s.encoder(x[:, t], h)
+        h = h if encodes_by_cells else s.layer(x)[1][-1]
+        return s.d(s.decoder(x[:, -1], h))
+
+    parts = {"encoder": nn.GRUCell(5, 6), "layer": nn.GRU(5, 6, batch_first=True), "decoder": nn.GRUCell(5, 6)}
+    module = seeded(lambda: module_of(forward, **parts, d=nn.Linear(6, 2))).eval()
+    with pytest.raises(fc.UnsupportedError, match="an encoder as the initial state of a decoder"):
+        fc.Model.from_torch(module, x_of(2, 9, 5))
+
+
 def test_an_encoders_answer_for_all_rows_of_a_decoder_is_refused_as_such() -> None:
     def forward(s: Any, x: Any) -> Any:
         return s.decoder(s.encoder(x)[0][:, -1:].repeat(1, x.size(1), 1))[0]

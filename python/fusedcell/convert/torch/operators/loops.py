@@ -14,7 +14,7 @@ from typing import Any
 
 from ...tracing import TIME, RefusedError, Rows
 from .interpreter import Args, Interpreter
-from .recurrent import KINDS, Beginning, beginning, cell_states, cells_of, layer_maker
+from .recurrent import DECODER, KINDS, Beginning, beginning, cell_states, cells_of, layer_maker
 from .values import Final, StateStep, Step, has_symbols, mapped, name_of
 
 _OTHER_STATE = (
@@ -165,6 +165,8 @@ class Loops:
                 for state, name_of in zip(states, "hc", strict=False)
                 for kind in ["c" if isinstance(state, StateStep) and state.name == "c" else "h"]
             )
+            if chain.cell[2] != cell[2]:
+                raise RefusedError(DECODER)
             if not goes_on or chain.cell != cell or x.at != at + chain.direction:
                 raise RefusedError(_OTHER_STATE)
         else:

@@ -26,7 +26,7 @@ _ALL = slice(None)
 # An LSTM whose output gate is open and whose h is c: what remains of it is c' = f c + i g.
 _GIVES_C = CellOptions((Activation("Sigmoid"), Activation("Tanh"), Activation("Affine", 1.0, 0.0)))
 _OPEN = 100.0  # of which float32's sigmoid is 1
-_DECODER = (
+DECODER = (
     "the final state of an encoder as the initial state of a decoder; supported: zeros and constants as initial "
     "states. fusedcell.from_torch(module.encoder) and from_torch(module.decoder) are layers that take and give states, "
     "and fusedcell.torch.accelerate(model) runs both in the module as it stands"
@@ -51,7 +51,7 @@ class Beginning:
 def beginning(interpreter: Interpreter, state: Any) -> Beginning:
     """What a layer or a cell begins with."""
     if isinstance(state, Final) or (isinstance(state, Rows) and state.kind == "whole"):
-        raise RefusedError(_DECODER)
+        raise RefusedError(DECODER)
     if isinstance(state, Rows):
         if not interpreter.is_input(state):
             raise RefusedError(
@@ -214,9 +214,9 @@ def _cell(name: str) -> Any:
     def run(interpreter: Interpreter, a: Args, place: str) -> Any:
         x = a.input.value() if isinstance(a.input, Final) else a.input
         states = list(a.hx) if isinstance(a.hx, list | tuple) else [a.hx]
+        begins = [beginning(interpreter, state) for state in states]
         if not isinstance(x, Rows) or interpreter.tracer.graph.has_time or x.has_time:
             raise RefusedError("a cell that is not called once for each row of a sequence, in a loop over time")
-        begins = [beginning(interpreter, state) for state in states]
         timed = _one_row(x.with_grid((1, *x.axes), x.indices), 0, begins)
         cells = cells_of(interpreter, name, a)
         made = interpreter.tracer.recurrent(timed, layer_maker(KINDS[name], cells, 1, begins), place)
