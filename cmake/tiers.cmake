@@ -80,7 +80,12 @@ elseif(fusedcell_processor STREQUAL "arm")
 else()
   message(FATAL_ERROR "fusedcell supports x86-64, AArch64 and 32-bit ARM from ARMv7 on, not '${fusedcell_processor}'")
 endif()
-fusedcell_add_tier(scalar)
+# Every package has this tier, and few machines run it: small code.
+if(MSVC)
+  fusedcell_add_tier(scalar)
+else()
+  fusedcell_add_tier(scalar FLAGS -O2)
+endif()
 
 foreach(isa IN LISTS FUSEDCELL_TIERS)
   if(NOT isa IN_LIST fusedcell_known_tiers)

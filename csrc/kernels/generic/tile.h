@@ -17,16 +17,18 @@ namespace {
 // Vectors side by side in a tile of the most rows: the four gates of an LSTM.
 constexpr int kTileVectors = 4;
 
-// Rows of the tallest tile. A build that has no others for the sake of small code also goes without a tile for each
-// number of panels that the last block can have.
+// Rows of the tallest tile. A build, or a type of weights, that has no others for the sake of small code also goes
+// without a tile for each number of panels that the last block can have.
 #ifdef FUSEDCELL_WITHOUT_ROW_TILES
+template <class Weights>
 constexpr bool kPartsOfBlocks = true;
 template <class Weights>
 constexpr int kTallest = 1;
 #else
-constexpr bool kPartsOfBlocks = false;
 template <class Weights>
-constexpr int kTallest = kOneRowAlone ? 1 : Weights::kMostRows;
+constexpr bool kPartsOfBlocks = Weights::kSmallCode;
+template <class Weights>
+constexpr int kTallest = kOneRowAlone || Weights::kSmallCode ? 1 : Weights::kMostRows;
 #endif
 
 template <class Kernel, class Weights>
@@ -128,7 +130,7 @@ FUSEDCELL_TILE void Tile(const PackedMatrix& matrix, const typename Kernel::Row*
             FUSEDCELL_UNROLL
             for (int v = 0; v < kVectors; ++v) sums[r][v] = acc[r][v];
         }
-        if constexpr (kGatesApart || Weights::kSmallCode) {
+        if constexpr (kGatesApart) {
             FinishApart<Kernel>(matrix, rows, kRows, panel, kPanels, sums[0]);
         } else {
             FinishPanels<Kernel>(matrix, rows, kRows, panel, kPanels, sums[0]);
@@ -220,7 +222,7 @@ FUSEDCELL_INLINE void AnyBlock(const PackedMatrix& matrix, const typename Kernel
                                ptrdiff_t panel, const unsigned char* block, ptrdiff_t panels) {
     if (panels >= kPanels) {
         Block<Kernel, Weights, kPanels>(matrix, rows, num_rows, panel, block);
-    } else if constexpr ((kPartsOfBlocks || Weights::kSmallCode) && kPanels > 1) {
+    } else if constexpr (kPartsOfBlocks<Weights> && kPanels > 1) {
         PartsOfBlock<Kernel, Weights, LargestPowerOfTwo(kPanels - 1)>(
             matrix, rows, num_rows, panel, ViewOfBlock<Kernel, Weights>(block, panels), panels);
     } else if constexpr (kPanels > 1) {

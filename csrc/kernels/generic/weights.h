@@ -1,6 +1,5 @@
-// How weights of each type lie in a block and become sums. What a type wants of its tiles is there too: kMostRows, the
-// rows of the tallest, and kSmallCode, whether gates of several rows and a last block's panels share code where that
-// costs some time, as a type that few networks are in should not weigh as much as the others.
+// How weights of each type lie in a block and become sums. What a type wants of its tiles is there too: kMostRows,
+// the rows whose accumulators the registers hold, and kSmallCode, whether rows are taken one by one all the same.
 //
 //     block of float weights   [initial accumulators][weights: for each k, for each vector, lanes]
 //     block of int8 weights    [initial accumulators][unit scales][dot products' start][weights: for each group, ...]
@@ -162,17 +161,18 @@ struct QuantisedWeights {
         }
     }
 
-    /// sums[r][v] = initial + sums[r][v] * (input scale * unit scale): two roundings, after that of the integer.
-    template <class Kernel, int kRows, int kVectors, class Weights>
+    /// sums[r][v] = initial + sum_of(r, v) * (input scale * unit scale): two roundings, after that of the integer.
+    template <class Kernel, int kRows, int kVectors, class Weights, class SumOf>
     static FUSEDCELL_INLINE void Scale(F32 (&sums)[kRows][kVectors], const BlockView<Weights>& block,
-                                       const void* const (&inputs)[kRows]) {
+                                       const void* const (&inputs)[kRows], const SumOf& sum_of) {
         FUSEDCELL_UNROLL
         for (int v = 0; v < kVectors; ++v) {
             const F32 unit_scale = Load(block.scales + v * kLanes);
             const F32 initial = InitialOf<Kernel>(block.initial, v);
             FUSEDCELL_UNROLL
             for (int r = 0; r < kRows; ++r) {
-                sums[r][v] = MulAdd(sums[r][v], Mul(Broadcast(Input(inputs[r]).scale), unit_scale), initial);
+                const F32 scale = Mul(Broadcast(Input(inputs[r]).scale), unit_scale);
+                sums[r][v] = MulAdd(sum_of(r, v), scale, initial);
             }
         }
     }
@@ -208,14 +208,9 @@ private:
         for (int r = 0; r < kSets * AnyDot::kRows; ++r) x[r] = Input(inputs[r < kRows ? r : kRows - 1]).values;
         Start<AnyDot>(acc, block.start);
         Accumulate<AnyDot>(acc, block.weights, StrideOf<kIsBlock, kVectors>(block), x, depth);
-        FUSEDCELL_UNROLL
-        for (int r = 0; r < kRows; ++r) {
-            FUSEDCELL_UNROLL
-            for (int v = 0; v < kVectors; ++v) {
-                sums[r][v] = ToFloat(AnyDot::Sums(acc[r / AnyDot::kRows][v], r % AnyDot::kRows));
-            }
-        }
-        Scale<Kernel>(sums, block, inputs);
+        Scale<Kernel>(sums, block, inputs, [&](int r, int v) {
+            return ToFloat(AnyDot::Sums(acc[r / AnyDot::kRows][v], r % AnyDot::kRows));
+        });
     }
 };
 
@@ -246,6 +241,7 @@ private:
 struct Int8Int16Weights : QuantisedWeights {
     using ManyRowsDot = Int16Dot;
     static constexpr int kInputPlanes = 2;
+    // A row alone has two products for each weight that is loaded, so that others beside it would gain little.
     static constexpr bool kSmallCode = true;
     static constexpr int kMostRows = kWholeInt16 ? Int16Dot::kMostRows : AtLeastOne(Int16Dot::kMostRows / kInputPlanes);
 
@@ -310,7 +306,7 @@ struct Int8Int16Weights : QuantisedWeights {
                 RoundTotals(totals, kSums, sums[0]);
             }
         }
-        Scale<Kernel>(sums, block, inputs);
+        Scale<Kernel>(sums, block, inputs, [&](int r, int v) { return sums[r][v]; });
     }
 
 private:

@@ -70,22 +70,16 @@ FUSEDCELL_INLINE F32 Sqrt(F32 a) {
 #endif
 }
 
-/// a * b + c with one rounding, also where the CPU has no such instruction.
+/// float(product + addend), rounded once.
 ///
-/// The product of two floats is exact in double. The sum is rounded to odd: if it is inexact, its last bit is made 1,
-/// on the side of the true value. A double has more than two bits beyond a float, so rounding that to float gives the
-/// correctly rounded result (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums", 2008).
-FUSEDCELL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) {
-#if defined(__ARM_FEATURE_FMA) && defined(__GNUC__)
-    return __builtin_fmaf(a, b, c);
-#else
-    const double product = static_cast<double>(a) * static_cast<double>(b);
-    const double addend = static_cast<double>(c);
+/// The sum is rounded to odd: if it is inexact, its last bit is made 1, on the side of the true value. A double has
+/// more than two bits beyond a float, so rounding that to float gives the correctly rounded result (Boldo and
+/// Melquiond, "Emulation of a FMA and correctly rounded sums", 2008).
+[[maybe_unused]] FUSEDCELL_NOINLINE F32 AddExactly(double product, double addend) {
     double sum = product + addend;
     // Knuth's two-sum: sum + error is exactly product + addend. It is NaN when the sum is not finite.
     const double addend_part = sum - product;
     const double error = (product - (sum - addend_part)) + (addend - addend_part);
-    // Without branches, which would be mispredicted half of the time.
     const bool inexact = (error > 0.0) | (error < 0.0);
     const bool away_from_zero = (error > 0.0) == (sum > 0.0);
     uint64_t bits;
@@ -93,6 +87,25 @@ FUSEDCELL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) {
     const uint64_t make_odd = static_cast<uint64_t>(inexact) & ~bits;
     bits += (make_odd & 1U) * (away_from_zero ? uint64_t{1} : ~uint64_t{0});
     memcpy(&sum, &bits, sizeof bits);
+    return static_cast<float>(sum);
+}
+
+/// a * b + c with one rounding, also where the CPU has no such instruction.
+///
+/// The product of two floats is exact in double. To round their sum twice is wrong only where the first rounding has
+/// made it the middle of two floats, whose last 29 bits are 1 0...0, or where floats have fewer bits, below 2^-126.
+FUSEDCELL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) {
+#if defined(__ARM_FEATURE_FMA) && defined(__GNUC__)
+    return __builtin_fmaf(a, b, c);
+#else
+    constexpr uint64_t kLastBits = (uint64_t{1} << 29) - 1;
+    constexpr uint64_t kSmallestNormal = uint64_t{1023 - 126} << 53;    // without its sign
+    const double product = static_cast<double>(a) * static_cast<double>(b);
+    const double sum = product + static_cast<double>(c);
+    uint64_t bits;
+    memcpy(&bits, &sum, sizeof bits);
+    const bool is_tiny = 2 * bits - 1 < kSmallestNormal - 1;    // and not zero
+    if ((bits & kLastBits) == kLastBits / 2 + 1 || is_tiny) return AddExactly(product, c);
     return static_cast<float>(sum);
 #endif
 }
