@@ -208,8 +208,8 @@ void halves_are_widened_exactly() {
 // Weights and inputs that have no pattern, from -127 to 127; of floats, small enough for exact sums.
 int value(ptrdiff_t seed) { return static_cast<int>((seed * 7919 + 104729) % 255) - 127; }
 
-/// The sums of kRows rows and kVectors vectors over `depth` k against plain loops over integers. Where kWhole, rows that
-/// share an accumulator are the planes of one of 16 bits.
+/// The sums of kRows rows and kVectors vectors over `depth` k against plain loops over integers. Where kWhole, rows
+/// that share an accumulator are the planes of one of 16 bits.
 template <class AnyDot, int kRows, int kVectors, class X, bool kWhole = false>
 void check_sums(ptrdiff_t depth, bool largest) {
     using Element = typename AnyDot::Element;
