@@ -80,11 +80,10 @@ elseif(fusedcell_processor STREQUAL "arm")
 else()
   message(FATAL_ERROR "fusedcell supports x86-64, AArch64 and 32-bit ARM from ARMv7 on, not '${fusedcell_processor}'")
 endif()
-# Every package has this tier, and few machines run it: small code.
-if(MSVC)
-  fusedcell_add_tier(scalar)
-else()
-  fusedcell_add_tier(scalar FLAGS -O2)
+fusedcell_add_tier(scalar)
+if(TARGET fusedcell_scalar AND NOT MSVC)
+  # Every package has this tier, and few machines run it.
+  target_compile_options(fusedcell_scalar PRIVATE $<$<CONFIG:Release>:-O2>)
 endif()
 
 foreach(isa IN LISTS FUSEDCELL_TIERS)
