@@ -81,8 +81,8 @@ else()
   message(FATAL_ERROR "fusedcell supports x86-64, AArch64 and 32-bit ARM from ARMv7 on, not '${fusedcell_processor}'")
 endif()
 fusedcell_add_tier(scalar)
-if(TARGET fusedcell_scalar AND NOT MSVC)
-  # Every package has this tier, and few machines run it.
+if(TARGET fusedcell_scalar AND NOT MSVC AND fusedcell_processor MATCHES "^(x86_64|amd64)$")
+  # Every package has this tier, few machines run it, and nothing of it is worth vectorising here.
   target_compile_options(fusedcell_scalar PRIVATE $<$<CONFIG:Release>:-O2>)
 endif()
 

@@ -20,6 +20,8 @@ from test_widths import rounded, same
 pytestmark = pytest.mark.core
 
 DTYPES = ("float32", "bfloat16", "float16", "int8", "int8_int16")
+PAIRS = [pair for pair in product(DTYPES[:4], DTYPES[:4]) if pair[0] != pair[1]]
+PAIRS += [("int8", "int8_int16"), ("int8_int16", "int8")]
 
 
 def matrices(mapping: dict[str, np.ndarray]) -> list[str]:
@@ -32,7 +34,7 @@ def rounded_each(mapping: dict[str, np.ndarray], dtypes: dict[str, str]) -> dict
     return {name: rounded(array, halves[name]) if name in halves else array for name, array in mapping.items()}
 
 
-@pytest.mark.parametrize(("ih", "hh"), [pair for pair in product(DTYPES, DTYPES) if pair[0] != pair[1]])
+@pytest.mark.parametrize(("ih", "hh"), PAIRS)
 @pytest.mark.parametrize("name", EVERY_NAME)
 def test_each_matrix_has_the_bits_of_its_own_type(name: str, ih: str, hh: str, isa: str) -> None:
     mapping, x = KIND[name].weights(5, 19), uniform(2, 4, 5)

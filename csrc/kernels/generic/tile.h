@@ -35,10 +35,12 @@ template <class Kernel, class Weights>
 constexpr int kPanelsPerBlock = DivideUp(Weights::kRowChains, Kernel::kGates);
 
 // Tiles of few rows are wider, up to the same number of accumulators: that gives enough chains, and reads the block in
-// one pass. The tiles that a block needs are about equal.
+// one pass. The tiles that a block needs are about equal. Of one row a block is a tile, unless an input has two planes.
 template <class Kernel, class Weights, int kRows, int kPanels>
 constexpr int kPanelsPerTile =
-    DivideUp(kPanels, DivideUp(kPanels, AtLeastOne(Weights::kMostRows* kTileVectors / (kRows * Kernel::kGates))));
+    kRows == 1 && !Weights::kSmallCode
+        ? kPanels
+        : DivideUp(kPanels, DivideUp(kPanels, AtLeastOne(Weights::kMostRows* kTileVectors / (kRows * Kernel::kGates))));
 
 FUSEDCELL_INLINE ptrdiff_t UnitsOfPanel(const PackedMatrix& matrix, ptrdiff_t panel) {
     const ptrdiff_t units_left = matrix.columns - panel * kLanes;
