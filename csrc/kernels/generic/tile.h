@@ -34,13 +34,20 @@ constexpr int kTallest = kOneRowAlone || Weights::kSmallCode ? 1 : Weights::kMos
 template <class Kernel, class Weights>
 constexpr int kPanelsPerBlock = DivideUp(Weights::kRowChains, Kernel::kGates);
 
-// Tiles of few rows are wider, up to the same number of accumulators: that gives enough chains, and reads the block in
-// one pass. The tiles that a block needs are about equal. Of one row a block is a tile, unless an input has two planes.
-template <class Kernel, class Weights, int kRows, int kPanels>
-constexpr int kPanelsPerTile =
-    kRows == 1 && !Weights::kSmallCode
-        ? kPanels
-        : DivideUp(kPanels, DivideUp(kPanels, AtLeastOne(Weights::kMostRows* kTileVectors / (kRows * Kernel::kGates))));
+// Of a block's or a last block's panels, those of one tile. Tiles of few rows are wider, up to the same number of
+// accumulators: that gives enough chains, and reads the block in one pass. The tiles that a block needs are about
+// equal.
+template <class Kernel, class Weights>
+constexpr ptrdiff_t PanelsPerTile(ptrdiff_t rows, ptrdiff_t panels) {
+    const ptrdiff_t most = Weights::kMostRows * kTileVectors / (rows * Kernel::kGates);
+    const ptrdiff_t tiles = most > 1 ? (panels + most - 1) / most : panels;
+    return (panels + tiles - 1) / tiles;
+}
+
+// Of one row a block is a tile, unless an input has two planes.
+template <class Kernel, class Weights, int kPanels>
+constexpr int kPanelsPerRowTile =
+    Weights::kSmallCode ? static_cast<int>(PanelsPerTile<Kernel, Weights>(1, kPanels)) : kPanels;
 
 FUSEDCELL_INLINE ptrdiff_t UnitsOfPanel(const PackedMatrix& matrix, ptrdiff_t panel) {
     const ptrdiff_t units_left = matrix.columns - panel * kLanes;
@@ -86,90 +93,162 @@ FUSEDCELL_INLINE void FinishPanels(const PackedMatrix& matrix, const typename Ke
     }
 }
 
-// The same where its code is apart from the tiles', for all of which there is one copy.
+// The same, of which there is one copy for all tiles of several rows, and where kGatesApart, for those of one.
 template <class Kernel>
 FUSEDCELL_OPAQUE void FinishApart(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
                                   ptrdiff_t panel, ptrdiff_t panels, const F32* sums) {
     FinishPanels<Kernel>(matrix, rows, num_rows, panel, panels, sums);
 }
 
-// Panels [panel, panel + kPanels) for kRows rows; `block` begins at the first of these panels, and has no others where
+template <class Kernel>
+FUSEDCELL_INLINE void FinishRows(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
+                                 ptrdiff_t panel, ptrdiff_t panels, const F32* sums) {
+    if constexpr (kGatesApart) {
+        FinishApart<Kernel>(matrix, rows, num_rows, panel, panels, sums);
+    } else {
+        FinishPanels<Kernel>(matrix, rows, num_rows, panel, panels, sums);
+    }
+}
+
+// Panels [panel, panel + kPanels) of one row; `block` begins at the first of these panels, and has no others where
 // kIsBlock.
-template <class Kernel, class Weights, int kRows, int kPanels, bool kIsBlock = kRows == 1>
-FUSEDCELL_TILE void Tile(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t panel,
+template <class Kernel, class Weights, int kPanels, bool kIsBlock>
+FUSEDCELL_TILE void Tile(const PackedMatrix& matrix, const typename Kernel::Row& row, ptrdiff_t panel,
                          const BlockView<Weights>& block) {
     constexpr int kVectors = kPanels * Kernel::kGates;
-    F32 acc[kRows][kVectors];
-    const void* inputs[kRows];
-    FUSEDCELL_UNROLL
-    for (int r = 0; r < kRows; ++r) inputs[r] = rows[r].input;
-    Weights::template Sum<Kernel, kIsBlock, kRows, kVectors>(acc, block, inputs, matrix.depth);
-    if constexpr (kGatesApart && Kernel::kStoresSums) {
-        if (UnitsOfPanel(matrix, panel + kPanels - 1) == kLanes) {
+    F32 acc[1][kVectors];
+    const void* const inputs[] = {row.input};
+    Weights::template Sum<Kernel, kIsBlock, 1, kVectors>(acc, block, inputs, matrix.depth);
+    const auto finish = [&](const typename Kernel::Row& of, int p, ptrdiff_t units) {
+        Kernel::Finish(PanelSums<typename Kernel::Row>{of, panel + p, acc[0] + p * Kernel::kGates, units});
+    };
+    if constexpr (kGatesApart) {
+        if (Kernel::kStoresSums && UnitsOfPanel(matrix, panel + kPanels - 1) == kLanes) {
+            const typename Kernel::Row copy = row;
             FUSEDCELL_UNROLL
-            for (int r = 0; r < kRows; ++r) {
-                const typename Kernel::Row row = rows[r];
-                FUSEDCELL_UNROLL
-                for (int p = 0; p < kPanels; ++p) {
-                    Kernel::Finish(
-                        PanelSums<typename Kernel::Row>{row, panel + p, acc[r] + p * Kernel::kGates, kLanes});
-                }
-            }
-            return;
-        }
-    }
-    if constexpr (kRows == 1 && !kGatesApart) {
-        FUSEDCELL_UNROLL
-        for (int p = 0; p < kPanels; ++p) {
-            Kernel::Finish(PanelSums<typename Kernel::Row>{rows[0], panel + p, acc[0] + p * Kernel::kGates,
-                                                           UnitsOfPanel(matrix, panel + p)});
+            for (int p = 0; p < kPanels; ++p) finish(copy, p, kLanes);
+        } else {
+            F32 sums[kVectors];
+            FUSEDCELL_UNROLL
+            for (int v = 0; v < kVectors; ++v) sums[v] = acc[0][v];
+            FinishApart<Kernel>(matrix, &row, 1, panel, kPanels, sums);
         }
     } else {
-        // Through memory, so that the gates are one small loop instead of kRows * kPanels copies of their code.
-        F32 sums[kRows][kVectors];
         FUSEDCELL_UNROLL
-        for (int r = 0; r < kRows; ++r) {
-            FUSEDCELL_UNROLL
-            for (int v = 0; v < kVectors; ++v) sums[r][v] = acc[r][v];
-        }
-        if constexpr (kGatesApart) {
-            FinishApart<Kernel>(matrix, rows, kRows, panel, kPanels, sums[0]);
-        } else {
-            FinishPanels<Kernel>(matrix, rows, kRows, panel, kPanels, sums[0]);
-        }
+        for (int p = 0; p < kPanels; ++p) finish(row, p, UnitsOfPanel(matrix, panel + p));
     }
 }
 
-// One block, kRows rows: tiles of kPanelsPerTile panels, then the panels that are left.
-template <class Kernel, class Weights, int kRows, int kPanels>
-FUSEDCELL_INLINE void BlockTiles(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t panel,
-                                 const BlockView<Weights>& block) {
-    constexpr int kTile = kPanelsPerTile<Kernel, Weights, kRows, kPanels>;
+// One block, one row: tiles of kPanelsPerRowTile panels, then the panels that are left.
+template <class Kernel, class Weights, int kPanels>
+FUSEDCELL_INLINE void RowOfBlock(const PackedMatrix& matrix, const typename Kernel::Row& row, ptrdiff_t panel,
+                                 const unsigned char* data) {
+    constexpr int kTile = kPanelsPerRowTile<Kernel, Weights, kPanels>;
     constexpr int kWhole = kPanels / kTile * kTile;
+    const BlockView<Weights> block = ViewOfBlock<Kernel, Weights>(data, kPanels);
     for (int p = 0; p < kWhole; p += kTile) {
-        Tile<Kernel, Weights, kRows, kTile, kRows == 1 && kTile == kPanels>(matrix, rows, panel + p,
-                                                                            block.template After<Kernel>(p));
+        Tile<Kernel, Weights, kTile, kTile == kPanels>(matrix, row, panel + p, block.template After<Kernel>(p));
     }
     if constexpr (kWhole < kPanels) {
-        Tile<Kernel, Weights, kRows, kPanels - kWhole, false>(matrix, rows, panel + kWhole,
-                                                              block.template After<Kernel>(kWhole));
+        Tile<Kernel, Weights, kPanels - kWhole, false>(matrix, row, panel + kWhole,
+                                                       block.template After<Kernel>(kWhole));
     }
 }
 
-// One block, num_rows <= kRows rows.
-template <class Kernel, class Weights, int kPanels, int kRows>
-FUSEDCELL_INLINE void BlockRows(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
-                                ptrdiff_t panel, const BlockView<Weights>& block) {
-    if constexpr (kRows == 1) {
-        if (num_rows == 1) BlockTiles<Kernel, Weights, 1, kPanels>(matrix, rows, panel, block);
-    } else {
-        if (num_rows == kRows) {
-            BlockTiles<Kernel, Weights, kRows, kPanels>(matrix, rows, panel, block);
-        } else {
-            BlockRows<Kernel, Weights, kPanels, kRows - 1>(matrix, rows, num_rows, panel, block);
-        }
+// The last block's panels, of which fewer than 2 kPanels are left, from `panel` on: as many at a time as the bits of
+// their number say, from kPanels down. Another stride than a whole block's, and several passes over the inputs.
+template <class Kernel, class Weights, int kPanels>
+FUSEDCELL_INLINE void PartsOfBlock(const PackedMatrix& matrix, const typename Kernel::Row& row, ptrdiff_t panel,
+                                   const BlockView<Weights>& block, ptrdiff_t panels) {
+    if constexpr (kPanels > 0) {
+        const ptrdiff_t taken = panels & kPanels;
+        if (taken != 0) Tile<Kernel, Weights, kPanels, false>(matrix, row, panel, block);
+        PartsOfBlock<Kernel, Weights, kPanels / 2>(matrix, row, panel + taken, block.template After<Kernel>(taken),
+                                                   panels);
     }
 }
+
+constexpr int LargestPowerOfTwo(int most) { return most > 1 ? 2 * LargestPowerOfTwo(most / 2) : 1; }
+
+// Of one row, the block that starts at `panel`, with the `panels` that are left from there, or kPanels of them.
+template <class Kernel, class Weights, int kPanels = kPanelsPerBlock<Kernel, Weights>>
+FUSEDCELL_INLINE void RowOfAnyBlock(const PackedMatrix& matrix, const typename Kernel::Row& row, ptrdiff_t panel,
+                                    const unsigned char* data, ptrdiff_t panels) {
+    if (panels >= kPanels) {
+        RowOfBlock<Kernel, Weights, kPanels>(matrix, row, panel, data);
+    } else if constexpr (kPartsOfBlocks<Weights> && kPanels > 1) {
+        PartsOfBlock<Kernel, Weights, LargestPowerOfTwo(kPanels - 1)>(
+            matrix, row, panel, ViewOfBlock<Kernel, Weights>(data, panels), panels);
+    } else if constexpr (kPanels > 1) {
+        RowOfAnyBlock<Kernel, Weights, kPanels - 1>(matrix, row, panel, data, panels);
+    }
+}
+
+// What a tile of several rows takes the sums of: any kernel's vectors, each with a value that its chain starts from.
+struct AnyGates {
+    static constexpr int kGates = 1;
+    static constexpr bool kHasInitialAccumulators = true;
+};
+
+/// y[r][v], as Weights has them; one copy for all kernels, since it knows nothing of gates.
+template <class Weights, int kRows, int kVectors>
+FUSEDCELL_TILE void SumRows(const BlockView<Weights>& block, const void* const* inputs, ptrdiff_t depth,
+                            float* const* y) {
+    F32 acc[kRows][kVectors];
+    const void* x[kRows];
+    FUSEDCELL_UNROLL
+    for (int r = 0; r < kRows; ++r) x[r] = inputs[r];
+    Weights::template Sum<AnyGates, false, kRows, kVectors>(acc, block, x, depth);
+    FUSEDCELL_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+        FUSEDCELL_UNROLL
+        for (int v = 0; v < kVectors; ++v) Store(y[r] + v * kLanes, acc[r][v]);
+    }
+}
+
+// SumRows for each height and width of a tile: from two rows up to kTallest, with as many vectors as fit the registers.
+template <class Weights>
+struct SumRowsOf {
+    using Function = void(const BlockView<Weights>&, const void* const*, ptrdiff_t, float* const*);
+    // An LSTM's blocks have the most, as they are filled up to whole panels of four.
+    static constexpr int kMostVectors = DivideUp(Weights::kRowChains, 3) * 3 > DivideUp(Weights::kRowChains, 4) * 4
+                                            ? DivideUp(Weights::kRowChains, 3) * 3
+                                            : DivideUp(Weights::kRowChains, 4) * 4;
+    static constexpr int Widest(int rows) {
+        const int fitting = Weights::kMostRows * kTileVectors / rows;
+        return fitting < kMostVectors ? fitting : kMostVectors;
+    }
+
+    Function* of[kTallest<Weights> + 1][kMostVectors + 1] = {};
+
+    template <int kRows, int kVectors>
+    constexpr void Fill() {
+        of[kRows][kVectors] = &SumRows<Weights, kRows, kVectors>;
+        if constexpr (kVectors > 1) {
+            Fill<kRows, kVectors - 1>();
+        } else if constexpr (kRows > 2) {
+            Fill<kRows - 1, Widest(kRows - 1)>();
+        }
+    }
+    constexpr SumRowsOf() { Fill<kTallest<Weights>, Widest(kTallest<Weights>)>(); }
+};
+template <class Weights>
+constexpr SumRowsOf<Weights> kSumRows;
+
+// PanelsPerTile of each number of rows and panels, since a tile may take no longer than its divisions.
+template <class Kernel, class Weights>
+struct TileWidths {
+    signed char of[kTallest<Weights> + 1][kPanelsPerBlock<Kernel, Weights> + 1] = {};
+    constexpr TileWidths() {
+        for (int rows = 1; rows <= kTallest<Weights>; ++rows) {
+            for (int panels = 1; panels <= kPanelsPerBlock<Kernel, Weights>; ++panels) {
+                of[rows][panels] = static_cast<signed char>(PanelsPerTile<Kernel, Weights>(rows, panels));
+            }
+        }
+    }
+};
+template <class Kernel, class Weights>
+constexpr TileWidths<Kernel, Weights> kTileWidths;
 
 /// How many of the rows that are left the next tile takes. Where tiles are tall enough for it, the last two share their
 /// rows about evenly, because a tile of one or two rows is bound by its loads; and in pairs, which is what some int8
@@ -181,67 +260,60 @@ FUSEDCELL_INLINE ptrdiff_t RowsOfTile(ptrdiff_t left) {
     return (left + 3) / 4 * 2;
 }
 
-// All rows of one block; the block's weights stay in cache from one row tile to the next.
-template <class Kernel, class Weights, int kPanels>
-FUSEDCELL_INLINE void Block(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
-                            ptrdiff_t panel, const unsigned char* data) {
-    const BlockView<Weights> block = ViewOfBlock<Kernel, Weights>(data, kPanels);
-    if (num_rows == 1) {
-        BlockTiles<Kernel, Weights, 1, kPanels>(matrix, rows, panel, block);
-        return;
-    }
-    while (num_rows > 0) {
-        const ptrdiff_t count = RowsOfTile<kTallest<Weights>>(num_rows);
-        BlockRows<Kernel, Weights, kPanels, kTallest<Weights>>(matrix, rows, count, panel, block);
-        rows += count;
-        num_rows -= count;
-    }
-}
-
-// The last block's panels, of which fewer than 2 kPanels are left, from `panel` on: as many at a time as the bits of
-// their number say, from kPanels down. Another stride than a whole block's, and several passes over the inputs.
-template <class Kernel, class Weights, int kPanels>
-FUSEDCELL_INLINE void PartsOfBlock(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
-                                   ptrdiff_t panel, const BlockView<Weights>& block, ptrdiff_t panels) {
-    if constexpr (kPanels > 0) {
-        const ptrdiff_t taken = panels & kPanels;
-        if (taken != 0) {
-            FUSEDCELL_NO_UNROLL
-            for (ptrdiff_t r = 0; r < num_rows; ++r) {
-                Tile<Kernel, Weights, 1, kPanels, false>(matrix, rows + r, panel, block);
+// All rows of one block of `panels` panels; its weights stay in cache from one tile to the next.
+template <class Kernel, class Weights>
+void RowsOfBlock(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows, ptrdiff_t panel,
+                 const unsigned char* data, ptrdiff_t panels) {
+    constexpr int kMostRows = kTallest<Weights>;
+    if constexpr (kMostRows > 1) {
+        const BlockView<Weights> block = ViewOfBlock<Kernel, Weights>(data, panels);
+        float initial[SumRowsOf<Weights>::kMostVectors * kLanes];
+        for (int v = 0; v < panels * Kernel::kGates; ++v)
+            Store(initial + v * kLanes, InitialOf<Kernel>(block.initial, v));
+        F32 sums[Weights::kMostRows * kTileVectors];
+        while (num_rows > 1) {
+            const ptrdiff_t count = RowsOfTile<kMostRows>(num_rows);
+            const void* inputs[kMostRows];
+            for (ptrdiff_t r = 0; r < count; ++r) inputs[r] = rows[r].input;
+            const ptrdiff_t tile = kTileWidths<Kernel, Weights>.of[count][panels];
+            for (ptrdiff_t p = 0, taken = 0; p < panels; p += taken) {
+                taken = panels - p < tile ? panels - p : tile;
+                const ptrdiff_t vectors = taken * Kernel::kGates;
+                BlockView<Weights> part = block.template After<Kernel>(p);
+                part.initial = initial + p * Kernel::kGates * kLanes;
+                const bool is_done = Kernel::kStoresSums && UnitsOfPanel(matrix, panel + p + taken - 1) == kLanes;
+                float* y[kMostRows];
+                for (ptrdiff_t r = 0; r < count; ++r) {
+                    y[r] = reinterpret_cast<float*>(sums + r * vectors);
+                    if constexpr (Kernel::kStoresSums) {
+                        if (is_done) y[r] = rows[r].y + (panel + p) * kLanes;
+                    }
+                }
+                kSumRows<Weights>.of[count][vectors](part, inputs, matrix.depth, y);
+                if (!is_done) FinishRows<Kernel>(matrix, rows, count, panel + p, taken, sums);
             }
+            rows += count;
+            num_rows -= count;
         }
-        PartsOfBlock<Kernel, Weights, kPanels / 2>(matrix, rows, num_rows, panel + taken,
-                                                   block.template After<Kernel>(taken), panels);
     }
-}
-
-constexpr int LargestPowerOfTwo(int most) { return most > 1 ? 2 * LargestPowerOfTwo(most / 2) : 1; }
-
-// The block that starts at `panel`, with the `panels` that are left from there, or kPanels of them.
-template <class Kernel, class Weights, int kPanels>
-FUSEDCELL_INLINE void AnyBlock(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
-                               ptrdiff_t panel, const unsigned char* block, ptrdiff_t panels) {
-    if (panels >= kPanels) {
-        Block<Kernel, Weights, kPanels>(matrix, rows, num_rows, panel, block);
-    } else if constexpr (kPartsOfBlocks<Weights> && kPanels > 1) {
-        PartsOfBlock<Kernel, Weights, LargestPowerOfTwo(kPanels - 1)>(
-            matrix, rows, num_rows, panel, ViewOfBlock<Kernel, Weights>(block, panels), panels);
-    } else if constexpr (kPanels > 1) {
-        AnyBlock<Kernel, Weights, kPanels - 1>(matrix, rows, num_rows, panel, block, panels);
-    }
+    for (; num_rows > 0; --num_rows, ++rows) RowOfAnyBlock<Kernel, Weights>(matrix, *rows, panel, data, panels);
 }
 
 template <class Kernel, class Weights>
 void Run(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows, const BlockRange& blocks) {
-    constexpr int kPanels = kPanelsPerBlock<Kernel, Weights>;
+    constexpr ptrdiff_t kPanels = kPanelsPerBlock<Kernel, Weights>;
     const ptrdiff_t block_bytes = BytesOfBlock<Kernel, Weights>(kPanels, matrix.depth);
     const auto* data = static_cast<const unsigned char*>(matrix.data);
     ptrdiff_t i = blocks.backward ? blocks.last - 1 : blocks.first;
     const ptrdiff_t next = blocks.backward ? -1 : 1;
     for (ptrdiff_t left = blocks.last - blocks.first; left > 0; --left, i += next) {
-        AnyBlock<Kernel, Weights, kPanels>(matrix, rows, num_rows, i * kPanels, data + i * block_bytes,
-                                           matrix.panels - i * kPanels);
+        const ptrdiff_t panels = matrix.panels - i * kPanels;
+        if (num_rows == 1) {
+            RowOfAnyBlock<Kernel, Weights>(matrix, *rows, i * kPanels, data + i * block_bytes, panels);
+        } else {
+            RowsOfBlock<Kernel, Weights>(matrix, rows, num_rows, i * kPanels, data + i * block_bytes,
+                                         panels < kPanels ? panels : kPanels);
+        }
     }
 }
 
