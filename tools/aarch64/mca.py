@@ -34,8 +34,7 @@ class Loop(NamedTuple):
 
     name: str
     tier: str
-    kernel: str  # the first arguments of its Tile: the operation and the type of the weights
-    rows: int
+    function: str  # up to its last arguments, the first of which is how many panels or vectors it takes
     multiply: str
     weight_bytes: float
 
@@ -44,19 +43,19 @@ FLOAT32 = "FloatWeights<Float32Loads>"
 BFLOAT16 = "FloatWeights<Bfloat16Loads>"
 FLOAT16 = "FloatWeights<Float16Loads>"
 LOOPS = (
-    Loop("float32 LSTM", "neon", f"Lstm, {FLOAT32}", 1, "fmla", 16),
-    Loop("float32 GRU", "neon", f"GruResetAfter, {FLOAT32}", 1, "fmla", 16),
-    Loop("float32 LSTM, neon_ld64", "neon_ld64", f"Lstm, {FLOAT32}", 1, "fmla", 16),
-    Loop("float32 LSTM, 6 rows", "neon", f"Lstm, {FLOAT32}", 6, "fmla", 16 / 6),
-    Loop("bfloat16 LSTM", "neon", f"Lstm, {BFLOAT16}", 1, "fmla", 8),
-    Loop("float16 LSTM", "neon", f"Lstm, {FLOAT16}", 1, "fmla", 8),
-    Loop("int8 LSTM, neon", "neon", "Lstm, Int8Weights", 1, "sadalp", 16),
-    Loop("int8 LSTM, dotprod", "dotprod", "Lstm, Int8Weights", 1, "sdot", 16),
-    Loop("int8 GRU, dotprod", "dotprod", "GruResetAfter, Int8Weights", 1, "sdot", 16),
-    Loop("int8 LSTM, dotprod_ld64", "dotprod_ld64", "Lstm, Int8Weights", 1, "sdot", 16),
-    Loop("int8 LSTM, dotprod, 6 rows", "dotprod", "Lstm, Int8Weights", 6, "sdot", 16 / 6),
-    Loop("int8 LSTM, i8mm", "i8mm", "Lstm, Int8Weights", 1, "sdot", 16),
-    Loop("int8 LSTM, i8mm, 6 rows", "i8mm", "Lstm, Int8Weights", 6, "smmla", 16 / 3),
+    Loop("float32 LSTM", "neon", f"Tile<Lstm, {FLOAT32}", "fmla", 16),
+    Loop("float32 GRU", "neon", f"Tile<GruResetAfter, {FLOAT32}", "fmla", 16),
+    Loop("float32 LSTM, neon_ld64", "neon_ld64", f"Tile<Lstm, {FLOAT32}", "fmla", 16),
+    Loop("float32 LSTM, 6 rows", "neon", f"SumRows<{FLOAT32}, 6", "fmla", 16 / 6),
+    Loop("bfloat16 LSTM", "neon", f"Tile<Lstm, {BFLOAT16}", "fmla", 8),
+    Loop("float16 LSTM", "neon", f"Tile<Lstm, {FLOAT16}", "fmla", 8),
+    Loop("int8 LSTM, neon", "neon", "Tile<Lstm, Int8Weights", "sadalp", 16),
+    Loop("int8 LSTM, dotprod", "dotprod", "Tile<Lstm, Int8Weights", "sdot", 16),
+    Loop("int8 GRU, dotprod", "dotprod", "Tile<GruResetAfter, Int8Weights", "sdot", 16),
+    Loop("int8 LSTM, dotprod_ld64", "dotprod_ld64", "Tile<Lstm, Int8Weights", "sdot", 16),
+    Loop("int8 LSTM, dotprod, 6 rows", "dotprod", "SumRows<Int8Weights, 6", "sdot", 16 / 6),
+    Loop("int8 LSTM, i8mm", "i8mm", "Tile<Lstm, Int8Weights", "sdot", 16),
+    Loop("int8 LSTM, i8mm, 6 rows", "i8mm", "SumRows<Int8Weights, 6", "smmla", 16 / 3),
 )
 
 # Name, function, and divisions on the way, two for a panel: two panels, and the last of an odd number.
@@ -180,11 +179,15 @@ def run(command: Sequence[str], text: str = "") -> str:
 
 
 def tile(found: dict[str, Body], loop: Loop) -> Body:
-    """The tile of the most panels, which all blocks but a matrix's last are."""
-    names = [name for name in found if re.fullmatch(re.escape(f"Tile<{loop.kernel}, {loop.rows}, ") + r"\d+>", name)]
-    if not names:
-        raise SystemExit(f"{loop.tier}: no Tile<{loop.kernel}, {loop.rows}, ...> in the object file")
-    return found[max(names, key=lambda name: int(name.rstrip(">").split(", ")[-1]))]
+    """The one of the most panels, which all blocks but a matrix's last are."""
+    widths = {
+        int(match[1]): body
+        for name, body in found.items()
+        if (match := re.fullmatch(re.escape(loop.function) + r", (\d+)(?:, \w+)?>", name))
+    }
+    if not widths:
+        raise SystemExit(f"{loop.tier}: no {loop.function}, ...> in the object file")
+    return widths[max(widths)]
 
 
 def cell(modelled: Model, weight_bytes: float) -> str:
