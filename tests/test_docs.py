@@ -26,7 +26,12 @@ from fusedcell.bench.options import complete
 ROOT = Path(__file__).parents[1]
 FILES = [*ROOT.glob("[A-Z]*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in FILES if path.name != "CHANGELOG.md")
-NEEDED = {"docs/keras.md": ["torch", "keras"], "docs/onnx.md": ["onnx"], "docs/pytorch.md": ["torch"]}
+NEEDED = {
+    "README.md": ["torch"],
+    "docs/keras.md": ["torch", "keras"],
+    "docs/onnx.md": ["onnx"],
+    "docs/pytorch.md": ["torch"],
+}
 
 
 def text(page: str) -> str:
