@@ -330,7 +330,7 @@ def test_two_threads_on_one_pool_get_an_error_rather_than_a_mixed_state() -> Non
     ("method", "given", "message"),
     [
         ("step", (0,), r"step\(slots, X, out=None\): X is missing"),
-        ("join", (0,), r"join\(\): expected no arguments, got 1"),
+        ("join", (0,), "data: expected bytes, got int"),
         ("leave", (0, 1), r"leave\(slot\): expected at most 1 argument, got 2"),
         ("reset", (), r"reset\(slots\): slots is missing"),
         ("state", (), r"state\(slot\): slot is missing"),
@@ -342,3 +342,94 @@ def test_a_call_that_no_method_takes_says_how_it_is_called(method: str, given: t
     with pytest.raises(TypeError, match=f"^{message}$"):
         getattr(pool, method)(*given)
     assert len(pool) == 1
+
+
+def pool_of_model() -> tuple[fc.Model, fc.StreamPool]:
+    """A convolution that waits for its first window, and a layer behind it."""
+    window = fc.Window(uniform(1, 5, 3 * 5), taps=3)
+    model = fc.Model([("conv", window, "x"), ("lstm", small_layer(), "conv")])
+    return model, fc.StreamPool(model, CAPACITY)
+
+
+def pool_of_layer() -> tuple[Any, fc.StreamPool]:
+    h_0, c_0 = uniform(1, 2, 1, 9), uniform(2, 2, 1, 9)
+    layer = small_layer().with_initial_state(h_0, c_0)
+    return layer, fc.StreamPool(layer, CAPACITY)
+
+
+either_pool = pytest.mark.parametrize("make", [pool_of_layer, pool_of_model])
+MakePool = Callable[[], tuple[Any, fc.StreamPool]]
+
+
+@either_pool
+def test_a_slot_travels_as_bytes_to_another_pool_and_to_a_stream(make: MakePool) -> None:
+    owner, pool = make()
+    other = fc.StreamPool(owner, 2)
+    slots, alone = [pool.join(), pool.join()], owner.stream()
+    for seed in range(5):
+        X = uniform(seed, 2, 5)
+        pool.step(slots, X)
+        alone.step(X[1])
+    data = pool.to_bytes(slots[1])
+    assert data == alone.to_bytes()
+    arrived, streams = other.join(data), [pool.copy(slots[1]), owner.stream_from_bytes(data)]
+    x = uniform(9, 5)
+    expected = alone.step(x)
+    np.testing.assert_array_equal(other.step([arrived], x[None])[0], expected)
+    for stream in streams:
+        np.testing.assert_array_equal(stream.step(x), expected)
+    np.testing.assert_array_equal(pool.step([slots[1]], x[None])[0], expected)  # and the copies changed nothing
+
+
+@either_pool
+def test_norm_finiteness_and_decay_of_slots_are_those_of_streams(make: MakePool) -> None:
+    owner, pool = make()
+    streams = {pool.join(): owner.stream() for _ in range(4)}
+    pool.leave(1)
+    del streams[1]
+    assert pool.slots == [0, 2, 3]
+    for seed in range(4):
+        X = uniform(seed, 3, 5)
+        X[1, 0] = np.nan if seed == 3 else X[1, 0]
+        pool.step(pool.slots, X)
+        for stream, x in zip(streams.values(), X, strict=True):
+            stream.step(x)
+    assert pool.is_finite().tolist() == [True, False, True]
+    assert pool.is_finite([3, 2]).tolist() == [True, False]
+    assert pool.is_finite(np.arange(CAPACITY) == 2).tolist() == [False]
+    np.testing.assert_array_equal(pool.norm([3, 0]), [streams[3].norm(), streams[0].norm()])
+    pool.decay(0.25, [0, 3, 0])
+    for slot in (0, 3):
+        streams[slot].decay(0.25)
+    assert [pool.to_bytes(slot) for slot in (0, 3)] == [streams[slot].to_bytes() for slot in (0, 3)]
+
+
+@either_pool
+def test_what_no_slot_can_take_is_refused_and_takes_none(make: MakePool) -> None:
+    owner, pool = make()
+    slot = pool.join()
+    pool.step([slot], uniform(1, 1, 5))
+    before = pool.to_bytes(slot)
+    refused: list[tuple[Callable[[], Any], type[Exception], str]] = [
+        (
+            lambda: pool.join(owner.stream(2).to_bytes()),
+            ValueError,
+            "data: expected the state of one row, got one of 2",
+        ),
+        (lambda: pool.join(before[:-1]), ValueError, "data: cut or altered"),
+        (lambda: pool.join(3), TypeError, "data: expected bytes"),  # type: ignore[arg-type]
+        (lambda: pool.copy(1), ValueError, "slot: expected slots that have joined, got 1"),
+        (lambda: pool.to_bytes(CAPACITY), IndexError, "slot: expected a number from 0 to 5, got 6"),
+        (lambda: pool.decay(0.5, [slot, 1]), ValueError, "slot: expected slots that have joined, got 1"),
+        (lambda: pool.decay(1.5), ValueError, "factor: expected a number from 0 to 1, got 1.5"),
+        (lambda: pool.norm([True]), ValueError, r"slots: expected shape \(6,\) for a mask, got \(1,\)"),
+    ]
+    for call, error, message in refused:
+        with pytest.raises(error, match=message):
+            call()
+        assert pool.slots == [slot]
+        assert pool.to_bytes(slot) == before
+    other = fc.StreamPool(owner, 1)
+    other.join()
+    with pytest.raises(RuntimeError, match="all of its 1 slots are taken"):
+        other.join(before)

@@ -96,6 +96,10 @@ py::object new_answers(const Network& model, const Layout& layout, const std::ve
 void read_outs(const Network& model, const Layout& layout, const Shape& axes, PyObject* out,
                std::vector<ModelRows<float>>& y);
 
+/// How many rows a sequence has had, and its state; and the state set to such a pair of one of the same model.
+py::tuple snapshot_of(NetworkStream& stream, std::ptrdiff_t row);
+void restore(NetworkStream& stream, std::ptrdiff_t row, std::int64_t rows_in, py::handle state);
+
 /// A hop of each of many sequences, X (N, size), or (N, rows, size) of a hop of more rows, and of several inputs a
 /// tuple of arrays. Returns what they answer, arranged alike, in `out` unless that is null; NaN stands for rows that
 /// one lacks. ValueError, with all as it was, where one has more.

@@ -254,32 +254,27 @@ PyMethodDef reset_definition = fast_method<kReset, &reset>(
     "reset($self, /, rows=None)\n--\n\n"
     "Begins other sequences: in every row, or in the given row numbers, or where a boolean mask is true.");
 
-// Of each row, how many rows it has had, and its state.
 py::list snapshot(ModelStreamObject& object) {
     const ModelStreamObject::InUse in_use(object);
     object.expect_open();
     NetworkStream& stream = object.stream();
     py::list rows;
     for (std::ptrdiff_t row = 0; row < stream.batch(); ++row) {
-        const py::object state = new_array({to_size(stream.state_floats(stream.rows_in(row)))});
-        stream.get_state(row, data_of(state));
-        rows.append(py::make_tuple(stream.rows_in(row), state));
+        rows.append(snapshot_of(stream, row));
     }
     return rows;
 }
 
-std::size_t state_floats(ModelStreamObject& stream, std::int64_t rows_in) {
-    if (rows_in >= 0 && rows_in <= NetworkStream::kMostRows) return stream.stream().state_floats(rows_in);
+std::size_t state_floats(const NetworkStream& stream, std::int64_t rows_in) {
+    if (rows_in >= 0 && rows_in <= NetworkStream::kMostRows) return stream.state_floats(rows_in);
     throw py::value_error("data: expected counts of rows from 0 to 2**42, got " + std::to_string(rows_in));
 }
 
-void restore(ModelStreamObject& stream, std::ptrdiff_t row, std::int64_t rows_in, py::handle value) {
-    const FloatArray state(value, "state");
-    state.expect_shape({to_size(state_floats(stream, rows_in))});
+void restore_row(ModelStreamObject& stream, std::ptrdiff_t row, std::int64_t rows_in, py::handle state) {
     if (row < 0 || row >= stream.layout().batch) throw py::index_error("row: expected one of the stream's");
     const ModelStreamObject::InUse in_use(stream);
     stream.expect_open();
-    stream.stream().set_state(row, rows_in, state.data());
+    restore(stream.stream(), row, rows_in, state);
 }
 
 std::unique_ptr<ModelStreamObject> make_stream(const py::object& owner, py::handle batch_size, py::handle num_threads) {
@@ -301,6 +296,18 @@ std::unique_ptr<ModelStreamObject> make_stream(const py::object& owner, py::hand
 
 }    // namespace
 
+py::tuple snapshot_of(NetworkStream& stream, std::ptrdiff_t row) {
+    const py::object state = new_array({to_size(stream.state_floats(stream.rows_in(row)))});
+    stream.get_state(row, data_of(state));
+    return py::make_tuple(stream.rows_in(row), state);
+}
+
+void restore(NetworkStream& stream, std::ptrdiff_t row, std::int64_t rows_in, py::handle value) {
+    const FloatArray state(value, "state");
+    state.expect_shape({to_size(state_floats(stream, rows_in))});
+    stream.set_state(row, rows_in, state.data());
+}
+
 void bind_model_stream(py::module_& module) {
     py::class_<ModelStreamObject> stream(module, "ModelStream");
     refuse_pickling(stream);
@@ -308,8 +315,11 @@ void bind_model_stream(py::module_& module) {
         .def(py::init(&make_stream), py::arg("model") = py::none(), py::arg("batch_size") = 1,
              py::arg("num_threads") = 1)
         .def("_snapshot", &snapshot)
-        .def("_state_floats", &state_floats, py::arg("rows_in"))
-        .def("_restore", &restore, py::arg("row"), py::arg("rows_in"), py::arg("state"))
+        .def(
+            "_state_floats",
+            [](ModelStreamObject& s, std::int64_t rows_in) { return state_floats(s.stream(), rows_in); },
+            py::arg("rows_in"))
+        .def("_restore", &restore_row, py::arg("row"), py::arg("rows_in"), py::arg("state"))
         .def_property_readonly("_layer_floats", [](ModelStreamObject& s) { return s.stream().num_states(); })
         .def_property_readonly("_model", &ModelStreamObject::owner)
         .def_property_readonly(

@@ -10,6 +10,8 @@
 #include "bindings/model.h"
 #include "bindings/stream.h"
 
+#include <pybind11/stl.h>
+
 namespace fusedcell::bindings {
 namespace {
 
@@ -31,6 +33,8 @@ public:
     virtual py::object step(const std::vector<std::ptrdiff_t>& slots, py::handle x, PyObject* out) = 0;
     /// `self` is the pool's Python object.
     virtual py::object state(py::handle self, std::ptrdiff_t slot) = 0;
+    /// Of a model: what its streams have for one row.
+    virtual NetworkStream& stream() { throw py::type_error("pool: expected one of a model"); }
     virtual std::ptrdiff_t input_size() const = 0;
     virtual std::ptrdiff_t output_size() const = 0;
     virtual std::size_t nbytes() const { return bytes_of(slots_) + chosen_.capacity() / 8; }
@@ -157,6 +161,7 @@ public:
         throw py::type_error("state: a model's state is no array; a pool of a model shows none");
     }
 
+    NetworkStream& stream() override { return stream_; }
     std::ptrdiff_t input_size() const override {
         return only(stream_.model().inputs().size(), stream_.model().inputs()[0].size);
     }
@@ -293,7 +298,29 @@ void bind_stream_pool(py::module_& module) {
     }
     type.def(py::init(&make_pool), py::arg("stack"), py::arg("capacity"), py::arg("num_threads") = 1,
              py::arg("h_0") = py::none(), py::arg("c_0") = py::none())
+        .def("_snapshot",
+             [](Pool& pool, py::handle slot) {
+                 const Integer number(slot, "slot");
+                 const Pool::InUse in_use(pool);
+                 return snapshot_of(pool.stream(), pool.checked_slot(number));
+             })
+        .def("_restore",
+             [](Pool& pool, py::handle slot, std::int64_t rows_in, py::handle state) {
+                 const Integer number(slot, "slot");
+                 const Pool::InUse in_use(pool);
+                 restore(pool.stream(), pool.checked_slot(number), rows_in, state);
+             })
         .def("__len__", [](const Pool& pool) { return pool.slots().joined(); })
+        .def_property_readonly(
+            "slots",
+            [](const Pool& pool) {
+                std::vector<std::ptrdiff_t> joined;
+                for (std::ptrdiff_t slot = 0; slot < pool.slots().capacity(); ++slot) {
+                    if (pool.slots().is_joined(slot)) joined.push_back(slot);
+                }
+                return joined;
+            },
+            "The slots that have joined, a list of numbers in rising order.")
         .def_property_readonly(
             "capacity", [](const Pool& pool) { return pool.slots().capacity(); }, "Slots, free and joined.")
         .def_property_readonly("input_size", &Pool::input_size, "Features of x.")

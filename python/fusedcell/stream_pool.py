@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from . import _core
+from ._core import Stream
 from .layers import Layer
 from .model import Model
+from .model_stream import ModelStream
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 class StreamPool(_core.StreamPool):
@@ -35,15 +40,86 @@ class StreamPool(_core.StreamPool):
             raise TypeError(f"layer: expected an RNN, LSTM, GRU or Model, got {type(layer).__name__}")
         self._layer = layer
 
+    def join(self, data: bytes | None = None) -> int:
+        """Takes a free slot and returns its number.
+
+        Its state is that of a new stream, or where `data` is given, that of the stream or slot whose ``to_bytes`` gave
+        it. :meth:`reset` takes it to that of a new stream in both cases.
+
+        Raises RuntimeError if no slot is free, TypeError or ValueError for `data` as ``stream_from_bytes`` does, and
+        for a state of more than one row; no slot is taken then.
+        """
+        if data is None:
+            return super().join()
+        stream = self._owner.stream_from_bytes(data)
+        if stream.batch_size != 1:
+            raise ValueError(f"data: expected the state of one row, got one of {stream.batch_size}")
+        slot = super().join()
+        _put(self, slot, stream)
+        return slot
+
+    def copy(self, slot: int) -> Stream | ModelStream:
+        """A stream of one row with the state of a joined slot, which goes on independently."""
+        stream: Any = self._owner.stream()
+        if isinstance(stream, ModelStream):
+            stream._restore(0, *self._snapshot(slot))
+        else:
+            stream.state = self.state(slot)
+        return stream
+
+    def to_bytes(self, slot: int) -> bytes:
+        """The state of a joined slot, as bytes for :meth:`join` of another pool or for ``stream_from_bytes``."""
+        return self.copy(slot).to_bytes()
+
+    def norm(self, slots: Any = None) -> npt.NDArray[np.float64]:
+        """The L2 norm of h and c of all layers together: float64 (N,), of the given slots or all joined."""
+        return np.array([self.copy(slot).norm() for slot in self._chosen(slots)], np.float64)
+
+    def is_finite(self, slots: Any = None) -> npt.NDArray[np.bool_]:
+        """Whether all that slots carry on is finite: bools (N,) of the given slots, or of all that have joined."""
+        return np.array([self.copy(slot).is_finite() for slot in self._chosen(slots)], bool)
+
+    def decay(self, factor: float, slots: Any = None) -> None:
+        """Takes the given slots, or all that have joined, towards what they started from, as a stream's ``decay``."""
+        streams = {slot: self.copy(slot) for slot in self._chosen(slots)}
+        for stream in streams.values():
+            stream.decay(factor)
+        for slot, stream in streams.items():
+            _put(self, slot, stream)
+
+    @property
+    def _owner(self) -> Layer | Model:
+        """The layer or model; TypeError where ``__init__`` has not run, as of all that is asked of such a pool."""
+        _ = self.capacity
+        return self._layer
+
+    def _chosen(self, slots: Any) -> list[int]:
+        if slots is None:
+            return self.slots
+        numbers = np.asarray(slots)
+        if numbers.dtype == bool and numbers.shape != (self.capacity,):
+            raise ValueError(f"slots: expected shape ({self.capacity},) for a mask, got {numbers.shape}")
+        chosen: list[int] = np.ravel(np.flatnonzero(numbers) if numbers.dtype == bool else numbers).tolist()
+        return chosen
+
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            "cannot pickle or copy a StreamPool; set the state of a stream, or of a slot of another pool, from "
-            "pool.state(slot)"
+            "cannot pickle or copy a StreamPool; send pool.to_bytes(slot), which join(data) of another pool takes"
         )
 
     def __repr__(self) -> str:
         slots = f"{len(self)} of {self.capacity} slots, {self.nbytes} bytes"
         return f"StreamPool({self._layer!r}, {slots})"
+
+
+def _put(pool: StreamPool, slot: int, stream: Any) -> None:
+    """Sets a joined slot to the state of a stream of one row."""
+    if isinstance(stream, ModelStream):
+        pool._restore(slot, *stream._snapshot()[0])
+        return
+    parts, views = (given if isinstance(given, tuple) else (given,) for given in (stream.state, pool.state(slot)))
+    for part, view in zip(parts, views, strict=True):
+        view[:] = part[:, 0]
 
 
 class _ArrangedPool(StreamPool):
