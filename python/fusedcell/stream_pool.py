@@ -60,7 +60,7 @@ class StreamPool(_core.StreamPool):
 
     def copy(self, slot: int) -> Stream | ModelStream:
         """A stream of one row with the state of a joined slot, which goes on independently."""
-        stream: Any = self._owner.stream()
+        stream = self._owner.stream()
         if isinstance(stream, ModelStream):
             stream._restore(0, *self._snapshot(slot))
         else:
@@ -94,8 +94,9 @@ class StreamPool(_core.StreamPool):
         return self._layer
 
     def _chosen(self, slots: Any) -> list[int]:
+        joined = self.slots
         if slots is None:
-            return self.slots
+            return joined
         numbers = np.asarray(slots)
         if numbers.dtype == bool and numbers.shape != (self.capacity,):
             raise ValueError(f"slots: expected shape ({self.capacity},) for a mask, got {numbers.shape}")
