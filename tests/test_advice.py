@@ -17,7 +17,7 @@ import pytest
 import fusedcell as fc
 from models import EVERY_KIND, KIND, Kind, random_state, uniform
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.any_cpu]
 
 every_kind = pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.name)
 

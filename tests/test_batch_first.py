@@ -146,6 +146,7 @@ def test_rows_of_many_streams_and_of_pools_are_those_of_the_layer(kind: Kind, st
     assert bits(stream.process(more)) == bits(streams[0].process(more))
 
 
+@pytest.mark.any_cpu
 @every_kind
 @pytest.mark.parametrize("steps", [3, 5])
 def test_what_quantisation_measures_does_not_depend_on_the_arrangement(kind: Kind, steps: int) -> None:

@@ -216,6 +216,7 @@ def test_onnx(op: str) -> None:
             fc.from_onnx(NodeCase(op, arrays, constants=case.constants).model())
 
 
+@pytest.mark.any_cpu
 @pytest.mark.parametrize("class_name", ["SimpleRNN", "GRU", "LSTM"])
 def test_keras(class_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("h5py")
@@ -237,6 +238,7 @@ def test_keras(class_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             fc.from_keras(path)
 
 
+@pytest.mark.any_cpu
 @pytest.mark.parametrize("layer", ["table", "conv", "norm", "inner", "bi", "head"])
 def test_whole_keras_models(layer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("h5py")

@@ -117,6 +117,7 @@ class Session:
         self.step()
 
 
+@pytest.mark.any_cpu
 @pytest.mark.parametrize("holder", ["x", "out", "both"])
 def test_sessions_that_hold_their_bound_steps_are_collected(holder: str) -> None:
     gc.collect()
@@ -137,6 +138,7 @@ def test_a_bound_step_that_holds_itself_is_collected() -> None:
     assert alive() is None
 
 
+@pytest.mark.any_cpu
 def test_a_pool_that_holds_itself_is_collected() -> None:
     pool = fc.StreamPool(LAYER, 2)
     pool.itself = pool  # type: ignore[attr-defined] # a subclass takes any attribute
@@ -146,6 +148,7 @@ def test_a_pool_that_holds_itself_is_collected() -> None:
     assert alive() is None
 
 
+@pytest.mark.any_cpu
 def test_bound_steps_outlive_all_else_while_the_collector_runs() -> None:
     x = uniform(2, 6).copy()
     expected = LAYER.stream().step(x)

@@ -12,7 +12,7 @@ import fusedcell as fc
 from fusedcell import nodes
 from models import KIND, uniform
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.any_cpu]
 
 
 def layer(size: int, **options: Any) -> Any:

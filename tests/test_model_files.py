@@ -103,6 +103,7 @@ def test_the_package_safetensors_reads_what_is_written(path: Path) -> None:
     np.testing.assert_array_equal(safetensors.load_file(path)["head.weight"], uniform(1, 2, 3))
 
 
+@pytest.mark.any_cpu
 @pytest.mark.parametrize(("name", "key"), [(name, key) for name, node in NODES.items() for key in node])
 def test_a_key_that_is_missing_or_of_another_type_is_named(name: str, key: str, path: Path) -> None:
     labels = {"name": "nodes: (expected a )?name", "type": f"{name}.type", "layer": name}
@@ -120,6 +121,7 @@ def test_a_key_that_is_not_known_is_refused_as_of_a_newer_version(name: str, pat
         load_changed(path, lambda description, _: of(description, name).update(tap=1))
 
 
+@pytest.mark.any_cpu
 @pytest.mark.parametrize("full", TENSORS)
 def test_what_is_wrong_with_an_array_is_said_by_its_name(full: str, path: Path) -> None:
     name, _, array = full.rpartition(".")

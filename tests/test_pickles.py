@@ -55,6 +55,7 @@ def outputs(layer: Any) -> list[Any]:
     return list(flat(layer(x)))
 
 
+@pytest.mark.any_cpu
 @every_kind
 @every_protocol
 def test_no_name_of_numpy_stands_in_a_pickle(kind: Kind, protocol: int) -> None:

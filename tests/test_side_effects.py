@@ -62,6 +62,7 @@ print(json.dumps([alone, ours()]))
     assert not [name for name in used if name.split(".")[1:2] and name.split(".")[1] in elsewhere]
 
 
+@pytest.mark.any_cpu
 @pytest.mark.core
 def test_every_name_is_there_however_it_is_asked_for() -> None:
     code = """

@@ -20,7 +20,7 @@ KINDS = st.sampled_from(list(CLASSES))
 WORDS = st.text("abXY_019é-", min_size=1, max_size=6)
 PREFIXES = st.lists(WORDS, max_size=4).map(lambda parts: "".join(f"{part}." for part in parts))
 WRAPPERS = ["module.", "model.", "_orig_mod.", "net.", "module._orig_mod.model."]
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.any_cpu]
 
 
 def weights(kind: str, **options: Any) -> dict[str, Any]:

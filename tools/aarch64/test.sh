@@ -3,8 +3,9 @@
 #
 #   tools/aarch64/test.sh [--all] [--cpu NAME]... [-- PYTEST_ARGUMENTS]
 #
-# --all        every test; the default is those marked `core`, a quarter of the drawn cases, and of combinations of
-#              parameters enough that every two values of two parameters meet, because emulation is some 20 times slower
+# --all        every test; the default is those marked `core` and not `any_cpu`, a quarter of the drawn cases, and of
+#              combinations of parameters enough that every two values of two parameters meet, because emulation is some
+#              20 times slower
 # --cpu NAME   a CPU of `qemu-aarch64 -cpu help`, may be repeated, to run the tests of all its tiers on
 #
 # The default is one CPU for each level of features: cortex-a53 (NEON), neoverse-n1 (and dotprod) and max (and i8mm). A
@@ -21,7 +22,7 @@ parallel=2
 usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
 
 cpus=()
-select=(-m core --pairs --hypothesis-profile=emulated)
+select=(-m "core and not any_cpu" --pairs --hypothesis-profile=emulated)
 while (($#)); do
   case $1 in
     --all) select=() ;;
