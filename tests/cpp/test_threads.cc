@@ -3,6 +3,8 @@
 #include <atomic>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -23,6 +25,13 @@ constexpr std::ptrdiff_t kBatch = 3;
 
 int failures = 0;
 std::atomic<int> runs{0};
+
+// Asked for where a CPU is emulated: of all combinations so many that every two of a layer, a plan and what else varies
+// meet. Emulation is slow, and which threads compute what is the same on every CPU.
+bool pairs_alone = false;
+
+// Whether a layer and a plan, of which `place` is made, are run with this one of so many values of something else.
+bool is_run(std::size_t place, std::size_t value, std::size_t count) { return !pairs_alone || place % count == value; }
 
 struct Result {
     std::vector<float> y, h, c;
@@ -136,35 +145,54 @@ std::vector<ThreadPlan> plans(const Geometry& geometry) {
     return all;
 }
 
-void every_plan_gives_the_bits_of_one_thread(WeightType type, bool general) {
-    for (const Geometry& geometry : geometries()) {
-        const auto stack = test::random_stack(geometry, *available_tiers().front(), type, general);
+void every_plan_gives_the_bits_of_one_thread() {
+    struct Weights {
+        WeightType type;
+        bool general;
+    };
+    constexpr Weights kWeights[] = {
+        {WeightType::float32, false}, {WeightType::int8, false}, {WeightType::float32, true}};
+    constexpr Rows kRows[] = {Rows::kEqual, Rows::kOfLengths, Rows::kPacked};
+    const std::vector<Geometry> layers = geometries();
+    for (std::size_t layer = 0; layer < layers.size(); ++layer) {
+        const Geometry& geometry = layers[layer];
+        const std::vector<ThreadPlan> all = plans(geometry);
         test::Random random;
         const std::vector<float> x = random.floats(kMostSteps * kBatch * geometry.input_size);
-        for (const Rows rows : {Rows::kEqual, Rows::kOfLengths, Rows::kPacked}) {
-            const Result expected = run(*stack, x, rows, ThreadPlan{});
-            for (const ThreadPlan& plan : plans(geometry)) {
-                expect(run(*stack, x, rows, plan) == expected,
-                       (general ? "general kind " : "kind ") + std::to_string(static_cast<int>(geometry.kind)) +
-                           ", H " + std::to_string(geometry.hidden_size) + ", layers " +
-                           std::to_string(geometry.num_layers) + ": " + std::to_string(plan.threads) + " threads in " +
-                           std::to_string(plan.groups) + " groups");
+        for (std::size_t w = 0; w < std::size(kWeights); ++w) {
+            const auto [type, general] = kWeights[w];
+            const auto stack = test::random_stack(geometry, *available_tiers().front(), type, general);
+            for (std::size_t r = 0; r < std::size(kRows); ++r) {
+                std::optional<Result> expected;
+                for (std::size_t i = 0; i < all.size(); ++i) {
+                    const ThreadPlan& plan = all[i];
+                    if (!is_run(layer + i, r, 3) || !is_run(layer + 2 * i, w, 3)) continue;
+                    if (!expected) expected = run(*stack, x, kRows[r], ThreadPlan{});
+                    expect(run(*stack, x, kRows[r], plan) == *expected,
+                           (general ? "general kind " : "kind ") + std::to_string(static_cast<int>(geometry.kind)) +
+                               ", H " + std::to_string(geometry.hidden_size) + ", layers " +
+                               std::to_string(geometry.num_layers) + ": " + std::to_string(plan.threads) +
+                               " threads in " + std::to_string(plan.groups) + " groups");
+                }
             }
         }
     }
 }
 
 void a_run_that_is_stopped_leaves_nothing_behind(bool general) {
-    for (const Geometry& geometry : geometries()) {
+    const std::vector<Geometry> layers = geometries();
+    for (std::size_t layer = 0; layer < layers.size(); ++layer) {
+        const Geometry& geometry = layers[layer];
         const auto stack = test::random_stack(geometry, *available_tiers().front(), WeightType::float32, general);
         test::Random random;
         const std::vector<float> x = random.floats(kMostSteps * kBatch * geometry.input_size);
         const Result expected = run(*stack, x, Rows::kOfLengths, ThreadPlan{}, 1);
         std::vector<ThreadPlan> all = plans(geometry);
         all.push_back({});
-        for (const ThreadPlan& plan : all) {
+        for (std::size_t i = 0; i < all.size(); ++i) {
+            const ThreadPlan& plan = all[i];
             for (const int step : {1, 20}) {
-                if (general && step == 1) continue;    // the later stop leaves more behind, and emulation is slow
+                if (!is_run(layer + i, step == 1, 2) || !is_run(layer + i / 2, general, 2)) continue;
                 expect(run(*stack, x, Rows::kOfLengths, plan, 1, step) == expected,
                        "stopped at step " + std::to_string(step) + " of kind " +
                            std::to_string(static_cast<int>(geometry.kind)) + ", layers " +
@@ -190,14 +218,18 @@ struct ForkAt {
 };
 
 void a_child_that_is_forked_in_a_run_finishes_it() {
-    for (const Geometry& geometry : geometries()) {
+    const std::vector<Geometry> layers = geometries();
+    for (std::size_t layer = 0; layer < layers.size(); ++layer) {
+        const Geometry& geometry = layers[layer];
         const auto stack = test::random_stack(geometry, *available_tiers().front());
         test::Random random;
         const std::vector<float> x = random.floats(kMostSteps * kBatch * geometry.input_size);
         const Result expected = run(*stack, x, Rows::kOfLengths, ThreadPlan{});
         std::vector<ThreadPlan> all = plans(geometry);
         all.push_back({});
-        for (const ThreadPlan& plan : all) {
+        for (std::size_t i = 0; i < all.size(); ++i) {
+            const ThreadPlan& plan = all[i];
+            if (!is_run(layer + i, 0, 3)) continue;
             ForkAt fork_at{10};
             Checkpoint checkpoint(&ForkAt::go_on, &fork_at, 0);
             const bool right = run(*stack, x, Rows::kOfLengths, plan, 2, 0, &checkpoint) == expected;
@@ -224,7 +256,7 @@ void callers_at_the_same_time_get_their_own_results() {
     for (int caller = 0; caller < 4; ++caller) {
         callers.emplace_back([&, caller] {
             const std::vector<ThreadPlan> all = plans(geometry);
-            for (std::size_t i = 0; i < 40; ++i) {
+            for (std::size_t i = 0; i < (pairs_alone ? 14 : 40); ++i) {
                 const ThreadPlan& plan = all[(i + static_cast<std::size_t>(caller)) % all.size()];
                 if (!(run(*stack, x, Rows::kEqual, plan) == expected)) ++wrong;
             }
@@ -280,10 +312,9 @@ void threads_that_take_longer_stay_away() {
 }    // namespace
 }    // namespace fusedcell
 
-int main() {
-    fusedcell::every_plan_gives_the_bits_of_one_thread(fusedcell::WeightType::float32, false);
-    fusedcell::every_plan_gives_the_bits_of_one_thread(fusedcell::WeightType::int8, false);
-    fusedcell::every_plan_gives_the_bits_of_one_thread(fusedcell::WeightType::float32, true);
+int main(int argc, char** argv) {
+    fusedcell::pairs_alone = argc > 1 && std::strcmp(argv[1], "--pairs") == 0;
+    fusedcell::every_plan_gives_the_bits_of_one_thread();
     fusedcell::a_run_that_is_stopped_leaves_nothing_behind(false);
     fusedcell::a_run_that_is_stopped_leaves_nothing_behind(true);
 #if !defined(_WIN32)
