@@ -32,7 +32,8 @@ class TestRefusals:
             (lambda: [L.Permute((2, 1)), L.Dense(3)], "weights along time"),
             (lambda: [L.LSTM(3), L.RepeatVector(6), L.LSTM(3, name="d")], "a recurrent layer whose steps are copies of"
              " the answer of a whole sequence is not supported; supported: steps of an input"),
-            (lambda: [L.LSTM(3, go_backwards=True, return_sequences=True)], "an answer that runs backwards"),
+            (lambda: [L.LSTM(3, go_backwards=True, return_sequences=True, name="b")], "output 'b': an answer that runs"
+             " backwards"),
             (lambda: [L.LSTM(3, activation="gelu")], "activation='gelu' is not supported; supported: tanh"),
             (lambda: [L.Dense(3, activation="sparsemax")], "activation='sparsemax' is not supported; supported: relu"),
             (lambda: [L.ReLU(3.0, threshold=1.0)], "max_value=3.0, negative_slope=0.0 and threshold=1.0 together are"),

@@ -212,6 +212,30 @@ def test_what_a_model_cannot_do_is_refused_with_its_line(cls: Any, capfd: Any) -
     assert capfd.readouterr() == ("", "")
 
 
+class Turned(nn.Module):  # type: ignore[name-defined]
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = lstm(5, 6)
+
+    def forward(self, x: Any) -> Any:
+        y = self.rnn(x)[0]
+        z = y.flip(1)  # here
+        return y, z
+
+
+class Together(Turned):
+    def forward(self, x: Any) -> Any:
+        return self.rnn(x)[0].flatten(1)  # here
+
+
+@pytest.mark.parametrize(("cls", "message"), [(Turned, "that runs backwards"), (Together, "in which some are merged")])
+def test_an_answer_that_a_model_cannot_give_is_refused_with_the_line_that_makes_it(cls: Any, message: str) -> None:
+    lines, first = inspect.getsourcelines(cls)
+    (place,) = [first + place for place, line in enumerate(lines) if line.endswith("# here\n")]
+    with pytest.raises(fc.UnsupportedError, match=rf"{__file__}:{place} in forward, .*{message}"):
+        fc.Model.from_torch(cls(), x_of(2, 9, 5))
+
+
 def test_a_fault_of_our_own_is_a_refusal_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(interpreter: Any, a: Any, place: str) -> Any:
         return a.nothing

@@ -46,6 +46,7 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], str]] = {
         {"a": [-1000], "b": LAST, "i": [1]},
         "Slice node 'y': to -1000:",
     ),
+    "an answer of merged axes": ("y = Reshape(x, s)", {"s": [-1]}, "output 'y': an answer of axes"),
     "a condition on sizes": (
         "s = Shape(x) t = Gather(s, i) c = Greater(t, n) y = If (c) <then_branch = t () => (float a) {a = Tanh(x)}, "
         "else_branch = e () => (float b) {b = Relu(x)}>",

@@ -133,7 +133,9 @@ class _Conversion:
         try:
             made = self._tracer.finish([(name, _rows(value)) for name, value in zip(names, results, strict=True)])
         except RefusedError as error:
-            raise UnsupportedError(f"{label}: the model's outputs: {error}") from error
+            name = names[error.answer] if error.answer is not None else ""
+            what = f"output {name!r}" if name else "the model's outputs"
+            raise UnsupportedError(f"{label}: {what}: {error}") from error
         for name, node, read in made.nodes:
             for token in self._tokens.intersection([read] if isinstance(read, str) else read):
                 if not isinstance(node, Embedding):

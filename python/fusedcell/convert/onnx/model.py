@@ -198,7 +198,8 @@ class _Follower:
         try:
             spec = tracer.finish([(name, _answer(walk, name)) for name in outputs])
         except RefusedError as refused:
-            raise UnsupportedError(f"{self._file.name}: {refused}") from refused
+            what = "" if refused.answer is None else f"output {list(outputs)[refused.answer]!r}: "
+            raise UnsupportedError(f"{self._file.name}: {what}{refused}") from refused
         walk.check_carried(states, [node for _, node, _ in spec.nodes])
         return spec
 

@@ -317,7 +317,8 @@ def _traced(
         except Exception as error:  # of any kind, if it is our fault, which is no reason to stop whoever asks
             if isinstance(error, MemoryError | RecursionError):
                 raise
-            place = "module" if node.op == "output" else _place(torch, node)
+            at = _answer_of(node, error) if node.op == "output" else node
+            place = _place(torch, at) if at is not None else "module"
             what = _what(torch, node, error)
             cls = _DependsError if isinstance(error, OtherRowsError) else _RefusedAtError
             refused = cls(f"{place}: {what}")
@@ -345,6 +346,13 @@ def _what(torch: Any, node: Any, error: Exception) -> str:
     return f"following {node.target} failed by a fault of fusedcell, {type(error).__name__}: {error}; please report it"
 
 
+def _answer_of(output: Any, error: Exception) -> Any:
+    """The operation of the answer that an error is about, if there is one."""
+    place = error.answer if isinstance(error, RefusedError) else None
+    made = None if place is None else output.args[0][place]
+    return made if getattr(made, "op", None) == "call_function" else None
+
+
 def _finished(interpreter: Interpreter, node: Any, names: Sequence[str]) -> _Followed:
     graph = interpreter.tracer.graph
     given = [interpreter.values.get(value, value) for value in node.args[0]]
@@ -367,7 +375,12 @@ def _finished(interpreter: Interpreter, node: Any, names: Sequence[str]) -> _Fol
             "an answer that does not depend on the input, or is the sequences' lengths; return what is computed of it"
         )
     notes = tuple(_not_carried(name, place) for name, place in _given_back(graph, names, states, chosen, answers))
-    spec = interpreter.tracer.finish([("", answer) for answer in answers])
+    try:
+        spec = interpreter.tracer.finish([("", answer) for answer in answers])
+    except RefusedError as error:
+        if error.answer is not None:
+            error.answer = chosen[error.answer]
+        raise
     return _Followed(replace(spec, notes=notes), chosen, [name in states for name in names])
 
 

@@ -23,6 +23,8 @@ _MOST_FEATURES = 2**22
 class RefusedError(Exception):
     """What a model cannot do, in words; readers say where in their source it is asked for."""
 
+    answer: int | None = None  # the place of the answer that it is about, where it is about one
+
 
 # A model has all rows of a sequence before its answer.
 BEFORE_ITS_ROWS = (

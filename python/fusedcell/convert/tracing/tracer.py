@@ -239,7 +239,14 @@ class RowTracer(Mover):
 
     def finish(self, outputs: Sequence[tuple[str, Rows]]) -> ModelSpec:
         """The model whose answers these are, each with its name in the source, or ""."""
-        return self.graph.finish([(name, self._answer(x), x.axes) for name, x in outputs])
+        answers = []
+        for place, (name, x) in enumerate(outputs):
+            try:
+                answers.append((name, self._answer(x), x.axes))
+            except RefusedError as error:
+                error.answer = place
+                raise
+        return self.graph.finish(answers)
 
     def _pairwise(self, a: Operand, b: Operand, node: Any, place: str, of_constant: Any) -> Rows:
         if not isinstance(a, Rows):
