@@ -142,7 +142,7 @@ def keras_models(draw: st.DrawFn) -> Any:
             twice = [t for t in tensors[:-1] if t.shape == x.shape]
             if merges and twice and draw(st.integers(0, 4)) == 0:
                 tensors.append(layer(draw(st.sampled_from(twice))))
-        except ValueError:  # which Keras refuses
+        except (ValueError, TypeError):  # which Keras refuses
             continue
     outputs = [tensors[-1]]
     if merges and draw(st.integers(0, 2)) == 0:
