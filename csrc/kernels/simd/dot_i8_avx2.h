@@ -42,8 +42,9 @@ struct Dot : PlainDot<int8_t> {
 };
 using RowsDot = Dot;
 
-// VPMADDWD adds two products of int16 to an int32: weights and inputs of even k, widened, and then those of odd k. A
-// sum over kMostWhole inputs is at most 1024 * 127 * 127 * 128, which an int32 holds.
+// VPMADDWD adds two products of int16 to an int32: weights and inputs of even k, widened, and then those of odd k. To
+// widen the even ones takes two shifts, or one VPMADDUBSW by factors of 1 and 0. A sum over kMostWhole inputs is at
+// most 1024 * 127 * 127 * 128, which an int32 holds.
 struct Int16Dot : PlainDot<int8_t> {
     using Accumulator = I32;
     struct Inputs {
@@ -55,22 +56,20 @@ struct Int16Dot : PlainDot<int8_t> {
     static constexpr int kMostRows = 2;
 
     static FUSEDCELL_INLINE Accumulator Start(const int32_t*) { return ZeroI32(); }
-    /// 128 high + low.
+    /// 128 high + low, by unsigned factors of 128 and 1.
     static FUSEDCELL_INLINE Inputs BroadcastInput(const int8_t* const* x, ptrdiff_t k) {
         int32_t four[2];
         memcpy(&four[0], x[0] + k, sizeof four[0]);
         memcpy(&four[1], x[1] + k, sizeof four[1]);
-        const __m256i high = _mm256_set1_epi32(four[0]);
-        const __m256i low = _mm256_set1_epi32(four[1]);
-        const __m256i odd_high = _mm256_and_si256(high, _mm256_set1_epi16(-256));
-        return {_mm256_add_epi16(_mm256_srai_epi16(_mm256_slli_epi16(high, 8), 1),
-                                 _mm256_srai_epi16(_mm256_slli_epi16(low, 8), 8)),
-                _mm256_add_epi16(_mm256_srai_epi16(odd_high, 1), _mm256_srai_epi16(low, 8))};
+        const __m256i planes = _mm256_unpacklo_epi8(_mm256_set1_epi32(four[0]), _mm256_set1_epi32(four[1]));
+        const __m256i whole = _mm256_maddubs_epi16(_mm256_set1_epi16(0x0180), planes);
+        return {_mm256_shuffle_epi8(whole, _mm256_set1_epi32(0x05040100)),
+                _mm256_shuffle_epi8(whole, _mm256_set1_epi32(0x07060302))};
     }
     template <int>
     static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const int8_t* w, const Inputs& in) {
         const __m256i weights = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
-        const __m256i even = _mm256_madd_epi16(_mm256_srai_epi16(_mm256_slli_epi16(weights, 8), 8), in.even);
+        const __m256i even = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi16(1), weights), in.even);
         const __m256i odd = _mm256_madd_epi16(_mm256_srai_epi16(weights, 8), in.odd);
         return ToI32(_mm256_add_epi32(Bits(acc), _mm256_add_epi32(even, odd)));
     }

@@ -53,22 +53,21 @@ struct Int16Dot : PlainDot<int8_t> {
     static constexpr int kMostRows = 4;
 
     static FUSEDCELL_INLINE Accumulator Start(const int32_t*) { return ZeroI32(); }
-    /// 128 high + low.
+    /// 128 high + low, by unsigned factors of 128 and 1.
     static FUSEDCELL_INLINE Inputs BroadcastInput(const int8_t* const* x, ptrdiff_t k) {
         int32_t four[2];
         memcpy(&four[0], x[0] + k, sizeof four[0]);
         memcpy(&four[1], x[1] + k, sizeof four[1]);
-        const __m512i high = _mm512_set1_epi32(four[0]);
-        const __m512i low = _mm512_set1_epi32(four[1]);
-        const __m512i odd_high = _mm512_and_si512(high, _mm512_set1_epi16(-256));
-        return {_mm512_add_epi16(_mm512_srai_epi16(_mm512_slli_epi16(high, 8), 1),
-                                 _mm512_srai_epi16(_mm512_slli_epi16(low, 8), 8)),
-                _mm512_add_epi16(_mm512_srai_epi16(odd_high, 1), _mm512_srai_epi16(low, 8))};
+        const __m512i planes = _mm512_unpacklo_epi8(_mm512_set1_epi32(four[0]), _mm512_set1_epi32(four[1]));
+        const __m512i whole = _mm512_maddubs_epi16(_mm512_set1_epi16(0x0180), planes);
+        return {_mm512_shuffle_epi8(whole, _mm512_set1_epi32(0x05040100)),
+                _mm512_shuffle_epi8(whole, _mm512_set1_epi32(0x07060302))};
     }
     template <int>
     static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const int8_t* w, const Inputs& in) {
-        const __m512i weights = _mm512_loadu_si512(w);
-        const __m512i even = _mm512_madd_epi16(_mm512_srai_epi16(_mm512_slli_epi16(weights, 8), 8), in.even);
+        __m512i weights = _mm512_loadu_si512(w);
+        FUSEDCELL_IN_REGISTER(weights);
+        const __m512i even = _mm512_madd_epi16(_mm512_maddubs_epi16(_mm512_set1_epi16(1), weights), in.even);
         const __m512i odd = _mm512_madd_epi16(_mm512_srai_epi16(weights, 8), in.odd);
         return ToI32(_mm512_add_epi32(Bits(acc), _mm512_add_epi32(even, odd)));
     }

@@ -34,7 +34,21 @@ struct Dot : PlainDot<int8_t> {
     }
     static FUSEDCELL_INLINE I32 Sums(Accumulator acc, int) { return acc; }
 };
-using RowsDot = Dot;
+
+// See dot_i8_avxvnni.h.
+struct RowsDot : Dot {
+    using Weights = __m512i;
+
+    static FUSEDCELL_INLINE Weights WeightsAt(const int8_t* p) {
+        __m512i weights = _mm512_loadu_si512(p);
+        FUSEDCELL_IN_REGISTER(weights);
+        return weights;
+    }
+    template <int>
+    static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, Weights w, Inputs in) {
+        return ToI32(_mm512_dpbusd_epi32(Bits(acc), in, w));
+    }
+};
 using Int16Dot = RowsDot;
 constexpr bool kWholeInt16 = false;
 

@@ -31,16 +31,34 @@ struct Dot : PlainDot<int8_t> {
     }
     template <int>
     static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, const int8_t* w, Inputs in) {
-        const __m256i weights = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
+        return Add(acc, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w)), in);
+    }
+    static FUSEDCELL_INLINE I32 Sums(Accumulator acc, int) { return acc; }
+
+protected:
+    static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, __m256i weights, Inputs in) {
 #if defined(__AVX512VNNI__) && !defined(__AVXVNNI__)
         return ToI32(_mm256_dpbusd_epi32(Bits(acc), in, weights));    // the EVEX encoding, for tests
 #else
         return ToI32(_mm256_dpbusd_avx_epi32(Bits(acc), in, weights));
 #endif
     }
-    static FUSEDCELL_INLINE I32 Sums(Accumulator acc, int) { return acc; }
 };
-using RowsDot = Dot;
+
+// Two instructions that both take a vector from memory wait for it twice.
+struct RowsDot : Dot {
+    using Weights = __m256i;
+
+    static FUSEDCELL_INLINE Weights WeightsAt(const int8_t* p) {
+        __m256i weights = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+        FUSEDCELL_IN_REGISTER(weights);
+        return weights;
+    }
+    template <int>
+    static FUSEDCELL_INLINE Accumulator Add(Accumulator acc, Weights w, Inputs in) {
+        return Dot::Add(acc, w, in);
+    }
+};
 using Int16Dot = RowsDot;
 constexpr bool kWholeInt16 = false;
 
