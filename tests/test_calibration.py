@@ -318,18 +318,86 @@ def test_what_cannot_be_calibrated_is_refused() -> None:
         calibrate(layer, x, float("nan"))
     with pytest.raises(ValueError, match=r"data: expected at least 2 batch rows, 8 steps .* got shape \(7, 1, 5\)"):
         calibrate(layer, x[:7, :1])
-    with pytest.raises(ValueError, match=r"x: expected shape .* got \(20, 1, 4\)"):
+    with pytest.raises(ValueError, match=r"^data: expected shape .* got \(20, 4, 4\)"):
         calibrate(layer, x[:, :, :4])
+    weights = {"weight_ih_l0": np.full((1, 1), 1e30), "weight_hh_l0": np.full((1, 1), 1e30)}
+    explosive = fc.RNN.from_state_dict(weights, nonlinearity="relu")
     with pytest.raises(ValueError, match="network: its answer to these data is not finite"):
-        calibrate(layer, np.full_like(x, np.nan))
-    for nothing in (None, "x.npy", np.ones(5), np.ones((2, 3, 4, 5))):
-        with pytest.raises(ValueError, match="data: expected 2 axes, or 3 of a batch, got shape"):
+        calibrate(explosive, np.ones((20, 1)))
+    for nothing in (np.ones(5), np.ones((2, 3, 4, 5)), np.ones(0).tolist()):
+        with pytest.raises(ValueError, match=r"^data: expected shape \(T, 5\) or \(T, B, 5\), got"):
             calibrate(layer, nothing)
     wide = fc.Model([("conv", fc.Window(np.ones((1, 15)), taps=3), "x")])
     with pytest.raises(ValueError, match="data: a part of them gives no answer"):
         calibrate(wide, x[:8, 0])
-    with pytest.raises(ValueError, match="data: expected 1 arrays, for x, got more"):
+    with pytest.raises(ValueError, match="data: expected an array for each of x, got 2"):
         calibrate(wide, (x, x))
+
+
+@pytest.mark.parametrize("last", [-1, 0])
+def test_data_are_looked_at_before_they_are_cut(last: int) -> None:
+    """Whichever part a value falls into, it is the data's fault, at its place in them."""
+    kind = KIND["lstm"]
+    layer, x = kind.make(kind.weights(5, 8)), correlated(20, 1, 5)[:, 0]
+    model = fc.Model([("lstm", layer, "x")])
+    bad = x.copy()
+    bad[last, 3] = np.nan
+    step = last % 20
+    with pytest.raises(ValueError, match=f"^data: expected finite floats, got nan at step {step}, row 0, input 3"):
+        calibrate(layer, bad)
+    with pytest.raises(ValueError, match=rf"^data\[2\]: expected finite floats, got nan at \({step}, 3\)"):
+        calibrate(model, [x, x, bad])
+    for network in (layer, model):
+        for nothing in (None, "x.npy", {"x": x}, x.astype(int), [x, "x"]):
+            with pytest.raises(TypeError, match=r"^data(\[1\])?: expected an array of floats, got dtype"):
+                calibrate(network, nothing)
+
+
+def test_data_of_several_inputs_are_spoken_of_by_theirs() -> None:
+    kind = KIND["gru_reset_after"]
+    model = fc.Model(
+        [
+            ("table", fc.Embedding(np.ones((7, 5))), "words"),
+            ("both", fc.nodes.Add(), ("table", "x")),
+            ("gru", kind.make(kind.weights(5, 4)), "both"),
+        ],
+        inputs={"words": 7, "x": 5},
+    )
+    words, x = np.zeros(20, int), np.ones((20, 5))
+    assert calibrate(model, (words, x), 0).model is not None
+    with pytest.raises(TypeError, match=r"^data, words: expected an array of integers, got dtype float64"):
+        calibrate(model, (x, x))
+    with pytest.raises(ValueError, match=r"^data, x: expected shape \(time, batch, 5\) or \(time, 5\), got \(20, 4\)"):
+        calibrate(model, (words, x[:, :4]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"snr_db": "35"}, "snr_db: expected a number, got '35'"),
+        ({"snr_db": None}, "snr_db: expected a number, got None"),
+        ({"snr_db": [35]}, r"snr_db: expected a number, got \[35\]"),
+        ({"seed": "a"}, "seed: expected a whole number, got 'a'"),
+        ({"seed": 1.5}, "seed: expected a whole number, got 1.5"),
+    ],
+)
+def test_numbers_are_numbers(options: dict[str, Any], message: str) -> None:
+    kind = KIND["lstm"]
+    with pytest.raises(TypeError, match=message):
+        calibrate(kind.make(kind.weights(5, 8)), correlated(20, 4, 5), **options)
+    with pytest.raises(ValueError, match="seed: expected a whole number from 0, got -1"):
+        calibrate(kind.make(kind.weights(5, 8)), correlated(20, 4, 5), seed=-1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_what_int8_would_enlarge_stays_as_it_was(dtype: str) -> None:
+    kind = KIND["gru_reset_after"]
+    tiny = kind.make(kind.weights(1, 1)).astype(dtype)
+    assert tiny.astype("int8").nbytes > tiny.nbytes
+    found = calibrate(tiny, correlated(20, 4, 1), 0)
+    assert (found.nbytes, found.snr_db, set(found.dtypes.values())) == (tiny.nbytes, np.inf, {dtype})
+    assert found.steps[-1].change == "as it was"
+    assert "as it was" in str(found)
 
 
 class Terminal(io.StringIO):

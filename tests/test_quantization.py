@@ -187,13 +187,36 @@ def test_data_that_do_not_fit_are_refused(data: Any, error: type[Exception], mes
         input_scales(layer, [np.ones((2, 3)), data])
 
 
+def test_a_list_of_calls_is_not_taken_for_a_batch() -> None:
+    layer = KIND["lstm"].make(KIND["lstm"].weights(3, 4))
+    model = fc.Model([("lstm", layer, "x")])
+    x = uniform(1, 5, 3)
+    for network in (layer, model):
+        for calls in ([x], [x, x[:2]], [(x,)]):
+            with pytest.raises(TypeError, match=r"^data: expected one call's, got a list of several"):
+                compare(network, network.astype("int8"), calls)
+        compare(network, network.astype("int8"), (x,))
+    assert compare(layer, layer.astype("int8"), x.astype(np.float64).tolist()).snr_db > 20
+
+
+def test_what_was_not_made_from_the_other_is_said() -> None:
+    layer, x = KIND["lstm"].make(KIND["lstm"].weights(6, 8)), uniform(1, 40, 6)
+    with pytest.warns(UserWarning, match=r"^quantised: the first network's weights are narrower .* exchanged"):
+        compare(layer.astype("int8"), layer, x)
+    stranger = KIND["lstm"].make({name: -array for name, array in KIND["lstm"].weights(6, 8).items()})
+    with pytest.warns(UserWarning, match=r"^quantised: the answers have no more in common than -\d+\.\d dB"):
+        compare(layer, stranger.astype("int8"), x)
+
+
 def test_nothing_to_compare_is_refused() -> None:
     layer = KIND["lstm"].make(KIND["lstm"].weights(3, 4))
     for shape in ((0, 3), (0, 2, 3), (4, 0, 3)):
         with pytest.raises(ValueError, match="data: expected at least one step and one batch row"):
             compare(layer, layer.astype("int8"), np.zeros(shape))
-    with pytest.raises(ValueError, match="rows: expected a number of rows from 0, got -1"):
+    with pytest.raises(ValueError, match="rows: expected a whole number from 0, got -1"):
         compare(layer, layer.astype("int8"), np.zeros((2, 3)), rows=-1)
+    with pytest.raises(TypeError, match=r"rows: expected a whole number, got 1\.5"):
+        compare(layer, layer.astype("int8"), np.zeros((2, 3)), rows=1.5)  # type: ignore[call-overload]
     explosive = one_unit([1], 1e10)
     with pytest.raises(ValueError, match="layer: its output for these data is not finite"):
         compare(explosive, explosive.astype("int8"), np.ones((10, 1), np.float32))

@@ -99,7 +99,7 @@ def test_features_that_dominate_are_named(features: list[int], weight: float) ->
     W = np.ones((3, 6), np.float32)
     W[:, features] = weight  # of 0, rounding x costs all else; of 1e-3, int8 makes it 0
     layer = fc.RNN.from_state_dict({"weight_ih_l0": W, "weight_hh_l0": np.zeros((3, 3))})
-    with pytest.warns(fc.QuantizationWarning, match="^weight_ih_l0: in int8 it alone leaves") as caught:
+    with pytest.warns(fc.QuantizationWarning, match=r"^weight_ih_l0: in int8 it alone leaves") as caught:
         compare(layer, layer.astype("int8"), x)
     blamed = "its weights" if weight else "what it multiplies"
     whole = "of the error" if weight else "of the scales"
@@ -205,16 +205,24 @@ def test_models_that_differ_are_refused() -> None:
     other = fc.Model([("conv", fc.Window(np.ones((6, 9)), taps=3), "x")])
     with pytest.raises(ValueError, match="quantised: expected the nodes of model"):
         compare(wide, other, uniform(1, 5, 3))
-    with pytest.raises(TypeError, match="layer: expected a layer"):
+    with pytest.raises(TypeError, match="quantised: expected a Model, as layer is, got"):
         compare(wide, wide.nodes[1][1], uniform(1, 5, 3))
-    with pytest.raises(ValueError, match="x"):
-        compare(wide, wide.astype("int8"), uniform(1, 5, 4))
+    small = wide.astype("int8")
+    with pytest.raises(ValueError, match=r"^data: expected shape .* got \(5, 4\)"):
+        compare(wide, small, uniform(1, 5, 4))
+    for nothing in (None, "x.npy", {"x": uniform(1, 5, 3)}):
+        with pytest.raises(TypeError, match=r"^data: expected an array of floats"):
+            compare(wide, small, nothing)
+    with pytest.raises(ValueError, match=r"^data: expected an array for each of x, got 2"):
+        compare(wide, small, (uniform(1, 5, 3), uniform(1, 5, 3)))
+    with pytest.raises(ValueError, match=r"^rows: expected a whole number from 0, got -1"):
+        compare(wide, small, uniform(1, 5, 3), rows=-1)
 
 
 def test_the_whole_network_that_collapses_is_kept_by_a_type() -> None:
     """Three LSTMs of 256: int8 turns its embedding, and with one matrix wider it stays, at a third of the bytes."""
     layer, x = speaker_encoder(), powers(rows=2)
-    with pytest.warns(fc.QuantizationWarning, match="^weight_ih_l0: a few weights"):
+    with pytest.warns(fc.QuantizationWarning, match=r"^weight_ih_l0: a few weights"):
         small = layer.astype("int8")
     mended = layer.astype({"weight_ih": "int8", "weight_hh": "int8", "weight_ih_l0": "float32"})
 

@@ -82,5 +82,9 @@ def test_scales_that_cannot_be_found_are_refused() -> None:
     with pytest.raises(TypeError, match="blocks: expected an array or an iterable of arrays, got float"):
         input_scales(layer, 1.0)
     for headroom in (0, -1, np.nan, np.inf):
-        with pytest.raises(ValueError, match="headroom: expected a finite number above 0"):
+        with pytest.raises(ValueError, match="headroom: expected a finite number"):
             input_scales(layer, np.ones((3, 1)), headroom=headroom)
+    with pytest.raises(ValueError, match=r"^headroom: expected scales from 2\^-100 to 2\^100, but that of layer 0"):
+        input_scales(layer, np.ones((3, 1)), headroom=1e45)
+    with pytest.raises(TypeError, match="headroom: expected a number, got '1'"):
+        input_scales(layer, np.ones((3, 1)), headroom="1")  # type: ignore[arg-type]

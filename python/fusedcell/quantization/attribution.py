@@ -138,7 +138,8 @@ def warn_of(wide: Network, calls: Sequence[Call], found: Sequence[Loss], mending
     for loss in found:
         if loss.dtype not in QUANTISED or loss.snr_db >= _LEAST_DB:
             continue
-        text = f"{loss.name}: in int8 it alone leaves the answer {loss.snr_db:.1f} dB; {_blamed(wide, calls, loss)}"
+        text = f"{loss.name}: in {loss.dtype} it alone leaves the answer {loss.snr_db:.1f} dB; "
+        text += _blamed(wide, calls, loss)
         if mending is not None and mending.name == loss.name:
             text += f". In {mending.dtype} it leaves all {mending.snr_db:.1f} dB, by astype({mending.types})"
         warnings.warn(f"{text}. fusedcell.quantization.calibrate chooses types", QuantizationWarning, outside())
@@ -167,7 +168,8 @@ def _blamed(wide: Network, calls: Sequence[Call], loss: Loss) -> str:
     begins = f"rounding what it multiplies leaves {loss.inputs_db:.1f} dB: "
     if _is_bounded(wide, loss.name):
         rms = np.sqrt(np.mean([np.square(x, dtype=np.float64).mean() for x in seen]))
-        return f"{begins}it has a level every 1/127, and an rms of {rms:.2g}"
+        levels = 127 if loss.dtype == "int8" else 127 * 128
+        return f"{begins}it has a level every 1/{levels}, and an rms of {rms:.2g}"
     counts = _sum_of(np.abs(x) == np.abs(x).max(axis=1, keepdims=True) for x in seen)
     return f"{begins}{_largest(counts)} of the scales"
 

@@ -26,6 +26,7 @@ from .._text import show_progress
 from ..layers import GRU, LSTM, RNN, Layer
 from ..model import Model
 from . import plot
+from .arguments import calls_of, number, whole
 from .attribution import half_of, noise_of
 from .compensation import Moments
 from .folding import folded
@@ -84,17 +85,18 @@ def calibrate(network: Layer | Model, data: Any, snr_db: float = 35.0, *, seed: 
     The same data give the same bytes, with the same NumPy on the same machine. On a terminal standard error shows how
     far it is.
 
-    Raises TypeError for what is neither a layer nor a model, ValueError for data that are not so, are too few to hold
-    some out, or give an answer that is empty or not finite, or for an `snr_db` that is not a number.
+    Where int8 would take no fewer bytes, as of a layer of some units, the result is the network as it was.
+
+    Raises TypeError for what is neither a layer nor a model, for data without floats, and for an `snr_db` or `seed`
+    that is no number; ValueError for data that are not so, are not finite, are too few to hold some out, or give an
+    answer that is empty or not finite.
     """
     if not isinstance(network, Layer | Model):
         raise TypeError(f"network: expected a layer (LSTM, GRU or RNN) or a Model, got {type(network).__name__}")
-    if not np.isfinite(snr_db):
-        raise ValueError(f"snr_db: expected a finite number, got {snr_db}")
-    before = Network(network)
-    calls, held_out = _split(network, data, seed)
+    target = number("snr_db", snr_db)
+    calls, held_out = _split(network, calls_of(network, data), whole("seed", seed))
     try:
-        return _Search(before, calls, held_out, float(snr_db)).result()
+        return _Search(Network(network), calls, held_out, target).result()
     finally:
         show_progress("")
 
@@ -146,6 +148,10 @@ class _Search:
             if (tried := self._try(f"{name} int8 again", without)).snr_db >= self._target:
                 self._chosen, step = without, tried
         made = self._wide.with_matrices(self._chosen)
+        if self._chosen and made.nbytes >= self._before.nbytes:
+            made, self._folded = self._before, []
+            step = Step("as it was", made.nbytes, decibels(self._answers, made.answers(self._held_out)))
+            self._steps.append(step)
         return Calibration(
             layer=made.whole if isinstance(made.whole, LSTM | GRU | RNN) else None,
             model=made.whole if isinstance(made.whole, Model) else None,
@@ -196,11 +202,8 @@ def _checked(network: Network, calls: Sequence[Call]) -> list[list[Array]]:
     return answers
 
 
-def _split(network: Layer | Model, data: Any, seed: int) -> tuple[list[Call], list[Call]]:
+def _split(network: Layer | Model, calls: list[Call], seed: int) -> tuple[list[Call], list[Call]]:
     """Calls to calibrate by, and calls that judge."""
-    is_list = isinstance(data, list) and data and isinstance(data[0], tuple | np.ndarray)
-    items = data if is_list else [data]
-    calls = [tuple(map(np.asarray, item)) if isinstance(item, tuple) else (np.asarray(item),) for item in items]
     if len(calls) > 1:
         chosen = set(np.random.default_rng(seed).permutation(len(calls))[: -(-len(calls) // _HELD_OUT)].tolist())
         return ([c for i, c in enumerate(calls) if i not in chosen], [calls[i] for i in sorted(chosen)])
@@ -231,11 +234,5 @@ def _axes_of(network: Layer | Model, place: int, array: Any) -> list[str | int]:
     if isinstance(network, Layer):
         axes: list[str | int] = ["batch", "time", 0] if network.batch_first else ["time", "batch", 0]
     else:
-        names = network.inputs
-        if place >= len(names):
-            raise ValueError(f"data: expected {len(names)} arrays, for {', '.join(names)}, got more")
-        axes = list(network.axes[names[place]])
-    unbatched = [axis for axis in axes if axis != "batch"]
-    if array.ndim not in (len(axes), len(unbatched)):
-        raise ValueError(f"data: expected {len(unbatched)} axes, or {len(axes)} of a batch, got shape {array.shape}")
-    return axes if array.ndim == len(axes) else unbatched
+        axes = list(network.axes[network.inputs[place]])
+    return axes if array.ndim == len(axes) else [axis for axis in axes if axis != "batch"]

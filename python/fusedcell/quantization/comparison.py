@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
 
 from .._base import FloatArray
+from .._dominance import outside
 from ..layers import Layer
 from ..model import Model
 from . import plot, report
+from .arguments import calls_of, is_several, whole
 from .attribution import Loss, Proposal, losses, proposal, warn_of
 from .growth import growth_of
 from .networks import Call, Network, decibels
@@ -88,19 +91,23 @@ def compare(
     (T, B, I), or (B, T, I) with batch_first; what a call takes of a model, in a tuple where it has several inputs.
     `rows` is how many of a layer's worst rows are kept.
 
-    Gives a :class:`fusedcell.QuantizationWarning` for an int8 matrix that alone leaves the answer less than 25 dB.
+    Gives a :class:`fusedcell.QuantizationWarning` for an int8 matrix that alone leaves the answer less than 25 dB, and
+    a UserWarning where the two seem exchanged, or not made from one another.
 
-    Raises TypeError for what is not a layer or not floats; ValueError for layers that differ in more than their
-    dtype and weights, models of other nodes, data of another shape, without a step or a batch row, or not finite, a
-    negative `rows`, or an output that is not finite.
+    Raises TypeError for what is not a layer or a model, or not floats, or for a list of calls; ValueError for layers
+    that differ in more than their dtype and weights, models of other nodes, data of another shape, without a step or a
+    batch row, or not finite, a negative `rows`, or an output that is not finite.
     """
-    if isinstance(layer, Model) and isinstance(quantised, Model):
-        return _of_models(layer, quantised, data if isinstance(data, tuple) else (data,))
+    rows = whole("rows", rows)
+    if is_several(data):
+        raise TypeError("data: expected one call's, got a list of several; compare takes them one by one")
+    if isinstance(layer, Model):
+        if not isinstance(quantised, Model):
+            raise TypeError(f"quantised: expected a Model, as layer is, got {type(quantised).__name__}")
+        return _of_models(layer, quantised, *calls_of(layer, data))
     _check_alike(layer, quantised)
-    assert isinstance(layer, Layer)
     assert isinstance(quantised, Layer)
-    if rows < 0:
-        raise ValueError(f"rows: expected a number of rows from 0, got {rows}")
+    (data,) = data if isinstance(data, tuple) and len(data) == 1 else (data,)
     x = as_steps("data", data, layer)
     if not x.size:
         raise ValueError(f"data: expected at least one step and one batch row, got shape {np.shape(data)}")
@@ -138,8 +145,23 @@ def _attributed(wide: Network, narrow: Network, call: Call) -> tuple[list[Loss],
     answers = wide.answers([call])
     found = losses(wide, narrow, [call], answers)
     mending = proposal(wide, narrow, [call], answers, found)
-    warn_of(wide, [call], found, mending)
+    if not _warn_of_strangers(wide, narrow, decibels(answers, narrow.answers([call]))):
+        warn_of(wide, [call], found, mending)
     return found, mending
+
+
+def _warn_of_strangers(wide: Network, narrow: Network, snr_db: float) -> bool:
+    """Gives a UserWarning where `narrow` is hardly made from `wide`; what is lost then says nothing of rounding."""
+    pairs = [(before, narrow.matrices[name]) for name, before in wide.matrices.items()]
+    widths = [(before.bytes_of_weight, after.bytes_of_weight) for before, after in pairs]
+    text = ""
+    if all(before <= after for before, after in widths) and any(before < after for before, after in widths):
+        text = "the first network's weights are narrower than the second's; are the two exchanged?"
+    elif snr_db <= 0 and any(np.linalg.norm(b.values - a.values) > np.linalg.norm(b.values) / 2 for b, a in pairs):
+        text = f"the answers have no more in common than {snr_db:.1f} dB; are the second network's weights the first's?"
+    if text:
+        warnings.warn(f"quantised: {text}", UserWarning, outside())
+    return bool(text)
 
 
 def _of_models(model: Model, quantised: Model, call: Call) -> ModelComparison:

@@ -39,9 +39,14 @@ class Matrix:
         return self.weights if self.scales is None else self.weights * self.scales[:, None]
 
     @property
+    def bytes_of_weight(self) -> int:
+        """Bytes of one of the weights."""
+        return 1 if self.scales is not None else 4 if self.dtype == "float32" else 2
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the weights alone."""
-        return self.weights.size * (1 if self.scales is not None else 4 if self.dtype == "float32" else 2)
+        return self.weights.size * self.bytes_of_weight
 
     def astype(self, dtype: str, name: str) -> Matrix:
         """Rounded as a layer's `astype` rounds; ValueError for a weight that the dtype cannot hold."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from .._base import FloatArray
 from ..layers import Layer
+from .arguments import number
 from .single import as_steps, check_layer, in_order, joined, reverse_flags, single_layers
 
 _RANGE = (2.0**-100, 2.0**100)
@@ -29,7 +30,8 @@ def input_scales(layer: Layer, blocks: Any, *, headroom: float = 1.0) -> tuple[f
     2^100, or a headroom that is not a finite number above 0.
     """
     check_layer("layer", layer)
-    if not (np.isfinite(headroom) and headroom > 0):
+    headroom = number("headroom", headroom)
+    if headroom <= 0:
         raise ValueError(f"headroom: expected a finite number above 0, got {headroom}")
     largest = np.zeros(layer.num_layers)
     run = _Run(layer)
@@ -47,7 +49,8 @@ def _scale(index: int, largest: float, headroom: float) -> float:
         raise ValueError(f"blocks: the inputs of layer {index} are all zero, which gives them no scale")
     scale = headroom * largest / 127
     if not _RANGE[0] <= scale <= _RANGE[1]:
-        raise ValueError(f"blocks: expected scales from 2^-100 to 2^100, but that of layer {index} would be {scale}")
+        blamed = "headroom" if _RANGE[0] <= largest / 127 <= _RANGE[1] else "blocks"
+        raise ValueError(f"{blamed}: expected scales from 2^-100 to 2^100, but that of layer {index} would be {scale}")
     return float(np.float32(scale))
 
 
