@@ -199,6 +199,8 @@ def test_input_scales_that_cannot_be_used_are_refused(scale: float) -> None:
     layer = KIND["lstm"].make(KIND["lstm"].weights(3, 4))
     with pytest.raises(ValueError, match=r"input_scales: expected scales from 2\^-100 to 2\^100"):
         layer.astype("int8", input_scales=[scale])
+    with pytest.raises(ValueError, match="input_scales: expected one a layer, got none"):
+        layer.astype("int8", input_scales=[])
     with pytest.raises(ValueError, match="input_scales: expected one a layer, 1, got 2"):
         layer.astype("int8", input_scales=[1, 1])
     with pytest.raises(ValueError, match="input_scales: only int8 has them, not float16"):

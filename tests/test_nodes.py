@@ -123,6 +123,19 @@ def test_astype_names_nodes_and_those_below_them_and_keeps_others() -> None:
             model.astype(**wrong)
     with pytest.raises(fc.UnsupportedError, match="dtype='int4' is not supported"):
         model.astype("int4")
+    with pytest.raises(fc.UnsupportedError, match=r"^encoder.a: expected one dtype, as there is one matrix"):
+        model.astype({"encoder.a": {"weight": "int8"}})
+    for kept in ("encoder", "encoder.a"):
+        with pytest.raises(ValueError, match=r"^keep: expected nodes that dtype does not name, got 'encoder.a'"):
+            model.astype({"encoder.a": "int8"}, keep=kept)
+    assert dtypes(model.astype({"encoder": "int8"}, keep="encoder.a"))["encoder.a"] == "float32"
+    with pytest.raises(TypeError, match=r"^keep: expected names of nodes, got int"):
+        model.astype("int8", keep=5)  # type: ignore[arg-type]
+    plain = fc.Model([("gain", nodes.Scale(np.ones(2)), "x"), ("head", nodes.Dense(uniform(1, 2, 2)), "gain")])
+    with pytest.raises(ValueError, match=r"^dtype: 'gain' has no matrix; nodes that have one: head"):
+        plain.astype({"gain": "int8"})
+    with pytest.raises(ValueError, match=r"^keep: 'gain' has no matrix; nodes that have one: head"):
+        plain.astype("int8", keep="gain")
 
 
 @pytest.mark.core

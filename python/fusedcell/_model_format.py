@@ -147,15 +147,24 @@ def astype(
     `dtype` is one for all, or a mapping from names of nodes to what their `astype` takes; `keep` names those that stay.
     A name stands for the nodes whose names go on with a dot after it, too.
 
-    Raises ValueError for a name that is no node, and, naming the node, what its `astype` raises.
+    Raises ValueError for a name that is no node with a matrix, or that both say; naming the node, what its `astype`
+    raises.
     """
+    if not isinstance(keep, Iterable):
+        raise TypeError(f"keep: expected names of nodes, got {type(keep).__name__}")
     keep = (keep,) if isinstance(keep, str) else tuple(keep)
     names = [name for name, *_ in nodes]
+    weighty = [name for name, node, _ in nodes if dtypes_of([node])]
     changes = dict(dtype) if isinstance(dtype, Mapping) else dict.fromkeys(names, dtype)
     for label, given in (("keep", keep), ("dtype", changes)):
         for name in given:
             if not any(_is_of(node, name) for node in names):
                 raise ValueError(f"{label}: {name!r} is not a node; nodes: {', '.join(names)}")
+            if (label == "keep" or isinstance(dtype, Mapping)) and not any(_is_of(node, name) for node in weighty):
+                raise ValueError(f"{label}: {name!r} has no matrix; nodes that have one: {', '.join(weighty)}")
+    for name in changes if isinstance(dtype, Mapping) else ():
+        if any(_is_of(name, kept) for kept in keep):
+            raise ValueError(f"keep: expected nodes that dtype does not name, got {name!r} in both")
     result: list[tuple[str, Node | Layer, Source]] = []
     for name, node, source in nodes:
         if not any(_is_of(name, kept) for kept in keep):

@@ -159,6 +159,10 @@ class Recurrent:
         stays = isinstance(dtype, Mapping) and all(cell["weight_ih"] in QUANTISED for cell in dtypes)
         scales = input_scales if input_scales is not None else self._stack.input_scales if stays else ()
         stack = self._stack.astype(dtypes, scales, self._suffixes())
+        if input_scales is not None and not stack.input_scales:
+            raise ValueError(
+                "input_scales: expected one a layer, got none; None is for those that rows have themselves"
+            )
         _warn_of_rows(self._stack.arrays, stack, self._suffixes())
         return self._with_stack(stack)
 

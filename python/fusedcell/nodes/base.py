@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from numbers import Real
 from operator import index
@@ -232,6 +233,8 @@ class MatrixNode(Node):
         In int8 each row has the scale max |w| / 127; "int8_int16" is the same with inputs in int16. Raises
         UnsupportedError for an unknown dtype, ValueError if it cannot hold one of the weights.
         """
+        if isinstance(dtype, Mapping):
+            raise UnsupportedError(f"expected one dtype, as there is one matrix, {self._matrix}, got {dict(dtype)!r}")
         known = check_dtype(dtype)
         if known in QUANTISED and not self._multiplies:
             known = "int8"  # there are no inputs to round
