@@ -20,8 +20,9 @@ struct Outputs {
     std::vector<float> y, h, c;
 };
 
-Outputs run(const Geometry& geometry, const KernelTable& kernels, std::ptrdiff_t steps, std::ptrdiff_t batch) {
-    const auto stack = random_stack(geometry, kernels, WeightType::int8);
+Outputs run(const Geometry& geometry, const KernelTable& kernels, WeightType type, std::ptrdiff_t steps,
+            std::ptrdiff_t batch) {
+    const auto stack = random_stack(geometry, kernels, type);
     const std::ptrdiff_t inputs = geometry.input_size;
     const std::ptrdiff_t width = geometry.num_directions * geometry.output_size();
     const std::ptrdiff_t states = geometry.num_layers * geometry.num_directions * batch;
@@ -45,11 +46,13 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
 }
 
 void compare(const Geometry& geometry, const KernelTable& kernels, std::ptrdiff_t steps, std::ptrdiff_t batch) {
-    const Outputs expected = run(geometry, scalar::kernel_table, steps, batch);
-    const Outputs outputs = run(geometry, kernels, steps, batch);
-    CHECK(same_bits(outputs.y, expected.y));
-    CHECK(same_bits(outputs.h, expected.h));
-    CHECK(same_bits(outputs.c, expected.c));
+    for (const WeightType type : {WeightType::int8, WeightType::int8_int16}) {
+        const Outputs expected = run(geometry, scalar::kernel_table, type, steps, batch);
+        const Outputs outputs = run(geometry, kernels, type, steps, batch);
+        CHECK(same_bits(outputs.y, expected.y));
+        CHECK(same_bits(outputs.h, expected.h));
+        CHECK(same_bits(outputs.c, expected.c));
+    }
 }
 
 }    // namespace
@@ -67,6 +70,7 @@ int main() {
     KernelTable kernels = avx2::kernel_table;
     kernels.isa = "avxvnni_evex";
     kernels.int8 = avxvnni_evex::overlay.int8;
+    kernels.int8_int16 = avxvnni_evex::overlay.int8_int16;
     int runs = 0;
     for (const CellKind kind : kKinds) {
         for (const std::ptrdiff_t hidden : {1, 3, 7, 8, 9, 16, 31, 65}) {

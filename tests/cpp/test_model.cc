@@ -54,7 +54,7 @@ void draw_window(ModelNode& node, const KernelTable& kernels) {
     const auto taps = static_cast<std::ptrdiff_t>(window.taps);
     const Floats weight = draw_floats(size_of(outputs * taps * node.input_size()));
     const Floats bias = draw_floats(size_of(outputs));
-    const WeightType type = one_in(4) ? WeightType::int8 : WeightType::float32;
+    const WeightType type = one_in(4) ? WeightType::int8 : one_in(4) ? WeightType::int8_int16 : WeightType::float32;
     const Activation relu{ActivationKind::kRelu, 0, 0};
     node.operation = make_linear({{weight.data(), nullptr, type}, bias.data(), outputs, taps, node.input_size(), 1},
                                  one_in(2) ? &relu : nullptr, kernels);
