@@ -37,7 +37,7 @@ def same(actual: Any, expected: Any) -> None:
 
 
 @every_kind
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "int8", "int8_int16"])
 @pytest.mark.parametrize(("shape", "steps"), SHAPES)
 def test_the_bits_are_those_of_one_thread(kind: Kind, dtype: str, shape: dict[str, Any], steps: int) -> None:
     layer = kind.make(kind.weights(40, **shape), dtype=dtype)

@@ -150,8 +150,11 @@ void every_plan_gives_the_bits_of_one_thread() {
         WeightType type;
         bool general;
     };
-    constexpr Weights kWeights[] = {
-        {WeightType::float32, false}, {WeightType::int8, false}, {WeightType::float32, true}};
+    // A plan shares out blocks, which differ by type in their inputs alone: floats, or one plane of int8, or two.
+    constexpr Weights kWeights[] = {{WeightType::float32, false},
+                                    {WeightType::int8, false},
+                                    {WeightType::int8_int16, false},
+                                    {WeightType::float32, true}};
     constexpr Rows kRows[] = {Rows::kEqual, Rows::kOfLengths, Rows::kPacked};
     const std::vector<Geometry> layers = geometries();
     for (std::size_t layer = 0; layer < layers.size(); ++layer) {
@@ -166,7 +169,7 @@ void every_plan_gives_the_bits_of_one_thread() {
                 std::optional<Result> expected;
                 for (std::size_t i = 0; i < all.size(); ++i) {
                     const ThreadPlan& plan = all[i];
-                    if (!is_run(layer + i, r, 3) || !is_run(layer + 2 * i, w, 3)) continue;
+                    if (!is_run(layer + i, r, 3) || !is_run(layer + 3 * i, w, std::size(kWeights))) continue;
                     if (!expected) expected = run(*stack, x, kRows[r], ThreadPlan{});
                     expect(run(*stack, x, kRows[r], plan) == *expected,
                            (general ? "general kind " : "kind ") + std::to_string(static_cast<int>(geometry.kind)) +
