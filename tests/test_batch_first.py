@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import fusedcell as fc
 from drawn import examples
+from fusedcell._dtypes import DTYPES
 from fusedcell.quantization import compare, input_scales
 from models import EVERY_KIND, EVERY_NAME, KIND, Kind, flat, random_state, uniform
 
@@ -29,7 +30,7 @@ def bits(array: np.ndarray) -> Any:
 @settings(max_examples=examples(150))
 @given(
     name=st.sampled_from(EVERY_NAME),
-    dtype=st.sampled_from(["float32", "bfloat16", "float16", "int8"]),
+    dtype=st.sampled_from(DTYPES),
     batch=SIZES,
     steps=SIZES,
     layers=st.integers(1, 2),

@@ -19,6 +19,7 @@ import fusedcell as fc
 from cores import BIG_LITTLE
 from fusedcell import _core
 from fusedcell.__main__ import main
+from fusedcell._dtypes import DTYPES, QUANTISED
 from fusedcell._timing import Runner
 from fusedcell.bench import command, options, peers, studies, tails, tiers
 from fusedcell.bench.answers import Tolerance
@@ -87,13 +88,13 @@ def test_bench(measured: Run, capsys: pytest.CaptureFixture[str]) -> None:
         assert np.median(rounds) == pytest.approx(result["medians"]["fusedcell"][0], rel=1e-3)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
+@pytest.mark.parametrize("dtype", DTYPES[1:])
 def test_other_dtypes_are_beside_our_float32(dtype: str, measured: Run, capsys: pytest.CaptureFixture[str]) -> None:
     document = measured(*TINY, "--dtype", dtype, "--steps", "10")
     assert (
         f"checked        against float64, others' float32 within 0.0001, our {dtype} within " in capsys.readouterr().out
     )
-    isas = fc.isas() if dtype == "int8" else float_isas()
+    isas = fc.isas() if dtype in QUANTISED else float_isas()
     step, sequence = document["results"]
     assert set(step["times"]) == {"fusedcell", *isas[1:], "fusedcell float32", "numpy"}
     assert set(sequence["times"]) == {"fusedcell", "fusedcell float32", "numpy"}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import fusedcell as fc
 from drawn import examples
 from fusedcell import nodes, reference
+from fusedcell._dtypes import DTYPES
 from fusedcell.cell_options import Activation, CellOptions
 from models import KIND, layer_from_cells, uniform
 
@@ -419,7 +420,7 @@ def test_nan_is_a_difference_and_the_same_nan_is_none() -> None:
     assert fc.check(layer, bad, layer(bad)[0]).ok
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", DTYPES[1:])
 def test_narrower_weights_are_allowed_what_rounding_explains(dtype: str) -> None:
     weights, x, y = of_layer("lstm", (8, 16, 1))
     layer = KIND["lstm"].make(weights)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import fusedcell as fc
+from fusedcell._dtypes import DTYPES
 from models import EVERY_KIND, KIND, Kind, flat, uniform
 
 every_kind = pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.name)
@@ -74,11 +75,10 @@ def test_one_layer_is_called_by_many_threads(kind: Kind) -> None:
 def test_layers_are_made_converted_and_dropped_by_many_threads() -> None:
     mappings = [KIND["lstm"].weights(9, 20, seed=seed) for seed in range(THREADS)]
     x = uniform(1, 5, 9)
-    dtypes = ("float32", "int8", "bfloat16", "float16")
 
     def work(mapping: dict[str, np.ndarray]) -> list[bytes]:
         layer = fc.LSTM.from_state_dict(mapping)
-        return [layer.astype(dtype)(x)[0].tobytes() for dtype in dtypes * 5]
+        return [layer.astype(dtype)(x)[0].tobytes() for dtype in DTYPES * 5]
 
     expected = [work(mapping) for mapping in mappings]
     assert all_at_once(*[lambda mapping=mapping: work(mapping) for mapping in mappings]) == expected

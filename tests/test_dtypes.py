@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 import fusedcell as fc
 import general_bit_model
+from fusedcell._dtypes import DTYPES
 from models import EVERY_NAME, KIND, flat, uniform
 from test_widths import rounded, same
 
 pytestmark = pytest.mark.core
 
-DTYPES = ("float32", "bfloat16", "float16", "int8", "int8_int16")
+
 PAIRS = [pair for pair in product(DTYPES[:4], DTYPES[:4]) if pair[0] != pair[1]]
 PAIRS += [("int8", "int8_int16"), ("int8_int16", "int8")]
 

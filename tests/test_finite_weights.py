@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 import fusedcell as fc
 from drawn import examples
+from fusedcell._dtypes import DTYPES
 from models import EVERY_KIND, EVERY_NAME, KIND, Kind, flat, random_state, uniform
 
 pytestmark = pytest.mark.core
 
-DTYPES = ("float32", "bfloat16", "float16", "int8", "int8_int16")
+
 every_kind = pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.name)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 

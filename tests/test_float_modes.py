@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from fusedcell import _core
+from fusedcell._dtypes import DTYPES
 from fusedcell.weights.floats import to_float32
 from models import KIND, Kind, flat, uniform
 
@@ -112,7 +113,7 @@ def wide(seed: int, *shape: int) -> np.ndarray:
 
 @every_mode
 @some_kinds
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int8"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_packing_and_converting_round_to_nearest(kind: Kind, dtype: str, mode: str) -> None:
     mapping = {name: array * (1 + 2.0**-30) for name, array in kind.weights(5, 9, layers=2).items()}
 

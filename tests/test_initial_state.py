@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fusedcell as fc
+from fusedcell._dtypes import DTYPES
 from fusedcell._file_format import to_bytes
 from fusedcell.layers import layer_from_bytes
 from models import KIND, KINDS, Kind, flat, random_state, uniform
@@ -134,7 +135,7 @@ def test_a_stream_for_a_batch_resets_rows_to_their_own_states() -> None:
 
 
 @every_kind
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int8"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_it_stays_with_copies_dtypes_pickles_and_files(kind: Kind, dtype: str, tmp_path: Path) -> None:
     mapping = kind.weights(9, 17, directions=2)
     state = random_state(kind, mapping, 1)

@@ -15,6 +15,7 @@ import pytest
 
 import fusedcell as fc
 from fusedcell import nodes
+from fusedcell._dtypes import DTYPES
 from models import KIND, uniform
 from small_models import every_node
 
@@ -88,7 +89,7 @@ def test_a_model_comes_back_with_its_bits_its_bytes_and_its_nodes(path: Path) ->
     assert again._to_bytes() == model._to_bytes()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int8"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_narrower_matrices_come_back_with_their_bits(dtype: str, path: Path) -> None:
     model = fc.Model(every_node(), outputs=("head", "conv")).astype(dtype)
     fc.save(model, path)

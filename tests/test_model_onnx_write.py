@@ -20,6 +20,7 @@ import fusedcell as fc
 from drawn import examples, note_difference
 from drawn_models import ELEMENTWISE, GROWING, ROOTS, drawn_models
 from fusedcell import _core, nodes
+from fusedcell._dtypes import DTYPES
 from fusedcell.convert.onnx import builder as onnx_builder
 from model_entries import LENGTHS, DrawnModel
 from models import KIND, random_state, uniform
@@ -355,7 +356,7 @@ def test_an_output_that_is_another_value_under_its_own_name() -> None:
     assert_close(runner(model.to_onnx())(x), model(x))
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
+@pytest.mark.parametrize("dtype", DTYPES[1:])
 def test_narrow_weights_are_written_as_the_floats_that_they_stand_for(dtype: str) -> None:
     model = fc.Model(
         [

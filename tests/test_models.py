@@ -19,6 +19,7 @@ import fusedcell as fc
 from drawn import examples
 from drawn_models import blocks, drawn_models
 from fusedcell import nodes, reference
+from fusedcell._dtypes import DTYPES, QUANTISED
 from fusedcell.layers import Layer
 from fusedcell.reference import ModelNode
 from model_entries import DrawnModel, Entry
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.core
 
 TOLERANCE = 2e-6
 lengths_of_sequences = st.integers(0, 40)
-dtypes = st.sampled_from(["float32", "float32", "float16", "bfloat16", "int8"])
+dtypes = st.sampled_from(["float32", *DTYPES])
 seeds = st.integers(1, 99)
 
 
@@ -87,14 +88,14 @@ def rounded(entry: Entry, dtype: str) -> Entry | None:
     description = []
     for node in entry.description:
         arguments: dict[str, Any] = dict(node.arguments)
-        if dtype == "int8" and node.kind == "transposed":
+        if dtype in QUANTISED and node.kind == "transposed":
             return None
-        if dtype == "int8" and node.kind == "window":
-            arguments["int8"] = True
-        elif dtype == "int8" and node.kind == "embedding":
+        if dtype in QUANTISED and node.kind == "window":
+            arguments["int8"] = "int16" if dtype == "int8_int16" else True
+        elif dtype in QUANTISED and node.kind == "embedding":
             q, scale = reference.quantise_weights(arguments["table"])
             arguments["table"] = q * scale[:, None]
-        elif dtype != "int8" and node.kind in ("window", "transposed", "embedding"):
+        elif dtype not in QUANTISED and node.kind in ("window", "transposed", "embedding"):
             key = "table" if node.kind == "embedding" else "weight"
             arguments[key] = arguments[key].astype(dtype)
         description.append(ModelNode(node.name, node.kind, node.sources, arguments))
@@ -117,7 +118,10 @@ def error_scale(entry: Entry, read: Sequence[np.ndarray], expected: np.ndarray) 
 
 @settings(max_examples=examples(150))
 @given(
-    drawn=drawn_models(), steps=lengths_of_sequences, dtype=st.sampled_from(["float32", "float16", "int8"]), seed=seeds
+    drawn=drawn_models(),
+    steps=lengths_of_sequences,
+    dtype=st.sampled_from(["float32", "float16", *QUANTISED]),
+    seed=seeds,
 )
 def test_every_node_is_within_2e6th_of_the_specification(drawn: DrawnModel, steps: int, dtype: str, seed: int) -> None:
     inputs = drawn.draw_inputs(steps, seed=seed)

@@ -17,6 +17,7 @@ import onnx
 
 import fusedcell as fc
 from drawn import examples, note_difference
+from fusedcell._dtypes import DTYPES
 from models import KIND, KIND_NAMES, flat, random_state, uniform
 from onnx_models import NodeCase, arrays_for, cases
 
@@ -103,7 +104,7 @@ def test_a_single_layer_comes_back_with_the_same_bits(kind: Any, directions: int
         same(list(a.values()), list(e.values()))
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
+@pytest.mark.parametrize("dtype", DTYPES[1:])
 def test_narrow_weights_are_written_as_the_floats_that_they_stand_for(dtype: str) -> None:
     kind = KIND["gru_reset_after"]
     layer = kind.make(kind.weights(9, 17, layers=2), dtype=dtype)

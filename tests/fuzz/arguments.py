@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fusedcell._dtypes import DTYPES
 from fuzz.outcome import FindingError, check, may_raise, same
 from fuzz.source import Source
 from fuzz.values import Argument, HostileError, HostileNumber, bools, floats, integers, nonsense, numbers
@@ -14,7 +15,6 @@ from fuzz.values import _Draw as Draw
 from models import EVERY_KIND, KIND, Kind
 
 DOCUMENTED = (ValueError, TypeError, HostileError)
-DTYPES = ("float32", "int8", "bfloat16", "float16")
 SIZES = ((3, 5), (1, 1), (17, 33), (8, 16))
 
 

@@ -8,10 +8,9 @@ import sys
 from pathlib import Path
 
 import fusedcell as fc
+from fusedcell._dtypes import DTYPES
 from models import EVERY_KIND, KIND, random_state
 from small_models import small_models
-
-DTYPES = ("float32", "bfloat16", "float16", "int8")
 
 
 def main(folder: Path) -> None:

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 import fusedcell as fc
+from fusedcell._dtypes import DTYPES
 from fusedcell.nodes import Multiply
 from json_models import Drawn, amplifier, nam, rtneural, rtneural_layer, simple_rnn, with_test
 from models import EVERY_KIND, KIND, uniform
 from small_models import small_models
-
-DTYPES = ("float32", "bfloat16", "float16", "int8")
 
 
 def _saved(*layers: Any) -> Iterator[bytes]:
