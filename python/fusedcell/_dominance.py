@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ._dtypes import QUANTISED
 from .errors import QuantizationWarning
 
 LARGEST_RATIO = 21
@@ -88,7 +89,7 @@ def warn_of_cells(
     for cell, types, suffix in zip(before, dtypes, suffixes, strict=True):
         for name, dtype in types.items():
             matrix = cell.get(name)
-            if dtype.startswith("int8") and name + "_scale" not in cell and isinstance(matrix, np.ndarray):
+            if dtype in QUANTISED and name + "_scale" not in cell and isinstance(matrix, np.ndarray):
                 warn_where_dominated(name + suffix, matrix)
 
 

@@ -57,7 +57,7 @@ def _warn_of_rows(
     cells: Callable[[], Sequence[Mapping[str, Any]]], stack: _core.Stack, suffixes: Sequence[str]
 ) -> None:
     """Of the float arrays that int8 weights are made of."""
-    if any(dtype.startswith("int8") for types in stack.dtypes for dtype in types.values()):
+    if any(dtype in QUANTISED for types in stack.dtypes for dtype in types.values()):
         from ._dominance import warn_of_cells  # which other types need not load
 
         warn_of_cells(cells(), stack.dtypes, suffixes)

@@ -256,3 +256,18 @@ class QATGRUCell(_QATCell, nn.GRUCell):
     """In place of torch.nn.GRUCell."""
 
     fusedcell_replaces = nn.GRUCell
+
+
+# What trains in int8, and what takes its place.
+CLASSES: dict[type[nn.Module], type[QAT]] = {
+    nn.Linear: QATLinear,
+    nn.Embedding: QATEmbedding,
+    nn.Conv1d: QATConv1d,
+    nn.Conv2d: QATConv2d,
+    nn.RNN: QATRNN,
+    nn.LSTM: QATLSTM,
+    nn.GRU: QATGRU,
+    nn.RNNCell: QATRNNCell,
+    nn.LSTMCell: QATLSTMCell,
+    nn.GRUCell: QATGRUCell,
+}

@@ -17,18 +17,6 @@ from .report import SWAPPING, set_class
 from .rounding import UNITS
 from .whole import Whole
 
-_QAT: dict[type[nn.Module], type[qat.QAT]] = {
-    nn.Linear: qat.QATLinear,
-    nn.Embedding: qat.QATEmbedding,
-    nn.Conv1d: qat.QATConv1d,
-    nn.Conv2d: qat.QATConv2d,
-    nn.RNN: qat.QATRNN,
-    nn.LSTM: qat.QATLSTM,
-    nn.GRU: qat.QATGRU,
-    nn.RNNCell: qat.QATRNNCell,
-    nn.LSTMCell: qat.QATLSTMCell,
-    nn.GRUCell: qat.QATGRUCell,
-}
 # Their matrices would be rounded in other ways than any of the above.
 _OTHERS = (nn.modules.conv._ConvNd, nn.Bilinear, nn.EmbeddingBag, nn.MultiheadAttention)
 
@@ -73,7 +61,7 @@ def quantize(
         for module in prepared:
             cls = parametrize.type_before_parametrizations(module)
             module.__dict__.update(fusedcell_class=cls, fusedcell_units=UNITS[inputs])
-            set_class(module, _QAT[_base(module)])
+            set_class(module, qat.CLASSES[_base(module)])
     return tuple(prepared.values())
 
 
@@ -99,7 +87,7 @@ def _within(model: nn.Module, names: tuple[str, ...]) -> set[nn.Module]:
 
 
 def _base(module: nn.Module) -> Any:
-    return next((base for base in _QAT if isinstance(module, base)), None)
+    return next((base for base in qat.CLASSES if isinstance(module, base)), None)
 
 
 def _is_rounded(module: nn.Module) -> bool:
