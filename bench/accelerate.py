@@ -1,7 +1,8 @@
-"""Accelerated modules beside PyTorch's own and beside streams, in turns and on one thread. Needs PyTorch.
+"""Modules of fusedcell.torch beside PyTorch's own and beside streams, in turns and on one thread. Needs PyTorch.
 
 python bench/accelerate.py packed    packed sequences: time, and, on Linux, memory at the peak of a call
 python bench/accelerate.py steps     one time step at a call
+python bench/accelerate.py quantize  steps of training, of a module that quantize has prepared
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ LENGTHS = {
     "300, uniform from 1 to 200": RNG.integers(1, 201, 300).tolist(),
 }
 LONG = Effort(seconds=0.5, min_rounds=5)
+TRAINING = Effort(seconds=4, min_rounds=15)
+TIME_STEPS = 100
 
 
 def accelerated(module: Any) -> Any:
@@ -107,6 +110,35 @@ def steps() -> None:
     print(aligned(headings, rows, headings[:1]))
 
 
+def training(class_name: str, inputs: int, units: int, batch: int, *, quantised: bool) -> Runner:
+    """A step forwards, backwards and of plain gradient descent."""
+    torch.manual_seed(1)
+    module = getattr(torch.nn, class_name)(inputs, units)
+    if quantised:
+        fusedcell.torch.quantize(module)
+    optimiser = torch.optim.SGD(module.parameters(), 1e-4)
+
+    def step(x: Any, wanted: Any) -> None:
+        optimiser.zero_grad()
+        torch.nn.functional.mse_loss(module(x)[0], wanted).backward()
+        optimiser.step()
+
+    x, wanted = (torch.randn(TIME_STEPS, batch, size) for size in (inputs, units))
+    return Runner(step, [(x, wanted)], np.asarray)
+
+
+def quantize() -> None:
+    rows = []
+    for sizes in ((64, 64, 1), (64, 64, 32), (64, 256, 32)):
+        row = [", ".join(map(str, sizes))]
+        for name in ("LSTM", "GRU"):
+            variants = {kind: training(name, *sizes, quantised=kind == "prepared") for kind in ("plain", "prepared")}
+            times = measure(variants, TRAINING)
+            row.append(format_ratio(ratio(times["prepared"], times["plain"])))
+        rows.append(row)
+    print(aligned(["inputs, units, batch", "LSTM", "GRU"], rows, ["inputs, units, batch"]))
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with torch.inference_mode():
@@ -115,6 +147,9 @@ if __name__ == "__main__":
                 packed()
             case ["steps"]:
                 steps()
+            case ["quantize"]:
+                with torch.inference_mode(False):
+                    quantize()
             case ["peak", *what]:
                 print(f"{peak(*what):.1f}")
             case _:
