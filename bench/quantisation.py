@@ -6,7 +6,8 @@ The networks are those of examples/ with their own weights, and, where they are 
 ddddocr, Resemblyzer and tesseract-ocr-eng (see examples/README.md; the last two need PyTorch and Tesseract), each
 layer on real input from the float network. The last row is a network that int8 loses, out of tests/collapsing.py.
 SNRs are of y on a quarter of the data that calibration does not get at all; bytes are of packed weights, with biases,
-and scales and sums of rows.
+and scales and sums of rows. The last two columns are what QuantizationWarning goes by, of each layer's worst matrix:
+how many times a row's median weight its largest is, or more, in a tenth of the rows, and the SNR that it leaves alone.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import numpy as np
 
 import fusedcell as fc
-from fusedcell.quantization import calibrate
+from fusedcell._dominance import LEAST_SHARE, ratios
+from fusedcell.quantization import calibrate, compare
+from fusedcell.quantization.networks import Network
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
@@ -212,6 +215,12 @@ def parted(x: Any) -> tuple[Any, Any]:
     return np.ascontiguousarray(given), np.ascontiguousarray(fresh)
 
 
+def dominance(layer: Any) -> float:
+    """Of the worst matrix: the ratio that a tenth of its rows have or exceed."""
+    of_rows = [np.sort(ratios(matrix.values))[::-1] for matrix in Network(layer).matrices.values()]
+    return max(float(found[int(np.ceil(LEAST_SHARE * len(found))) - 1]) for found in of_rows)
+
+
 def snr(y: Any, other: Any) -> float:
     signal, error = (np.square(part, dtype=np.float64).sum() for part in (y, y - other))
     return float(10 * np.log10(signal / error))
@@ -222,8 +231,9 @@ def main() -> None:
     parser.add_argument("--snr", type=float, default=35.0, metavar="DB", help="what calibration is asked for (35)")
     asked = parser.parse_args().snr
     warnings.simplefilter("ignore", fc.QuantizationWarning)
-    print("| layer | plain int8, dB | calibrated, dB | bytes of float32's | wider than int8 |\n|--|--|--|--|--|")
-    kept = []
+    print("| layer | plain int8, dB | calibrated, dB | bytes of float32's | wider than int8 | ratio | alone, dB |")
+    print("|--|--|--|--|--|--|--|")
+    kept, judged = [], []
     for networks in NETWORKS:
         try:
             found = list(networks())
@@ -237,14 +247,21 @@ def main() -> None:
             plain, calibrated = (snr(y, small(fresh)[0]) for small in (layer.astype("int8"), made.made))
             wider = ", ".join(f"{matrix} {dtype}" for matrix, dtype in made.dtypes.items() if dtype != "int8")
             share = made.nbytes / made.nbytes_before
-            print(f"| {name} | {plain:.1f} | {calibrated:.1f} | {share:.3f} | {wider} |", flush=True)
+            ratio, alone = dominance(layer), compare(layer, layer.astype("int8"), fresh).matrices[0].snr_db
+            print(
+                f"| {name} | {plain:.1f} | {calibrated:.1f} | {share:.3f} | {wider} | {ratio:.1f} | {alone:.1f} |",
+                flush=True,
+            )
             if plain > 25:
+                judged.append((ratio, alone))
                 kept.append((plain, calibrated, made.nbytes, made.nbytes_before))
     plain, calibrated, after, before = np.array(kept).T
     means = f"{plain.mean():.1f} dB and calibrated {calibrated.mean():.1f} dB on average"
     lowest = f"{plain.min():.1f} and {calibrated.min():.1f} dB at least"
     share = after.sum() / before.sum()
     print(f"\n{len(kept)} layers that plain int8 does not lose: {means}, {lowest}, at {share:.3f} of float32's bytes")
+    ratio, alone = max(ratio for ratio, _ in judged), min(alone for _, alone in judged)
+    print(f"their matrices: a ratio of {ratio:.1f} at most, and {alone:.1f} dB alone at least")
 
 
 if __name__ == "__main__":
