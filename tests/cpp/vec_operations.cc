@@ -286,4 +286,19 @@ void check_vec_operations() {
     check_dot<Int16Dot, int8_t, kWholeInt16>();
 }
 
+// For test_multiply_adds.cc: one x and 16 lanes of w and c, and chains of four such.
+void multiply_adds(const float* w, const float* x, const float* c, float* y);
+void multiply_adds(const float* w, const float* x, const float* c, float* y) {
+    for (ptrdiff_t i = 0; i < 16; i += kLanes) Store(y + i, MulAdd(Load(w + i), Broadcast(*x), Load(c + i)));
+}
+void multiply_adds_of_loop(const float* w, const float* x, const float* c, float* y);
+void multiply_adds_of_loop(const float* w, const float* x, const float* c, float* y) {
+    constexpr ptrdiff_t kVectors = 16 / kLanes;
+    F32 acc[1][kVectors];
+    for (ptrdiff_t v = 0; v < kVectors; ++v) acc[0][v] = Load(c + v * kLanes);
+    const float* const rows[1] = {x};
+    Accumulate<FloatDot<Float32Loads>>(acc, w, 16, rows, 4);
+    for (ptrdiff_t v = 0; v < kVectors; ++v) Store(y + v * kLanes, acc[0][v]);
+}
+
 }    // namespace fusedcell::FUSEDCELL_ISA

@@ -71,12 +71,22 @@ FUSEDCELL_INLINE Pair Exp2Addend(Pair) {
 
 /// q f + the coefficients from number kNumber on, by Horner's rule.
 template <int kNumber, class V>
-FUSEDCELL_INLINE V Exp2Polynomial(V q, V f) {
+FUSEDCELL_INLINE V Exp2Horner(V q, V f) {
     if constexpr (kNumber > kExp2Degree) {
         return q;
     } else {
-        return Exp2Polynomial<kNumber + 1>(MulAdd(q, f, Exp2Addend<kNumber>(f)), f);
+        return Exp2Horner<kNumber + 1>(MulAdd(q, f, Exp2Addend<kNumber>(f)), f);
     }
+}
+
+/// q(f).
+template <class V>
+FUSEDCELL_INLINE V Exp2Polynomial(V f) {
+#ifdef FUSEDCELL_DOUBLES
+    return HornerByDoubles(kExp2Coefficients, f);
+#else
+    return Exp2Horner<1>(BroadcastTo<V>(kExp2Coefficients[0]), f);
+#endif
 }
 
 template <class V>
@@ -87,15 +97,14 @@ FUSEDCELL_INLINE Exp2<V> Exp2Parts(V x, float scale) {
     const V magic = BroadcastTo<V>(0x1.8p23F);
     const V shifted = Add(t, magic);
     const V f = Sub(t, Sub(shifted, magic));
-    const V q = Exp2Polynomial<1>(BroadcastTo<V>(kExp2Coefficients[0]), f);
-    return {PowerOfTwo(shifted), Mul(q, f)};
+    return {PowerOfTwo(shifted), Mul(Exp2Polynomial(f), f)};
 }
 
 /// exp(-x); sigmoid(x) is 1 / (1 + exp(-x)) and 1 - sigmoid(x) is exp(-x) / (1 + exp(-x)).
 template <class V>
 FUSEDCELL_INLINE V ExpNegative(V x) {
     const Exp2<V> e = Exp2Parts(x, -kLog2E);
-    return MulAdd(e.power, e.fraction, e.power);
+    return MulAddOnce(e.power, e.fraction, e.power);
 }
 
 template <class V>

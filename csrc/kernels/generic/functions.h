@@ -47,7 +47,7 @@ FUSEDCELL_INLINE F32 Exp(F32 x) {
     const F32 shifted = Add(Mul(finite, Broadcast(kLog2E)), magic);
     const F32 n = Sub(shifted, magic);
     const F32 f = MulAdd(finite, Broadcast(kLog2ERest), MulAdd(finite, Broadcast(kLog2E), Negative(n)));
-    const F32 q = Exp2Polynomial<1>(Broadcast(kExp2Coefficients[0]), f);
+    const F32 q = Exp2Polynomial(f);
     // No float is 2^128, but half of it is one.
     const F32 halvings = SelectLess(Broadcast(127.0F), n, Broadcast(1.0F), Zero());
     const F32 power = PowerOfTwo(Sub(shifted, halvings));

@@ -18,7 +18,7 @@ constexpr int kMultiplyAccumulators = 20;
 template <class AnyDot>
 constexpr int MultiplySets() {
     constexpr int kVectors = kTileVectors * static_cast<int>(sizeof(typename AnyDot::Accumulator) / sizeof(F32));
-    constexpr int kOfTile = AnyDot::kMostRows / AnyDot::kRows;
+    constexpr int kOfTile = AtLeastOne(AnyDot::kMostRows / AnyDot::kRows);
     return kOfTile * kVectors <= kMultiplyAccumulators ? kOfTile : kMultiplyAccumulators / kVectors;
 }
 

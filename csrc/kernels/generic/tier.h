@@ -21,5 +21,16 @@ FUSEDCELL_INLINE float FloatOfBits(int32_t bits) {
     return value;
 }
 
+/// a * b + c where a * b needs no rounding, or c is 0 and the product not too small: a tier whose MulAdd is slow has
+/// another way to the same.
+template <class V>
+FUSEDCELL_INLINE V MulAddOnce(V a, V b, V c) {
+#ifdef FUSEDCELL_DOUBLES
+    return Add(Mul(a, b), c);
+#else
+    return MulAdd(a, b, c);
+#endif
+}
+
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA

@@ -16,6 +16,9 @@
 #ifdef FUSEDCELL_PIPELINED
 #include "kernels/generic/dot_pipelined.h"
 #endif
+#ifdef FUSEDCELL_DOUBLES
+#include "kernels/generic/dot_doubles.h"
+#endif
 
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
@@ -74,10 +77,15 @@ FUSEDCELL_INLINE ptrdiff_t StrideOf(const BlockView<Weights>& block) {
     return kInputs > 1 && kIsBlock ? ptrdiff_t{kVectors} * kLanes * Weights::kGroup : block.stride;
 }
 
+template <class Kernel>
+constexpr bool StartsAtZero(int v) {
+    return !Kernel::kHasInitialAccumulators || v % Kernel::kGates != Kernel::kGates - 1;
+}
+
 /// Where vector `v` of a tile starts from.
 template <class Kernel>
 FUSEDCELL_INLINE F32 InitialOf(const float* initial, int v) {
-    if (!Kernel::kHasInitialAccumulators || v % Kernel::kGates != Kernel::kGates - 1) return Zero();
+    if (StartsAtZero<Kernel>(v)) return Zero();
     return Load(initial + v / Kernel::kGates * kLanes);
 }
 
@@ -103,6 +111,8 @@ FUSEDCELL_INLINE void Accumulate(typename AnyDot::Accumulator (&acc)[kSets][kVec
                                  const X* const (&x)[kSets * AnyDot::kRows], ptrdiff_t depth) {
 #ifdef FUSEDCELL_PIPELINED
     PipelinedLoop<AnyDot, kSets, kVectors>::Run(acc, weights, stride, x, depth);
+#elif defined(FUSEDCELL_DOUBLES)
+    SumApart<AnyDot>(acc, weights, stride, x, depth);
 #else
     PlainSum<AnyDot>(acc, weights, stride, x, depth);
 #endif
@@ -172,7 +182,8 @@ struct QuantisedWeights {
             FUSEDCELL_UNROLL
             for (int r = 0; r < kRows; ++r) {
                 const F32 scale = Mul(Broadcast(Input(inputs[r]).scale), unit_scale);
-                sums[r][v] = MulAdd(sum_of(r, v), scale, initial);
+                sums[r][v] = StartsAtZero<Kernel>(v) ? MulAddOnce(sum_of(r, v), scale, initial)
+                                                     : MulAdd(sum_of(r, v), scale, initial);
             }
         }
     }

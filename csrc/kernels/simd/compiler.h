@@ -10,6 +10,7 @@
 #define FUSEDCELL_OPAQUE __declspec(noinline)
 #define FUSEDCELL_UNROLL
 #define FUSEDCELL_NO_UNROLL
+#define FUSEDCELL_RARE(condition) (condition)
 #define FUSEDCELL_PREFETCH(address) static_cast<void>(address)
 #define FUSEDCELL_IN_REGISTER(vector) static_cast<void>(vector)
 #elif defined(__clang__)
@@ -18,6 +19,7 @@
 #define FUSEDCELL_OPAQUE __attribute__((noinline))
 #define FUSEDCELL_UNROLL _Pragma("unroll")
 #define FUSEDCELL_NO_UNROLL _Pragma("nounroll")
+#define FUSEDCELL_RARE(condition) __builtin_expect(condition, 0)
 #define FUSEDCELL_PREFETCH(address) __builtin_prefetch(address)
 #define FUSEDCELL_IN_REGISTER(vector) asm("" : "+x"(vector))
 #else
@@ -26,6 +28,7 @@
 #define FUSEDCELL_OPAQUE __attribute__((noipa))
 #define FUSEDCELL_UNROLL _Pragma("GCC unroll 32")
 #define FUSEDCELL_NO_UNROLL _Pragma("GCC unroll 1")
+#define FUSEDCELL_RARE(condition) __builtin_expect(condition, 0)
 #define FUSEDCELL_PREFETCH(address) __builtin_prefetch(address)
 #define FUSEDCELL_IN_REGISTER(vector) asm("" : "+x"(vector))
 #endif
