@@ -64,7 +64,7 @@ ARCHS = (
         "x86-64",
         "dev",
         {"valgrind": "valgrind", "g++": "g++"},
-        (Tier("avx2"), Tier("scalar", hidden=HIDDEN_SCALAR)),
+        (Tier("avx2"), Tier("sse41", hidden=HIDDEN_SCALAR), Tier("scalar", hidden=HIDDEN_SCALAR)),
     ),
     Arch(
         "aarch64",

@@ -182,8 +182,8 @@ struct QuantisedWeights {
             FUSEDCELL_UNROLL
             for (int r = 0; r < kRows; ++r) {
                 const F32 scale = Mul(Broadcast(Input(inputs[r]).scale), unit_scale);
-                sums[r][v] = StartsAtZero<Kernel>(v) ? MulAddOnce(sum_of(r, v), scale, initial)
-                                                     : MulAdd(sum_of(r, v), scale, initial);
+                const F32 sum = sum_of(r, v);
+                sums[r][v] = StartsAtZero<Kernel>(v) ? MulAddOnce(sum, scale, initial) : MulAdd(sum, scale, initial);
             }
         }
     }

@@ -75,7 +75,8 @@ FUSEDCELL_INLINE F32 Sqrt(F32 a) {
 /// a * b + c with one rounding, also where the CPU has no such instruction.
 ///
 /// The product of two floats is exact in double. To round their sum twice is wrong only where the first rounding has
-/// made it the middle of two floats, whose last 29 bits are 1 0...0, or where floats have fewer bits, below 2^-126.
+/// made it the middle of two floats, whose last 29 bits are 1 0...0, or where floats have fewer bits, below 2^-126; to
+/// 2^-126 itself it may have come from below, which ARM flushes by.
 FUSEDCELL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) {
 #if defined(__ARM_FEATURE_FMA) && defined(__GNUC__)
     return __builtin_fmaf(a, b, c);
@@ -86,7 +87,7 @@ FUSEDCELL_INLINE F32 MulAdd(F32 a, F32 b, F32 c) {
     const double sum = product + static_cast<double>(c);
     uint64_t bits;
     memcpy(&bits, &sum, sizeof bits);
-    const bool is_tiny = 2 * bits - 1 < kSmallestNormal - 1;    // and not zero
+    const bool is_tiny = 2 * bits - 1 < kSmallestNormal;    // and not zero
     if ((bits & kLastBits) == kLastBits / 2 + 1 || is_tiny) return AddExactly(product, c);
     return static_cast<float>(sum);
 #endif
