@@ -11,9 +11,9 @@ OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 
 .DEFAULT_GOAL := help
 .PHONY: install test bench docs help lint format check-workflows test-cpp test-peers test-sanitize test-tsan \
-	test-realtime test-valgrind test-thorough test-exhaustive fuzz-load fuzz soak test-aarch64 test-armv7l check-ports \
-	example-cpp count count-update count-peers mca bench-cpp bench-peers bench-rtneural bench-suite examples examples-ocr \
-	examples-torch examples-scoring edge census compliance wheels test-wheels check-wheels clean
+	test-realtime test-valgrind test-thorough test-exhaustive fuzz-load fuzz soak test-sse41 test-aarch64 test-armv7l \
+	check-ports example-cpp count count-update count-peers mca bench-cpp bench-peers bench-rtneural bench-suite examples \
+	examples-ocr examples-torch examples-scoring edge census compliance wheels test-wheels check-wheels clean
 
 ##@ For everybody
 
@@ -108,6 +108,13 @@ fuzz: $(VENV)/.installed $(VENV)/.group-cpp $(VENV)/.group-test $(VENV)/.group-p
 soak: $(VENV)/.installed $(VENV)/.group-test
 	PYTHONPATH=tests $(BIN)/python -m soak.drift
 	PYTHONPATH=tests $(BIN)/python -m soak.crowd
+
+## Tiers and bits on emulated x86-64 CPUs without AVX. Needs QEMU.
+test-sse41: $(VENV)/.installed $(VENV)/.group-test
+	for cpu in Nehalem Westmere; do \
+	  qemu-x86_64 -cpu $$cpu $(BIN)/python -m pytest -p no:cacheprovider --pairs --tiers=sse41 tests/test_isa.py \
+	    tests/test_bits.py --deselect=tests/test_isa.py::test_detection_agrees_with_the_operating_system || exit; \
+	done
 
 ## The tests on emulated ARM CPUs. Installs a cross compiler and QEMU on Debian and Ubuntu.
 test-aarch64:
