@@ -308,7 +308,12 @@ void Run(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t
     const ptrdiff_t next = blocks.backward ? -1 : 1;
     for (ptrdiff_t left = blocks.last - blocks.first; left > 0; --left, i += next) {
         const ptrdiff_t panels = matrix.panels - i * kPanels;
-        if (num_rows == 1) {
+        if constexpr (kTallest<Weights> == 1) {
+            FUSEDCELL_NO_UNROLL
+            for (ptrdiff_t r = 0; r < num_rows; ++r) {
+                RowOfAnyBlock<Kernel, Weights>(matrix, rows[r], i * kPanels, data + i * block_bytes, panels);
+            }
+        } else if (num_rows == 1) {
             RowOfAnyBlock<Kernel, Weights>(matrix, *rows, i * kPanels, data + i * block_bytes, panels);
         } else {
             RowsOfBlock<Kernel, Weights>(matrix, rows, num_rows, i * kPanels, data + i * block_bytes,
