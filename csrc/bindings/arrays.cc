@@ -228,16 +228,16 @@ std::pair<std::vector<std::int64_t>, Shape> read_integers(py::handle value, cons
             {PyArray_DIMS(integers), PyArray_DIMS(integers) + PyArray_NDIM(integers)}};
 }
 
-std::unique_ptr<bool[]> read_mask(py::handle value, const Shape& shape) {
-    const py::object array = to_array(value, "mask", "an array of bools");
+std::unique_ptr<bool[]> read_mask(py::handle value, const Shape& shape, const std::string& name) {
+    const py::object array = to_array(value, name, "an array of bools");
     if (PyArray_TYPE(as_array_object(array)) != NPY_BOOL) {
-        throw py::type_error("mask: expected an array of bools, got dtype " + dtype_text(array));
+        throw py::type_error(name + ": expected an array of bools, got dtype " + dtype_text(array));
     }
     const py::object owner = contiguous(array, nullptr);
     if (!owner) throw py::error_already_set();
     PyArrayObject* mask = as_array_object(owner);
     const Shape got(PyArray_DIMS(mask), PyArray_DIMS(mask) + PyArray_NDIM(mask));
-    if (got != shape) throw_shape_error("mask", to_text(shape) + " (x's without its last axis)", to_text(got));
+    if (got != shape) throw_shape_error(name, to_text(shape) + " (x's without its last axis)", to_text(got));
     const auto* data = static_cast<const unsigned char*>(PyArray_DATA(mask));
     const auto size = static_cast<std::size_t>(PyArray_SIZE(mask));
     std::unique_ptr<bool[]> copy(new bool[size]);

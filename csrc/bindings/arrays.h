@@ -87,7 +87,7 @@ py::object new_zeros(const Shape& shape);
 float* data_of(const py::object& array);
 
 /// A copy of a mask: bools of this shape.
-std::unique_ptr<bool[]> read_mask(py::handle value, const Shape& shape);
+std::unique_ptr<bool[]> read_mask(py::handle value, const Shape& shape, const std::string& name = "mask");
 
 /// A copy of integers of any width, and the array's shape; TypeError otherwise. Unsigned numbers beyond 64 bits become
 /// negative.

@@ -16,6 +16,7 @@ void bind_stack(pybind11::module_& module);
 void bind_step_many(pybind11::module_& module);
 void bind_stream(pybind11::module_& module);
 void bind_stream_pool(pybind11::module_& module);
+void bind_training(pybind11::module_& module);
 
 // Multiply-adds from which a call is long enough (some 5 us) that giving up the GIL, about 0.1 us, pays.
 constexpr double kOperationsToReleaseGil = 1 << 18;

@@ -19,6 +19,7 @@ PYBIND11_MODULE(core, module, pybind11::mod_gil_not_used()) {
     fusedcell::bindings::bind_model_stream(module);
     fusedcell::bindings::bind_step_many(module);
     fusedcell::bindings::bind_stream_pool(module);
+    fusedcell::bindings::bind_training(module);
 }
 
 // What Python calls. Not every way of making a subinterpreter asks modules whether they can be loaded in one, and

@@ -59,6 +59,7 @@ std::vector<std::string> kernels() {
 #define FUSEDCELL_MAP_KERNEL(name, Function) #name,
 #define FUSEDCELL_QUANTISE_KERNEL(name, Function) #name,
 #define FUSEDCELL_READ_KERNEL(name) #name,
+#define FUSEDCELL_TRAINING_KERNEL(name, Type, Function) #name,
 #include "kernels/kernels.inc"
     };
     for (const std::string& type : weight_types()) {

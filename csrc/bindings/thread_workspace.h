@@ -7,6 +7,7 @@
 
 #include "model/model_stream.h"
 #include "model/rows.h"
+#include "model/training.h"
 #include "model/workspace.h"
 
 namespace fusedcell::bindings {
@@ -20,8 +21,8 @@ public:
         if (inner_) return;
         constexpr std::size_t kMostBytes = std::size_t{1} << 22;
         Memory& memory = kept().memory;
-        const std::size_t nbytes =
-            memory.workspace.nbytes() + memory.model.nbytes() + bytes_of(memory.state, memory.rows, memory.stream_rows);
+        const std::size_t nbytes = memory.workspace.nbytes() + memory.training.nbytes() + memory.model.nbytes() +
+                                   bytes_of(memory.state, memory.rows, memory.stream_rows);
         if (nbytes > kMostBytes) memory = {};
         kept().in_use = false;
     }
@@ -33,6 +34,8 @@ public:
     std::vector<float>& state() { return memory().state; }
     /// Where the states of many streams lie.
     std::vector<RowState>& rows() { return memory().rows; }
+    /// The same of layers that are trained.
+    TrainingSpace& training() { return memory().training; }
     /// The same of models.
     ModelWorkspace& model() { return memory().model; }
     std::vector<NetworkStream::StreamRow>& stream_rows() { return memory().stream_rows; }
@@ -42,6 +45,7 @@ private:
         Workspace workspace;
         std::vector<float> state;
         std::vector<RowState> rows;
+        TrainingSpace training;
         ModelWorkspace model;
         std::vector<NetworkStream::StreamRow> stream_rows;
     };

@@ -214,6 +214,45 @@ using MapKernel = void (*)(const float* x, float* y, ptrdiff_t size);
 using QuantiseKernel = void (*)(const QuantiseRow* rows, ptrdiff_t num_rows, ptrdiff_t size, InputScale scale);
 using ReadKernel = float (*)(const float* data, ptrdiff_t size);
 
+// One row of a step of training, on the way there and back. generic/training.h has the formulas, and how gates, sums
+// and projections lie. What a cell does not have is null.
+struct TrainingRow {
+    const float* projection;    // there: may end where `gates` ends
+    const float* sums;          // there: R h
+    float* gates;               // values: written there, read back
+    const float* h;             // before the step
+    const float* c;             // likewise
+    float* h_next;              // written there, read back
+    float* c_next;              // likewise
+    const float* dy;            // the loss's derivative by y, as all that follows
+    const float* dh;            // by h through R of the step after
+    float* dc;                  // LSTM: by c, updated in place; GRU: by h past R, likewise
+    float* d;                   // by what enters the gates, (gates, units)
+};
+
+constexpr int kSavedGates = 4;    // of the LSTM and the GRU
+
+using TrainingKernel = void (*)(const TrainingRow* rows, ptrdiff_t num_rows, ptrdiff_t units);
+
+// Sums over rows of outer products of d by x, or of d alone.
+struct OuterRow {
+    const float* d;    // with kOuterOverrun floats after the last that the sum takes
+    const float* x;
+};
+constexpr ptrdiff_t kOuterOverrun = 7;
+
+struct OuterShape {
+    ptrdiff_t first;     // of d
+    ptrdiff_t last;      // one past
+    ptrdiff_t inputs;    // of x
+};
+
+constexpr ptrdiff_t kMostOuterInputs = 48;
+
+// total[i, k], i from `first` on, gets the sum added. `scratch` has room for kMostOuterInputs floats a row.
+using OuterKernel = void (*)(const OuterRow* rows, ptrdiff_t num_rows, const OuterShape& shape, float* total,
+                             float* scratch);
+
 // The kernels for weights of one type.
 struct WeightKernels {
 #define FUSEDCELL_MATRIX_KERNEL(name, Operation, Row) MatrixKernel<Row> name;
@@ -239,6 +278,7 @@ struct KernelTable {
 #define FUSEDCELL_MAP_KERNEL(name, Function) MapKernel name;
 #define FUSEDCELL_QUANTISE_KERNEL(name, Function) QuantiseKernel name;
 #define FUSEDCELL_READ_KERNEL(name) ReadKernel name;
+#define FUSEDCELL_TRAINING_KERNEL(name, Type, Function) Type name;
 #include "kernels/kernels.inc"
 };
 

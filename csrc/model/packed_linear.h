@@ -85,6 +85,13 @@ public:
         return destination + nbytes();
     }
 
+    /// The same of float32 weights for `linear`, by their strides: several times as fast.
+    unsigned char* pack(const StridedMatrix& matrix, const float* initial, unsigned char* destination) {
+        matrix_.data = destination;
+        pack_strided(shape_, matrix, gates_, units_, depth(), initial, destination);
+        return destination + nbytes();
+    }
+
     /// The weights as they are stored, halves widened to float, as rows `first_gate` * units on of a matrix that has
     /// all of them; and what their sums start from, unless `bias` is null.
     void unpack(int first_gate, UnpackedMatrix& matrix, std::vector<float>* bias) const;

@@ -209,6 +209,67 @@ void pack(const PanelShape& shape, const std::vector<SourceRow>& rows, std::ptrd
     }
 }
 
+namespace {
+
+// One vector of a block: `lanes` rows from `values` on, for each k, `block_rows` floats apart.
+template <int kLanes>
+void interleave(const float* values, std::ptrdiff_t row_stride, std::ptrdiff_t depth, float* destination,
+                std::ptrdiff_t block_rows) {
+    for (std::ptrdiff_t k = 0; k < depth; ++k) {
+        for (int lane = 0; lane < kLanes; ++lane) destination[lane] = values[lane * row_stride + k];
+        destination += block_rows;
+    }
+}
+
+void pack_vector(const StridedMatrix& matrix, std::ptrdiff_t row, std::ptrdiff_t rows, int lanes, std::ptrdiff_t depth,
+                 float* destination, std::ptrdiff_t block_rows) {
+    const float* values = matrix.values + row * matrix.row_stride;
+    if (matrix.stride == 1 && matrix.rotation == 0 && rows == lanes) {
+        switch (lanes) {
+            case 16: return interleave<16>(values, matrix.row_stride, depth, destination, block_rows);
+            case 8: return interleave<8>(values, matrix.row_stride, depth, destination, block_rows);
+            case 4: return interleave<4>(values, matrix.row_stride, depth, destination, block_rows);
+            default: break;
+        }
+    }
+    std::ptrdiff_t from = matrix.rotation == 0 ? 0 : depth - matrix.rotation;
+    for (std::ptrdiff_t k = 0; k < depth; ++k, destination += block_rows) {
+        const float* element = values + from * matrix.stride;
+        if (matrix.row_stride == 1 && rows == lanes) {
+            std::memcpy(destination, element, static_cast<std::size_t>(lanes) * sizeof(float));
+        } else {
+            for (std::ptrdiff_t lane = 0; lane < lanes; ++lane) {
+                destination[lane] = lane < rows ? element[lane * matrix.row_stride] : 0.0F;
+            }
+        }
+        if (++from == depth) from = 0;
+    }
+}
+
+}    // namespace
+
+void pack_strided(const PanelShape& shape, const StridedMatrix& matrix, int gates, std::ptrdiff_t units,
+                  std::ptrdiff_t depth, const float* initial, unsigned char* destination) {
+    const std::ptrdiff_t lanes = shape.lanes;
+    const std::ptrdiff_t vectors = panels_for(units, shape.lanes) * gates;
+    const std::ptrdiff_t block_vectors = std::ptrdiff_t{shape.panels_per_block} * shape.gates;
+    for (std::ptrdiff_t first = 0; first < vectors; first += block_vectors) {
+        const std::ptrdiff_t count = std::min(block_vectors, vectors - first);
+        auto* starts = reinterpret_cast<float*>(destination);
+        float* weights = starts + (shape.has_initial_accumulators ? count / shape.gates * lanes : 0);
+        for (std::ptrdiff_t v = 0; v < count; ++v) {
+            const std::ptrdiff_t unit = (first + v) / gates * lanes;
+            const std::ptrdiff_t row = (first + v) % gates * units + unit;
+            const std::ptrdiff_t rows = std::min(lanes, units - unit);
+            for (std::ptrdiff_t lane = 0; lane < lanes; ++lane) {
+                starts[v * lanes + lane] = initial != nullptr && lane < rows ? initial[row + lane] : 0.0F;
+            }
+            pack_vector(matrix, row, rows, shape.lanes, depth, weights + v * lanes, count * lanes);
+        }
+        destination += block_size(shape, count * lanes, depth);
+    }
+}
+
 UnpackedRows unpack(const PanelShape& shape, const PackedMatrix& matrix) {
     const std::ptrdiff_t total = matrix.panels * shape.panel_rows();
     const std::ptrdiff_t depth = matrix.depth;

@@ -75,6 +75,20 @@ std::size_t packed_weights_size(const PanelShape& shape, std::ptrdiff_t panels, 
 void pack(const PanelShape& shape, const std::vector<SourceRow>& rows, std::ptrdiff_t depth,
           unsigned char* destination);
 
+// A matrix of floats by its strides. Row r has the element k at values[r * row_stride + k * stride], and one of the
+// strides is 1. The first `rotation` of the elements that are multiplied are the matrix's last.
+struct StridedMatrix {
+    const float* values;
+    std::ptrdiff_t row_stride;
+    std::ptrdiff_t stride;
+    std::ptrdiff_t rotation = 0;
+};
+
+/// What pack() writes of float32 rows of such a matrix in panels of one gate, as training does before every step.
+/// Rows are `gates` of each of `units` units, in PyTorch's order; `initial` has as many, or is null.
+void pack_strided(const PanelShape& shape, const StridedMatrix& matrix, int gates, std::ptrdiff_t units,
+                  std::ptrdiff_t depth, const float* initial, unsigned char* destination);
+
 // What a packed matrix holds, widened to float, with rows in panel order.
 struct UnpackedRows {
     std::vector<float> weights;    // (rows, depth); for int8 the whole numbers

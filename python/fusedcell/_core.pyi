@@ -33,6 +33,41 @@ def multiply_seconds(multiply_adds: int, repeats: int, dtype: str = "float32", i
 def chain_seconds(operations: int, repeats: int) -> float: ...
 def checked_num_threads(num_threads: Any) -> int: ...
 def nearest_float32(values: Any) -> npt.NDArray[np.float32]: ...
+def train_forward(
+    kind: str,
+    x: Any,
+    h_0: Any,
+    c_0: Any,
+    weight_ih: Any,
+    weight_hh: Any,
+    bias_ih: Any,
+    bias_hh: Any,
+    lengths: Any,
+    resets: Any,
+    reverse: bool,
+    num_threads: int,
+    isa: str,
+) -> tuple[npt.NDArray[np.float32] | None, ...]: ...
+def train_backward(
+    kind: str,
+    dy: Any,
+    dh_n: Any,
+    dc_n: Any,
+    x: Any,
+    y: Any,
+    h_0: Any,
+    c_0: Any,
+    gates: Any,
+    c: Any,
+    weight_ih: Any,
+    weight_hh: Any,
+    lengths: Any,
+    resets: Any,
+    reverse: bool,
+    wanted: Sequence[bool],
+    num_threads: int,
+    isa: str,
+) -> tuple[npt.NDArray[np.float32] | None, ...]: ...
 @type_check_only
 class _Pybind11Type(type): ...
 

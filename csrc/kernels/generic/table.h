@@ -5,6 +5,7 @@
 #include "kernels/generic/general.h"
 #include "kernels/generic/quantise.h"
 #include "kernels/generic/rows.h"
+#include "kernels/generic/training.h"
 #include "kernels/kept.h"
 
 namespace fusedcell::FUSEDCELL_ISA {
@@ -52,6 +53,7 @@ const KernelTable kernel_table = {
 #define FUSEDCELL_MAP_KERNEL(name, Function) kForPython ? MapKernel{&Map<Function>} : nullptr,
 #define FUSEDCELL_QUANTISE_KERNEL(name, Function) &Function,
 #define FUSEDCELL_READ_KERNEL(name) kForPython ? ReadKernel{&ReadFloats} : nullptr,
+#define FUSEDCELL_TRAINING_KERNEL(name, Type, Function) kForPython ? Type{Function} : nullptr,
 #include "kernels/kernels.inc"
 };
 

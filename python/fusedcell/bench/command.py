@@ -18,7 +18,7 @@ import numpy as np
 from .._files import write_file
 from .._text import three_digits
 from ..runtime import runtime_info
-from . import compare, plot, whole
+from . import compare, plot, training, whole
 from .answers import our_tolerance
 from .limits import multiply_rate, read_limits
 from .machine import BEGINNING, describe_machine, look, machine_texts, mixed_kinds, own_cpus, slowed_down, summary
@@ -38,6 +38,8 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Runs the command; `arguments` are those of the whole command line. Returns its exit status."""
     if options.study == "compare":
         return compare.run(options)
+    if options.study == "train":
+        return training.run(options)
     try:
         dtypes = [whole.dtype_of(whole.read(options))] if options.study == "model" else options.dtypes
     except (ValueError, ImportError) as error:

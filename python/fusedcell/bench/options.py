@@ -27,6 +27,7 @@ SUBCOMMANDS = {
     "report": "all of the above that matter on one machine, in float32 and int8, for a file to send in; a few minutes",
     "model": "a whole model from a file: a step (a sequence, if it has no streams), what each node has of that, by "
     "models cut after each node, in turns, and a sequence beside ONNX Runtime",
+    "train": "a step of training, forward, backward and update, beside PyTorch",
     "compare": "two files of --json: are the times of the second others than those of the first?",
 }
 _CELLS, _SIZES = ["lstm", "gru", "gru_reset_before", "rnn"], [16, 32, 64, 128, 256, 512, 1024]
@@ -42,6 +43,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "threads": {"cells": ["lstm", "gru"], "sizes": [256, 512, 1024], "threads": None},
     "many": {"cells": ["lstm", "gru"], "sizes": [64, 128, 256], "streams": [64]},
     "model": {},
+    "train": {"cells": ["lstm", "gru"], "sizes": [64, 256, 512]},
     "report": {"cells": ["lstm", "gru"], "sizes": [32, 64, 128, 256, 512], "batches": [1, 4], "quick": True},
 }
 
@@ -124,9 +126,16 @@ def _picture(text: str) -> Path:
 # Name, type (None for a switch), what stands for the value, help, and which subcommands have it; "" is bench alone.
 _ALL = ("", "step", "sequence", "batch", "threads", "many", "report")
 _ALL_AND_MODEL = (*_ALL, "model")
+_ALL_AND_TRAIN = (*_ALL, "train")
 _OPTIONS: list[tuple[str, Callable[[str], Any] | None, str, str, tuple[str, ...]]] = [
-    ("cells", _list(_name(lambda: list(GATES), "a cell")), "NAMES", f"of {', '.join(GATES)}; default {{cells}}", _ALL),
-    ("sizes", _list(_integer(1, 8192)), "H", "units, as many as inputs; default {sizes}", _ALL),
+    (
+        "cells",
+        _list(_name(lambda: list(GATES), "a cell")),
+        "NAMES",
+        f"of {', '.join(GATES)}; default {{cells}}",
+        _ALL_AND_TRAIN,
+    ),
+    ("sizes", _list(_integer(1, 8192)), "H", "units, as many as inputs; default {sizes}", _ALL_AND_TRAIN),
     ("dtype", _name(lambda: DTYPES, "a dtype"), "NAME", f"weights: {', '.join(DTYPES)}; default {{dtype}}", _ALL[:-1]),
     ("isa", _list(_name(isas, "a tier that this machine runs")), "TIERS", "the first compared; default all", _ALL),
     (
@@ -146,7 +155,7 @@ _OPTIONS: list[tuple[str, Callable[[str], Any] | None, str, str, tuple[str, ...]
     ("batches", _list(_integer(1, 1024)), "B", "default {batches}", ("batch",)),
     ("streams", _list(_integer(2, 1024)), "N", "how many step together; default {streams}", ("many",)),
     ("threads", _list(_integer(1, 1024)), "N", "default 1, 2, 4, ... to all CPUs", ("threads",)),
-    ("quick", None, "", "fewer rounds", (*_ALL[:-1], "model")),
+    ("quick", None, "", "fewer rounds", (*_ALL[:-1], "model", "train")),
     ("no-peers", None, "", "no other libraries but NumPy", _ALL_AND_MODEL),
     (
         "repeats",
@@ -161,7 +170,7 @@ _OPTIONS: list[tuple[str, Callable[[str], Any] | None, str, str, tuple[str, ...]
         writable,
         "FILE",
         "all results; - is standard output, and all else then goes to standard error",
-        _ALL_AND_MODEL,
+        (*_ALL_AND_MODEL, "train"),
     ),
     ("plot", _picture, "FILE", "a figure, .png or .svg; needs fusedcell[plot]", ("", "step", "sequence", "model")),
 ]

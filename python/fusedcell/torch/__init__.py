@@ -1,4 +1,6 @@
-"""PyTorch models with fusedcell inside: :func:`accelerate` swaps recurrent modules in place, for inference.
+"""PyTorch models with fusedcell inside: :func:`accelerate` swaps recurrent modules in place.
+
+:class:`LSTM`, :class:`GRU` and :class:`RNN` are trained as PyTorch's are.
 
 :func:`quantize` prepares a model in place for training that ends in int8, and :func:`unquantize` gives it back.
 
@@ -19,5 +21,6 @@ from .acceleration import accelerate
 from .benchmark import Benchmark
 from .quantization import quantize, unquantize
 from .report import Entry, Report
+from .training import GRU, LSTM, RNN
 
-__all__ = ["Benchmark", "Entry", "Report", "accelerate", "quantize", "unquantize"]
+__all__ = ["GRU", "LSTM", "RNN", "Benchmark", "Entry", "Report", "accelerate", "quantize", "unquantize"]

@@ -10,11 +10,12 @@ from torch.nn.utils import parametrize
 
 from .. import _core
 from .._dtypes import check_dtype
-from ..convert.torch.modules import CLASS_NAMES, form_of
+from ..convert.torch.modules import CLASS_NAMES, Form, form_of
 from . import packs
 from .modules import FUSED, Fused, Settings
 from .packs import Storage
-from .report import SWAPPING, Entry, Report, Swap, WholeSwap
+from .report import SWAPPING, Entry, Report, Swap, TrainingSwap, WholeSwap
+from .training import TRAINED, Trained, check_trainable
 from .whole import Call, Weights, Whole, calls_of, converted, whole_class
 
 # What a class has even if it adds nothing to another but a constructor.
@@ -25,7 +26,13 @@ _ADD_NOTHING = {
 
 
 def accelerate(
-    model: nn.Module, dtype: str = "float32", *, example: Any = None, isa: str | None = None, num_threads: int = 1
+    model: nn.Module,
+    dtype: str = "float32",
+    *,
+    example: Any = None,
+    isa: str | None = None,
+    num_threads: int = 1,
+    training: bool = False,
 ) -> Report:
     """Swaps every recurrent module of a model in place for inference, and reports which.
 
@@ -45,17 +52,22 @@ def accelerate(
     arrays of other lengths and batches than the example's, but in the same arrangement. Copies and pickles of it are
     PyTorch's; torch.compile and exports see PyTorch's, too.
 
+    With `training`, layers become :class:`LSTM`, :class:`GRU` and :class:`RNN` instead, which train as well as run, in
+    float32 and on the tier that FUSEDCELL_ISA names or the best; cells and projections stay PyTorch's.
+
     Raises TypeError unless `model` is a module and `num_threads` an integer, UnsupportedError for an unknown dtype,
     ValueError for a tier that this machine does not run or no threads.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     threads = _core.checked_num_threads(num_threads)
+    if training and (dtype != "float32" or isa is not None or example is not None):
+        raise ValueError("training=True: expected dtype='float32' and neither isa nor example")
     storage = Storage(check_dtype(dtype), isa)
     _core.resolve_isa(isa or "")
 
     entries: list[Entry] = []
-    swaps: list[Swap | WholeSwap] = []
+    swaps: list[Swap | WholeSwap | TrainingSwap] = []
     within: dict[nn.Module, str] = {}
     with SWAPPING:
         calls = {} if example is None else calls_of(model, example)
@@ -79,7 +91,7 @@ def accelerate(
                 entries.append(Entry(names[0], _class_name(module), not reason, reason, tuple(names[1:])))
                 continue
             try:
-                swaps.append(_prepare(module, storage, threads))
+                swaps.append(_prepare_training(module, threads) if training else _prepare(module, storage, threads))
             except RecursionError:
                 raise
             except (TypeError, ValueError, RuntimeError) as error:  # the last of tensors without memory of their own
@@ -108,9 +120,7 @@ def _is_recurrent(module: nn.Module) -> bool:
 
 def _prepare(module: nn.Module, storage: Storage, num_threads: int) -> Swap:
     """Packs the weights, so that what cannot be swapped is known before anything is."""
-    if isinstance(module, Fused):
-        raise ValueError("is accelerated already")
-    form = form_of(module)
+    form = _form_of_pytorchs(module)
     if isinstance(module, torch.jit.ScriptModule):
         raise ValueError("is TorchScript, whose code is fixed; fusedcell.from_torch makes a layer of it")
     original = parametrize.type_before_parametrizations(module)
@@ -127,6 +137,24 @@ def _prepare(module: nn.Module, storage: Storage, num_threads: int) -> Swap:
     h_size = stack.proj_size or stack.hidden_size
     sizes = stack.input_size, stack.hidden_size, h_size
     return Swap(module, original, fused, Settings(form, names, *sizes, form.attributes, values, storage, num_threads))
+
+
+def _form_of_pytorchs(module: nn.Module) -> Form:
+    if isinstance(module, (Fused, Trained)):
+        raise ValueError("is accelerated already")
+    return form_of(module)
+
+
+def _prepare_training(module: nn.Module, num_threads: int) -> TrainingSwap:
+    form = _form_of_pytorchs(module)
+    if form.is_cell or isinstance(module, torch.jit.ScriptModule):
+        raise ValueError("only layers are trained, and not as TorchScript")
+    original = parametrize.type_before_parametrizations(module)
+    replaced = getattr(nn, form.class_name)
+    check_adds_nothing(original, replaced)
+    check_trainable(module)
+    packs.check(form, [getattr(module, name) for name in form.names()])
+    return TrainingSwap(module, original, TRAINED[replaced], num_threads)
 
 
 def _as_whole(module: nn.Module, call: Call | str, storage: Storage, num_threads: int) -> WholeSwap:

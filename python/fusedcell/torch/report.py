@@ -11,8 +11,10 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from .._text import aligned
+from . import packs
 from .benchmark import Benchmark, compare
 from .modules import Fused, Last, Settings, forget
+from .training import Trained
 from .whole import Whole
 
 if TYPE_CHECKING:
@@ -95,6 +97,31 @@ class Swap:
             forget(self.module)
 
 
+@dataclass(frozen=True)
+class TrainingSwap:
+    """A layer, its class before and after, without parametrisations, and how many threads it takes after."""
+
+    module: nn.Module
+    original: type[nn.Module]
+    trained: type[Trained]
+    num_threads: int
+
+    def do(self) -> None:
+        """Makes the module train with fusedcell."""
+        self.module.__dict__["num_threads"] = self.num_threads
+        set_class(self.module, self.trained)
+
+    def undo(self) -> None:
+        """Makes the module what it was, unless something else has made it another thing since."""
+        if isinstance(self.module, Trained):
+            set_class(self.module, self.original)
+            self.module.__dict__.pop("num_threads")
+
+    def repack(self) -> None:
+        """Packs its weights again at the next call."""
+        packs.forget(list(self.module.parameters()))
+
+
 def set_class(module: nn.Module, cls: type[nn.Module]) -> None:
     """Changes the class of a module, which keeps its parametrisations."""
     if parametrize.is_parametrized(module):
@@ -113,7 +140,9 @@ class Report:
     Iterates over the entries, prints as a table, and undoes the swap at the end of a ``with`` block.
     """
 
-    def __init__(self, model: nn.Module, entries: list[Entry], swaps: Sequence[Swap | WholeSwap]) -> None:
+    def __init__(
+        self, model: nn.Module, entries: list[Entry], swaps: Sequence[Swap | WholeSwap | TrainingSwap]
+    ) -> None:
         self.model = model
         self.entries = tuple(entries)
         self._swaps = swaps
@@ -185,7 +214,8 @@ class Report:
         swaps = iter(self._swaps)
         rows = []
         for entry in self.entries:
-            trains = entry.swapped and next(swaps).module.training
+            swap = next(swaps) if entry.swapped else None
+            trains = swap is not None and swap.module.training and not isinstance(swap, TrainingSwap)
             name = entry.name or "(the model)"
             rows.append([name, entry.class_name, "yes" if entry.swapped else "no", _remark(entry, trains)])
         headings = ["module", "class", "swapped", "remark"]

@@ -1,0 +1,230 @@
+// Training of one layer in one direction: argument checks. fusedcell.torch is the caller.
+#include "model/training.h"
+
+#include <optional>
+
+#include "bindings/arguments.h"
+#include "bindings/arrays.h"
+#include "bindings/bindings.h"
+#include "bindings/long_call.h"
+#include "bindings/thread_workspace.h"
+#include "cpu/dispatch.h"
+#include "model/names.h"
+
+namespace fusedcell::bindings {
+namespace {
+
+// A sequence (T, B, size), in place where its last axis is contiguous.
+class Sequence {
+public:
+    Sequence(py::handle value, const std::string& name) {
+        auto* array = reinterpret_cast<PyArrayObject*>(value.ptr());
+        const bool is_in_place = PyArray_Check(value.ptr()) && PyArray_TYPE(array) == NPY_FLOAT32 &&
+                                 PyArray_ISBEHAVED_RO(array) && PyArray_NDIM(array) == 3 &&
+                                 (PyArray_STRIDE(array, 2) == kFloat || PyArray_DIM(array, 2) == 1) &&
+                                 PyArray_STRIDE(array, 0) % kFloat == 0 && PyArray_STRIDE(array, 1) % kFloat == 0;
+        if (is_in_place) {
+            owner_ = py::reinterpret_borrow<py::object>(value);
+        } else {
+            const FloatArray copy(value, name);
+            if (copy.ndim() != 3) throw_shape_error(name, "(steps, batch, size)", to_text(copy.shape()));
+            owner_ = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(copy.array()));
+        }
+    }
+    std::ptrdiff_t dim(int axis) const { return PyArray_DIM(array(), axis); }
+    Shape shape() const { return {dim(0), dim(1), dim(2)}; }
+    SequenceView<float> view() const {
+        return {static_cast<float*>(PyArray_DATA(array())), PyArray_STRIDE(array(), 0) / kFloat,
+                PyArray_STRIDE(array(), 1) / kFloat};
+    }
+    SequenceView<const float> const_view() const {
+        const SequenceView<float> v = view();
+        return {v.data, v.step_stride, v.row_stride};
+    }
+
+private:
+    static constexpr npy_intp kFloat = sizeof(float);
+    PyArrayObject* array() const { return reinterpret_cast<PyArrayObject*>(owner_.ptr()); }
+    py::object owner_;
+};
+
+// An array of this shape, or nothing.
+class Optional {
+public:
+    Optional(py::handle value, const char* name, const Shape& shape) {
+        if (value.is_none()) return;
+        array_.emplace(value, name);
+        array_->expect_shape(shape);
+    }
+    const float* data() const { return array_ ? array_->data() : nullptr; }
+
+private:
+    std::optional<FloatArray> array_;
+};
+
+// What both calls take.
+struct Layer {
+    Layer(const std::string& kind_name, py::handle x_value, py::handle h_value, py::handle c_value, py::handle ih,
+          py::handle hh, py::handle lengths_value, py::handle resets_value, bool reverse, const std::string& isa)
+        : table(select_tier(isa)),
+          kind(checked_kind(kind_name, table)),
+          x(x_value, "x"),
+          weight_ih(ih, "weight_ih"),
+          weight_hh(hh, "weight_hh"),
+          units(weight_hh.ndim() == 2 ? weight_hh.dim(1) : 0),
+          state{x.dim(1), units},
+          h_0(h_value, "h_0", state),
+          c_0(c_value, "c_0", state) {
+        const std::ptrdiff_t rows = gates_of(kind) * units;
+        weight_hh.expect_shape({rows, units});
+        weight_ih.expect_shape({rows, x.dim(2)});
+        if (!lengths_value.is_none()) lengths = read_lengths(lengths_value, x.dim(1), x.dim(0));
+        if (!resets_value.is_none()) resets = read_mask(resets_value, {x.dim(0), x.dim(1)}, "resets");
+        run.kind = kind;
+        run.reverse = reverse;
+        run.steps = x.dim(0);
+        run.batch = x.dim(1);
+        run.inputs = x.dim(2);
+        run.units = units;
+        run.x = x.const_view();
+        run.weight_ih = weight_ih.data();
+        run.weight_hh = weight_hh.data();
+        run.h_0 = h_0.data();
+        run.c_0 = c_0.data();
+        run.lengths = lengths_value.is_none() ? nullptr : lengths.data();
+        run.resets = resets.get();
+    }
+    static CellKind checked_kind(const std::string& name, const KernelTable& table) {
+        const std::optional<CellKind> kind = kind_from_name(name);
+        if (!kind || !can_train(*kind, table)) throw py::value_error("kind: '" + name + "' cannot be trained");
+        return *kind;
+    }
+    Shape gates_shape() const { return {run.steps, run.batch, gate_floats(kind, units, table)}; }
+    Shape sequence(std::ptrdiff_t size) const { return {run.steps, run.batch, size}; }
+
+    const KernelTable& table;
+    CellKind kind;
+    Sequence x;
+    FloatArray weight_ih;
+    FloatArray weight_hh;
+    std::ptrdiff_t units;
+    Shape state;
+    Optional h_0;
+    Optional c_0;
+    std::vector<std::int64_t> lengths;
+    std::unique_ptr<bool[]> resets;
+    TrainingRun run{};
+};
+
+// Returns y, h_n, c_n, and what train_backward takes as `gates` and `c`; None for what there is not.
+py::tuple train_forward(const std::string& kind, py::handle x, py::handle h_0, py::handle c_0, py::handle weight_ih,
+                        py::handle weight_hh, py::handle bias_ih, py::handle bias_hh, py::handle lengths,
+                        py::handle resets, bool reverse, py::handle num_threads, const std::string& isa) {
+    const int threads = read_num_threads(num_threads);
+    Layer layer(kind, x, h_0, c_0, weight_ih, weight_hh, lengths, resets, reverse, isa);
+    TrainingRun& run = layer.run;
+    const Shape rows{gates_of(layer.kind) * layer.units};
+    const Optional input_bias(bias_ih, "bias_ih", rows);
+    const Optional recurrent_bias(bias_hh, "bias_hh", rows);
+    run.bias_ih = input_bias.data();
+    run.bias_hh = recurrent_bias.data();
+
+    const Shape outputs = layer.sequence(layer.units);
+    const py::object y = run.lengths == nullptr ? new_array(outputs) : new_zeros(outputs);
+    const py::object h_n = new_array(layer.state);
+    py::object c_n = py::none();
+    py::object gates = py::none();
+    py::object c = py::none();
+    if (layer.gates_shape().back() > 0) gates = new_array(layer.gates_shape());
+    if (layer.kind == CellKind::kLstm) {
+        c = new_array(outputs);
+        c_n = new_array(layer.state);
+        run.c = data_of(c);
+    }
+    run.y = {data_of(y), run.batch * layer.units, layer.units};
+    run.gates = gates.is_none() ? nullptr : data_of(gates);
+    ThreadWorkspace workspace;
+    run_for(operations_of(run), [&](Checkpoint* checkpoint) {
+        run_forward(run, data_of(h_n), c_n.is_none() ? nullptr : data_of(c_n), layer.table, workspace.training(),
+                    threads, checkpoint);
+    });
+    return py::make_tuple(y, h_n, c_n, gates, c);
+}
+
+// Returns the loss's derivatives by x, h_0, c_0, weight_ih, weight_hh, bias_ih and bias_hh, None for what is not in
+// `wanted`, of as many bools, or is not there.
+py::tuple train_backward(const std::string& kind, py::handle dy, py::handle dh_n, py::handle dc_n, py::handle x,
+                         py::handle y, py::handle h_0, py::handle c_0, py::handle gates, py::handle c,
+                         py::handle weight_ih, py::handle weight_hh, py::handle lengths, py::handle resets,
+                         bool reverse, const py::sequence& wanted, py::handle num_threads, const std::string& isa) {
+    const int threads = read_num_threads(num_threads);
+    constexpr std::size_t kWanted = 7;
+    if (wanted.size() != kWanted)
+        throw py::value_error("wanted: expected 7 bools, got " + std::to_string(wanted.size()));
+    Layer layer(kind, x, h_0, c_0, weight_ih, weight_hh, lengths, resets, reverse, isa);
+    TrainingRun& run = layer.run;
+    const Shape outputs = layer.sequence(layer.units);
+    const Sequence outputs_of_run(y, "y");
+    if (outputs_of_run.shape() != outputs) throw_shape_error("y", to_text(outputs), to_text(outputs_of_run.shape()));
+    run.y = outputs_of_run.view();
+    const Optional saved_gates(gates, "gates", layer.gates_shape());
+    const Optional saved_c(c, "c", outputs);
+    const bool is_lstm = layer.kind == CellKind::kLstm;
+    if ((saved_gates.data() == nullptr) != (layer.gates_shape().back() == 0) ||
+        (saved_c.data() == nullptr) == is_lstm) {
+        throw py::value_error("gates, c: expected what train_forward has returned");
+    }
+    run.gates = const_cast<float*>(saved_gates.data());
+    run.c = const_cast<float*>(saved_c.data());
+
+    TrainingGradients gradients{};
+    std::optional<Sequence> by_y;
+    if (!dy.is_none()) {
+        by_y.emplace(dy, "dy");
+        if (by_y->shape() != outputs) throw_shape_error("dy", to_text(outputs), to_text(by_y->shape()));
+        gradients.y = by_y->const_view();
+    }
+    const Optional by_h(dh_n, "dh_n", layer.state);
+    const Optional by_c(dc_n, "dc_n", layer.state);
+    gradients.h_n = by_h.data();
+    gradients.c_n = is_lstm ? by_c.data() : nullptr;
+
+    const std::ptrdiff_t rows = gates_of(layer.kind) * layer.units;
+    const Shape shapes[kWanted] = {layer.sequence(run.inputs), layer.state, layer.state, {rows, run.inputs},
+                                   {rows, layer.units},        {rows},      {rows}};
+    py::tuple results(kWanted);
+    float* data[kWanted] = {};
+    for (std::size_t i = 0; i < kWanted; ++i) {
+        results[i] = py::none();
+        if (!wanted[i].cast<bool>() || (i == 2 && !is_lstm)) continue;
+        py::object array = i == 0 && run.lengths != nullptr ? new_zeros(shapes[i]) : new_array(shapes[i]);
+        data[i] = data_of(array);
+        results[i] = std::move(array);
+    }
+    gradients.x = {data[0], run.batch * run.inputs, run.inputs};
+    gradients.h_0 = data[1];
+    gradients.c_0 = data[2];
+    gradients.weight_ih = data[3];
+    gradients.weight_hh = data[4];
+    gradients.bias_ih = data[5];
+    gradients.bias_hh = data[6];
+    ThreadWorkspace workspace;
+    run_for(2 * operations_of(run), [&](Checkpoint* checkpoint) {
+        run_backward(run, gradients, layer.table, workspace.training(), threads, checkpoint);
+    });
+    return results;
+}
+
+}    // namespace
+
+void bind_training(py::module_& module) {
+    module.def("train_forward", &train_forward, py::arg("kind"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
+               py::arg("weight_ih"), py::arg("weight_hh"), py::arg("bias_ih"), py::arg("bias_hh"), py::arg("lengths"),
+               py::arg("resets"), py::arg("reverse"), py::arg("num_threads"), py::arg("isa"));
+    module.def("train_backward", &train_backward, py::arg("kind"), py::arg("dy"), py::arg("dh_n"), py::arg("dc_n"),
+               py::arg("x"), py::arg("y"), py::arg("h_0"), py::arg("c_0"), py::arg("gates"), py::arg("c"),
+               py::arg("weight_ih"), py::arg("weight_hh"), py::arg("lengths"), py::arg("resets"), py::arg("reverse"),
+               py::arg("wanted"), py::arg("num_threads"), py::arg("isa"));
+}
+
+}    // namespace fusedcell::bindings

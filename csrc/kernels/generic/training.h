@@ -1,0 +1,267 @@
+// Training: steps that leave what the way back needs, the way back through their gates, and sums over rows of outer
+// products. Every product of a row by a matrix is `linear`'s, by W and R on the way there and by their transposes on
+// the way back.
+//
+// Saved are, of each step and row, the values of the gates, [panel][gate][lane] with whole panels, and c of the LSTM. y
+// is h. The input projection p lies where the gates' values then come to lie, and those of RNNs by itself.
+//
+//     LSTM    i f g o                     GRU    n r z a_n, a_n = b_hn + R_n h                    RNN    none
+//
+// Those of the GRU are four to its projection's three, so that its projection lies at the end of them: what is written
+// of a panel is no further than what has been read.
+//
+// y and c have the bits of inference (lstm.h, gru.h, rnn.h). One reciprocal, of the state's denominator, serves the
+// gates that are divided by its factors.
+//
+// Back. dh = dy + (a + carry) is the loss's derivative by h, with a what comes back through R from the step after, one
+// chain from 0 over the gate rows k of R[k][j] d[k], and dc the one by c. d is that by what enters the gates,
+// row-major, (gates, units), so that the chains over it do not depend on lanes. s(v) = v - v^2 and q(v) = 1 - v^2 are
+// one multiply-add each.
+//
+//     LSTM    tc = tanh(c);  dc = fma(dh o, q(tc), dc)
+//             d_o = (dh tc) s(o);  d_i = (dc g) s(i);  d_f = (dc c') s(f);  d_g = (dc i) q(g);  dc' = dc f
+//     GRU     d_n = (dh (1 - z)) q(n);  d_r = (d_n a_n) s(r);  d_z = (dh (h' - n)) s(z);  d_an = d_n r;  carry = dh z
+//     RNN     d = dh q(y), or of relu dh where y > 0 and else 0
+//
+// with c' and h' the states before the step. d of the GRU lies as n r z an, of which W has to do with the first three
+// and R with the last three. These are the chain rule through the formulas of fusedcell.reference, carried on from step
+// to step (Werbos 1990, "Backpropagation through time").
+//
+// dW = sum over rows of d x^T is taken in segments of steps from the last step down: in a segment one chain from 0 over
+// its rows, later steps first and of a step the first row first, and the segments are added up in this order. So are
+// dR, of d h'^T, and db, of d, by additions. One chain over all rows would lose digits.
+#pragma once
+
+#include "kernels/generic/activations.h"
+
+namespace fusedcell::FUSEDCELL_ISA {
+namespace {
+
+/// v - v^2
+FUSEDCELL_INLINE F32 SlopeOfSigmoid(F32 v) { return MulAdd(Sub(Zero(), v), v, v); }
+/// 1 - v^2
+FUSEDCELL_INLINE F32 SlopeOfTanh(F32 v) { return MulAdd(Sub(Zero(), v), v, Broadcast(1.0F)); }
+
+// One panel of a row: where its vectors are.
+struct TrainingPanel {
+    const TrainingRow& row;
+    ptrdiff_t offset;    // its first unit
+    ptrdiff_t units;
+    ptrdiff_t all_units;    // of the row
+
+    FUSEDCELL_INLINE F32 State(const float* state) const { return LoadUnits(state + offset, units); }
+    FUSEDCELL_INLINE void SetState(float* state, F32 value) const { StoreUnits(state + offset, value, units); }
+    FUSEDCELL_INLINE F32 Gate(int gate) const { return Load(row.gates + offset * kSavedGates + gate * kLanes); }
+    FUSEDCELL_INLINE void SetGate(int gate, F32 value) const {
+        Store(row.gates + offset * kSavedGates + gate * kLanes, value);
+    }
+    /// p and a of one of the cell's kGates.
+    template <int kGates>
+    FUSEDCELL_INLINE F32 Projection(int gate) const {
+        return Load(row.projection + offset * kGates + gate * kLanes);
+    }
+    template <int kGates>
+    FUSEDCELL_INLINE F32 Sum(int gate) const {
+        return Load(row.sums + offset * kGates + gate * kLanes);
+    }
+    template <int kGates>
+    FUSEDCELL_INLINE F32 PreActivation(int gate) const {
+        return Add(Projection<kGates>(gate), Sum<kGates>(gate));
+    }
+    FUSEDCELL_INLINE void SetD(int gate, F32 value) const { SetState(row.d + gate * all_units, value); }
+    /// The loss's derivative by h, but for what the GRU's carry adds.
+    FUSEDCELL_INLINE F32 ByH() const { return Add(State(row.dy), State(row.dh)); }
+};
+
+struct LstmTraining {
+    static FUSEDCELL_INLINE void Forward(const TrainingPanel& at) {
+        const F32 input_alone = SigmoidDenominator(at.PreActivation<4>(0));
+        const F32 forget = SigmoidDenominator(at.PreActivation<4>(1));
+        const auto candidate = TanhParts(at.PreActivation<4>(2));
+        const F32 output = SigmoidDenominator(at.PreActivation<4>(3));
+        const F32 input = Mul(input_alone, candidate.denominator);
+        const F32 numerator = MulAdd(at.State(at.row.c), input, Mul(candidate.numerator, forget));
+        const F32 denominator = Mul(forget, input);
+        const F32 c_next = Div(numerator, denominator);
+        at.SetState(at.row.c_next, c_next);
+        const auto cell = TanhParts(c_next);
+        at.SetState(at.row.h_next, Div(cell.numerator, Mul(output, cell.denominator)));
+
+        const F32 one = Broadcast(1.0F);
+        const F32 reciprocal = Div(one, denominator);
+        at.SetGate(0, Mul(Mul(forget, candidate.denominator), reciprocal));
+        at.SetGate(1, Mul(input, reciprocal));
+        at.SetGate(2, Mul(candidate.numerator, Mul(Mul(forget, input_alone), reciprocal)));
+        at.SetGate(3, Div(one, output));
+    }
+
+    static FUSEDCELL_INLINE void Backward(const TrainingPanel& at) {
+        const F32 i = at.Gate(0);
+        const F32 f = at.Gate(1);
+        const F32 g = at.Gate(2);
+        const F32 o = at.Gate(3);
+        const F32 dh = at.ByH();
+        const F32 tanh_c = Tanh(at.State(at.row.c_next));
+        const F32 dc = MulAdd(Mul(dh, o), SlopeOfTanh(tanh_c), at.State(at.row.dc));
+        at.SetD(0, Mul(Mul(dc, g), SlopeOfSigmoid(i)));
+        at.SetD(1, Mul(Mul(dc, at.State(at.row.c)), SlopeOfSigmoid(f)));
+        at.SetD(2, Mul(Mul(dc, i), SlopeOfTanh(g)));
+        at.SetD(3, Mul(Mul(dh, tanh_c), SlopeOfSigmoid(o)));
+        at.SetState(at.row.dc, Mul(dc, f));
+    }
+};
+
+struct GruTraining {
+    static FUSEDCELL_INLINE void Forward(const TrainingPanel& at) {
+        const F32 reset = SigmoidDenominator(at.PreActivation<3>(0));
+        const F32 e = ExpNegative(at.PreActivation<3>(1));
+        const F32 a_n = at.Sum<3>(2);
+        const auto candidate = TanhParts(Add(at.Projection<3>(2), Div(a_n, reset)));
+        const F32 one = Broadcast(1.0F);
+        const F32 update = Add(one, e);
+        const F32 denominator = Mul(update, candidate.denominator);
+        const F32 numerator = MulAdd(at.State(at.row.h), candidate.denominator, Mul(e, candidate.numerator));
+        at.SetState(at.row.h_next, Div(numerator, denominator));
+
+        const F32 reciprocal = Div(one, denominator);
+        at.SetGate(0, Mul(candidate.numerator, Mul(update, reciprocal)));
+        at.SetGate(1, Div(one, reset));
+        at.SetGate(2, Mul(candidate.denominator, reciprocal));
+        at.SetGate(3, a_n);
+    }
+
+    static FUSEDCELL_INLINE void Backward(const TrainingPanel& at) {
+        const F32 n = at.Gate(0);
+        const F32 r = at.Gate(1);
+        const F32 z = at.Gate(2);
+        const F32 dh = Add(at.State(at.row.dy), Add(at.State(at.row.dh), at.State(at.row.dc)));
+        const F32 d_n = Mul(Mul(dh, Sub(Broadcast(1.0F), z)), SlopeOfTanh(n));
+        at.SetD(0, d_n);
+        at.SetD(1, Mul(Mul(d_n, at.Gate(3)), SlopeOfSigmoid(r)));
+        at.SetD(2, Mul(Mul(dh, Sub(at.State(at.row.h), n)), SlopeOfSigmoid(z)));
+        at.SetD(3, Mul(d_n, r));
+        at.SetState(at.row.dc, Mul(dh, z));
+    }
+};
+
+template <bool kIsTanh>
+struct RnnTraining {
+    static FUSEDCELL_INLINE void Forward(const TrainingPanel& at) {
+        const F32 a = at.PreActivation<1>(0);
+        at.SetState(at.row.h_next, kIsTanh ? Tanh(a) : Relu(a));
+    }
+    static FUSEDCELL_INLINE void Backward(const TrainingPanel& at) {
+        const F32 y = at.State(at.row.h_next);
+        const F32 dh = at.ByH();
+        at.SetD(0, kIsTanh ? Mul(dh, SlopeOfTanh(y)) : SelectLess(Zero(), y, dh, Zero()));
+    }
+};
+
+template <class Finish>
+FUSEDCELL_INLINE void EveryPanel(const TrainingRow* rows, ptrdiff_t num_rows, ptrdiff_t units, const Finish& finish) {
+    for (ptrdiff_t r = 0; r < num_rows; ++r) {
+        for (ptrdiff_t offset = 0; offset < units; offset += kLanes) {
+            finish(TrainingPanel{rows[r], offset, units - offset < kLanes ? units - offset : kLanes, units});
+        }
+    }
+}
+template <class Cell>
+void Forward(const TrainingRow* rows, ptrdiff_t num_rows, ptrdiff_t units) {
+    EveryPanel(rows, num_rows, units, [](const TrainingPanel& at) { Cell::Forward(at); });
+}
+template <class Cell>
+void Backward(const TrainingRow* rows, ptrdiff_t num_rows, ptrdiff_t units) {
+    EveryPanel(rows, num_rows, units, [](const TrainingPanel& at) { Cell::Backward(at); });
+}
+
+// A tile of kOuterGates of d and up to kOuterVectors of x: their products fill the registers.
+constexpr int kOuterGates = kLanes == 16 ? 8 : 4;
+constexpr int kOuterVectors = kLanes == 1 ? 1 : 3;
+static_assert(kOuterGates <= kOuterOverrun + 1 && kOuterVectors * kLanes <= kMostOuterInputs);
+
+template <int kVectors>
+FUSEDCELL_NOINLINE void OuterTile(const OuterRow* rows, ptrdiff_t num_rows, ptrdiff_t first, ptrdiff_t last,
+                                  const float* x, float* total, ptrdiff_t stride, ptrdiff_t inputs) {
+    F32 acc[kOuterGates][kVectors];
+    FUSEDCELL_UNROLL
+    for (int g = 0; g < kOuterGates; ++g) {
+        FUSEDCELL_UNROLL
+        for (int v = 0; v < kVectors; ++v) acc[g][v] = Zero();
+    }
+    FUSEDCELL_NO_UNROLL
+    for (ptrdiff_t r = 0; r < num_rows; ++r, x += kVectors * kLanes) {
+        const float* d = rows[r].d + first;
+        F32 in[kVectors];
+        FUSEDCELL_UNROLL
+        for (int v = 0; v < kVectors; ++v) in[v] = Load(x + v * kLanes);
+        FUSEDCELL_UNROLL
+        for (int g = 0; g < kOuterGates; ++g) {
+            const F32 factor = Broadcast(d[g]);
+            FUSEDCELL_UNROLL
+            for (int v = 0; v < kVectors; ++v) acc[g][v] = MulAdd(factor, in[v], acc[g][v]);
+        }
+    }
+    F32 sums[kOuterGates][kVectors];    // through memory, so that what is added up is one small loop
+    FUSEDCELL_UNROLL
+    for (int g = 0; g < kOuterGates; ++g) {
+        FUSEDCELL_UNROLL
+        for (int v = 0; v < kVectors; ++v) sums[g][v] = acc[g][v];
+    }
+    const ptrdiff_t gates = last - first < kOuterGates ? last - first : kOuterGates;
+    FUSEDCELL_NO_UNROLL
+    for (ptrdiff_t g = 0; g < gates; ++g) {
+        float* row = total + (first + g) * stride;
+        FUSEDCELL_NO_UNROLL
+        for (ptrdiff_t i = 0; i < inputs; i += kLanes) {
+            const ptrdiff_t units = inputs - i < kLanes ? inputs - i : kLanes;
+            StoreUnits(row + i, Add(LoadUnits(row + i, units), sums[g][i / kLanes]), units);
+        }
+    }
+}
+
+void Outer(const OuterRow* rows, ptrdiff_t num_rows, const OuterShape& shape, float* total, float* scratch) {
+    constexpr ptrdiff_t kWidth = kOuterVectors * kLanes;
+    for (ptrdiff_t k = 0; k < shape.inputs; k += kWidth) {
+        const ptrdiff_t inputs = shape.inputs - k < kWidth ? shape.inputs - k : kWidth;
+        // Rows lie apart in memory, often by a power of two, of which a cache holds few.
+        float* x = scratch;
+        for (ptrdiff_t r = 0; r < num_rows; ++r) {
+            FUSEDCELL_NO_UNROLL
+            for (ptrdiff_t i = 0; i < inputs; i += kLanes, x += kLanes) {
+                Store(x, LoadUnits(rows[r].x + k + i, inputs - i < kLanes ? inputs - i : kLanes));
+            }
+        }
+        const ptrdiff_t vectors = (inputs + kLanes - 1) / kLanes;
+        for (ptrdiff_t g = shape.first; g < shape.last; g += kOuterGates) {
+            const auto tile = vectors == 3   ? &OuterTile<kOuterVectors>
+                              : vectors == 2 ? &OuterTile<(kOuterVectors + 1) / 2>
+                                             : &OuterTile<1>;
+            tile(rows, num_rows, g, shape.last, scratch, total + k, shape.inputs, inputs);
+        }
+    }
+}
+
+void SumRows(const OuterRow* rows, ptrdiff_t num_rows, const OuterShape& shape, float* total, float*) {
+    constexpr int kVectors = 4;
+    for (ptrdiff_t g = shape.first; g < shape.last; g += kVectors * kLanes) {
+        F32 sums[kVectors];
+        const auto units = [&](int v) {
+            const ptrdiff_t left = shape.last - g - v * kLanes;
+            return left < kLanes ? left : kLanes;
+        };
+        const int vectors = static_cast<int>((shape.last - g + kLanes - 1) / kLanes);
+        for (int v = 0; v < kVectors && v < vectors; ++v) {
+            F32 sum = Zero();
+            FUSEDCELL_NO_UNROLL
+            for (ptrdiff_t r = 0; r < num_rows; ++r) sum = Add(sum, LoadUnits(rows[r].d + g + v * kLanes, units(v)));
+            sums[v] = sum;
+        }
+        for (int v = 0; v < kVectors && v < vectors; ++v) {
+            float* at = total + g + v * kLanes;
+            StoreUnits(at, Add(LoadUnits(at, units(v)), sums[v]), units(v));
+        }
+    }
+}
+
+}    // namespace
+}    // namespace fusedcell::FUSEDCELL_ISA

@@ -1,0 +1,216 @@
+"""PyTorch's recurrent layers with our forward and backward: what is trained with them are the same parameters.
+
+The arithmetic is in csrc/kernels/generic/training.h, and `fusedcell.reference.gradients` is its specification.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import PackedSequence
+
+from .. import _core
+from ..convert.torch.modules import Form
+from ..errors import UnsupportedError
+from . import packs
+from .operators import run_layer
+from .packs import Storage
+
+_KINDS = {"LSTM": "lstm", "GRU": "gru_reset_after", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
+_STORAGE = Storage("float32", None)
+
+
+class _Direction(torch.autograd.Function):
+    """One layer in one direction, x (T, B, I). Gives y, h_n and, for an LSTM, c_n."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Any:
+        x, h_0, c_0, weight_ih, weight_hh, bias_ih, bias_hh, kind, lengths, resets, reverse, num_threads = arguments
+        tensors = (x, h_0, c_0, weight_ih, weight_hh, bias_ih, bias_hh)
+        taken: Any = (kind, *map(_array, tensors), lengths, resets, reverse, num_threads, "")
+        *results, gates, c = _core.train_forward(*taken)
+        y, *last = (torch.from_numpy(result) for result in results if result is not None)
+        saved = [None if array is None else torch.from_numpy(array) for array in (gates, c)]
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, h_0, c_0, weight_ih, weight_hh, y, *saved)
+        ctx.options = kind, lengths, resets, reverse, num_threads
+        return (y, *last)
+
+    @staticmethod
+    def backward(ctx: Any, *derivatives: Tensor | None) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "create_graph=True: fusedcell.torch computes no second derivatives; use torch.nn's module for them"
+            )
+        dy, dh_n, dc_n = (*derivatives, None)[:3]
+        x, h_0, c_0, weight_ih, weight_hh, y, gates, c = ctx.saved_tensors
+        kind, *options, num_threads = ctx.options
+        wanted = list(ctx.needs_input_grad[:7])
+        tensors = (dy, dh_n, dc_n, x, y, h_0, c_0, gates, c, weight_ih, weight_hh)
+        taken: Any = (kind, *map(_array, tensors), *options, wanted, num_threads, "")
+        results = _core.train_backward(*taken)
+        return (*(None if array is None else torch.from_numpy(array) for array in results), *(None,) * 5)
+
+
+def _array(tensor: Tensor | None) -> Any:
+    return None if tensor is None else tensor.numpy(force=True)
+
+
+class Trained(nn.RNNBase):
+    """What the layers share. Their parameters, initialisation and state dictionaries are those of PyTorch's."""
+
+    fusedcell_replaces: ClassVar[Any]
+    num_threads: int = 1
+
+    def __init__(self, *args: Any, num_threads: int = 1, **kwargs: Any) -> None:
+        threads = _core.checked_num_threads(num_threads)
+        super().__init__(*args, **kwargs)
+        self.num_threads = threads
+        check_trainable(self)
+
+    def forward(self, input: Tensor, hx: Any = None, *, lengths: Any = None, resets: Any = None) -> Any:
+        """As of the class of ``torch.nn``, in float32 on the CPU.
+
+        `lengths`, integers (batch,), says where each sequence ends: past its end y is zero, and its last state is that
+        of its last step. `resets`, bools of the input's shape without the last axis, is true at each step that begins
+        anew, from a state of zeros; a reverse direction is parted at the same places.
+
+        Where no gradient can be asked for, as in torch.no_grad(), it is computed by the kernels for inference, to the
+        same bits. Raises TypeError or ValueError, naming the argument, for what does not fit, RuntimeError under
+        functorch's transforms, and UnsupportedError for packed sequences and projections.
+        """
+        check_trainable(self)
+        if isinstance(input, PackedSequence):
+            raise UnsupportedError(
+                "input: a PackedSequence is not supported in training; give the padded tensor and lengths="
+            )
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            raise RuntimeError(
+                "torch.func: fusedcell.torch computes no derivatives under functorch's transforms; use torch.nn's"
+            )
+        is_lstm = self.mode == "LSTM"
+        states = [] if hx is None else _pair(hx) if is_lstm else [hx]
+        if torch.is_autocast_enabled("cpu"):
+            _warn_of_autocast()
+            input, states = input.float(), [state.float() for state in states]
+        _check("input", input, (2, 3), self.input_size)
+        batched = input.dim() == 3
+        rows = [] if not batched else [input.shape[0] if self.batch_first else input.shape[1]]
+        shape = (self.num_layers * (1 + self.bidirectional), *rows, self.hidden_size)
+        for name, state in zip(("hx[0]", "hx[1]") if is_lstm else ("hx",), states, strict=False):
+            _check(name, state, (input.dim(),), self.hidden_size)
+            if state.shape != shape:
+                raise ValueError(f"{name}: expected shape {shape}, got {tuple(state.shape)}")
+        lengths = lengths.numpy(force=True) if isinstance(lengths, Tensor) else lengths
+        weights: list[Tensor] = [getattr(self, name) for name in self._flat_weights_names]
+        form = Form(
+            self.fusedcell_replaces.__name__, self._nonlinearity(), self.num_layers, self.bidirectional, self.bias
+        )
+        packs.check(form, weights)
+
+        needs_graph = torch.is_grad_enabled() and any(t.requires_grad for t in (input, *states, *weights))
+        drops = self.training and self.dropout > 0 and self.num_layers > 1
+        if not (needs_graph or drops or resets is not None) and packs.are_versioned(weights):
+            stack = packs.packed(form, weights, _STORAGE).stack
+            h_0, c_0 = (*states, None, None)[:2]
+            batch_first = batched and self.batch_first
+            y, *last = run_layer(stack, input, h_0, c_0, None, batch_first, self.num_threads, lengths)
+            return y, (tuple(last) if is_lstm else last[0])
+
+        if not batched:
+            input, states = input.unsqueeze(1), [state.unsqueeze(1) for state in states]
+        elif self.batch_first:
+            input = input.transpose(0, 1)
+        resets = _resets(resets, batched, self.batch_first)
+        y, last = self._run(input, states, weights, lengths, resets)
+        if not batched:
+            y, last = y.squeeze(1), [state.squeeze(1) for state in last]
+        elif self.batch_first:
+            y = y.transpose(0, 1)
+        return y, (tuple(last) if is_lstm else last[0])
+
+    def _run(
+        self, x: Tensor, states: list[Tensor], weights: list[Tensor], lengths: Any, resets: Any
+    ) -> tuple[Tensor, list[Tensor]]:
+        kind, threads = _KINDS[self.mode], self.num_threads
+        directions = 1 + self.bidirectional
+        of_direction = len(weights) // (directions * self.num_layers)
+        finals: list[tuple[Tensor, ...]] = []
+        for layer in range(self.num_layers):
+            if layer > 0 and self.dropout > 0:
+                x = functional.dropout(x, self.dropout, self.training)
+            outputs: list[Tensor] = []
+            for direction in range(directions):
+                at = len(finals)
+                h_0, c_0 = (*(state[at] for state in states), None, None)[:2]
+                own = (*weights[at * of_direction : (at + 1) * of_direction], None, None)[:4]
+                y, *last = _Direction.apply(x, h_0, c_0, *own, kind, lengths, resets, bool(direction), threads)
+                outputs.append(y)
+                finals.append(tuple(last))
+            x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
+        if len(finals) == 1:
+            return x, [state.unsqueeze(0) for state in finals[0]]
+        return x, [torch.stack(parts) for parts in zip(*finals, strict=True)]
+
+    def _nonlinearity(self) -> str:
+        return self.mode.removeprefix("RNN_").lower() if self.mode.startswith("RNN") else "tanh"
+
+
+class RNN(Trained, nn.RNN):
+    """``torch.nn.RNN``, trained and run by fusedcell."""
+
+    fusedcell_replaces = nn.RNN
+
+
+class LSTM(Trained, nn.LSTM):
+    """``torch.nn.LSTM``, trained and run by fusedcell."""
+
+    fusedcell_replaces = nn.LSTM
+
+
+class GRU(Trained, nn.GRU):
+    """``torch.nn.GRU``, trained and run by fusedcell."""
+
+    fusedcell_replaces = nn.GRU
+
+
+TRAINED: dict[type[nn.Module], type[Trained]] = {cls.fusedcell_replaces: cls for cls in (RNN, LSTM, GRU)}
+
+
+def check_trainable(module: nn.RNNBase) -> None:
+    """Raises UnsupportedError for what torch.nn's module can do and this cannot."""
+    if module.proj_size > 0:
+        raise UnsupportedError(f"proj_size: {module.proj_size} is not supported in training; supported: 0")
+
+
+def _resets(resets: Any, batched: bool, batch_first: bool) -> Any:
+    if resets is None:
+        return None
+    array = resets.numpy(force=True) if isinstance(resets, Tensor) else resets
+    if not batched:
+        return array[..., None]
+    return array.swapaxes(0, 1) if batch_first else array
+
+
+def _pair(hx: Any) -> list[Tensor]:
+    if not isinstance(hx, (tuple, list)) or len(hx) != 2:
+        raise TypeError(f"hx: expected a pair of tensors, (h, c), got {type(hx).__name__}")
+    return list(hx)
+
+
+def _check(name: str, tensor: Any, ndims: tuple[int, ...], size: int) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
+    if tensor.dtype != torch.float32 or tensor.device != packs.CPU:
+        raise TypeError(f"{name}: expected a float32 tensor on the CPU, got {packs.describe(tensor)}")
+    if tensor.dim() not in ndims or tensor.shape[-1] != size:
+        dims = " or ".join(map(str, ndims))
+        raise ValueError(f"{name}: expected {dims} dimensions, the last {size}, got shape {tuple(tensor.shape)}")
+
+
+def _warn_of_autocast() -> None:
+    warnings.warn("fusedcell.torch computes in float32, also within torch.autocast", stacklevel=3)
