@@ -239,17 +239,23 @@ struct OuterRow {
     const float* d;    // with kOuterOverrun floats after the last that the sum takes
     const float* x;
 };
-constexpr ptrdiff_t kOuterOverrun = 7;
+constexpr ptrdiff_t kOuterOverrun = 15;
 
 struct OuterShape {
+    static constexpr ptrdiff_t kMostLanes = 16;
+    static constexpr ptrdiff_t kMostCopied = 48;    // of d
+
     ptrdiff_t first;     // of d
     ptrdiff_t last;      // one past
     ptrdiff_t inputs;    // of x
+
+    /// Floats of memory that a sum over so many rows works in.
+    static constexpr ptrdiff_t scratch(ptrdiff_t rows, ptrdiff_t inputs) {
+        return rows * (inputs + kMostLanes + kMostCopied) + kMostCopied * kMostLanes;
+    }
 };
 
-constexpr ptrdiff_t kMostOuterInputs = 48;
-
-// total[i, k], i from `first` on, gets the sum added. `scratch` has room for kMostOuterInputs floats a row.
+// total[i, k], i from `first` on, gets the sum added.
 using OuterKernel = void (*)(const OuterRow* rows, ptrdiff_t num_rows, const OuterShape& shape, float* total,
                              float* scratch);
 

@@ -285,7 +285,8 @@ public:
             fusedcell::grow(worker.linear_rows, steps, rows);
             fusedcell::grow(worker.rows, rows);
             fusedcell::grow(worker.outer_rows, steps, run_.batch);
-            fusedcell::grow(worker.outer, steps, run_.batch, kMostOuterInputs);
+            const std::ptrdiff_t inputs = std::max(run_.inputs, run_.units);
+            fusedcell::grow(worker.outer, OuterShape::scratch(product_of(steps, run_.batch), inputs));
         };
         share(num_threads, checkpoint, reserve, [&](const TeamPart& part, TrainingSpace::Worker& worker) {
             const Rows batch(run_.batch, part);
@@ -300,6 +301,7 @@ public:
                 end = first;
             }
             finish(batch);
+            if (shares_bias()) copy_bias(part);
         });
     }
 
@@ -406,7 +408,16 @@ private:
             if (total != nullptr) visit(Product{total, recurrent_first_, all, inputs, true, kernel});
         };
         of_state(gradients_.weight_hh, units, table_.outer);
-        of_state(gradients_.bias_hh, 1, table_.sum_rows);
+        if (!shares_bias()) of_state(gradients_.bias_hh, 1, table_.sum_rows);
+    }
+
+    // Of the GRU alone the two biases' derivatives differ.
+    bool shares_bias() const {
+        return !is_gru(run_.kind) && gradients_.bias_ih != nullptr && gradients_.bias_hh != nullptr;
+    }
+    void copy_bias(const TeamPart& part) const {
+        const Rows share = share_of_product({nullptr, 0, gates_ * run_.units, 1, false, nullptr}, part);
+        std::copy(gradients_.bias_ih + share.first, gradients_.bias_ih + share.last, gradients_.bias_hh + share.first);
     }
 
     // Threads share out the rows of each total, in whole lines of d, so that every sum is one thread's.

@@ -33,6 +33,7 @@
 #pragma once
 
 #include "kernels/generic/activations.h"
+#include "kernels/generic/dot.h"
 
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
@@ -174,14 +175,19 @@ void Backward(const TrainingRow* rows, ptrdiff_t num_rows, ptrdiff_t units) {
     EveryPanel(rows, num_rows, units, [](const TrainingPanel& at) { Cell::Backward(at); });
 }
 
-// A tile of kOuterGates of d and up to kOuterVectors of x: their products fill the registers.
-constexpr int kOuterGates = kLanes == 16 ? 8 : 4;
-constexpr int kOuterVectors = kLanes == 1 ? 1 : 3;
-static_assert(kOuterGates <= kOuterOverrun + 1 && kOuterVectors * kLanes <= kMostOuterInputs);
+// A tile of kOuterGates of d and up to kOuterVectors of x: their products fill the registers. Rows lie apart in memory,
+// often by a power of two, of which a cache holds few, so that both are copied first: all of x, and kOuterTiles tiles
+// of d, each of which meets kOuterVectors of x while the nearest cache has them.
+constexpr int kOuterGates = kLanes == 1 ? 4 : kLanes == 8 ? 6 : 12;
+constexpr int kOuterVectors = kLanes == 1 ? 1 : 2;
+constexpr int kOuterTiles = 4;
+constexpr int kOuterCopied = DivideUp(kOuterGates, kLanes) * kLanes;
+static_assert(kOuterCopied - 1 <= kOuterOverrun);
+static_assert(kOuterTiles * kOuterGates <= OuterShape::kMostCopied && kOuterCopied <= OuterShape::kMostLanes);
 
 template <int kVectors>
-FUSEDCELL_NOINLINE void OuterTile(const OuterRow* rows, ptrdiff_t num_rows, ptrdiff_t first, ptrdiff_t last,
-                                  const float* x, float* total, ptrdiff_t stride, ptrdiff_t inputs) {
+FUSEDCELL_NOINLINE void OuterTile(const float* d, const float* x, ptrdiff_t num_rows, float* total, ptrdiff_t stride,
+                                  ptrdiff_t gates, ptrdiff_t inputs) {
     F32 acc[kOuterGates][kVectors];
     FUSEDCELL_UNROLL
     for (int g = 0; g < kOuterGates; ++g) {
@@ -189,8 +195,7 @@ FUSEDCELL_NOINLINE void OuterTile(const OuterRow* rows, ptrdiff_t num_rows, ptrd
         for (int v = 0; v < kVectors; ++v) acc[g][v] = Zero();
     }
     FUSEDCELL_NO_UNROLL
-    for (ptrdiff_t r = 0; r < num_rows; ++r, x += kVectors * kLanes) {
-        const float* d = rows[r].d + first;
+    for (ptrdiff_t r = 0; r < num_rows; ++r, d += kOuterGates, x += kVectors * kLanes) {
         F32 in[kVectors];
         FUSEDCELL_UNROLL
         for (int v = 0; v < kVectors; ++v) in[v] = Load(x + v * kLanes);
@@ -207,58 +212,80 @@ FUSEDCELL_NOINLINE void OuterTile(const OuterRow* rows, ptrdiff_t num_rows, ptrd
         FUSEDCELL_UNROLL
         for (int v = 0; v < kVectors; ++v) sums[g][v] = acc[g][v];
     }
-    const ptrdiff_t gates = last - first < kOuterGates ? last - first : kOuterGates;
     FUSEDCELL_NO_UNROLL
-    for (ptrdiff_t g = 0; g < gates; ++g) {
-        float* row = total + (first + g) * stride;
+    for (ptrdiff_t g = 0; g < gates; ++g, total += stride) {
         FUSEDCELL_NO_UNROLL
         for (ptrdiff_t i = 0; i < inputs; i += kLanes) {
             const ptrdiff_t units = inputs - i < kLanes ? inputs - i : kLanes;
-            StoreUnits(row + i, Add(LoadUnits(row + i, units), sums[g][i / kLanes]), units);
+            StoreUnits(total + i, Add(LoadUnits(total + i, units), sums[g][i / kLanes]), units);
         }
     }
 }
 
 void Outer(const OuterRow* rows, ptrdiff_t num_rows, const OuterShape& shape, float* total, float* scratch) {
     constexpr ptrdiff_t kWidth = kOuterVectors * kLanes;
+    float* x = scratch;
     for (ptrdiff_t k = 0; k < shape.inputs; k += kWidth) {
         const ptrdiff_t inputs = shape.inputs - k < kWidth ? shape.inputs - k : kWidth;
-        // Rows lie apart in memory, often by a power of two, of which a cache holds few.
-        float* x = scratch;
         for (ptrdiff_t r = 0; r < num_rows; ++r) {
             FUSEDCELL_NO_UNROLL
             for (ptrdiff_t i = 0; i < inputs; i += kLanes, x += kLanes) {
                 Store(x, LoadUnits(rows[r].x + k + i, inputs - i < kLanes ? inputs - i : kLanes));
             }
         }
-        const ptrdiff_t vectors = (inputs + kLanes - 1) / kLanes;
-        for (ptrdiff_t g = shape.first; g < shape.last; g += kOuterGates) {
-            const auto tile = vectors == 3   ? &OuterTile<kOuterVectors>
-                              : vectors == 2 ? &OuterTile<(kOuterVectors + 1) / 2>
-                                             : &OuterTile<1>;
-            tile(rows, num_rows, g, shape.last, scratch, total + k, shape.inputs, inputs);
+    }
+    float* const tiles = x;
+    const ptrdiff_t tile_floats = num_rows * kOuterGates + kOuterCopied;
+    for (ptrdiff_t first = shape.first; first < shape.last; first += kOuterTiles * kOuterGates) {
+        const ptrdiff_t left = (shape.last - first + kOuterGates - 1) / kOuterGates;
+        const ptrdiff_t count = left < kOuterTiles ? left : kOuterTiles;
+        for (ptrdiff_t r = 0; r < num_rows; ++r) {
+            for (ptrdiff_t tile = 0; tile < count; ++tile) {
+                const float* d = rows[r].d + first + tile * kOuterGates;
+                float* to = tiles + tile * tile_floats + r * kOuterGates;
+                // The last vector goes beyond the row, into the next one, which comes later.
+                FUSEDCELL_NO_UNROLL
+                for (int i = 0; i < kOuterCopied; i += kLanes) Store(to + i, Load(d + i));
+            }
+        }
+        x = scratch;
+        for (ptrdiff_t k = 0; k < shape.inputs; k += kWidth) {
+            const ptrdiff_t inputs = shape.inputs - k < kWidth ? shape.inputs - k : kWidth;
+            const bool is_whole = inputs > kLanes || kOuterVectors == 1;
+            const auto run = is_whole ? &OuterTile<kOuterVectors> : &OuterTile<1>;
+            for (ptrdiff_t tile = 0; tile < count; ++tile) {
+                const ptrdiff_t g = first + tile * kOuterGates;
+                const ptrdiff_t gates = shape.last - g < kOuterGates ? shape.last - g : kOuterGates;
+                run(tiles + tile * tile_floats, x, num_rows, total + g * shape.inputs + k, shape.inputs, gates, inputs);
+            }
+            x += num_rows * (is_whole ? kWidth : kLanes);
         }
     }
 }
 
 void SumRows(const OuterRow* rows, ptrdiff_t num_rows, const OuterShape& shape, float* total, float*) {
-    constexpr int kVectors = 4;
-    for (ptrdiff_t g = shape.first; g < shape.last; g += kVectors * kLanes) {
+    constexpr int kVectors = 8;    // whose additions wait for nothing of each other
+    for (ptrdiff_t g = shape.first; g < shape.last;) {
         F32 sums[kVectors];
-        const auto units = [&](int v) {
-            const ptrdiff_t left = shape.last - g - v * kLanes;
-            return left < kLanes ? left : kLanes;
-        };
-        const int vectors = static_cast<int>((shape.last - g + kLanes - 1) / kLanes);
-        for (int v = 0; v < kVectors && v < vectors; ++v) {
-            F32 sum = Zero();
+        FUSEDCELL_UNROLL
+        for (int v = 0; v < kVectors; ++v) sums[v] = Zero();
+        const ptrdiff_t left = shape.last - g;
+        if (left >= kVectors * kLanes) {
             FUSEDCELL_NO_UNROLL
-            for (ptrdiff_t r = 0; r < num_rows; ++r) sum = Add(sum, LoadUnits(rows[r].d + g + v * kLanes, units(v)));
-            sums[v] = sum;
-        }
-        for (int v = 0; v < kVectors && v < vectors; ++v) {
-            float* at = total + g + v * kLanes;
-            StoreUnits(at, Add(LoadUnits(at, units(v)), sums[v]), units(v));
+            for (ptrdiff_t r = 0; r < num_rows; ++r) {
+                FUSEDCELL_UNROLL
+                for (int v = 0; v < kVectors; ++v) sums[v] = Add(sums[v], Load(rows[r].d + g + v * kLanes));
+            }
+            FUSEDCELL_UNROLL
+            for (int v = 0; v < kVectors; ++v)
+                Store(total + g + v * kLanes, Add(Load(total + g + v * kLanes), sums[v]));
+            g += kVectors * kLanes;
+        } else {
+            const ptrdiff_t units = left < kLanes ? left : kLanes;
+            FUSEDCELL_NO_UNROLL
+            for (ptrdiff_t r = 0; r < num_rows; ++r) sums[0] = Add(sums[0], LoadUnits(rows[r].d + g, units));
+            StoreUnits(total + g, Add(LoadUnits(total + g, units), sums[0]), units);
+            g += units;
         }
     }
 }
