@@ -20,6 +20,7 @@ namespace fusedcell {
     namespace isa {                                                                       \
     void multiply_adds(const float* w, const float* x, const float* c, float* y);         \
     void multiply_adds_of_loop(const float* w, const float* x, const float* c, float* y); \
+    void exp2_polynomials(const float* f, float* y);                                      \
     }
 #define FUSEDCELL_OVERLAY(isa, base, required_features)
 #include "kernels/tiers.inc"
@@ -181,6 +182,44 @@ void check_tier(const char* isa, std::uint32_t required, const Round& round, Mul
     check(isa, round, round.c[kDepth], y[kDepth], kDepth - 1);
 }
 
+float polynomial(float f) {
+    constexpr float kCoefficients[] = {0x1.429618p-13F, 0x1.5ef134p-10F, 0x1.3b2c3ep-7F,
+                                       0x1.c6afa4p-5F,  0x1.ebfbdep-3F,  0x1.62e430p-1F};
+    float q = kCoefficients[0];
+    for (int i = 1; i < 6; ++i) q = std::fma(q, f, kCoefficients[i]);
+    return q;
+}
+
+void check_polynomials(const char* isa, std::uint32_t required, const float* f, const float* expected_y,
+                       void (*polynomials)(const float* f, float* y)) {
+    if ((cpu_features() & required) != required) return;
+    float y[kLanesOfRound];
+    {
+        const ScopedFloatMode mode;
+        polynomials(f, y);
+    }
+    for (int lane = 0; lane < kLanesOfRound; ++lane) {
+        if (y[lane] == expected_y[lane]) continue;
+        std::fprintf(stderr, "%s: the polynomial of %a is %a, not %a\n", isa, static_cast<double>(f[lane]),
+                     static_cast<double>(expected_y[lane]), static_cast<double>(y[lane]));
+        std::exit(1);
+    }
+}
+
+// Of floats up to 0.51, each with both signs.
+void check_polynomials_of(std::uint32_t first_bits) {
+    float f[kLanesOfRound], expected_y[kLanesOfRound];
+    for (int lane = 0; lane < kLanesOfRound; ++lane) {
+        const std::uint32_t bits = first_bits + static_cast<std::uint32_t>(lane / 2);
+        std::memcpy(&f[lane], &bits, sizeof bits);
+        if (lane % 2 != 0) f[lane] = -f[lane];
+        expected_y[lane] = polynomial(f[lane]);
+    }
+#define FUSEDCELL_TIER(isa, required_features) \
+    check_polynomials(#isa, required_features, f, expected_y, &isa::exp2_polynomials);
+#include "kernels/tiers.inc"
+}
+
 }    // namespace
 }    // namespace fusedcell
 
@@ -195,4 +234,7 @@ int main(int argc, char** argv) {
     check_tier(#isa, required_features, round, &isa::multiply_adds, &isa::multiply_adds_of_loop);
 #include "kernels/tiers.inc"
     }
+    constexpr std::uint32_t kLast = 0x3f028f5c;    // 0.51
+    const std::uint32_t step = argc > 1 ? 8 : 8 * 509;
+    for (std::uint32_t bits = 0; bits < kLast; bits += step) check_polynomials_of(bits);
 }

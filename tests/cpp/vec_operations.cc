@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "check.h"
+#include "kernels/generic/activations.h"
 #include "kernels/generic/weights.h"
 
 namespace fusedcell::FUSEDCELL_ISA {
@@ -286,7 +287,7 @@ void check_vec_operations() {
     check_dot<Int16Dot, int8_t, kWholeInt16>();
 }
 
-// For test_multiply_adds.cc: one x and 16 lanes of w and c, and chains of four such.
+// For test_multiply_adds.cc, 16 lanes each: one x, chains of four of them, and the polynomial of 2^f.
 void multiply_adds(const float* w, const float* x, const float* c, float* y);
 void multiply_adds(const float* w, const float* x, const float* c, float* y) {
     for (ptrdiff_t i = 0; i < 16; i += kLanes) Store(y + i, MulAdd(Load(w + i), Broadcast(*x), Load(c + i)));
@@ -299,6 +300,10 @@ void multiply_adds_of_loop(const float* w, const float* x, const float* c, float
     const float* const rows[1] = {x};
     Accumulate<FloatDot<Float32Loads>>(acc, w, 16, rows, 4);
     for (ptrdiff_t v = 0; v < kVectors; ++v) Store(y + v * kLanes, acc[0][v]);
+}
+void exp2_polynomials(const float* f, float* y);
+void exp2_polynomials(const float* f, float* y) {
+    for (ptrdiff_t i = 0; i < 16; i += kLanes) Store(y + i, Exp2Polynomial(Load(f + i)));
 }
 
 }    // namespace fusedcell::FUSEDCELL_ISA
