@@ -15,6 +15,7 @@
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
+/// As PlainSum, of one row, right in any case and slow.
 template <class AnyDot>
 FUSEDCELL_OPAQUE void SumAgain(F32* acc, int vectors, const typename AnyDot::Element* weights, ptrdiff_t stride,
                                const float* x, ptrdiff_t depth) {
@@ -25,6 +26,7 @@ FUSEDCELL_OPAQUE void SumAgain(F32* acc, int vectors, const typename AnyDot::Ele
     }
 }
 
+/// As PlainSum, of one row.
 template <class AnyDot, int kVectors>
 FUSEDCELL_NOINLINE void SumByDoubles(F32* acc, const typename AnyDot::Element* weights, ptrdiff_t stride,
                                      const float* x, ptrdiff_t depth) {

@@ -88,14 +88,13 @@ FUSEDCELL_INLINE Doubles Mul(const Doubles& a, const Doubles& b) {
     return {_mm_mul_pd(a.low, b.low), _mm_mul_pd(a.high, b.high)};
 }
 
-/// The lower or, with 0xdd, the upper halves of the bits of doubles.
-template <int kHalf>
-FUSEDCELL_INLINE __m128i HalvesOf(const Doubles& a) {
-    return _mm_castps_si128(_mm_shuffle_ps(_mm_castpd_ps(a.low), _mm_castpd_ps(a.high), kHalf));
+/// The lower 32 bits of each.
+FUSEDCELL_INLINE __m128i LowerHalves(const Doubles& a) {
+    return _mm_castps_si128(_mm_shuffle_ps(_mm_castpd_ps(a.low), _mm_castpd_ps(a.high), 0x88));
 }
 /// Which doubles are the middle of two floats: their last 29 bits are 1 0...0.
 FUSEDCELL_INLINE __m128i Middles(const Doubles& a) {
-    return _mm_cmpeq_epi32(_mm_slli_epi32(HalvesOf<0x88>(a), 3), _mm_set1_epi32(INT32_MIN));
+    return _mm_cmpeq_epi32(_mm_slli_epi32(LowerHalves(a), 3), _mm_set1_epi32(INT32_MIN));
 }
 FUSEDCELL_INLINE bool AnyOf(__m128i lanes) { return _mm_movemask_ps(_mm_castsi128_ps(lanes)) != 0; }
 
@@ -153,7 +152,7 @@ FUSEDCELL_INLINE bool AddProduct(Doubles& sum, const Doubles& a, const Doubles& 
     bool wrong = false;
     if (FUSEDCELL_RARE(AnyOf(middles))) {
         const Doubles inexact = {Inexact(product.low, sum.low, exact.low), Inexact(product.high, sum.high, exact.high)};
-        wrong = AnyOf(_mm_and_si128(middles, HalvesOf<0x88>(inexact)));
+        wrong = AnyOf(_mm_and_si128(middles, LowerHalves(inexact)));
     }
     sum = Round(exact);
     return wrong;
