@@ -5,7 +5,7 @@
 #error "compile this file with the sse41 tier's flags"
 #endif
 
-#include <smmintrin.h>
+#include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>
 
