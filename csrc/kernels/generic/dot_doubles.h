@@ -58,7 +58,13 @@ FUSEDCELL_NOINLINE void SumByDoubles(F32* acc, const typename AnyDot::Element* w
 template <class AnyDot, int kSets, int kVectors>
 FUSEDCELL_NOINLINE void IntegerSum(typename AnyDot::Accumulator (&acc)[kSets][kVectors], const int8_t* weights,
                                    ptrdiff_t stride, const int8_t* const (&x)[kSets * AnyDot::kRows], ptrdiff_t depth) {
-    PlainSum<AnyDot>(acc, weights, stride, x, depth);
+    // In registers: of memory compilers do not know that weights and inputs are elsewhere.
+    typename AnyDot::Accumulator sums[kSets][kVectors];
+    const int8_t* inputs[kSets * AnyDot::kRows];
+    memcpy(sums, acc, sizeof sums);
+    memcpy(inputs, x, sizeof inputs);
+    PlainSum<AnyDot>(sums, weights, stride, inputs, depth);
+    memcpy(acc, sums, sizeof sums);
 }
 
 /// As PlainSum, out of line: one copy of a loop for all kernels that have as many vectors.
