@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,8 @@ def quantize() -> None:
         row = [", ".join(map(str, sizes))]
         for name in ("LSTM", "GRU"):
             variants = {kind: training(name, *sizes, quantised=kind == "prepared") for kind in ("plain", "prepared")}
-            times = measure(variants, TRAINING)
+            # Turns are long, and of unequal length, so that other processes would not hit all alike.
+            times = measure(variants, TRAINING, time.process_time_ns)
             row.append(format_ratio(ratio(times["prepared"], times["plain"])))
         rows.append(row)
     print(aligned(["inputs, units, batch", "LSTM", "GRU"], rows, ["inputs, units, batch"]))
