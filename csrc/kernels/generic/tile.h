@@ -39,7 +39,7 @@ constexpr int kPanelsPerBlock = DivideUp(Weights::kRowChains, Kernel::kGates);
 // equal.
 template <class Kernel, class Weights>
 constexpr ptrdiff_t PanelsPerTile(ptrdiff_t rows, ptrdiff_t panels) {
-    const ptrdiff_t most = Weights::kMostRows * kTileVectors / (rows * Kernel::kGates);
+    const ptrdiff_t most = Weights::kMostRows * kTileVectors / (Weights::kInputPlanes * rows * Kernel::kGates);
     const ptrdiff_t tiles = most > 1 ? (panels + most - 1) / most : panels;
     return (panels + tiles - 1) / tiles;
 }

@@ -124,6 +124,7 @@ struct FloatWeights {
     static constexpr bool kSmallCode = false;
     static constexpr bool kQuantised = false;
     static constexpr bool kCompensated = false;
+    static constexpr int kInputPlanes = 1;
     static constexpr int kGroup = 1;
     static constexpr int kRowChains = kChains;
     static constexpr int kMostRows = FloatDot<Loads>::kMostRows;
@@ -254,7 +255,8 @@ struct Int8Int16Weights : QuantisedWeights {
     static constexpr int kInputPlanes = 2;
     // A row alone has two products for each weight that is loaded, so that others beside it would gain little.
     static constexpr bool kSmallCode = true;
-    static constexpr int kMostRows = kWholeInt16 ? Int16Dot::kMostRows : AtLeastOne(Int16Dot::kMostRows / kInputPlanes);
+    static constexpr int kMostRows =
+        kWholeInt16 ? kInputPlanes * Int16Dot::kMostRows : Int16Dot::kMostRows;    // planes
 
     template <class Kernel, bool kIsBlock, int kRows, int kVectors>
     static FUSEDCELL_INLINE void Sum(F32 (&sums)[kRows][kVectors], const BlockView<Int8Int16Weights>& block,
