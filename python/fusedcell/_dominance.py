@@ -4,7 +4,7 @@ A row is dominated where its largest magnitude is more than 21 times its median 
 weights are at most 6 of the scale's 127 steps. A matrix is where a tenth of its rows are. Of what is no recurrent
 layer's each column is first divided by its rms, as features that a rectifier leaves unused have columns of next to
 nothing. The ratio that a tenth of the rows exceed is, measured on trained networks, at most 13.3 for the matrices of 31
-recurrent layers that keep 30 dB or more in int8, and 35 for the one that keeps 3 dB; for 41 matrices of other nodes it
+recurrent layers that keep 30 dB or more in int8, and 35 for the one that keeps 6 dB; for 41 matrices of other nodes it
 is at most 13.1, and 31 for a convolution that alone leaves its network 29 dB.
 """
 

@@ -227,8 +227,8 @@ class Model(ModelSources):
         `dtype` is one for all nodes, or a mapping from names of nodes to what their ``astype`` takes; `keep` names
         nodes that stay as they are. `inputs`, "int8" or "int16", is what int8 weights multiply.
 
-        Raises UnsupportedError for an unknown dtype or other inputs, ValueError for a name that is no node or a weight
-        that the dtype cannot hold.
+        Raises UnsupportedError for an unknown dtype or other inputs, ValueError for a name that is no node with a
+        matrix, or that `keep` and a mapping both have, or a weight that the dtype cannot hold.
         """
         nodes = _model_format.astype(self.nodes, with_inputs(dtype, inputs), keep=keep)
         sizes = {name: tokens or size for name, size, tokens in self._core.inputs}

@@ -20,7 +20,7 @@ from .networks import Call, Matrix, Network, decibels, wider_inputs
 from .products import Array, has_bounded_products
 from .single import single_layers
 
-# A matrix alone leaves trained networks 28 dB or more, and 5 dB the one that collapses.
+# A matrix alone leaves trained networks 28 dB or more, and 6 dB the one that collapses.
 _LEAST_DB = 25.0
 _LEAST_GAIN_DB = 3.0
 _AS_GOOD_DB = 1.0
