@@ -353,3 +353,19 @@ def test_reports_of_other_cpus_do_not_overwrite_each_other(monkeypatch: pytest.M
     for cpus in ("0-3", "4,6-7"):
         assert main(["bench", "report", "--cpu", cpus]) == 0
     assert asked == [Path("fusedcell-report-cpu0-3.json"), Path("fusedcell-report-cpu4,6-7.json")]
+
+
+def test_bench_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    path = tmp_path / "results.json"
+    assert main(["bench", "train", "--quick", "--sizes", "64", "--cells", "rnn", "--json", str(path)]) == 0
+    out, _ = capsys.readouterr()
+    assert "A step of training" in out
+    assert "Geometric mean" in out
+    found = json.loads(path.read_text(encoding="utf-8"))["results"]
+    assert [(its["cell"], its["batch"], its["steps"], its["units"]) for its in found] == [
+        ("rnn", 1, 100, 64), ("rnn", 8, 128, 64), ("rnn", 32, 100, 64),
+    ]  # fmt: skip
+    assert all(min(its["ms"].values()) > 0 for its in found)
+    assert main(["bench", "train", "--cells", "gru_reset_before"]) == 2
+    assert "expected cells of lstm, gru, rnn, got gru_reset_before" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import fusedcell as fc
 import training_bit_model
 from fusedcell import reference
-from torch_models import LAYERS, assert_close, assert_same_bits, ft, nn, torch
+from torch_models import LAYERS, NO_ONEDNN, assert_close, assert_same_bits, ft, nn, torch
 
 GOLDEN = Path(__file__).with_name("golden_training.json")
 TOLERANCE = 2e-5  # of the largest derivative
@@ -130,6 +130,32 @@ def test_lengths_and_resets(name: str, bidirectional: bool, batch_first: bool) -
     assert_close([o.detach() for o in outputs], [torch.as_tensor(e).float() for e in (expected.y, *expected.state)])
     keys = [key for key, _ in ours.named_parameters()]
     assert_derivatives(derivatives, [expected.x, *expected.initial, *(expected.weights[key] for key in keys)])
+
+
+@every_layer
+@pytest.mark.parametrize("enforce_sorted", [False, True])
+def test_packed_sequences(name: str, enforce_sorted: bool) -> None:
+    ours, theirs = pair(name, 4, 6, 2, bidirectional=True)
+    sequences = [torch.randn(length, 4) for length in ((7, 5, 5, 1) if enforce_sorted else (5, 1, 7, 5))]
+    states = given_states(ours, name, 4)
+    results = []
+    for module, dtype in ((ours, torch.float32), (theirs, torch.float64)):
+        given_rows = [sequence.to(dtype, copy=True).requires_grad_() for sequence in sequences]
+        own = [state.to(dtype, copy=True).requires_grad_() for state in states]
+        packed = nn.utils.rnn.pack_sequence(given_rows, enforce_sorted=enforce_sorted)
+        y, last = module(packed, tuple(own) if name == "LSTM" else own[0])
+        outputs = [y.data, *(last if name == "LSTM" else (last,))]
+        torch.manual_seed(2)
+        by_outputs = [torch.randn(output.shape, dtype=torch.float64).to(dtype) for output in outputs]
+        found = torch.autograd.grad(outputs, [*given_rows, *own, *module.parameters()], by_outputs)
+        results.append((y, outputs, found))
+    (y, outputs, found), (expected_y, expected_outputs, expected) = results
+    assert torch.equal(y.batch_sizes, expected_y.batch_sizes)
+    assert_close([o.detach() for o in outputs], [o.detach().float() for o in expected_outputs])
+    assert_derivatives(list(found), list(expected))
+    with torch.no_grad():
+        packed = nn.utils.rnn.pack_sequence(sequences, enforce_sorted=enforce_sorted)
+        assert_same_bits(ours(packed, tuple(states) if name == "LSTM" else states[0])[0].data, y.data)
 
 
 @every_layer
@@ -309,8 +335,10 @@ def test_what_is_not_supported_is_refused_by_name(name: str) -> None:
             ft.LSTM(3, 4, proj_size=2)
         with pytest.raises(TypeError, match="hx: expected a pair"):
             module(x, torch.zeros(1, 2, 4))
-    with pytest.raises(fc.UnsupportedError, match="input: a PackedSequence"):
-        module(nn.utils.rnn.pack_sequence([x[:, 0], x[:3, 1]]))
+    with pytest.raises(ValueError, match="lengths, resets: expected None with a PackedSequence"):
+        module(nn.utils.rnn.pack_sequence([x[:, 0], x[:3, 1]]), lengths=[5, 3])
+    with pytest.raises(ValueError, match=r"hx(\[0\])?: expected shape \(1, 2, 4\), got \(1, 3, 4\)"):
+        module(x, (torch.zeros(1, 3, 4), torch.zeros(1, 3, 4)) if name == "LSTM" else torch.zeros(1, 3, 4))
     with pytest.raises(RuntimeError, match="no second derivatives"):
         torch.autograd.grad(module(x)[0].sum(), list(module.parameters()), create_graph=True)
     with pytest.raises(RuntimeError, match=r"torch\.func"):
@@ -353,6 +381,71 @@ def test_nothing_to_do(name: str) -> None:
     y.sum().backward()
     assert not y.any()
     assert not module.weight_ih_l0.grad.any()
+
+
+class Tagger(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(3, 8, 2, batch_first=True, bidirectional=True)
+        self.projected = nn.LSTM(16, 8, proj_size=4, batch_first=True)
+        self.cell = nn.GRUCell(4, 5)
+
+    def forward(self, x: Any) -> Any:
+        return self.cell(self.projected(self.lstm(x)[0])[0][:, -1])
+
+
+@pytest.mark.filterwarnings(NO_ONEDNN)
+def test_a_model_is_swapped_in_place_for_training_and_back() -> None:
+    torch.manual_seed(1)
+    model, expected = Tagger(), Tagger().double()
+    expected.load_state_dict(model.state_dict())
+    x = torch.randn(2, 6, 3)
+    parameters = list(model.parameters())
+    report = ft.accelerate(model, training=True, num_threads=2)
+    assert [(entry.name, entry.swapped) for entry in report] == [("lstm", True), ("projected", False), ("cell", False)]
+    assert "proj_size: 4 is not supported" in str(report)
+    assert "only layers are trained" in str(report)
+    assert isinstance(model.lstm, ft.LSTM)
+    assert model.lstm.num_threads == 2
+    assert all(now is before for now, before in zip(model.parameters(), parameters, strict=True))
+    model(x).sum().backward()
+    expected(x.double()).sum().backward()
+    assert_derivatives([p.grad for p in parameters], [p.grad for p in expected.parameters()])
+    again = ft.accelerate(model, training=True)
+    assert next(entry.reason for entry in again) == "is accelerated already"
+    report.undo()
+    assert type(model.lstm) is nn.LSTM
+    assert "num_threads" not in vars(model.lstm)
+    assert list(model.state_dict()) == list(expected.state_dict())
+
+
+def test_options_of_inference_are_not_those_of_training() -> None:
+    for options in ({"dtype": "int8"}, {"isa": "scalar"}, {"example": torch.zeros(1, 2, 3)}):
+        with pytest.raises(ValueError, match="training=True: expected dtype='float32' and neither isa nor example"):
+            ft.accelerate(nn.LSTM(3, 4), training=True, **options)
+
+
+@every_layer
+def test_parametrised_weights_are_trained_through(name: str) -> None:
+    ours, theirs = pair(name, 3, 4)
+    for module in (ours, theirs):
+        torch.nn.utils.parametrizations.weight_norm(module, "weight_hh_l0")
+    x = torch.randn(5, 2, 3)
+    outputs, derivatives = run(ours, x, [])
+    assert_derivatives(derivatives, run(theirs, x, [])[1])
+    with torch.no_grad():
+        assert_same_bits(ours(x)[0], outputs[0])
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace")
+@every_layer
+def test_compilers_go_around_the_layers(name: str) -> None:
+    model = nn.Sequential(nn.Linear(3, 3), getattr(ft, name)(3, 4))
+    x = torch.randn(5, 2, 3)
+    y, _ = torch.compile(model, backend="eager")(x)
+    assert_same_bits(y, model(x)[0])
+    y.sum().backward()
+    assert model[1].weight_ih_l0.grad.any()
 
 
 if __name__ == "__main__":  # from the model, not from any kernel

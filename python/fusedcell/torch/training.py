@@ -72,7 +72,9 @@ class Trained(nn.RNNBase):
         self.num_threads = threads
         check_trainable(self)
 
-    def forward(self, input: Tensor, hx: Any = None, *, lengths: Any = None, resets: Any = None) -> Any:
+    def forward(
+        self, input: Tensor | PackedSequence, hx: Any = None, *, lengths: Any = None, resets: Any = None
+    ) -> Any:
         """As of the class of ``torch.nn``, in float32 on the CPU.
 
         `lengths`, integers (batch,), says where each sequence ends: past its end y is zero, and its last state is that
@@ -81,28 +83,48 @@ class Trained(nn.RNNBase):
 
         Where no gradient can be asked for, as in torch.no_grad(), it is computed by the kernels for inference, to the
         same bits. Raises TypeError or ValueError, naming the argument, for what does not fit, RuntimeError under
-        functorch's transforms, and UnsupportedError for packed sequences and projections.
+        functorch's transforms, and UnsupportedError for projections.
         """
         check_trainable(self)
-        if isinstance(input, PackedSequence):
-            raise UnsupportedError(
-                "input: a PackedSequence is not supported in training; give the padded tensor and lengths="
-            )
         if torch._C._functorch.peek_interpreter_stack() is not None:
             raise RuntimeError(
                 "torch.func: fusedcell.torch computes no derivatives under functorch's transforms; use torch.nn's"
             )
-        is_lstm = self.mode == "LSTM"
-        states = [] if hx is None else _pair(hx) if is_lstm else [hx]
+        states = [] if hx is None else _pair(hx) if self.mode == "LSTM" else [hx]
+        if isinstance(input, PackedSequence):
+            if lengths is not None or resets is not None:
+                raise ValueError("lengths, resets: expected None with a PackedSequence; give the padded tensor")
+            return self._run_packed(input, states)
+        y, last = self._run_padded(input, states, lengths, resets, self.batch_first)
+        return y, self._result(last)
+
+    def _result(self, last: list[Tensor]) -> Any:
+        return tuple(last) if self.mode == "LSTM" else last[0]
+
+    def _run_packed(self, packed: PackedSequence, states: list[Tensor]) -> Any:
+        data, batch_sizes, order, inverse = packed
+        _check("input.data", data, (2,), self.input_size)
+        x, lengths = torch._VF._pad_packed_sequence(data, batch_sizes, False, 0.0, len(batch_sizes))
+        if order is not None:
+            states = [state.index_select(1, order) for state in states]
+        y, last = self._run_padded(x, states, lengths, None, batch_first=False)
+        if inverse is not None:
+            last = [state.index_select(1, inverse) for state in last]
+        data, _ = torch._VF._pack_padded_sequence(y, lengths, False)
+        return PackedSequence(data, batch_sizes, order, inverse), self._result(last)
+
+    def _run_padded(
+        self, x: Tensor, states: list[Tensor], lengths: Any, resets: Any, batch_first: bool
+    ) -> tuple[Tensor, list[Tensor]]:
         if torch.is_autocast_enabled("cpu"):
             _warn_of_autocast()
-            input, states = input.float(), [state.float() for state in states]
-        _check("input", input, (2, 3), self.input_size)
-        batched = input.dim() == 3
-        rows = [] if not batched else [input.shape[0] if self.batch_first else input.shape[1]]
+            x, states = x.float(), [state.float() for state in states]
+        _check("input", x, (2, 3), self.input_size)
+        batched = x.dim() == 3
+        rows = [] if not batched else [x.shape[0] if batch_first else x.shape[1]]
         shape = (self.num_layers * (1 + self.bidirectional), *rows, self.hidden_size)
-        for name, state in zip(("hx[0]", "hx[1]") if is_lstm else ("hx",), states, strict=False):
-            _check(name, state, (input.dim(),), self.hidden_size)
+        for name, state in zip(("hx[0]", "hx[1]") if self.mode == "LSTM" else ("hx",), states, strict=False):
+            _check(name, state, (x.dim(),), self.hidden_size)
             if state.shape != shape:
                 raise ValueError(f"{name}: expected shape {shape}, got {tuple(state.shape)}")
         lengths = lengths.numpy(force=True) if isinstance(lengths, Tensor) else lengths
@@ -112,26 +134,22 @@ class Trained(nn.RNNBase):
         )
         packs.check(form, weights)
 
-        needs_graph = torch.is_grad_enabled() and any(t.requires_grad for t in (input, *states, *weights))
+        needs_graph = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *weights))
         drops = self.training and self.dropout > 0 and self.num_layers > 1
         if not (needs_graph or drops or resets is not None) and packs.are_versioned(weights):
             stack = packs.packed(form, weights, _STORAGE).stack
             h_0, c_0 = (*states, None, None)[:2]
-            batch_first = batched and self.batch_first
-            y, *last = run_layer(stack, input, h_0, c_0, None, batch_first, self.num_threads, lengths)
-            return y, (tuple(last) if is_lstm else last[0])
+            y, *last = run_layer(stack, x, h_0, c_0, None, batched and batch_first, self.num_threads, lengths)
+            return y, last
 
         if not batched:
-            input, states = input.unsqueeze(1), [state.unsqueeze(1) for state in states]
-        elif self.batch_first:
-            input = input.transpose(0, 1)
-        resets = _resets(resets, batched, self.batch_first)
-        y, last = self._run(input, states, weights, lengths, resets)
+            x, states = x.unsqueeze(1), [state.unsqueeze(1) for state in states]
+        elif batch_first:
+            x = x.transpose(0, 1)
+        y, last = self._run(x, states, weights, lengths, _resets(resets, batched, batch_first))
         if not batched:
-            y, last = y.squeeze(1), [state.squeeze(1) for state in last]
-        elif self.batch_first:
-            y = y.transpose(0, 1)
-        return y, (tuple(last) if is_lstm else last[0])
+            return y.squeeze(1), [state.squeeze(1) for state in last]
+        return y.transpose(0, 1) if batch_first else y, last
 
     def _run(
         self, x: Tensor, states: list[Tensor], weights: list[Tensor], lengths: Any, resets: Any
