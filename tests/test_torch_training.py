@@ -437,7 +437,24 @@ def test_parametrised_weights_are_trained_through(name: str) -> None:
         assert_same_bits(ours(x)[0], outputs[0])
 
 
-@pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace")
+@every_layer
+def test_what_was_trained_becomes_a_model(name: str) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = getattr(ft, name)(3, 4, batch_first=True)
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.layer(x)[0])
+
+    net = Net().eval()
+    x = torch.randn(2, 6, 3)
+    with torch.no_grad():
+        assert_close(fc.Model.from_torch(net, x)(x.numpy()), net(x))
+
+
+@pytest.mark.filterwarnings("ignore")  # of which the compiler has many
 @every_layer
 def test_compilers_go_around_the_layers(name: str) -> None:
     model = nn.Sequential(nn.Linear(3, 3), getattr(ft, name)(3, 4))

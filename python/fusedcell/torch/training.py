@@ -6,6 +6,7 @@ The arithmetic is in csrc/kernels/generic/training.h, and `fusedcell.reference.g
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -22,6 +23,8 @@ from .packs import Storage
 
 _KINDS = {"LSTM": "lstm", "GRU": "gru_reset_after", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
 _STORAGE = Storage("float32", None)
+# PyTorch before 2.7 does not tell one from the other.
+_is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 
 class _Direction(torch.autograd.Function):
@@ -83,13 +86,17 @@ class Trained(nn.RNNBase):
 
         Where no gradient can be asked for, as in torch.no_grad(), it is computed by the kernels for inference, to the
         same bits. Raises TypeError or ValueError, naming the argument, for what does not fit, RuntimeError under
-        functorch's transforms, and UnsupportedError for projections.
+        functorch's transforms, and UnsupportedError for projections. What is exported has PyTorch's operators.
         """
         check_trainable(self)
         if torch._C._functorch.peek_interpreter_stack() is not None:
             raise RuntimeError(
                 "torch.func: fusedcell.torch computes no derivatives under functorch's transforms; use torch.nn's"
             )
+        if _is_exporting() or torch.jit.is_tracing():
+            if lengths is not None or resets is not None:
+                raise UnsupportedError("lengths, resets: exported programs have neither")
+            return self.fusedcell_replaces.forward(self, input, hx)
         states = [] if hx is None else _pair(hx) if self.mode == "LSTM" else [hx]
         if isinstance(input, PackedSequence):
             if lengths is not None or resets is not None:
