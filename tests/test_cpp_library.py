@@ -22,6 +22,7 @@ from model_entries import DrawnModel
 from models import EVERY_NAME, KIND, SIZE_PAIRS, Kind, flat, random_state, uniform
 from test_bits import DTYPES, GOLDEN, STEPS, case, digest
 from test_models import has_answers, listed
+from test_sparse import mapping_of as pruned_mapping
 from test_storage import HOSTILE, MISFITS, every_dtype, every_kind, tiny_file
 from test_storage_options import OPTION_MISFITS, USUAL
 
@@ -139,6 +140,14 @@ def test_reverse_layers_have_the_same_bits(dtype: str, library: Library) -> None
 @pytest.mark.parametrize("changes", [{"weight_hh": "int8"}, {"weight_ih_l0": "float16", "weight_hh": "bfloat16"}])
 def test_matrices_of_different_types_have_the_same_bits(changes: dict[str, str], library: Library) -> None:
     compare(library, KIND["lstm"].make(KIND["lstm"].weights(5, 17, layers=2)).astype(changes))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize("name", ["lstm", "gru_reset_before", "lstm_coupled"])
+def test_pruned_layers_have_the_same_bits(name: str, dtype: str, isa: str, library: Library) -> None:
+    layer = KIND[name].make(pruned_mapping(KIND[name], 70, 111, 0.2, layers=2), dtype=dtype)
+    assert min(layer.densities.values()) < 0.5
+    compare(library, layer, isa=isa)
 
 
 def test_fixed_input_scales_have_the_same_bits(library: Library) -> None:

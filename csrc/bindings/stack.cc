@@ -308,6 +308,7 @@ void bind_stack(py::module_& module) {
         .def_property_readonly("has_streams", [](const Stack& s) { return s.shape().has_streams; })
         .def_property_readonly("input_scales", &Stack::input_scales)
         .def_property_readonly("dtypes", &dtypes_of)
+        .def_property_readonly("densities", &densities_of)
         .def_property_readonly("nbytes", &Stack::nbytes)
         .def_property_readonly("matrix_nbytes", &Stack::matrix_nbytes)
         .def_property_readonly("isa", [](const Stack& s) { return std::string(s.kernels().isa); });

@@ -114,6 +114,19 @@ py::list dtypes_of(const Stack& stack) {
     return cells;
 }
 
+py::list densities_of(const Stack& stack) {
+    py::list cells;
+    for (std::size_t i = 0; i < stack.num_cells(); ++i) {
+        const CellDensities densities = stack.densities(i);
+        py::dict names;
+        names["weight_ih"] = densities.weight_ih;
+        names["weight_hh"] = densities.weight_hh;
+        if (stack.geometry().proj_size > 0) names["weight_hr"] = densities.weight_hr;
+        cells.append(names);
+    }
+    return cells;
+}
+
 std::shared_ptr<Stack> make_stack(const std::string& kind_name, const py::list& cells,
                                   const std::vector<std::string>& suffixes, std::ptrdiff_t num_directions,
                                   const DtypeArgument& dtype, const std::string& isa,

@@ -29,6 +29,7 @@ std::vector<CellTypes> to_types(const DtypeArgument& dtype, std::size_t num_cell
 
 /// One a layer and direction, as to_types takes them.
 pybind11::list dtypes_of(const Stack& stack);
+pybind11::list densities_of(const Stack& stack);
 
 /// Packs one dict of arrays per layer and direction, under the names of CellWeights' members; `suffixes` complete them
 /// in errors. With NAME_scale beside every weight NAME, weights are quantised already: floats that are whole numbers.

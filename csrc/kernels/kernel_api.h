@@ -69,6 +69,27 @@ struct PackedMatrix {
     ptrdiff_t columns;    // outputs that are stored; the last panel may be partial
 };
 
+// A matrix of which only blocks of kStripUnits outputs x a group of k are stored that have a weight other than zero
+// (generic/sparse.h). A strip is such outputs, units of one gate; the strips of a block have about equally many blocks
+// stored, so their order is not that of their units. In memory
+//
+//     [the blocks' offsets from the start, int64 each]
+//     block: [SparseStrip each][initial accumulators][unit scales][dot products' start][weights][groups, uint16 each]
+//
+// with what stands before the weights as in blocks of dense matrices, a float or int32 a lane. An entry is the weights
+// of one group; `groups` has its number. First come as many entries of each strip as the last one has, the fewest: the
+// first of each strip, the second of each, and so on. What is left of the others follows in the same order, and beside
+// the group's number stands the strip's. With quantised weights all strips of a block have as many entries, the first
+// of some without weights: that changes no integer sum, and here no infinity can meet them.
+constexpr ptrdiff_t kStripUnits = 16;
+
+struct SparseStrip {
+    int32_t count;     // of its entries
+    int32_t place;     // of its first result in y
+    int32_t stride;    // from a vector of results to the next
+    int32_t units;     // results that are stored
+};
+
 // An input vector in int8: x = scale * values. The values are followed by zeros up to a multiple of kGroup, which every
 // tier's group of weights divides. In int16 there are two planes of such values, padded(size) apart, and x = scale *
 // (128 first + second).

@@ -29,20 +29,23 @@ public:
                                         " weights");
         }
         const std::ptrdiff_t depth = taps_ * features_;
-        const PackedLinear group(kernels, type, &WeightKernels::linear, 1, outputs_, depth, outputs_);
+        std::ptrdiff_t first = 0;
+        const auto row = [&](int, std::ptrdiff_t unit) {
+            const std::ptrdiff_t output = first + unit;
+            return SourceRow{weights.weight.values + output * depth,
+                             weights.bias == nullptr ? 0.0F : weights.bias[output],
+                             weights.weight.scales == nullptr ? 0.0F : weights.weight.scales[output]};
+        };
+        const bool is_sparse =
+            weights.groups == 1 && PackedLinear::pays_sparse(kernels, weights.weight, 1, outputs_, depth);
+        const PackedLinear group =
+            is_sparse ? PackedLinear::sparse(kernels, type, 1, outputs_, depth, outputs_, row)
+                      : PackedLinear(kernels, type, &WeightKernels::linear, 1, outputs_, depth, outputs_);
         groups_.assign(static_cast<std::size_t>(weights.groups), group);
         memory_ = AlignedBuffer(static_cast<std::size_t>(product_of(weights.groups, to_size(group.nbytes()))));
         unsigned char* destination = memory_.data();
-        std::ptrdiff_t first = 0;
         for (PackedLinear& matrix : groups_) {
-            destination = matrix.pack(
-                [&](int, std::ptrdiff_t unit) {
-                    const std::ptrdiff_t output = first + unit;
-                    return SourceRow{weights.weight.values + output * depth,
-                                     weights.bias == nullptr ? 0.0F : weights.bias[output],
-                                     weights.weight.scales == nullptr ? 0.0F : weights.weight.scales[output]};
-                },
-                destination);
+            destination = matrix.pack(row, destination);
             first += outputs_;
         }
     }

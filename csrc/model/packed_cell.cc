@@ -73,7 +73,7 @@ std::ptrdiff_t PackedCell::most_rows_of_chunk(std::ptrdiff_t steps, std::ptrdiff
 void PackedCell::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, SharedSpace& shared) const {
     grow(shared.projections, most_rows_of_chunk(steps, batch), projection_floats_);
     if (kind_ == CellKind::kGruResetBefore) grow(shared.cell, batch, 2, padded_hidden_);
-    if (general_) grow(shared.sums, batch, recurrent_gates(), padded_hidden_);
+    if (has_sums_) grow(shared.sums, batch, recurrent_gates(), padded_hidden_);
     if (geometry_.proj_size > 0) grow(shared.cell, batch, padded_hidden_);
 }
 
@@ -81,7 +81,7 @@ void PackedCell::reserve(std::ptrdiff_t steps, std::ptrdiff_t batch, ThreadSpace
     const std::ptrdiff_t rows = most_rows_of_chunk(steps, batch);
     grow(own.linear_rows, rows);
     grow(own.cell_rows, batch);
-    if (general_) grow(own.recurrent_rows, batch);
+    if (has_sums_) grow(own.recurrent_rows, batch);
     grow(own.previous_h, batch);
     grow(own.lengths, batch);
     input_.reserve(rows, own.x);
@@ -114,7 +114,7 @@ const float* PackedCell::folded_projection(const float* token) const {
 
 void PackedCell::multiply_recurrent(const PackedLinear& matrix, CellKernel kernel, std::ptrdiff_t num_rows,
                                     const BlockRange& blocks, ThreadSpace& own) const {
-    if (general_) {
+    if (has_sums_) {
         matrix.run(&WeightKernels::linear, own.recurrent_rows.data(), num_rows, blocks);
     } else {
         matrix.run(kernel, own.cell_rows.data(), num_rows, blocks);
@@ -276,7 +276,7 @@ std::ptrdiff_t PackedCell::gather_step(const CellRun& run, std::ptrdiff_t step, 
         worker.own.previous_h[b] = y;
     }
     recurrent_.set_inputs(rows, row - rows, state_scale(), worker.own.h);
-    if (general_) gather_recurrent(recurrent_gates(), row - rows, worker);
+    if (has_sums_) gather_recurrent(recurrent_gates(), row - rows, worker);
     return row - rows;
 }
 
@@ -314,15 +314,15 @@ bool PackedCell::finish_gates(GateKernel kernel, int gates, std::ptrdiff_t num_r
 bool PackedCell::finish_step(const CellRun& run, std::ptrdiff_t step, std::ptrdiff_t rows_of_step,
                              std::ptrdiff_t num_rows, const CellWorker& worker) const {
     ThreadSpace& own = worker.own;
-    if (general_ && !finish_gates(gate_kernel(), recurrent_gates(), num_rows, worker)) return false;
+    if (has_sums_ && !finish_gates(gate_kernel(), recurrent_gates(), num_rows, worker)) return false;
     if (kind_ == CellKind::kGruResetBefore) {
         if (!worker.part.wait()) return false;
         CellRow* const rows = own.cell_rows.data();
         for (std::ptrdiff_t r = 0; r < num_rows; ++r) rows[r].input = rows[r].reset_h;
         candidate_.set_inputs(rows, num_rows, output_scale(), own.h);
-        if (general_) gather_recurrent(1, num_rows, worker);
+        if (has_sums_) gather_recurrent(1, num_rows, worker);
         multiply_recurrent(candidate_, kCandidateKernel, num_rows, blocks_of(candidate_, worker), own);
-        if (general_ && !finish_gates(table_->general_gru_reset_before_candidate, 1, num_rows, worker)) return false;
+        if (has_sums_ && !finish_gates(candidate_gate_kernel(), 1, num_rows, worker)) return false;
     }
     if (geometry_.proj_size > 0) {
         if (!worker.part.wait()) return false;
@@ -344,17 +344,22 @@ GateKernel PackedCell::gate_kernel() const {
     switch (kind_) {
         case CellKind::kRnnTanh:
         case CellKind::kRnnRelu: return table_->general_rnn;
-        case CellKind::kLstm: return table_->general_lstm;
-        case CellKind::kGruResetAfter: return table_->general_gru_reset_after;
+        case CellKind::kLstm: return general_ ? table_->general_lstm : table_->summed_lstm;
+        case CellKind::kGruResetAfter:
+            return general_ ? table_->general_gru_reset_after : table_->summed_gru_reset_after;
         case CellKind::kGruResetBefore: break;
     }
-    return table_->general_gru_reset_before_gates;
+    return general_ ? table_->general_gru_reset_before_gates : table_->summed_gru_reset_before_gates;
+}
+
+GateKernel PackedCell::candidate_gate_kernel() const {
+    return general_ ? table_->general_gru_reset_before_candidate : table_->summed_gru_reset_before_candidate;
 }
 
 int PackedCell::passes() const {
     const int products = kind_ == CellKind::kGruResetBefore || geometry_.proj_size > 0 ? 2 : 1;
     const int gates = kind_ == CellKind::kGruResetBefore ? 2 : 1;
-    return products + (general_ ? gates : 0);
+    return products + (has_sums_ ? gates : 0);
 }
 
 Operations PackedCell::step_operations() const {

@@ -70,6 +70,13 @@ struct Operations {
     double sum() const { return floats + int8; }
 };
 
+// The part of a matrix's blocks that is stored; 1 of one that is not sparse.
+struct CellDensities {
+    double weight_ih;
+    double weight_hh;
+    double weight_hr;
+};
+
 class PackedCell {
 public:
     /// `input_scale` is the fixed scale of x in int8, or 0 if each row has its own.
@@ -109,6 +116,7 @@ public:
     /// Those of them that are weights of matrices, with what pads these to whole vectors.
     std::size_t matrix_nbytes() const;
 
+    CellDensities densities() const;
     CellTypes types() const { return {input_.type(), recurrent_.type(), output_.type()}; }
 
     /// Passes of a step, after each of which threads meet.
@@ -150,18 +158,23 @@ private:
         row.reset_h = room + padded_hidden_;
     }
     /// The second pass over R of one row, of the GRU that resets before.
-    void multiply_candidate(CellRow& row, ThreadSpace& own) const;
+    void multiply_candidate(CellRow& row, SharedSpace& shared, ThreadSpace& own) const;
     /// y and trace of a row at a step that its mask leaves out.
     void hold(const CellRun& run, std::ptrdiff_t time, std::ptrdiff_t row, const float* h) const;
     StepTrace trace_of(const CellRun& run, std::ptrdiff_t time, std::ptrdiff_t row) const;
     /// Blocks of R, or of a second matrix that is multiplied alike, for all rows.
     void multiply_recurrent(const PackedLinear& matrix, CellKernel kernel, std::ptrdiff_t num_rows,
                             const BlockRange& blocks, ThreadSpace& own) const;
-    /// For a cell with options, the rows of a product whose `gates` results a unit a gate kernel will take, and that
-    /// kernel's run on the worker's panels.
+    /// Where the recurrent part goes to memory, the rows of a product whose `gates` results a unit a gate kernel will
+    /// take, and that kernel's run on the worker's panels.
     void gather_recurrent(int gates, std::ptrdiff_t num_rows, const CellWorker& worker) const;
     bool finish_gates(GateKernel kernel, int gates, std::ptrdiff_t num_rows, const CellWorker& worker) const;
     GateKernel gate_kernel() const;
+    GateKernel candidate_gate_kernel() const;
+    /// R, or a second matrix, and gates of one row.
+    void multiply_row(const PackedLinear& matrix, CellKernel kernel, GateKernel gates, CellRow& row,
+                      SharedSpace& shared, ThreadSpace& own) const;
+    void multiply_row(CellRow& row, SharedSpace& shared, ThreadSpace& own) const;
     /// What is left of a step after the first pass over R. Like finish_gates, it returns false if the run was stopped.
     /// Of the `rows_of_step` rows that have the step, masks leave `num_rows`.
     bool finish_step(const CellRun& run, std::ptrdiff_t step, std::ptrdiff_t rows_of_step, std::ptrdiff_t num_rows,
@@ -171,7 +184,8 @@ private:
     bool can_walk_both(const CellRun& run, const TeamPart& part) const;
     /// Whether that pays, if x and y allow it: W needs all of x before R gives the first of y.
     bool wants_to_walk_both() const {
-        return memory_.size() >= kFitsNearCaches && kind_ != CellKind::kGruResetBefore && folded_.empty();
+        return memory_.size() >= kFitsNearCaches && kind_ != CellKind::kGruResetBefore && folded_.empty() &&
+               !input_.is_sparse() && !recurrent_.is_sparse();
     }
     void walk_both(std::ptrdiff_t num_rows, const CellWorker& worker) const;
     /// Of h, and of r h or o h(c').
@@ -195,8 +209,10 @@ private:
     Geometry geometry_;
     CellKind kind_;    // that of the kernels: of the plain RNNs, the one that the options make it
     CellOptions options_;
-    bool general_ = false;    // has options, so `linear` multiplies by R, and a gate kernel does the rest
-    bool bounded_;            // as is_bounded in cell_options.h
+    bool general_ = false;    // has options
+    bool has_sums_ =
+        false;        // has options or a sparse R, so `linear` multiplies by R, and a gate kernel does the rest
+    bool bounded_;    // as is_bounded in cell_options.h
     std::ptrdiff_t input_size_;
     InputScale input_scale_;
     std::ptrdiff_t padded_hidden_;        // hidden_size rounded up to whole vectors

@@ -3,9 +3,26 @@
 
 namespace fusedcell {
 
-void PackedCell::multiply_candidate(CellRow& row, ThreadSpace& own) const {
+void PackedCell::multiply_row(const PackedLinear& matrix, CellKernel kernel, GateKernel gates, CellRow& row,
+                              SharedSpace& shared, ThreadSpace& own) const {
+    const BlockRange blocks{0, matrix.blocks(), own.backward};
+    if (!has_sums_) {
+        matrix.run(kernel, &row, 1, blocks);
+        return;
+    }
+    const LinearRow sums{row.input, shared.sums.data()};
+    matrix.run(&WeightKernels::linear, &sums, 1, blocks);
+    gates(&row, 1, {sums.y, 0, 0, padded_hidden_ / table_->lanes, geometry_.hidden_size}, options_);
+}
+
+void PackedCell::multiply_row(CellRow& row, SharedSpace& shared, ThreadSpace& own) const {
+    multiply_row(recurrent_, recurrent_kernel_, has_sums_ ? gate_kernel() : nullptr, row, shared, own);
+    if (kind_ == CellKind::kGruResetBefore) multiply_candidate(row, shared, own);
+}
+
+void PackedCell::multiply_candidate(CellRow& row, SharedSpace& shared, ThreadSpace& own) const {
     row.input = candidate_.input(row.reset_h, output_scale(), own.h);
-    candidate_.run(kCandidateKernel, &row, 1, {0, candidate_.blocks(), own.backward});
+    multiply_row(candidate_, kCandidateKernel, candidate_gate_kernel(), row, shared, own);
 }
 
 void PackedCell::step(const CellStep& step, SharedSpace& shared, ThreadSpace& own) const {
@@ -25,8 +42,7 @@ void PackedCell::step(const CellStep& step, SharedSpace& shared, ThreadSpace& ow
         walk_both(1, {shared, own, {}});
     } else {
         if (!is_folded) input_.run(&WeightKernels::linear, &input, 1, {0, input_.blocks(), own.backward});
-        recurrent_.run(recurrent_kernel_, &row, 1, {0, recurrent_.blocks(), own.backward});
-        if (kind_ == CellKind::kGruResetBefore) multiply_candidate(row, own);
+        multiply_row(row, shared, own);
     }
 }
 
@@ -48,8 +64,7 @@ bool PackedCell::run_row(const CellRun& run, const Chunk& chunk, double operatio
     for (std::ptrdiff_t step = chunk.first; step < chunk.first + chunk.steps; ++step) {
         row.input = recurrent_.input(row.h, scale, own.h);
         row.h_next = run.y.row(run.reverse ? steps - 1 - step : step, index);
-        recurrent_.run(recurrent_kernel_, &row, 1, {0, recurrent_.blocks(), own.backward});
-        if (kind_ == CellKind::kGruResetBefore) multiply_candidate(row, own);
+        multiply_row(row, worker.shared, own);
         own.backward = !own.backward;
         if (!worker.part.pass(operations)) return false;
         row.projection += projection_floats_;

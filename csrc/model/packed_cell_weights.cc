@@ -100,20 +100,32 @@ void PackedCell::pack(const CellWeights& weights) {
     const auto candidate_row = [&](int, std::ptrdiff_t unit) { return recurrent_row(kGateN, unit); };
     const auto output_row = [&](int, std::ptrdiff_t unit) { return source_row(weights.weight_hr, unit, hidden, 0.0F); };
 
-    constexpr KernelName<LinearRow> kLinear = &WeightKernels::linear;
-    input_ = PackedLinear(*table_, weights.weight_ih.type, kLinear, gates_of(kind_), hidden, input_size_,
-                          projection_floats_);
-    // Of a cell with options, gate kernels read whole panels of sums, so `linear` stores all of them.
-    const auto recurrent = [&](CellKernel kernel, int gates) {
-        const WeightType type = weights.weight_hh.type;
-        return general_ ? PackedLinear(*table_, type, kLinear, gates, hidden, recurrent_depth, padded_hidden_ * gates)
-                        : PackedLinear(*table_, type, kernel, gates, hidden, recurrent_depth, hidden);
+    const int gates = gates_of(kind_);
+    const auto linear = [&](const MatrixView& matrix, int its_gates, std::ptrdiff_t units, std::ptrdiff_t depth,
+                            std::ptrdiff_t columns, bool is_sparse, auto row) {
+        if (is_sparse) return PackedLinear::sparse(*table_, matrix.type, its_gates, units, depth, columns, row);
+        return PackedLinear(*table_, matrix.type, &WeightKernels::linear, its_gates, units, depth, columns);
     };
-    recurrent_ = recurrent(recurrent_kernel_, recurrent_gates());
-    if (kind_ == CellKind::kGruResetBefore) candidate_ = recurrent(kCandidateKernel, 1);
-    if (geometry_.proj_size > 0) {
-        output_ =
-            PackedLinear(*table_, weights.weight_hr.type, kLinear, 1, geometry_.proj_size, hidden, geometry_.proj_size);
+    const auto pays_sparse = [&](const MatrixView& matrix, int its_gates, std::ptrdiff_t units, std::ptrdiff_t depth) {
+        return PackedLinear::pays_sparse(*table_, matrix, its_gates, units, depth);
+    };
+    input_ = linear(weights.weight_ih, gates, hidden, input_size_, projection_floats_,
+                    pays_sparse(weights.weight_ih, gates, hidden, input_size_), input_row);
+    const bool is_sparse = gate_kernel() != nullptr && pays_sparse(weights.weight_hh, gates, hidden, recurrent_depth);
+    has_sums_ = general_ || is_sparse;
+    // Gate kernels read whole panels of sums, so `linear` stores all of them.
+    const auto recurrent = [&](CellKernel kernel, int its_gates, auto row) {
+        const MatrixView& matrix = weights.weight_hh;
+        return has_sums_
+                   ? linear(matrix, its_gates, hidden, recurrent_depth, padded_hidden_ * its_gates, is_sparse, row)
+                   : PackedLinear(*table_, matrix.type, kernel, its_gates, hidden, recurrent_depth, hidden);
+    };
+    recurrent_ = recurrent(recurrent_kernel_, recurrent_gates(), recurrent_row);
+    if (kind_ == CellKind::kGruResetBefore) candidate_ = recurrent(kCandidateKernel, 1, candidate_row);
+    const std::ptrdiff_t projected = geometry_.proj_size;
+    if (projected > 0) {
+        output_ = linear(weights.weight_hr, 1, projected, hidden, projected,
+                         pays_sparse(weights.weight_hr, 1, projected, hidden), output_row);
     }
 
     std::ptrdiff_t size = 0;
@@ -136,6 +148,12 @@ std::size_t PackedCell::matrix_nbytes() const {
     std::size_t total = 0;
     for (const PackedLinear* matrix : matrices()) total += matrix->weights_nbytes();
     return total;
+}
+
+CellDensities PackedCell::densities() const {
+    const double first = recurrent_.density() * recurrent_.gates();
+    const double second = candidate_.density() * candidate_.gates();
+    return {input_.density(), (first + second) / (recurrent_.gates() + candidate_.gates()), output_.density()};
 }
 
 void PackedCell::pack_peephole(const float* weights, float* destination) const {

@@ -1,6 +1,8 @@
 #include "model/packed_linear.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <utility>
 
 namespace fusedcell {
 
@@ -15,7 +17,34 @@ void UnpackedMatrix::dequantise() {
     scales.clear();
 }
 
+bool PackedLinear::pays_sparse(const KernelTable& table, const MatrixView& matrix, int gates, std::ptrdiff_t units,
+                               std::ptrdiff_t depth) {
+    constexpr std::ptrdiff_t kMostDepth = std::ptrdiff_t{1} << 16;
+    if (matrix.values == nullptr || kernels_for(table, matrix.type).sparse.run == nullptr || depth > kMostDepth) {
+        return false;
+    }
+    // Where a step of an LSTM begins to be faster, measured by bench/sparse.py.
+    const bool quantised = is_quantised(matrix.type);
+    const std::ptrdiff_t least_weights = std::ptrdiff_t{1} << (quantised ? 15 : 14);
+    const double most_density = quantised ? 0.4 : 0.5;
+    const std::ptrdiff_t outputs = product_of(gates, units);
+    if (product_of(outputs, depth) < least_weights || outputs > INT32_MAX) return false;    // SparseStrip has places
+    return fusedcell::density(matrix.values, {gates, units, 0}, depth, quantised ? kQuantisedBlock : 1) <= most_density;
+}
+
+void PackedLinear::pack_sparse(const std::vector<SourceRow>& rows) {
+    is_sparse_ = true;
+    const std::ptrdiff_t strips = outputs().strips();
+    matrix_.blocks = (strips + shape_.panels_per_block - 1) / shape_.panels_per_block;
+    SparseMatrix matrix = fusedcell::pack_sparse(shape_, outputs(), rows, depth());
+    sparse_ = std::move(matrix.bytes);
+    sparse_nbytes_ = sparse_.size();
+    sparse_entries_ = matrix.entries;
+    density_ = matrix.density;
+}
+
 double PackedLinear::operations() const {
+    if (is_sparse_) return static_cast<double>(sparse_entries_ * kStripUnits * shape_.group);
     return static_cast<double>(matrix_.panels * shape_.panel_rows()) * static_cast<double>(depth());
 }
 
@@ -28,6 +57,14 @@ void PackedLinear::reserve(std::ptrdiff_t rows, InputSpace& space) const {
 // Panel order back to rows, leaving out the padding of the last panel.
 void PackedLinear::unpack(int first_gate, UnpackedMatrix& matrix, std::vector<float>* bias) const {
     matrix.type = type();
+    if (is_sparse_) {
+        const UnpackedRows rows = unpack_sparse(shape_, outputs(), matrix_);
+        const std::ptrdiff_t first = first_gate * units_;
+        std::copy(rows.weights.begin(), rows.weights.end(), matrix.values.begin() + first * depth());
+        std::copy(rows.scales.begin(), rows.scales.end(), matrix.scales.begin() + (rows.scales.empty() ? 0 : first));
+        if (bias != nullptr) std::copy(rows.initial.begin(), rows.initial.end(), bias->begin() + first);
+        return;
+    }
     const UnpackedRows source = fusedcell::unpack(shape_, matrix_);
     const std::ptrdiff_t lanes = shape_.lanes;
     for (std::size_t r = 0; r < source.initial.size(); ++r) {

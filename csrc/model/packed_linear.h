@@ -2,7 +2,9 @@
 // Layers are made of such matrices and of what comes between them.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <type_traits>
 #include <vector>
 
 #include "cpu/dispatch.h"
@@ -61,7 +63,26 @@ public:
         matrix_.blocks = (matrix_.panels + shape_.panels_per_block - 1) / shape_.panels_per_block;
     }
 
+    /// The same of a matrix whose zero blocks are not stored, for `linear`; row(gate, unit) as in pack().
+    template <class RowOfGate>
+    static PackedLinear sparse(const KernelTable& table, WeightType type, int gates, std::ptrdiff_t units,
+                               std::ptrdiff_t depth, std::ptrdiff_t columns, RowOfGate row) {
+        PackedLinear linear(table, type, &WeightKernels::sparse, gates, units, depth, columns);
+        std::vector<SourceRow> rows;
+        for (int gate = 0; gate < gates; ++gate) {
+            for (std::ptrdiff_t unit = 0; unit < units; ++unit) rows.push_back(row(gate, unit));
+        }
+        linear.pack_sparse(rows);
+        return linear;
+    }
+
+    /// Whether so few blocks of a matrix (gates * units, depth), or of a part of it, have weights that it is better to
+    /// store those alone. The answer is the same on all tiers, so it may decide which inputs an infinity meets.
+    static bool pays_sparse(const KernelTable& table, const MatrixView& matrix, int gates, std::ptrdiff_t units,
+                            std::ptrdiff_t depth);
+
     explicit operator bool() const { return kernels_ != nullptr; }
+    bool is_sparse() const { return is_sparse_; }
     WeightType type() const { return shape_.type; }
     const PanelShape& shape() const { return shape_; }
     std::ptrdiff_t panels() const { return matrix_.panels; }
@@ -69,19 +90,30 @@ public:
     std::ptrdiff_t depth() const { return matrix_.depth; }
 
     /// Bytes of the packed matrix, and those of them that are weights, with what pads these to whole vectors.
-    std::size_t nbytes() const { return *this ? packed_size(shape_, matrix_.panels, matrix_.depth) : 0; }
+    std::size_t nbytes() const {
+        return is_sparse_ ? sparse_nbytes_ : *this ? packed_size(shape_, matrix_.panels, matrix_.depth) : 0;
+    }
     std::size_t weights_nbytes() const {
-        return *this ? packed_weights_size(shape_, matrix_.panels, matrix_.depth) : 0;
+        return is_sparse_ ? sparse_weights_size(shape_, sparse_entries_)
+               : *this    ? packed_weights_size(shape_, matrix_.panels, matrix_.depth)
+                          : 0;
     }
     /// Multiply-adds of one row.
     double operations() const;
+    /// The part of its blocks that is stored; 1 where it is not sparse.
+    double density() const { return density_; }
+    int gates() const { return gates_; }
 
     /// Packs to `destination`, nbytes() aligned as blocks are, which is to outlive this; returns its end. `row(gate,
     /// unit)` gives the SourceRow of an output.
     template <class RowOfGate>
     unsigned char* pack(RowOfGate row, unsigned char* destination) {
         matrix_.data = destination;
-        if (*this) fusedcell::pack(shape_, panel_order(units_, gates_, shape_.lanes, row), depth(), destination);
+        if (is_sparse_) {
+            std::copy(sparse_.begin(), sparse_.end(), destination);
+            sparse_ = {};
+        } else if (*this)
+            fusedcell::pack(shape_, panel_order(units_, gates_, shape_.lanes, row), depth(), destination);
         return destination + nbytes();
     }
 
@@ -120,6 +152,9 @@ public:
     /// `kernel` is the one that it was packed for, or has panels of the same shape.
     template <class Row>
     void run(KernelName<Row> kernel, const Row* rows, std::ptrdiff_t num_rows, const BlockRange& blocks) const {
+        if constexpr (std::is_same_v<Row, LinearRow>) {
+            if (is_sparse_) kernel = &WeightKernels::sparse;
+        }
         (kernels_->*kernel).run(matrix_, rows, num_rows, blocks);
     }
 
@@ -131,12 +166,20 @@ private:
         return QuantisedInput::bytes(depth(), planes_of(type())) / static_cast<std::ptrdiff_t>(sizeof(float));
     }
 
+    void pack_sparse(const std::vector<SourceRow>& rows);
+    SparseOutputs outputs() const { return {gates_, units_, matrix_.columns}; }
+
     const WeightKernels* kernels_ = nullptr;
     QuantiseKernel quantise_ = nullptr;
     PanelShape shape_;
     int gates_ = 0;
     std::ptrdiff_t units_ = 0;
     PackedMatrix matrix_{};
+    bool is_sparse_ = false;
+    std::size_t sparse_nbytes_ = 0;
+    std::ptrdiff_t sparse_entries_ = 0;
+    double density_ = 1;
+    std::vector<unsigned char> sparse_;    // until pack() copies it
 };
 
 }    // namespace fusedcell

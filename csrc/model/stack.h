@@ -52,6 +52,7 @@ public:
     const CellOptions& options(std::size_t cell) const { return cells_[cell].options(); }
     std::size_t num_cells() const { return cells_.size(); }
     const KernelTable& kernels() const { return *kernels_; }
+    CellDensities densities(std::size_t cell) const { return cells_[cell].densities(); }
     CellTypes types(std::size_t cell) const { return cells_[cell].types(); }
     /// The type of all matrices; none where they differ.
     std::optional<WeightType> type() const;

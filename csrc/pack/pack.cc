@@ -1,9 +1,11 @@
 #include "pack/pack.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 namespace fusedcell {
 namespace {
@@ -101,18 +103,24 @@ unsigned char* pack_initial(const PanelShape& shape, const Row* rows, std::ptrdi
     return destination;
 }
 
+unsigned char* write_float(WeightType type, float weight, unsigned char* destination) {
+    switch (type) {
+        case WeightType::bfloat16: return write(destination, to_bfloat16(weight));
+        case WeightType::float16: return write(destination, to_float16(weight));
+        case WeightType::float32:
+        case WeightType::int8:
+        case WeightType::int8_int16: break;
+    }
+    return write(destination, weight);
+}
+
+float weight_of(const SourceRow& row, std::ptrdiff_t k) { return row.weights == nullptr ? 0.0F : row.weights[k]; }
+
 void pack_floats(WeightType type, const SourceRow* rows, std::ptrdiff_t count, std::ptrdiff_t depth,
                  unsigned char* destination) {
     for (std::ptrdiff_t k = 0; k < depth; ++k) {
         for (std::ptrdiff_t r = 0; r < count; ++r) {
-            const float weight = rows[r].weights == nullptr ? 0.0F : rows[r].weights[k];
-            switch (type) {
-                case WeightType::bfloat16: destination = write(destination, to_bfloat16(weight)); break;
-                case WeightType::float16: destination = write(destination, to_float16(weight)); break;
-                case WeightType::float32:
-                case WeightType::int8:
-                case WeightType::int8_int16: destination = write(destination, weight); break;
-            }
+            destination = write_float(type, weight_of(rows[r], k), destination);
         }
     }
 }
@@ -132,6 +140,22 @@ void pack_int8(const PanelShape& shape, const SourceRow* rows, std::ptrdiff_t co
             destination += shape.group;
         }
     }
+}
+
+float read_float(WeightType type, const unsigned char*& source) {
+    const auto next = [&source](auto value) {
+        value = read<decltype(value)>(source);
+        source += sizeof value;
+        return value;
+    };
+    switch (type) {
+        case WeightType::bfloat16: return from_bfloat16(next(std::uint16_t{}));
+        case WeightType::float16: return from_float16(next(std::uint16_t{}));
+        case WeightType::float32:
+        case WeightType::int8:
+        case WeightType::int8_int16: break;
+    }
+    return next(0.0F);
 }
 
 // Bytes of the weights of `rows` rows, with what pads them.
@@ -309,12 +333,224 @@ UnpackedRows unpack(const PanelShape& shape, const PackedMatrix& matrix) {
         }
         for (std::ptrdiff_t k = 0; k < depth; ++k) {
             for (std::ptrdiff_t r = 0; r < count; ++r) {
-                switch (shape.type) {
-                    case WeightType::bfloat16: weights[r * depth + k] = from_bfloat16(next(std::uint16_t{})); break;
-                    case WeightType::float16: weights[r * depth + k] = from_float16(next(std::uint16_t{})); break;
-                    case WeightType::float32:
-                    case WeightType::int8:
-                    case WeightType::int8_int16: weights[r * depth + k] = next(0.0F); break;
+                weights[r * depth + k] = read_float(shape.type, source);
+            }
+        }
+    }
+    return rows;
+}
+
+namespace {
+
+// A strip while a sparse matrix is packed: its outputs, and the groups in which one of them has a weight.
+struct Strip {
+    std::ptrdiff_t first_row;
+    std::ptrdiff_t rows;
+    SparseStrip stored;
+    std::vector<std::uint16_t> groups;
+};
+
+template <class HasWeight>
+std::vector<std::uint16_t> groups_with_weights(std::ptrdiff_t rows, std::ptrdiff_t depth, std::ptrdiff_t group,
+                                               HasWeight has_weight) {
+    std::vector<std::uint16_t> groups;
+    for (std::ptrdiff_t k = 0; k < depth; k += group) {
+        const std::ptrdiff_t end = std::min(k + group, depth);
+        bool is_stored = false;
+        for (std::ptrdiff_t r = 0; r < rows && !is_stored; ++r) {
+            for (std::ptrdiff_t i = k; i < end; ++i) is_stored = is_stored || has_weight(r, i);
+        }
+        if (is_stored) groups.push_back(static_cast<std::uint16_t>(k / group));
+    }
+    return groups;
+}
+
+}    // namespace
+
+double density(const float* values, const SparseOutputs& outputs, std::ptrdiff_t depth, std::ptrdiff_t group) {
+    std::size_t stored = 0;
+    for (std::ptrdiff_t gate = 0; gate < outputs.gates; ++gate) {
+        for (std::ptrdiff_t unit = 0; unit < outputs.units; unit += kStripUnits) {
+            const float* strip = values + (gate * outputs.units + unit) * depth;
+            const auto has_weight = [&](std::ptrdiff_t r, std::ptrdiff_t k) { return strip[r * depth + k] != 0.0F; };
+            stored += groups_with_weights(std::min(kStripUnits, outputs.units - unit), depth, group, has_weight).size();
+        }
+    }
+    const auto blocks = static_cast<double>(outputs.strips() * ((depth + group - 1) / group));
+    return blocks > 0 ? static_cast<double>(stored) / blocks : 1.0;
+}
+
+std::size_t sparse_weights_size(const PanelShape& shape, std::ptrdiff_t entries) {
+    const std::ptrdiff_t groups = product_of(entries, sizeof(std::uint16_t));
+    return static_cast<std::size_t>(sum_of(weights_size(shape, product_of(entries, kStripUnits), shape.group), groups));
+}
+
+SparseMatrix pack_sparse(const PanelShape& shape, const SparseOutputs& outputs, const std::vector<SourceRow>& rows,
+                         std::ptrdiff_t depth) {
+    const bool quantised = is_quantised(shape.type);
+    std::vector<QuantisedRow> integers;
+    if (quantised) {
+        for (const SourceRow& row : rows) integers.emplace_back(shape, row, depth);
+    }
+    std::vector<Strip> strips;
+    const std::ptrdiff_t block_depth = quantised ? kQuantisedBlock : 1;    // also on tiers whose groups are larger
+    const std::ptrdiff_t blocks_of_strip = (depth + block_depth - 1) / block_depth;
+    std::size_t with_weights = 0;
+    for (std::ptrdiff_t gate = 0; gate < outputs.gates; ++gate) {
+        for (std::ptrdiff_t unit = 0; unit < outputs.units; unit += kStripUnits) {
+            Strip strip{gate * outputs.units + unit, std::min(kStripUnits, outputs.units - unit), {}, {}};
+            const auto has_weight = [&](std::ptrdiff_t r, std::ptrdiff_t k) {
+                const auto row = static_cast<std::size_t>(strip.first_row + r);
+                return quantised ? integers[row].values[static_cast<std::size_t>(k)] != 0
+                                 : weight_of(rows[row], k) != 0.0F;
+            };
+            strip.groups = groups_with_weights(strip.rows, depth, shape.group, has_weight);
+            with_weights += groups_with_weights(strip.rows, depth, block_depth, has_weight).size();
+            const auto to_int = [](std::ptrdiff_t value) { return static_cast<std::int32_t>(value); };
+            strip.stored = {to_int(static_cast<std::ptrdiff_t>(strip.groups.size())),
+                            to_int(unit * outputs.gates + gate * shape.lanes), shape.lanes * outputs.gates,
+                            to_int(std::min(kStripUnits, outputs.columns / outputs.gates - unit))};
+            strips.push_back(std::move(strip));
+        }
+    }
+    std::stable_sort(strips.begin(), strips.end(),
+                     [](const Strip& a, const Strip& b) { return a.groups.size() > b.groups.size(); });
+    // Strips that fill up the last block have the list of the one before them, no weights, and no results.
+    const auto per_block = std::ptrdiff_t{shape.panels_per_block};
+    while (strips.size() % static_cast<std::size_t>(per_block) != 0) {
+        const Strip& last = strips.back();
+        strips.push_back({0, 0, {last.stored.count, 0, 0, 0}, last.groups});
+    }
+    if (quantised) {
+        for (std::size_t s = 0; s < strips.size(); ++s) {
+            strips[s].stored.count = strips[s - s % static_cast<std::size_t>(per_block)].stored.count;
+        }
+    }
+    const auto group_of = [](const Strip& strip, std::int32_t i) {
+        const std::int32_t fillers = strip.stored.count - static_cast<std::int32_t>(strip.groups.size());
+        if (i >= fillers) return strip.groups[static_cast<std::size_t>(i - fillers)];
+        return strip.groups.empty() ? std::uint16_t{0} : strip.groups.front();
+    };
+    const std::ptrdiff_t blocks = static_cast<std::ptrdiff_t>(strips.size()) / per_block;
+    SparseMatrix matrix{
+        {}, 0, static_cast<double>(with_weights) / static_cast<double>(outputs.strips() * blocks_of_strip)};
+    std::vector<unsigned char>& bytes = matrix.bytes;
+    const auto append = [&bytes](auto value) {
+        bytes.resize(bytes.size() + sizeof value);
+        std::memcpy(bytes.data() + bytes.size() - sizeof value, &value, sizeof value);
+    };
+    const auto align = [&bytes] {
+        bytes.resize((bytes.size() + kBlockAlignment - 1) / kBlockAlignment * kBlockAlignment);
+    };
+    bytes.resize(count_of<std::int64_t>(blocks) * sizeof(std::int64_t));
+    for (std::ptrdiff_t block = 0; block < blocks; ++block) {
+        align();
+        const auto offset = static_cast<std::int64_t>(bytes.size());
+        std::memcpy(bytes.data() + block * std::ptrdiff_t{sizeof offset}, &offset, sizeof offset);
+        const Strip* const first = strips.data() + block * per_block;
+        const auto for_lanes = [&](auto write_lane) {
+            for (std::ptrdiff_t s = 0; s < per_block; ++s) {
+                for (std::ptrdiff_t r = 0; r < kStripUnits; ++r) {
+                    write_lane(r < first[s].rows, static_cast<std::size_t>(first[s].first_row + r));
+                }
+            }
+        };
+        const std::int32_t common = first[per_block - 1].stored.count;
+        const auto for_entries = [&](auto write_entry) {
+            for (std::int32_t i = 0; i < first->stored.count; ++i) {
+                for (std::ptrdiff_t s = 0; s < per_block && i < first[s].stored.count; ++s) write_entry(s, i);
+            }
+        };
+        for (std::ptrdiff_t s = 0; s < per_block; ++s) append(first[s].stored);
+        for_lanes([&](bool is_row, std::size_t row) { append(is_row ? rows[row].initial : 0.0F); });
+        if (quantised) for_lanes([&](bool is_row, std::size_t row) { append(is_row ? integers[row].scale : 0.0F); });
+        if (shape.compensated) {
+            for_lanes(
+                [&](bool is_row, std::size_t row) { append(is_row ? integers[row].compensation() : std::int32_t{0}); });
+        }
+        for_entries([&](std::ptrdiff_t s, std::int32_t i) {
+            const Strip& strip = first[s];
+            const std::int32_t fillers = strip.stored.count - static_cast<std::int32_t>(strip.groups.size());
+            const std::ptrdiff_t rows_of_entry = i < fillers ? 0 : strip.rows;
+            const std::ptrdiff_t k = std::ptrdiff_t{group_of(strip, i)} * shape.group;
+            for (std::ptrdiff_t r = 0; r < kStripUnits; ++r) {
+                const auto row = static_cast<std::size_t>(strip.first_row + r);
+                if (quantised) {
+                    for (std::ptrdiff_t g = k; g < k + shape.group; ++g) {
+                        append(r < rows_of_entry ? integers[row].values[static_cast<std::size_t>(g)] : std::int8_t{0});
+                    }
+                } else {
+                    std::array<unsigned char, sizeof(float)> element{};
+                    const unsigned char* end =
+                        write_float(shape.type, r < rows_of_entry ? weight_of(rows[row], k) : 0.0F, element.data());
+                    bytes.insert(bytes.end(), static_cast<const unsigned char*>(element.data()), end);
+                }
+            }
+        });
+        for_entries([&](std::ptrdiff_t s, std::int32_t i) {
+            append(group_of(first[s], i));
+            ++matrix.entries;
+            if (i >= common) append(static_cast<std::uint16_t>(s));
+        });
+    }
+    align();
+    return matrix;
+}
+
+UnpackedRows unpack_sparse(const PanelShape& shape, const SparseOutputs& outputs, const PackedMatrix& matrix) {
+    const std::ptrdiff_t total = outputs.gates * outputs.units;
+    const bool quantised = is_quantised(shape.type);
+    const std::ptrdiff_t depth = matrix.depth;
+    UnpackedRows rows;
+    rows.weights.resize(count_of<float>(total, depth));
+    rows.initial.resize(count_of<float>(total));
+    if (quantised) rows.scales.resize(count_of<float>(total));
+    const auto* data = static_cast<const unsigned char*>(matrix.data);
+    const auto per_block = static_cast<std::size_t>(shape.panels_per_block);
+    std::vector<SparseStrip> strips(per_block);
+    for (std::ptrdiff_t block = 0; block < matrix.blocks; ++block) {
+        const unsigned char* source = data + read<std::int64_t>(data + block * std::ptrdiff_t{sizeof(std::int64_t)});
+        for (SparseStrip& strip : strips) {
+            strip = read<SparseStrip>(source);
+            source += sizeof strip;
+        }
+        const auto row_of = [&](const SparseStrip& strip, std::ptrdiff_t lane) {
+            const std::ptrdiff_t gate = strip.place / shape.lanes % outputs.gates;
+            const std::ptrdiff_t unit = (strip.place - gate * shape.lanes) / outputs.gates + lane;
+            const bool is_row = lane < strip.units && unit < outputs.units;
+            return is_row ? gate * outputs.units + unit : -1;
+        };
+        const auto read_lanes = [&](std::vector<float>& values) {
+            for (const SparseStrip& strip : strips) {
+                for (std::ptrdiff_t lane = 0; lane < kStripUnits; ++lane) {
+                    const float value = read_float(WeightType::float32, source);
+                    const std::ptrdiff_t row = row_of(strip, lane);
+                    if (row >= 0) values[static_cast<std::size_t>(row)] = value;
+                }
+            }
+        };
+        read_lanes(rows.initial);
+        if (quantised) read_lanes(rows.scales);
+        if (shape.compensated) source += per_block * kStripUnits * sizeof(std::int32_t);
+        std::vector<const SparseStrip*> entries;
+        for (std::int32_t i = 0; i < strips.front().count; ++i) {
+            for (const SparseStrip& strip : strips) {
+                if (i < strip.count) entries.push_back(&strip);
+            }
+        }
+        const std::size_t common = static_cast<std::size_t>(strips.back().count) * per_block;
+        std::size_t entry = 0;
+        const std::size_t element = quantised ? 1 : shape.type == WeightType::float32 ? sizeof(float) : 2;
+        const unsigned char* groups =
+            source + entries.size() * static_cast<std::size_t>(kStripUnits * shape.group) * element;
+        for (const SparseStrip* strip : entries) {
+            const std::ptrdiff_t first = std::ptrdiff_t{read<std::uint16_t>(groups)} * shape.group;
+            groups += (entry++ < common ? 1 : 2) * sizeof(std::uint16_t);
+            for (std::ptrdiff_t lane = 0; lane < kStripUnits; ++lane) {
+                const std::ptrdiff_t row = row_of(*strip, lane);
+                for (std::ptrdiff_t k = first; k < first + shape.group; ++k) {
+                    const float value = quantised ? read<std::int8_t>(source++) : read_float(shape.type, source);
+                    if (row >= 0 && k < depth) rows.weights[static_cast<std::size_t>(row * depth + k)] = value;
                 }
             }
         }

@@ -98,6 +98,34 @@ struct UnpackedRows {
 
 UnpackedRows unpack(const PanelShape& shape, const PackedMatrix& matrix);
 
+constexpr std::ptrdiff_t kQuantisedBlock = 4;    // k of a block of quantised weights; entries of some tiers have more
+
+// Outputs of a sparse matrix (SparseStrip): `gates` of each of `units` units, of which results have room for `columns`.
+struct SparseOutputs {
+    int gates;
+    std::ptrdiff_t units;
+    std::ptrdiff_t columns;
+
+    std::ptrdiff_t strips() const { return gates * ((units + kStripUnits - 1) / kStripUnits); }
+};
+
+/// The part of its blocks of kStripUnits outputs x `group` k that are not zero. Row `gate * units + unit` of `values`,
+/// row-major, is an output.
+double density(const float* values, const SparseOutputs& outputs, std::ptrdiff_t depth, std::ptrdiff_t group);
+
+struct SparseMatrix {
+    std::vector<unsigned char> bytes;
+    std::ptrdiff_t entries;    // that are stored
+    double density;            // of the matrix's blocks, of 4 k with quantised weights, those that have any
+};
+
+/// A sparse matrix, of rows in the same order.
+SparseMatrix pack_sparse(const PanelShape& shape, const SparseOutputs& outputs, const std::vector<SourceRow>& rows,
+                         std::ptrdiff_t depth);
+/// Bytes of the weights and group numbers of so many entries.
+std::size_t sparse_weights_size(const PanelShape& shape, std::ptrdiff_t entries);
+UnpackedRows unpack_sparse(const PanelShape& shape, const SparseOutputs& outputs, const PackedMatrix& matrix);
+
 /// A half as it is stored, exactly.
 float from_bfloat16(std::uint16_t half);
 float from_float16(std::uint16_t half);

@@ -44,7 +44,8 @@ inline CellOptions random_options(CellKind kind) {
 }
 
 inline std::shared_ptr<const Stack> random_stack(const Geometry& geometry, const KernelTable& kernels,
-                                                 WeightType type = WeightType::float32, bool general = false) {
+                                                 WeightType type = WeightType::float32, bool general = false,
+                                                 bool sparse = false) {
     Random random;
     std::vector<std::vector<float>> arrays;
     std::vector<CellWeights> weights;
@@ -56,8 +57,17 @@ inline std::shared_ptr<const Stack> random_stack(const Geometry& geometry, const
                 return arrays.back().data();
             };
             CellWeights cell;
-            cell.weight_ih.values = array(rows * geometry.layer_input_size(layer));
-            cell.weight_hh.values = array(rows * geometry.output_size());
+            // Of five groups of four columns, if sparse, one.
+            const auto matrix = [&](std::ptrdiff_t depth) {
+                array(rows * depth);
+                std::vector<float>& values = arrays.back();
+                for (std::ptrdiff_t i = 0; sparse && i < rows * depth; ++i) {
+                    if (i % depth / 4 % 5 != 3) values[static_cast<std::size_t>(i)] = 0.0F;
+                }
+                return values.data();
+            };
+            cell.weight_ih.values = matrix(geometry.layer_input_size(layer));
+            cell.weight_hh.values = matrix(geometry.output_size());
             cell.bias_ih = array(rows);
             cell.bias_hh = array(rows);
             if (geometry.proj_size > 0) cell.weight_hr.values = array(geometry.proj_size * geometry.hidden_size);

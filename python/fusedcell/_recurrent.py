@@ -107,6 +107,12 @@ class Recurrent:
         return {name + suffix: check_dtype(dtype) for suffix, cell in cells for name, dtype in cell.items()}
 
     @property
+    def densities(self) -> dict[str, float]:
+        """The part of each matrix's blocks that is stored, by its name; 1 where it is not sparse (docs/sparse.md)."""
+        cells = zip(self._suffixes(), self._stack.densities, strict=True)
+        return {name + suffix: density for suffix, cell in cells for name, density in cell.items()}
+
+    @property
     def isa(self) -> str:
         """Instruction-set tier that runs these weights."""
         return self._stack.isa

@@ -6,6 +6,7 @@
 #include "kernels/generic/lstm.h"
 #include "kernels/generic/multiply.h"
 #include "kernels/generic/rnn.h"
+#include "kernels/generic/sparse.h"
 
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
@@ -24,6 +25,13 @@ template <class Kernel, class Row, class Weights>
 constexpr MatrixKernel<Row> Describe() {
     if constexpr (IsSame<Kernel, NoKernel>::value) {
         return {};
+    } else if constexpr (IsSame<Kernel, Sparse>::value) {
+        if constexpr (!Weights::kSparse) {
+            return {};
+        } else {
+            using Run = SparseRun<Weights>;
+            return {&Run::Run, 1, Run::kStrips, Weights::kGroup, true, Weights::kCompensated};
+        }
     } else {
         return {
             &Run<Kernel, Weights>,           Kernel::kGates,       kPanelsPerBlock<Kernel, Weights>, Weights::kGroup,

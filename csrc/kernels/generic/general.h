@@ -209,6 +209,20 @@ struct GeneralGruResetBeforeCandidate {
     }
 };
 
+/// A cell without options whose recurrent part is in memory, too.
+template <class Kernel>
+struct FromSums {
+    static constexpr int kGates = Kernel::kGates;
+    static constexpr int kProjections = 0;    // it finds them by itself
+
+    static FUSEDCELL_INLINE void Finish(const GatePanel& panel) {
+        F32 sums[kGates];
+        FUSEDCELL_UNROLL
+        for (int gate = 0; gate < kGates; ++gate) sums[gate] = Load(panel.sums + gate * kLanes);
+        Kernel::Finish(PanelSums<CellRow>{panel.row, panel.offset / kLanes, sums, panel.units});
+    }
+};
+
 template <class Cell>
 void Gates(const CellRow* rows, ptrdiff_t num_rows, const GateSums& sums, const CellOptions& options) {
     for (ptrdiff_t r = 0; r < num_rows; ++r) {

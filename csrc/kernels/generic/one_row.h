@@ -11,17 +11,19 @@ namespace {
 template <class Kernel, class Weights, const auto& kTier, auto kType, auto kKernel>
 void RunRows(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
              const BlockRange& blocks) {
-    if (num_rows == 1) {
-        Run<Kernel, Weights>(matrix, rows, 1, blocks);
-    } else {
-        (kTier.*kType.*kKernel).run(matrix, rows, num_rows, blocks);
+    if constexpr (!IsSame<Kernel, Sparse>::value) {
+        if (num_rows == 1) {
+            Run<Kernel, Weights>(matrix, rows, 1, blocks);
+            return;
+        }
     }
+    (kTier.*kType.*kKernel).run(matrix, rows, num_rows, blocks);
 }
 
 template <class Kernel, class Row, class Weights, const auto& kTier, auto kType, auto kKernel>
 constexpr MatrixKernel<Row> DescribeOneRow() {
     MatrixKernel<Row> kernel = Describe<Kernel, Row, Weights>();
-    if constexpr (!IsSame<Kernel, NoKernel>::value) kernel.run = &RunRows<Kernel, Weights, kTier, kType, kKernel>;
+    if (kernel.run != nullptr) kernel.run = &RunRows<Kernel, Weights, kTier, kType, kKernel>;
     return kernel;
 }
 

@@ -1,5 +1,6 @@
 // How weights of each type lie in a block and become sums. What a type wants of its tiles is there too: kMostRows,
-// the rows whose accumulators the registers hold, and kSmallCode, whether rows are taken one by one all the same.
+// the rows whose accumulators the registers hold, kSmallCode, whether rows are taken one by one all the same, and
+// kSparse, whether matrices of the type can be sparse.
 //
 //     block of float weights   [initial accumulators][weights: for each k, for each vector, lanes]
 //     block of int8 weights    [initial accumulators][unit scales][dot products' start][weights: for each group, ...]
@@ -121,6 +122,9 @@ FUSEDCELL_INLINE void Accumulate(typename AnyDot::Accumulator (&acc)[kSets][kVec
 template <class Loads>
 struct FloatWeights {
     using Element = typename Loads::Element;
+    using SparseDot = FloatDot<Loads>;
+    using Input = float;
+    static constexpr bool kSparse = sizeof(Element) == sizeof(float);    // halves would be as much code again
     static constexpr bool kSmallCode = false;
     static constexpr bool kQuantised = false;
     static constexpr bool kCompensated = false;
@@ -128,6 +132,8 @@ struct FloatWeights {
     static constexpr int kGroup = 1;
     static constexpr int kRowChains = kChains;
     static constexpr int kMostRows = FloatDot<Loads>::kMostRows;
+
+    static FUSEDCELL_INLINE const float* ValuesOf(const void* input) { return static_cast<const float*>(input); }
 
     /// sums[r][v] = initial + sum over k of weights[k][v] * inputs[r][k], one chain each.
     template <class Kernel, bool kIsBlock, int kRows, int kVectors>
@@ -158,7 +164,7 @@ struct QuantisedWeights {
     static constexpr int kGroup = Dot::kGroup;
     static constexpr int kRowChains = Dot::kChains;
 
-    static FUSEDCELL_INLINE const QuantisedInput& Input(const void* input) {
+    static FUSEDCELL_INLINE const QuantisedInput& InputAt(const void* input) {
         return *static_cast<const QuantisedInput*>(input);
     }
 
@@ -182,7 +188,7 @@ struct QuantisedWeights {
             const F32 initial = InitialOf<Kernel>(block.initial, v);
             FUSEDCELL_UNROLL
             for (int r = 0; r < kRows; ++r) {
-                const F32 scale = Mul(Broadcast(Input(inputs[r]).scale), unit_scale);
+                const F32 scale = Mul(Broadcast(InputAt(inputs[r]).scale), unit_scale);
                 const F32 sum = sum_of(r, v);
                 sums[r][v] = StartsAtZero<Kernel>(v) ? MulAddOnce(sum, scale, initial) : MulAdd(sum, scale, initial);
             }
@@ -193,9 +199,20 @@ struct QuantisedWeights {
 // On inputs that quantise.h has brought into the same range.
 struct Int8Weights : QuantisedWeights {
     using ManyRowsDot = RowsDot;
+    using SparseDot = Dot;
+    using Input = int8_t;
     static constexpr int kInputPlanes = 1;
+    static constexpr bool kSparse = true;
     static constexpr bool kSmallCode = false;
     static constexpr int kMostRows = RowsDot::kMostRows;
+
+    static FUSEDCELL_INLINE const int8_t* ValuesOf(const void* input) { return InputAt(input).values; }
+    /// As Scale, of the vector that `lane` of a block begins.
+    template <class Block>
+    static FUSEDCELL_INLINE F32 Scaled(F32 sum, const void* input, const Block& block, ptrdiff_t lane) {
+        const F32 scale = Mul(Broadcast(InputAt(input).scale), Load(block.scales + lane));
+        return MulAdd(sum, scale, Load(block.initial + lane));
+    }
 
     /// sums[r][v] = initial + float(integer dot product) * (input scale * unit scale).
     template <class Kernel, bool kIsBlock, int kRows, int kVectors>
@@ -217,7 +234,7 @@ private:
         typename AnyDot::Accumulator acc[kSets][kVectors];
         const int8_t* x[kSets * AnyDot::kRows];
         FUSEDCELL_UNROLL
-        for (int r = 0; r < kSets * AnyDot::kRows; ++r) x[r] = Input(inputs[r < kRows ? r : kRows - 1]).values;
+        for (int r = 0; r < kSets * AnyDot::kRows; ++r) x[r] = InputAt(inputs[r < kRows ? r : kRows - 1]).values;
         Start<AnyDot>(acc, block.start);
         Accumulate<AnyDot>(acc, block.weights, StrideOf<kIsBlock, kVectors>(block), x, depth);
         Scale<Kernel>(sums, block, inputs, [&](int r, int v) {
@@ -253,6 +270,7 @@ private:
 struct Int8Int16Weights : QuantisedWeights {
     using ManyRowsDot = Int16Dot;
     static constexpr int kInputPlanes = 2;
+    static constexpr bool kSparse = false;
     // A row alone has two products for each weight that is loaded, so that others beside it would gain little.
     static constexpr bool kSmallCode = true;
     static constexpr int kMostRows =
@@ -267,7 +285,7 @@ struct Int8Int16Weights : QuantisedWeights {
         const int8_t* x[kSets * Int16Dot::kRows];
         FUSEDCELL_UNROLL
         for (int r = 0; r < kRows; ++r) {
-            x[2 * r] = Input(inputs[r]).values;
+            x[2 * r] = InputAt(inputs[r]).values;
             x[2 * r + 1] = x[2 * r] + QuantisedInput::padded(depth);
         }
         const auto sums_of = [&](int r, int v, int plane) {

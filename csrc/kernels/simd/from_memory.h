@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kInputs = 1;
 constexpr bool kOneRowAlone = false;
-constexpr bool kGatesApart = false;
+constexpr bool kGatesApart = kLanes == 1;    // where a fused multiply-add is a page of code
 constexpr bool kPairsOfPanels = false;
 
 FUSEDCELL_INLINE F32 LoadInputs(const float* x) { return Broadcast(*x); }

@@ -208,6 +208,8 @@ def _layer_rows(layer: Recurrent) -> list[tuple[str, str]]:
     rows += [(key, str(value)) for key, value in description.items() if key not in ("class", "options")]
     for name, tensor in tensors.items():
         shape = " x ".join(map(str, tensor.shape))
-        rows.append((name, f"{shape} {layer.dtypes.get(name, 'float32')}"))
+        density = layer.densities.get(name, 1)
+        stored = f", {density:.0%} of its blocks" if density < 1 else ""
+        rows.append((name, f"{shape} {layer.dtypes.get(name, 'float32')}{stored}"))
     rows.append(("values", f"{sum(math.prod(tensor.shape) for tensor in tensors.values()):,}"))
     return rows

@@ -9,7 +9,8 @@ Transformers", 2022): with U the upper Cholesky factor of M^-1, for j = 1, 2, ..
 
 Columns go by falling moments, whose errors most others can make up for. To M's diagonal is added the variance that int8
 inputs have themselves, which no weight can make up for, and 0.03 of its mean, so that few data are not taken for all.
-Scales are those of plain rounding.
+Scales are those of plain rounding. Where four neighbours of a row, k a multiple of 4, are zero, they stay so: a pruned
+matrix stays sparse.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import numpy.typing as npt
 
 from .._base import FloatArray
 from .networks import Call, Matrix, Network
@@ -25,6 +27,7 @@ from .products import Array
 
 _DAMPING = 0.03
 _LEVELS = 127
+_GROUP = 4  # k of a block that a sparse matrix leaves out
 
 
 class Moments:
@@ -71,10 +74,19 @@ def compensated(rows: Array, moments: Array) -> FloatArray:
     damped = moments / diagonal.mean() + _DAMPING * np.eye(len(moments))
     U = np.linalg.cholesky(np.linalg.inv(damped[np.ix_(order, order)])).T
     left = rows[:, order].astype(np.float64).T.copy()  # columns, each contiguous
+    pruned = _pruned(rows)[:, order].T
     for j in range(len(left)):
-        whole = np.clip(np.rint(left[j]), -_LEVELS, _LEVELS)
+        whole = np.where(pruned[j], 0, np.clip(np.rint(left[j]), -_LEVELS, _LEVELS))
         left[j + 1 :] -= np.outer(U[j, j + 1 :], (left[j] - whole) / U[j, j])
         left[j] = whole
     found = np.empty(rows.shape, np.float32)
     found[:, order] = left.T
+    return found
+
+
+def _pruned(rows: Array) -> npt.NDArray[np.bool_]:
+    depth = rows.shape[1]
+    padded = np.pad(rows == 0, ((0, 0), (0, -depth % _GROUP)), constant_values=True)
+    groups = padded.reshape(len(rows), -1, _GROUP).all(axis=2)
+    found: npt.NDArray[np.bool_] = groups.repeat(_GROUP, axis=1)[:, :depth]
     return found

@@ -3,6 +3,7 @@
 :class:`LSTM`, :class:`GRU` and :class:`RNN` are trained as PyTorch's are.
 
 :func:`quantize` prepares a model in place for training that ends in int8, and :func:`unquantize` gives it back.
+:func:`prune` makes most blocks of its recurrent matrices zero as it trains.
 
 Importing this module registers the operators ``fusedcell::layer`` and ``fusedcell::cell``, which exported programs need
 to run. Needs PyTorch (``pip install fusedcell[torch]``).
@@ -19,8 +20,21 @@ except ImportError as error:
 
 from .acceleration import accelerate
 from .benchmark import Benchmark
+from .pruning import Pruning, prune
 from .quantization import quantize, unquantize
 from .report import Entry, Report
 from .training import GRU, LSTM, RNN
 
-__all__ = ["GRU", "LSTM", "RNN", "Benchmark", "Entry", "Report", "accelerate", "quantize", "unquantize"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Benchmark",
+    "Entry",
+    "Pruning",
+    "Report",
+    "accelerate",
+    "prune",
+    "quantize",
+    "unquantize",
+]
