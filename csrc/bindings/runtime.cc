@@ -64,6 +64,7 @@ std::vector<std::string> kernels() {
     };
     for (const std::string& type : weight_types()) {
 #define FUSEDCELL_MATRIX_KERNEL(name, Operation, Row) names.push_back(#name "_" + type);
+#define FUSEDCELL_STEP_KERNEL(name, Operation) names.push_back(#name "_" + type);
 #define FUSEDCELL_MULTIPLY_KERNEL(name) names.push_back(#name "_" + type);
 #include "kernels/kernels.inc"
     }

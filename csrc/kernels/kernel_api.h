@@ -65,8 +65,10 @@ struct PackedMatrix {
     const void* data;    // 64-byte aligned
     ptrdiff_t panels;
     ptrdiff_t blocks;
-    ptrdiff_t depth;      // number of inputs k
-    ptrdiff_t columns;    // outputs that are stored; the last panel may be partial
+    ptrdiff_t depth;               // number of inputs k
+    ptrdiff_t columns;             // outputs that are stored; the last panel may be partial
+    ptrdiff_t panels_per_block;    // but for the last
+    ptrdiff_t block_bytes;         // likewise
 };
 
 // A matrix of which only blocks of kStripUnits outputs x a group of k are stored that have a weight other than zero
@@ -122,6 +124,8 @@ struct InputScale {
     float scale = 0.0F;
 };
 
+using QuantiseKernel = void (*)(const QuantiseRow* rows, ptrdiff_t num_rows, ptrdiff_t size, InputScale scale);
+
 // What multiplies the weights of a row is `input`: floats, or a QuantisedInput for quantised weights.
 
 // One row of y = b + W x. `y` has room for `columns` floats; it must not overlap the input.
@@ -149,6 +153,20 @@ struct CellRow {
                                 // padded to whole vectors
     float* reset_h;             // r h, padded to whole vectors
     const StepTrace* trace;     // null where nobody wants it, which is so of all rows of a call or of none
+};
+
+// A step of one row whose input projection is made where it is used. Of quantised weights, the kernel makes the inputs
+// of x and h.
+struct StepRow {
+    const float* x;    // overlaps nothing that is written
+    const float* h;
+    float* h_next;    // must not overlap h
+    float* c;         // LSTM only: updated in place
+    QuantisedInput* quantised_x;
+    QuantisedInput* quantised_h;
+    InputScale x_scale;
+    InputScale h_scale;
+    QuantiseKernel quantise;
 };
 
 enum class ActivationKind {
@@ -208,6 +226,10 @@ struct MatrixKernel {
     bool compensated;                 // int8: the dot products start at -128 times the sum of their weights
 };
 
+// What `linear` and then a cell's kernel do, of all blocks; those of W have the rows of R's. Null where a tier has none
+// for a type of weights.
+using StepKernel = void (*)(const PackedMatrix& input, const PackedMatrix& recurrent, const StepRow& row,
+                            bool backward);
 using GateKernel = void (*)(const CellRow* rows, ptrdiff_t num_rows, const GateSums& sums, const CellOptions& options);
 using ActivationKernel = void (*)(const float* x, float* y, ptrdiff_t size, const Activation& activation);
 
@@ -232,7 +254,6 @@ struct RowParameters {
 
 using RowKernel = void (*)(const float* x, float* y, const RowShape& shape, const RowParameters& parameters);
 using MapKernel = void (*)(const float* x, float* y, ptrdiff_t size);
-using QuantiseKernel = void (*)(const QuantiseRow* rows, ptrdiff_t num_rows, ptrdiff_t size, InputScale scale);
 using ReadKernel = float (*)(const float* data, ptrdiff_t size);
 
 // One row of a step of training, on the way there and back. generic/training.h has the formulas, and how gates, sums
@@ -283,6 +304,7 @@ using OuterKernel = void (*)(const OuterRow* rows, ptrdiff_t num_rows, const Out
 // The kernels for weights of one type.
 struct WeightKernels {
 #define FUSEDCELL_MATRIX_KERNEL(name, Operation, Row) MatrixKernel<Row> name;
+#define FUSEDCELL_STEP_KERNEL(name, Operation) StepKernel name;
 #define FUSEDCELL_MULTIPLY_KERNEL(name) MultiplyKernel name;
 #include "kernels/kernels.inc"
 };

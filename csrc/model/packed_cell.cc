@@ -103,6 +103,7 @@ void PackedCell::fold_inputs(const float* table, std::ptrdiff_t entries) {
         input_.run(&WeightKernels::linear, &row, 1, {0, input_.blocks(), false});
     }
     folded_ = std::move(folded);
+    step_kernel_ = nullptr;
     input_size_ = 1;
 }
 
@@ -139,7 +140,7 @@ void PackedCell::walk_both(std::ptrdiff_t num_rows, const CellWorker& worker) co
     // They are the panels of W.
     const std::ptrdiff_t vectors = vectors_of_block(recurrent_.shape());
     const auto input_blocks_before = [&](std::ptrdiff_t block, std::ptrdiff_t rounding) {
-        if (vectors == input_panels) return block;    // one for one; the division is for the GRU
+        if (vectors == input_panels) return block;    // one for one; the division is for types that differ
         return (std::min(block * vectors, input_.panels()) + rounding) / input_panels;
     };
     std::ptrdiff_t done =

@@ -96,7 +96,16 @@ public:
 
     /// The same for one step of one row on one thread. Only where can_step(): cells without options or a
     /// projection of h.
-    void step(const CellStep& step, SharedSpace& shared, ThreadSpace& own) const;
+    void step(const CellStep& step, SharedSpace& shared, ThreadSpace& own) const {
+        if (step_kernel_ != nullptr && are_apart(step.x, input_size_, step.y, geometry_.hidden_size)) {
+            const StepRow row{
+                step.x,       step.h,        step.y,          step.c, input_.room(own.x), recurrent_.room(own.h),
+                input_scale_, state_scale(), table_->quantise};
+            recurrent_.step(step_kernel_, input_, row, own.backward);
+        } else {
+            step_in_passes(step, shared, own);
+        }
+    }
     bool can_step() const { return !general_ && geometry_.proj_size == 0; }
 
     /// Steps of a batch whose input projections a long run computes at a time.
@@ -157,6 +166,8 @@ private:
         row.update = room;
         row.reset_h = room + padded_hidden_;
     }
+    /// A step by W, and then by R.
+    void step_in_passes(const CellStep& step, SharedSpace& shared, ThreadSpace& own) const;
     /// The second pass over R of one row, of the GRU that resets before.
     void multiply_candidate(CellRow& row, SharedSpace& shared, ThreadSpace& own) const;
     /// y and trace of a row at a step that its mask leaves out.
@@ -218,7 +229,8 @@ private:
     std::ptrdiff_t padded_hidden_;        // hidden_size rounded up to whole vectors
     std::ptrdiff_t projection_floats_;    // of one step of one row
     AlignedBuffer memory_;
-    CellKernel recurrent_kernel_;    // of cells without options
+    CellKernel recurrent_kernel_;         // of cells without options
+    StepKernel step_kernel_ = nullptr;    // of cells that have a step in one pass, unless x is folded
     PackedLinear input_;
     std::vector<float> folded_;    // instead of it, each token's projection and one of NaN; empty: x is not folded
     PackedLinear recurrent_;

@@ -25,7 +25,7 @@ void PackedCell::multiply_candidate(CellRow& row, SharedSpace& shared, ThreadSpa
     multiply_row(candidate_, kCandidateKernel, candidate_gate_kernel(), row, shared, own);
 }
 
-void PackedCell::step(const CellStep& step, SharedSpace& shared, ThreadSpace& own) const {
+void PackedCell::step_in_passes(const CellStep& step, SharedSpace& shared, ThreadSpace& own) const {
     const bool is_folded = !folded_.empty();
     LinearRow& input = own.linear_rows.front();
     if (!is_folded) input.input = input_.input(step.x, input_scale_, own.x);

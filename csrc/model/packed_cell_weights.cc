@@ -26,6 +26,18 @@ KernelName<CellRow> kernel_of(CellKind kind) {
     return &WeightKernels::gru_reset_before_gates;
 }
 
+// Null where a cell has no step in one pass.
+StepKernel WeightKernels::* step_of(CellKind kind) {
+    switch (kind) {
+        case CellKind::kRnnTanh: return &WeightKernels::rnn_tanh_step;
+        case CellKind::kRnnRelu: return &WeightKernels::rnn_relu_step;
+        case CellKind::kLstm: return &WeightKernels::lstm_step;
+        case CellKind::kGruResetAfter: return &WeightKernels::gru_reset_after_step;
+        case CellKind::kGruResetBefore: break;
+    }
+    return nullptr;
+}
+
 float at_or_zero(const float* values, std::ptrdiff_t index) { return values == nullptr ? 0.0F : values[index]; }
 
 SourceRow source_row(const MatrixView& matrix, std::ptrdiff_t row, std::ptrdiff_t depth, float initial) {
@@ -102,15 +114,14 @@ void PackedCell::pack(const CellWeights& weights) {
 
     const int gates = gates_of(kind_);
     const auto linear = [&](const MatrixView& matrix, int its_gates, std::ptrdiff_t units, std::ptrdiff_t depth,
-                            std::ptrdiff_t columns, bool is_sparse, auto row) {
+                            std::ptrdiff_t columns, bool is_sparse, auto row, int block_vectors = 0) {
         if (is_sparse) return PackedLinear::sparse(*table_, matrix.type, its_gates, units, depth, columns, row);
-        return PackedLinear(*table_, matrix.type, &WeightKernels::linear, its_gates, units, depth, columns);
+        return PackedLinear(*table_, matrix.type, &WeightKernels::linear, its_gates, units, depth, columns,
+                            block_vectors);
     };
     const auto pays_sparse = [&](const MatrixView& matrix, int its_gates, std::ptrdiff_t units, std::ptrdiff_t depth) {
         return PackedLinear::pays_sparse(*table_, matrix, its_gates, units, depth);
     };
-    input_ = linear(weights.weight_ih, gates, hidden, input_size_, projection_floats_,
-                    pays_sparse(weights.weight_ih, gates, hidden, input_size_), input_row);
     const bool is_sparse = gate_kernel() != nullptr && pays_sparse(weights.weight_hh, gates, hidden, recurrent_depth);
     has_sums_ = general_ || is_sparse;
     // Gate kernels read whole panels of sums, so `linear` stores all of them.
@@ -121,6 +132,13 @@ void PackedCell::pack(const CellWeights& weights) {
                    : PackedLinear(*table_, matrix.type, kernel, its_gates, hidden, recurrent_depth, hidden);
     };
     recurrent_ = recurrent(recurrent_kernel_, recurrent_gates(), recurrent_row);
+    const bool input_is_sparse = pays_sparse(weights.weight_ih, gates, hidden, input_size_);
+    const auto step = step_of(kind_);
+    if (step != nullptr && !has_sums_ && !input_is_sparse && weights.weight_ih.type == weights.weight_hh.type) {
+        step_kernel_ = kernels_for(*table_, weights.weight_hh.type).*step;
+    }
+    input_ = linear(weights.weight_ih, gates, hidden, input_size_, projection_floats_, input_is_sparse, input_row,
+                    step_kernel_ == nullptr ? 0 : recurrent_.shape().panels_per_block * recurrent_.shape().gates);
     if (kind_ == CellKind::kGruResetBefore) candidate_ = recurrent(kCandidateKernel, 1, candidate_row);
     const std::ptrdiff_t projected = geometry_.proj_size;
     if (projected > 0) {

@@ -50,16 +50,20 @@ public:
     PackedLinear() = default;
 
     /// Outputs are `gates` of each of `units` units, of which the kernel stores `columns`. A kernel of cells takes all
-    /// gates of a panel's units together, and `linear` takes panels of one gate. This build has the kernel.
+    /// gates of a panel's units together, and `linear` takes panels of one gate. This build has the kernel. Blocks have
+    /// `panels_per_block` panels, or if that is 0 as many as the kernel likes.
     template <class Row>
     PackedLinear(const KernelTable& table, WeightType type, KernelName<Row> kernel, int gates, std::ptrdiff_t units,
-                 std::ptrdiff_t depth, std::ptrdiff_t columns)
+                 std::ptrdiff_t depth, std::ptrdiff_t columns, int panels_per_block = 0)
         : kernels_(&kernels_for(table, type)),
           quantise_(type == WeightType::int8_int16 ? table.quantise_int16 : table.quantise),
           shape_(type, table, kernels_->*kernel),
           gates_(gates),
           units_(units),
-          matrix_{nullptr, panels_for(units, table.lanes) * gates / shape_.gates, 0, depth, columns} {
+          matrix_{nullptr, panels_for(units, table.lanes) * gates / shape_.gates, 0, depth, columns, 0, 0} {
+        if (panels_per_block > 0) shape_.panels_per_block = panels_per_block;
+        matrix_.panels_per_block = shape_.panels_per_block;
+        matrix_.block_bytes = static_cast<std::ptrdiff_t>(packed_size(shape_, shape_.panels_per_block, depth));
         matrix_.blocks = (matrix_.panels + shape_.panels_per_block - 1) / shape_.panels_per_block;
     }
 
@@ -156,6 +160,13 @@ public:
             if (is_sparse_) kernel = &WeightKernels::sparse;
         }
         (kernels_->*kernel).run(matrix_, rows, num_rows, blocks);
+    }
+
+    /// Where a step's kernel leaves the one input of quantised weights; null of others.
+    QuantisedInput* room(InputSpace& space) const { return is_quantised(type()) ? quantised(0, space) : nullptr; }
+    /// By this matrix and W, which is of the same type and has blocks of the same rows.
+    void step(StepKernel kernel, const PackedLinear& input, const StepRow& row, bool backward) const {
+        kernel(input.matrix_, matrix_, row, backward);
     }
 
 private:

@@ -7,6 +7,7 @@
 #include "kernels/generic/multiply.h"
 #include "kernels/generic/rnn.h"
 #include "kernels/generic/sparse.h"
+#include "kernels/generic/step.h"
 
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
@@ -39,6 +40,17 @@ constexpr MatrixKernel<Row> Describe() {
     }
 }
 
+template <class Kernel, class Weights>
+constexpr StepKernel DescribeStep() {
+    if constexpr (IsSame<Kernel, NoKernel>::value) {
+        return nullptr;
+    } else if constexpr (!kHasStep<Kernel, Weights>) {
+        return nullptr;
+    } else {
+        return &Step<Kernel, Weights>;
+    }
+}
+
 template <class Weights>
 constexpr WeightKernels DescribeAll() {
     if constexpr (IsSame<Weights, NoKernel>::value) {
@@ -46,6 +58,7 @@ constexpr WeightKernels DescribeAll() {
     } else {
         return {
 #define FUSEDCELL_MATRIX_KERNEL(name, Operation, Row) Describe<Operation, Row, Weights>(),
+#define FUSEDCELL_STEP_KERNEL(name, Operation) DescribeStep<Operation, Weights>(),
 #define FUSEDCELL_MULTIPLY_KERNEL(name) DescribeMultiply<Weights>(),
 #include "kernels/kernels.inc"
         };

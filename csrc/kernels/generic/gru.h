@@ -37,12 +37,13 @@ FUSEDCELL_INLINE V UpdateState(V exp_negative_z, V n, V h) {
 struct GruResetAfter {
     using Row = CellRow;
     static constexpr int kGates = 3;
+    static constexpr int kProjections = 3;
     static constexpr bool kHasInitialAccumulators = true;    // b_hn
     static constexpr bool kStoresSums = false;
 
     template <class Panels>
     static FUSEDCELL_INLINE void Finish(const Panels& at) {
-        const auto projected = [&](int gate) { return Load(at.In(&CellRow::projection, kGates, gate)); };
+        const auto projected = [&](int gate) { return at.Projected(kGates, gate); };
         const auto r = Add(projected(0), at.Sum(0));
         const auto z = Add(projected(1), at.Sum(1));
         const auto n = Add(projected(2), Div(at.Sum(2), SigmoidDenominator(r)));
@@ -62,13 +63,14 @@ struct GruResetAfter {
 struct GruResetBeforeGates {
     using Row = CellRow;
     static constexpr int kGates = 2;
+    static constexpr int kProjections = 3;
     static constexpr bool kHasInitialAccumulators = false;
     static constexpr bool kStoresSums = false;
 
     template <class Panels>
     static FUSEDCELL_INLINE void Finish(const Panels& at) {
-        const auto r = Add(Load(at.In(&CellRow::projection, 3, 0)), at.Sum(0));
-        const auto z = Add(Load(at.In(&CellRow::projection, 3, 1)), at.Sum(1));
+        const auto r = Add(at.Projected(kProjections, 0), at.Sum(0));
+        const auto z = Add(at.Projected(kProjections, 1), at.Sum(1));
         const auto h = at.LoadUnitsOf(at.In(&CellRow::h));
         Store(at.In(&CellRow::update), ExpNegative(z));
         Store(at.In(&CellRow::reset_h), Div(h, SigmoidDenominator(r)));
@@ -81,12 +83,13 @@ struct GruResetBeforeGates {
 struct GruResetBeforeCandidate {
     using Row = CellRow;
     static constexpr int kGates = 1;
+    static constexpr int kProjections = 3;
     static constexpr bool kHasInitialAccumulators = false;
     static constexpr bool kStoresSums = false;
 
     template <class Panels>
     static FUSEDCELL_INLINE void Finish(const Panels& at) {
-        const auto n = Add(Load(at.In(&CellRow::projection, 3, 2)), at.Sum(0));
+        const auto n = Add(at.Projected(kProjections, 2), at.Sum(0));
         const auto h = at.LoadUnitsOf(at.In(&CellRow::h));
         const auto exp_negative_z = Load(at.In(&CellRow::update));
         at.StoreUnitsOf(at.In(&CellRow::h_next), UpdateState(exp_negative_z, n, h));

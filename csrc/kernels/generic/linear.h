@@ -1,7 +1,7 @@
 // y = b + W x, each output one chain that starts at b: the input projection of every cell, and the LSTM's projection.
 #pragma once
 
-#include "kernels/generic/tile.h"
+#include "kernels/generic/pair.h"
 
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
@@ -9,6 +9,7 @@ namespace {
 struct Linear {
     using Row = LinearRow;
     static constexpr int kGates = 1;
+    static constexpr int kProjections = 0;
     static constexpr bool kHasInitialAccumulators = true;
     static constexpr bool kStoresSums = true;
 

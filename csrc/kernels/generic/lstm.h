@@ -24,14 +24,13 @@ namespace {
 struct Lstm {
     using Row = CellRow;
     static constexpr int kGates = 4;
+    static constexpr int kProjections = 4;
     static constexpr bool kHasInitialAccumulators = false;
     static constexpr bool kStoresSums = false;
 
     template <class Panels>
     static FUSEDCELL_INLINE void Finish(const Panels& at) {
-        const auto preactivation = [&](int gate) {
-            return Add(Load(at.In(&CellRow::projection, kGates, gate)), at.Sum(gate));
-        };
+        const auto preactivation = [&](int gate) { return Add(at.Projected(kGates, gate), at.Sum(gate)); };
         const auto i = preactivation(0);
         const auto f = preactivation(1);
         const auto g = preactivation(2);

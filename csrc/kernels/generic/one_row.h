@@ -50,6 +50,7 @@ constexpr WeightKernels OneRow() {
         return {
 #define FUSEDCELL_MATRIX_KERNEL(name, Operation, Row) \
     DescribeOneRow<Operation, Row, Weights, kTier, kType, &WeightKernels::name>(),
+#define FUSEDCELL_STEP_KERNEL(name, Operation) DescribeStep<Operation, Weights>(),
 #define FUSEDCELL_MULTIPLY_KERNEL(name) DescribeMultiplyOf<Weights, kTier, kType>(),
 #include "kernels/kernels.inc"
         };

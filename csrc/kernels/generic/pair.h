@@ -78,8 +78,11 @@ struct PanelSums {
     ptrdiff_t panel;
     const F32* sums;
     ptrdiff_t units;
+    const float* projection;    // of this panel, of a cell
 
     FUSEDCELL_INLINE F32 Sum(int gate) const { return sums[gate]; }
+    /// What the input adds to sums; panels have `gates` of those.
+    FUSEDCELL_INLINE F32 Projected(int, int gate) const { return Load(projection + gate * kLanes); }
     /// Vector `v` of this panel in an array of the row, of which panels have `vectors`.
     template <class T>
     FUSEDCELL_INLINE Place<T> In(T* Row::* array, int vectors = 1, int v = 0) const {
@@ -108,6 +111,9 @@ struct Neighbours : WholePanels {
 
     explicit FUSEDCELL_INLINE Neighbours(const PanelSums<Row>& panel) : first(panel) {}
     FUSEDCELL_INLINE Pair Sum(int gate) const { return {first.sums[gate], first.sums[kGates + gate]}; }
+    FUSEDCELL_INLINE Pair Projected(int gates, int gate) const {
+        return {first.Projected(gates, gate), first.Projected(gates, gates + gate)};
+    }
     template <class T>
     FUSEDCELL_INLINE Places<T> In(T* Row::* array, int vectors = 1, int v = 0) const {
         T* p = first.In(array, vectors, v).first;
@@ -123,6 +129,9 @@ struct OfTwoRows : WholePanels {
 
     FUSEDCELL_INLINE OfTwoRows(const PanelSums<Row>& one, const PanelSums<Row>& other) : first(one), second(other) {}
     FUSEDCELL_INLINE Pair Sum(int gate) const { return {first.Sum(gate), second.Sum(gate)}; }
+    FUSEDCELL_INLINE Pair Projected(int gates, int gate) const {
+        return {first.Projected(gates, gate), second.Projected(gates, gate)};
+    }
     template <class T>
     FUSEDCELL_INLINE Places<T> In(T* Row::* array, int vectors = 1, int v = 0) const {
         return {first.In(array, vectors, v).first, second.In(array, vectors, v).first};

@@ -13,8 +13,6 @@
 // and q is 0, which makes every output of this row NaN and touches no other.
 #pragma once
 
-#include <string.h>
-
 #include "kernels/generic/tier.h"
 
 namespace fusedcell::FUSEDCELL_ISA {
@@ -105,42 +103,54 @@ FUSEDCELL_INLINE int32_t StoreQuantised(const float* x, ptrdiff_t size, float fa
 
 template <int kPlanes>
 FUSEDCELL_INLINE void StoreZeros(int8_t* q, ptrdiff_t size) {
-    memset(q, 0, static_cast<size_t>(kPlanes * QuantisedInput::padded(size)));
+    for (ptrdiff_t k = 0; k < kPlanes * QuantisedInput::padded(size); ++k) q[k] = 0;
 }
 
-/// Quantises by the vector's own magnitude and returns the scale.
+/// Whether that largest magnitude is finite and not below 2^-100.
+FUSEDCELL_INLINE bool HasScale(int32_t bits) {
+    constexpr int32_t kSmallestBits = (127 - 100) << 23;
+    return bits >= kSmallestBits && bits < kInfinityBits;
+}
+
+/// Quantises by the vector's largest magnitude, and returns its bits. If HasScale(bits) is false nothing has been done.
 template <int kPlanes>
-FUSEDCELL_INLINE float QuantiseByLargest(const float* x, ptrdiff_t size, bool bounded, int8_t* q) {
-    constexpr int32_t kOneBits = 0x3f800000;
-    constexpr float kSmallest = 0x1p-100F;
+FUSEDCELL_INLINE int32_t QuantiseByLargest(const float* x, ptrdiff_t size, QuantisedInput* out) {
     const int32_t bits = LargestMagnitude(x, size);
+    if (!HasScale(bits)) return bits;
     const float largest = FloatOfBits(bits);
-    if (bits >= kInfinityBits || (largest < kSmallest && !bounded)) {
-        StoreZeros<kPlanes>(q, size);
-        return largest < kSmallest ? 0.0F : largest - largest;    // infinity and NaN both become NaN
+    StoreQuantised<kPlanes, false>(x, size, kLevels<kPlanes> / largest, out->values);
+    out->scale = largest / kLevels<kPlanes>;
+    return bits;
+}
+
+/// Quantises as if the largest magnitude were 1; false if it is above that, and then `out` is of no use.
+template <int kPlanes>
+FUSEDCELL_INLINE bool QuantiseBounded(const float* x, ptrdiff_t size, QuantisedInput* out) {
+    constexpr int32_t kOneBits = 0x3f800000;
+    out->scale = 1.0F / kLevels<kPlanes>;
+    return StoreQuantised<kPlanes, true>(x, size, kLevels<kPlanes>, out->values) <= kOneBits;
+}
+
+template <int kPlanes>
+FUSEDCELL_INLINE void QuantiseOne(const float* x, ptrdiff_t size, const InputScale& scale, QuantisedInput* out) {
+    int32_t bits = 0;
+    if (scale.rule == InputScale::kFixed) {
+        out->scale = scale.scale * (127.0F / kLevels<kPlanes>);
+        bits = StoreQuantised<kPlanes, true>(x, size, 1.0F / out->scale, out->values);
+        if (bits < kInfinityBits) return;
+    } else {
+        if (scale.rule == InputScale::kBounded && QuantiseBounded<kPlanes>(x, size, out)) return;
+        bits = QuantiseByLargest<kPlanes>(x, size, out);
+        if (HasScale(bits)) return;
     }
-    if (bounded && bits <= kOneBits) {
-        StoreQuantised<kPlanes, false>(x, size, kLevels<kPlanes>, q);
-        return 1.0F / kLevels<kPlanes>;
-    }
-    StoreQuantised<kPlanes, false>(x, size, kLevels<kPlanes> / largest, q);
-    return largest / kLevels<kPlanes>;
+    StoreZeros<kPlanes>(out->values, size);
+    const float largest = FloatOfBits(bits);
+    out->scale = bits < kInfinityBits ? 0.0F : largest - largest;    // infinity and NaN both become NaN
 }
 
 template <int kPlanes>
 void Quantise(const QuantiseRow* rows, ptrdiff_t num_rows, ptrdiff_t size, InputScale scale) {
-    for (ptrdiff_t r = 0; r < num_rows; ++r) {
-        QuantisedInput* out = rows[r].q;
-        if (scale.rule == InputScale::kFixed) {
-            out->scale = scale.scale * (127.0F / kLevels<kPlanes>);
-            const int32_t bits = StoreQuantised<kPlanes, true>(rows[r].x, size, 1.0F / out->scale, out->values);
-            if (bits < kInfinityBits) continue;
-            out->scale = FloatOfBits(bits) - FloatOfBits(bits);
-            StoreZeros<kPlanes>(out->values, size);
-        } else {
-            out->scale = QuantiseByLargest<kPlanes>(rows[r].x, size, scale.rule == InputScale::kBounded, out->values);
-        }
-    }
+    for (ptrdiff_t r = 0; r < num_rows; ++r) QuantiseOne<kPlanes>(rows[r].x, size, scale, rows[r].q);
 }
 
 }    // namespace

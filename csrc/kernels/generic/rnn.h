@@ -24,12 +24,13 @@ template <class Activation>
 struct Rnn {
     using Row = CellRow;
     static constexpr int kGates = 1;
+    static constexpr int kProjections = 1;
     static constexpr bool kHasInitialAccumulators = false;
     static constexpr bool kStoresSums = false;
 
     template <class Panels>
     static FUSEDCELL_INLINE void Finish(const Panels& at) {
-        at.StoreUnitsOf(at.In(&CellRow::h_next), Activation::Of(Add(Load(at.In(&CellRow::projection)), at.Sum(0))));
+        at.StoreUnitsOf(at.In(&CellRow::h_next), Activation::Of(Add(at.Projected(kGates, 0), at.Sum(0))));
     }
 };
 

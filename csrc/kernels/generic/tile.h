@@ -5,9 +5,11 @@
 //     kGates                     vectors of a panel
 //     kHasInitialAccumulators    whether the chain of a panel's last gate starts from a packed value rather than zero
 //     kStoresSums                whether Finish only stores them
+//     kProjections               vectors of the input projection that belong to a panel
 //     Finish(panels)             stores the results of a panel's sums, or of two panels' (pair.h)
 #pragma once
 
+#include "kernels/generic/linear.h"
 #include "kernels/generic/pair.h"
 #include "kernels/generic/weights.h"
 
@@ -31,8 +33,26 @@ template <class Weights>
 constexpr int kTallest = kOneRowAlone || Weights::kSmallCode ? 1 : Weights::kMostRows;
 #endif
 
+// Whether a step of one row is one pass over both matrices (step.h). Not where gates are apart from the tiles, which
+// have long loops over k there.
+#if defined(FUSEDCELL_TWO_PASSES) || defined(FUSEDCELL_WITHOUT_ROW_TILES)
+constexpr bool kHasSteps = false;
+#else
+constexpr bool kHasSteps = !kGatesApart;
+#endif
+template <class Kernel, class Weights>
+constexpr bool kHasStep = kHasSteps && !Weights::kSmallCode && Kernel::kProjections == Kernel::kGates;
+
 template <class Kernel, class Weights>
 constexpr int kPanelsPerBlock = DivideUp(Weights::kRowChains, Kernel::kGates);
+
+// Panels of the largest block: `linear` also takes blocks of as many vectors as the GRU's, so that those of W can have
+// the rows of those of R. Other cells' are as large as its own.
+template <class Kernel, class Weights>
+constexpr int kMostPanelsPerBlock = kPanelsPerBlock<Kernel, Weights>;
+template <class Weights>
+constexpr int kMostPanelsPerBlock<Linear, Weights> =
+    kHasSteps && !Weights::kSmallCode ? DivideUp(Weights::kRowChains, 3) * 3 : Weights::kRowChains;
 
 // Of a block's or a last block's panels, those of one tile. Tiles of few rows are wider, up to the same number of
 // accumulators: that gives enough chains, and reads the block in one pass. The tiles that a block needs are about
@@ -54,6 +74,16 @@ FUSEDCELL_INLINE ptrdiff_t UnitsOfPanel(const PackedMatrix& matrix, ptrdiff_t pa
     return units_left < kLanes ? units_left : kLanes;
 }
 
+// Where the input projection of a panel is in memory.
+template <class Kernel>
+FUSEDCELL_INLINE const float* ProjectionOf(const CellRow& row, ptrdiff_t panel) {
+    return row.projection + panel * Kernel::kProjections * kLanes;
+}
+template <class Kernel>
+FUSEDCELL_INLINE const float* ProjectionOf(const LinearRow&, ptrdiff_t) {
+    return nullptr;
+}
+
 // The gates of `panels` panels from `panel` on, for `num_rows` rows, whose sums are in memory. Two panels of a row at a
 // time, or where there is one panel, two rows.
 template <class Kernel>
@@ -61,7 +91,8 @@ FUSEDCELL_INLINE void FinishPanels(const PackedMatrix& matrix, const typename Ke
                                    ptrdiff_t panel, ptrdiff_t panels, const F32* sums) {
     using Row = typename Kernel::Row;
     const auto at = [&](ptrdiff_t r, ptrdiff_t p, ptrdiff_t units) {
-        return PanelSums<Row>{rows[r], panel + p, sums + (r * panels + p) * Kernel::kGates, units};
+        return PanelSums<Row>{rows[r], panel + p, sums + (r * panels + p) * Kernel::kGates, units,
+                              ProjectionOf<Kernel>(rows[r], panel + p)};
     };
     ptrdiff_t p = 0;
     ptrdiff_t paired_rows = 0;
@@ -110,17 +141,13 @@ FUSEDCELL_INLINE void FinishRows(const PackedMatrix& matrix, const typename Kern
     }
 }
 
-// Panels [panel, panel + kPanels) of one row; `block` begins at the first of these panels, and has no others where
-// kIsBlock.
-template <class Kernel, class Weights, int kPanels, bool kIsBlock>
-FUSEDCELL_TILE void Tile(const PackedMatrix& matrix, const typename Kernel::Row& row, ptrdiff_t panel,
-                         const BlockView<Weights>& block) {
-    constexpr int kVectors = kPanels * Kernel::kGates;
-    F32 acc[1][kVectors];
-    const void* const inputs[] = {row.input};
-    Weights::template Sum<Kernel, kIsBlock, 1, kVectors>(acc, block, inputs, matrix.depth);
+template <class Kernel, int kPanels>
+FUSEDCELL_INLINE void FinishTile(const PackedMatrix& matrix, const typename Kernel::Row& row, ptrdiff_t panel,
+                                 const F32 (&acc)[1][kPanels * Kernel::kGates],
+                                 [[maybe_unused]] const float* projection) {
     const auto finish = [&](const typename Kernel::Row& of, int p, ptrdiff_t units) {
-        Kernel::Finish(PanelSums<typename Kernel::Row>{of, panel + p, acc[0] + p * Kernel::kGates, units});
+        Kernel::Finish(PanelSums<typename Kernel::Row>{of, panel + p, acc[0] + p * Kernel::kGates, units,
+                                                       projection + p * Kernel::kProjections * kLanes});
     };
     if constexpr (kGatesApart) {
         if (Kernel::kStoresSums && UnitsOfPanel(matrix, panel + kPanels - 1) == kLanes) {
@@ -128,9 +155,9 @@ FUSEDCELL_TILE void Tile(const PackedMatrix& matrix, const typename Kernel::Row&
             FUSEDCELL_UNROLL
             for (int p = 0; p < kPanels; ++p) finish(copy, p, kLanes);
         } else {
-            F32 sums[kVectors];
+            F32 sums[kPanels * Kernel::kGates];
             FUSEDCELL_UNROLL
-            for (int v = 0; v < kVectors; ++v) sums[v] = acc[0][v];
+            for (int v = 0; v < kPanels * Kernel::kGates; ++v) sums[v] = acc[0][v];
             FinishApart<Kernel>(matrix, &row, 1, panel, kPanels, sums);
         }
     } else {
@@ -139,19 +166,59 @@ FUSEDCELL_TILE void Tile(const PackedMatrix& matrix, const typename Kernel::Row&
     }
 }
 
+// A block of one row. `input_block` is the block of W with the same rows, which x, of `input_size`, is multiplied by
+// for the input projection; null where that is in memory.
+template <class Kernel, class Weights, int kPanels>
+FUSEDCELL_TILE FUSEDCELL_NOCLONE void BlockTile(const PackedMatrix& matrix, const typename Kernel::Row& row,
+                                                ptrdiff_t panel, const unsigned char* block,
+                                                [[maybe_unused]] const unsigned char* input_block,
+                                                [[maybe_unused]] const void* x, [[maybe_unused]] ptrdiff_t input_size) {
+    constexpr int kVectors = kPanels * Kernel::kGates;
+    F32 acc[1][kVectors];
+    const float* projection = ProjectionOf<Kernel>(row, panel);
+    [[maybe_unused]] alignas(64) float projected[kVectors * kLanes];
+    if constexpr (kHasStep<Kernel, Weights>) {
+        if (input_block != nullptr) {
+            const void* const inputs[] = {x};
+            Weights::template Sum<Linear, true, 1, kVectors>(acc, ViewOfBlock<Linear, Weights>(input_block, kVectors),
+                                                             inputs, input_size);
+            FUSEDCELL_UNROLL
+            for (int v = 0; v < kVectors; ++v) Store(projected + v * kLanes, acc[0][v]);
+            projection = projected;
+        }
+    }
+    const void* const inputs[] = {row.input};
+    Weights::template Sum<Kernel, true, 1, kVectors>(acc, ViewOfBlock<Kernel, Weights>(block, kPanels), inputs,
+                                                     matrix.depth);
+    FinishTile<Kernel, kPanels>(matrix, row, panel, acc, projection);
+}
+
+// Panels [panel, panel + kPanels) of one row; `block` begins at the first of these panels, and has others.
+template <class Kernel, class Weights, int kPanels>
+FUSEDCELL_TILE void Tile(const PackedMatrix& matrix, const typename Kernel::Row& row, ptrdiff_t panel,
+                         const BlockView<Weights>& block) {
+    F32 acc[1][kPanels * Kernel::kGates];
+    const void* const inputs[] = {row.input};
+    Weights::template Sum<Kernel, false, 1, kPanels * Kernel::kGates>(acc, block, inputs, matrix.depth);
+    FinishTile<Kernel, kPanels>(matrix, row, panel, acc, ProjectionOf<Kernel>(row, panel));
+}
+
 // One block, one row: tiles of kPanelsPerRowTile panels, then the panels that are left.
 template <class Kernel, class Weights, int kPanels>
 FUSEDCELL_INLINE void RowOfBlock(const PackedMatrix& matrix, const typename Kernel::Row& row, ptrdiff_t panel,
                                  const unsigned char* data) {
     constexpr int kTile = kPanelsPerRowTile<Kernel, Weights, kPanels>;
     constexpr int kWhole = kPanels / kTile * kTile;
-    const BlockView<Weights> block = ViewOfBlock<Kernel, Weights>(data, kPanels);
-    for (int p = 0; p < kWhole; p += kTile) {
-        Tile<Kernel, Weights, kTile, kTile == kPanels>(matrix, row, panel + p, block.template After<Kernel>(p));
-    }
-    if constexpr (kWhole < kPanels) {
-        Tile<Kernel, Weights, kPanels - kWhole, false>(matrix, row, panel + kWhole,
-                                                       block.template After<Kernel>(kWhole));
+    if constexpr (kTile == kPanels) {
+        BlockTile<Kernel, Weights, kPanels>(matrix, row, panel, data, nullptr, nullptr, 0);
+    } else {
+        const BlockView<Weights> block = ViewOfBlock<Kernel, Weights>(data, kPanels);
+        for (int p = 0; p < kWhole; p += kTile) {
+            Tile<Kernel, Weights, kTile>(matrix, row, panel + p, block.template After<Kernel>(p));
+        }
+        if constexpr (kWhole < kPanels) {
+            Tile<Kernel, Weights, kPanels - kWhole>(matrix, row, panel + kWhole, block.template After<Kernel>(kWhole));
+        }
     }
 }
 
@@ -162,7 +229,7 @@ FUSEDCELL_INLINE void PartsOfBlock(const PackedMatrix& matrix, const typename Ke
                                    const BlockView<Weights>& block, ptrdiff_t panels) {
     if constexpr (kPanels > 0) {
         const ptrdiff_t taken = panels & kPanels;
-        if (taken != 0) Tile<Kernel, Weights, kPanels, false>(matrix, row, panel, block);
+        if (taken != 0) Tile<Kernel, Weights, kPanels>(matrix, row, panel, block);
         PartsOfBlock<Kernel, Weights, kPanels / 2>(matrix, row, panel + taken, block.template After<Kernel>(taken),
                                                    panels);
     }
@@ -171,7 +238,7 @@ FUSEDCELL_INLINE void PartsOfBlock(const PackedMatrix& matrix, const typename Ke
 constexpr int LargestPowerOfTwo(int most) { return most > 1 ? 2 * LargestPowerOfTwo(most / 2) : 1; }
 
 // Of one row, the block that starts at `panel`, with the `panels` that are left from there, or kPanels of them.
-template <class Kernel, class Weights, int kPanels = kPanelsPerBlock<Kernel, Weights>>
+template <class Kernel, class Weights, int kPanels = kMostPanelsPerBlock<Kernel, Weights>>
 FUSEDCELL_INLINE void RowOfAnyBlock(const PackedMatrix& matrix, const typename Kernel::Row& row, ptrdiff_t panel,
                                     const unsigned char* data, ptrdiff_t panels) {
     if (panels >= kPanels) {
@@ -238,10 +305,10 @@ constexpr SumRowsOf<Weights> kSumRows;
 // PanelsPerTile of each number of rows and panels, since a tile may take no longer than its divisions.
 template <class Kernel, class Weights>
 struct TileWidths {
-    signed char of[kTallest<Weights> + 1][kPanelsPerBlock<Kernel, Weights> + 1] = {};
+    signed char of[kTallest<Weights> + 1][kMostPanelsPerBlock<Kernel, Weights> + 1] = {};
     constexpr TileWidths() {
         for (int rows = 1; rows <= kTallest<Weights>; ++rows) {
-            for (int panels = 1; panels <= kPanelsPerBlock<Kernel, Weights>; ++panels) {
+            for (int panels = 1; panels <= kMostPanelsPerBlock<Kernel, Weights>; ++panels) {
                 of[rows][panels] = static_cast<signed char>(PanelsPerTile<Kernel, Weights>(rows, panels));
             }
         }
@@ -301,23 +368,22 @@ void RowsOfBlock(const PackedMatrix& matrix, const typename Kernel::Row* rows, p
 
 template <class Kernel, class Weights>
 void Run(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows, const BlockRange& blocks) {
-    constexpr ptrdiff_t kPanels = kPanelsPerBlock<Kernel, Weights>;
-    const ptrdiff_t block_bytes = BytesOfBlock<Kernel, Weights>(kPanels, matrix.depth);
+    const ptrdiff_t whole = matrix.panels_per_block;
     const auto* data = static_cast<const unsigned char*>(matrix.data);
     ptrdiff_t i = blocks.backward ? blocks.last - 1 : blocks.first;
     const ptrdiff_t next = blocks.backward ? -1 : 1;
     for (ptrdiff_t left = blocks.last - blocks.first; left > 0; --left, i += next) {
-        const ptrdiff_t panels = matrix.panels - i * kPanels;
+        const ptrdiff_t panels_left = matrix.panels - i * whole;
+        const ptrdiff_t panels = panels_left < whole ? panels_left : whole;
         if constexpr (kTallest<Weights> == 1) {
             FUSEDCELL_NO_UNROLL
             for (ptrdiff_t r = 0; r < num_rows; ++r) {
-                RowOfAnyBlock<Kernel, Weights>(matrix, rows[r], i * kPanels, data + i * block_bytes, panels);
+                RowOfAnyBlock<Kernel, Weights>(matrix, rows[r], i * whole, data + i * matrix.block_bytes, panels);
             }
         } else if (num_rows == 1) {
-            RowOfAnyBlock<Kernel, Weights>(matrix, *rows, i * kPanels, data + i * block_bytes, panels);
+            RowOfAnyBlock<Kernel, Weights>(matrix, *rows, i * whole, data + i * matrix.block_bytes, panels);
         } else {
-            RowsOfBlock<Kernel, Weights>(matrix, rows, num_rows, i * kPanels, data + i * block_bytes,
-                                         panels < kPanels ? panels : kPanels);
+            RowsOfBlock<Kernel, Weights>(matrix, rows, num_rows, i * whole, data + i * matrix.block_bytes, panels);
         }
     }
 }

@@ -59,18 +59,6 @@ FUSEDCELL_INLINE BlockView<Weights> ViewOfBlock(const unsigned char* block, ptrd
     return view;
 }
 
-template <class Kernel, class Weights>
-FUSEDCELL_INLINE ptrdiff_t BytesOfBlock(ptrdiff_t panels, ptrdiff_t depth) {
-    const ptrdiff_t lanes = panels * Kernel::kGates * kLanes;
-    const ptrdiff_t groups = (depth + Weights::kGroup - 1) / Weights::kGroup;
-    constexpr ptrdiff_t kFloat = sizeof(float);
-    constexpr ptrdiff_t kElement = sizeof(typename Weights::Element);
-    const ptrdiff_t header = (Kernel::kHasInitialAccumulators ? panels * kLanes * kFloat : 0) +
-                             (Weights::kQuantised ? lanes * kFloat : 0) + (Weights::kCompensated ? lanes * kFloat : 0);
-    const ptrdiff_t bytes = header + groups * lanes * Weights::kGroup * kElement;
-    return (bytes + kBlockAlignment - 1) / kBlockAlignment * kBlockAlignment;
-}
-
 /// The block's stride. Where a tile of one row is a whole block the compiler may know it, which saves AArch64 the
 /// addresses of four k at a time; where a loop takes one k at a time, it only costs a longer instruction.
 template <bool kIsBlock, int kVectors, class Weights>

@@ -1,0 +1,72 @@
+// A step of one row in one pass: for each block of units its part of W x, then of R h, then its gates, so that W x
+// never leaves the nearest cache and no matrix is walked by itself.
+//
+//     for each block of R        the same rows of W are a block of W: as many vectors, in the same order
+//         p = b + W x            to the stack, as the sums of a block and their weights are more than AVX2 and NEON
+//         have
+//                                registers for
+//         a = b' + R h           with the gates that follow, the tile of one row, which sequences use too
+//         gates                  the cell's Finish, which takes p from there
+//
+// The chains are those of `linear` and of the cell, and so are the bits. Blocks alternate in direction as ever. A block
+// of h_next is written before the next one reads x, so these are apart.
+#pragma once
+
+#include "kernels/generic/quantise.h"
+#include "kernels/generic/tile.h"
+
+namespace fusedcell::FUSEDCELL_ISA {
+namespace {
+
+/// The inputs of quantised weights, for all kernels; what is not usual goes to the tier's own function.
+[[maybe_unused]] FUSEDCELL_NOINLINE void QuantiseStep(const StepRow& row, ptrdiff_t input_size, ptrdiff_t hidden_size) {
+    if (row.x_scale.rule != InputScale::kLargest ||
+        !HasScale(QuantiseByLargest<1>(row.x, input_size, row.quantised_x))) {
+        const QuantiseRow x{row.x, row.quantised_x};
+        row.quantise(&x, 1, input_size, row.x_scale);
+    }
+    if (row.h_scale.rule != InputScale::kBounded || !QuantiseBounded<1>(row.h, hidden_size, row.quantised_h)) {
+        const QuantiseRow h{row.h, row.quantised_h};
+        row.quantise(&h, 1, hidden_size, row.h_scale);
+    }
+}
+
+template <class Kernel, class Weights, int kPanels>
+FUSEDCELL_INLINE void StepBlock(const PackedMatrix& recurrent, const CellRow& row, ptrdiff_t panel, ptrdiff_t panels,
+                                const unsigned char* block, const unsigned char* input_block, const void* x,
+                                ptrdiff_t input_size) {
+    if (panels >= kPanels) {
+        BlockTile<Kernel, Weights, kPanels>(recurrent, row, panel, block, input_block, x, input_size);
+    } else if constexpr (kPanels > 1) {
+        StepBlock<Kernel, Weights, kPanels - 1>(recurrent, row, panel, panels, block, input_block, x, input_size);
+    }
+}
+
+template <class Kernel, class Weights>
+void Step(const PackedMatrix& input, const PackedMatrix& recurrent, const StepRow& row, bool backward) {
+    constexpr int kPanels = kPanelsPerBlock<Kernel, Weights>;
+    const void* x = row.x;
+    CellRow cell;
+    cell.input = cell.h = row.h;
+    cell.h_next = row.h_next;
+    cell.c = row.c;
+    cell.projection = nullptr;
+    cell.trace = nullptr;
+    if constexpr (Weights::kQuantised) {
+        QuantiseStep(row, input.depth, recurrent.depth);
+        x = row.quantised_x;
+        cell.input = row.quantised_h;
+    }
+    const auto* data = static_cast<const unsigned char*>(recurrent.data);
+    const auto* input_data = static_cast<const unsigned char*>(input.data);
+    ptrdiff_t i = backward ? recurrent.blocks - 1 : 0;
+    const ptrdiff_t next = backward ? -1 : 1;
+    for (ptrdiff_t left = recurrent.blocks; left > 0; --left, i += next) {
+        StepBlock<Kernel, Weights, kPanels>(recurrent, cell, i * kPanels, recurrent.panels - i * kPanels,
+                                            data + i * recurrent.block_bytes, input_data + i * input.block_bytes, x,
+                                            input.depth);
+    }
+}
+
+}    // namespace
+}    // namespace fusedcell::FUSEDCELL_ISA
