@@ -43,18 +43,18 @@ FLOAT32 = "FloatWeights<Float32Loads>"
 BFLOAT16 = "FloatWeights<Bfloat16Loads>"
 FLOAT16 = "FloatWeights<Float16Loads>"
 LOOPS = (
-    Loop("float32 LSTM", "neon", f"Tile<Lstm, {FLOAT32}", "fmla", 16),
-    Loop("float32 GRU", "neon", f"Tile<GruResetAfter, {FLOAT32}", "fmla", 16),
-    Loop("float32 LSTM, neon_ld64", "neon_ld64", f"Tile<Lstm, {FLOAT32}", "fmla", 16),
+    Loop("float32 LSTM", "neon", f"BlockTile<Lstm, {FLOAT32}", "fmla", 16),
+    Loop("float32 GRU", "neon", f"BlockTile<GruResetAfter, {FLOAT32}", "fmla", 16),
+    Loop("float32 LSTM, neon_ld64", "neon_ld64", f"BlockTile<Lstm, {FLOAT32}", "fmla", 16),
     Loop("float32 LSTM, 6 rows", "neon", f"SumRows<{FLOAT32}, 6", "fmla", 16 / 6),
-    Loop("bfloat16 LSTM", "neon", f"Tile<Lstm, {BFLOAT16}", "fmla", 8),
-    Loop("float16 LSTM", "neon", f"Tile<Lstm, {FLOAT16}", "fmla", 8),
-    Loop("int8 LSTM, neon", "neon", "Tile<Lstm, Int8Weights", "sadalp", 16),
-    Loop("int8 LSTM, dotprod", "dotprod", "Tile<Lstm, Int8Weights", "sdot", 16),
-    Loop("int8 GRU, dotprod", "dotprod", "Tile<GruResetAfter, Int8Weights", "sdot", 16),
-    Loop("int8 LSTM, dotprod_ld64", "dotprod_ld64", "Tile<Lstm, Int8Weights", "sdot", 16),
+    Loop("bfloat16 LSTM", "neon", f"BlockTile<Lstm, {BFLOAT16}", "fmla", 8),
+    Loop("float16 LSTM", "neon", f"BlockTile<Lstm, {FLOAT16}", "fmla", 8),
+    Loop("int8 LSTM, neon", "neon", "BlockTile<Lstm, Int8Weights", "sadalp", 16),
+    Loop("int8 LSTM, dotprod", "dotprod", "BlockTile<Lstm, Int8Weights", "sdot", 16),
+    Loop("int8 GRU, dotprod", "dotprod", "BlockTile<GruResetAfter, Int8Weights", "sdot", 16),
+    Loop("int8 LSTM, dotprod_ld64", "dotprod_ld64", "BlockTile<Lstm, Int8Weights", "sdot", 16),
     Loop("int8 LSTM, dotprod, 6 rows", "dotprod", "SumRows<Int8Weights, 6", "sdot", 16 / 6),
-    Loop("int8 LSTM, i8mm", "i8mm", "Tile<Lstm, Int8Weights", "sdot", 16),
+    Loop("int8 LSTM, i8mm", "i8mm", "BlockTile<Lstm, Int8Weights", "sdot", 16),
     Loop("int8 LSTM, i8mm, 6 rows", "i8mm", "SumRows<Int8Weights, 6", "smmla", 16 / 3),
 )
 
