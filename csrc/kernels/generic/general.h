@@ -219,7 +219,9 @@ struct FromSums {
         F32 sums[kGates];
         FUSEDCELL_UNROLL
         for (int gate = 0; gate < kGates; ++gate) sums[gate] = Load(panel.sums + gate * kLanes);
-        Kernel::Finish(PanelSums<CellRow>{panel.row, panel.offset / kLanes, sums, panel.units});
+        const ptrdiff_t number = panel.offset / kLanes;
+        const float* projection = ProjectionOf<Kernel>(panel.row, number);
+        Kernel::Finish(PanelSums<CellRow>{panel.row, number, sums, panel.units, projection});
     }
 };
 
