@@ -264,7 +264,8 @@ def test_calibration_keeps_zeros() -> None:
     mapping = mapping_of(kind, 120, 112, 0.2)
     layer = kind.make(mapping)
     made = fc.quantization.calibrate(layer, uniform(1, 300, 120), snr_db=20).layer
-    assert made is not None and made.dtype == "int8"
+    assert made is not None
+    assert made.dtype == "int8"
     for name in ("weight_ih", "weight_hh"):
         assert not made.stack.arrays()[0][name][mapping[f"{name}_l0"] == 0].any()
     assert stored(made) == stored(layer)
