@@ -50,8 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--pairs",
         action="store_true",
-        help="of a test's combinations of parameters, run enough that every two values of two parameters meet, and on "
-        "tiers that have no kernels of their own but for int8, what uses those",
+        help="of a test's combinations of parameters, run enough that every two values of two parameters meet",
     )
 
 
@@ -69,7 +68,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
         if item.get_closest_marker("exhaustive") and "exhaustive" not in config.option.markexpr:
             return True
         if "isa" in item.fixturenames:
-            return config.option.pairs and item.callspec.params["isa"] in _core.int8_isas() and is_of_floats(item)
+            # Those have the kernels of the tier below for all but int8.
+            return item.callspec.params["isa"] in _core.int8_isas() and is_of_floats(item)
         return config.option.tier_tests and item.path.name != "test_isa.py"
 
     left_out = {item for item in items if is_left_out(item)}
@@ -83,7 +83,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
 def is_of_floats(item: pytest.Function) -> bool:
     """Whether it has no weights in int8, by its parameter `dtype` or else by its mark."""
     dtype = item.callspec.params.get("dtype")
-    return item.get_closest_marker("float_weights") is not None if dtype is None else dtype != "int8"
+    return item.get_closest_marker("float_weights") is not None if dtype is None else not dtype.startswith("int8")
 
 
 def without_new_pairs(items: Iterable[pytest.Function]) -> set[pytest.Function]:
