@@ -31,6 +31,7 @@ NEEDED = {
     "docs/keras.md": ["torch", "keras"],
     "docs/onnx.md": ["onnx"],
     "docs/pytorch.md": ["torch"],
+    "docs/sparse.md": ["torch"],
     "docs/training.md": ["torch"],
 }
 
