@@ -12,6 +12,7 @@ from hypothesis import Phase, settings
 
 import fusedcell as fc
 from fusedcell import _core
+from fusedcell._dtypes import QUANTISED
 
 # A shell's background job begins with SIGINT ignored, and so would what tests start, which then never sees a Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -83,7 +84,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
 def is_of_floats(item: pytest.Function) -> bool:
     """Whether it has no weights in int8, by its parameter `dtype` or else by its mark."""
     dtype = item.callspec.params.get("dtype")
-    return item.get_closest_marker("float_weights") is not None if dtype is None else not dtype.startswith("int8")
+    return item.get_closest_marker("float_weights") is not None if dtype is None else dtype not in QUANTISED
 
 
 def without_new_pairs(items: Iterable[pytest.Function]) -> set[pytest.Function]:
