@@ -376,8 +376,8 @@ double density(const float* values, const SparseOutputs& outputs, std::ptrdiff_t
             stored += groups_with_weights(std::min(kStripUnits, outputs.units - unit), depth, group, has_weight).size();
         }
     }
-    const auto blocks = static_cast<double>(outputs.strips() * ((depth + group - 1) / group));
-    return blocks > 0 ? static_cast<double>(stored) / blocks : 1.0;
+    const std::ptrdiff_t blocks = outputs.strips() * ((depth + group - 1) / group);
+    return blocks > 0 ? static_cast<double>(stored) / static_cast<double>(blocks) : 1.0;
 }
 
 std::size_t sparse_weights_size(const PanelShape& shape, std::ptrdiff_t entries) {
@@ -549,7 +549,8 @@ UnpackedRows unpack_sparse(const PanelShape& shape, const SparseOutputs& outputs
             for (std::ptrdiff_t lane = 0; lane < kStripUnits; ++lane) {
                 const std::ptrdiff_t row = row_of(*strip, lane);
                 for (std::ptrdiff_t k = first; k < first + shape.group; ++k) {
-                    const float value = quantised ? read<std::int8_t>(source++) : read_float(shape.type, source);
+                    const float value = quantised ? static_cast<float>(read<std::int8_t>(source++))
+                                                  : read_float(shape.type, source);
                     if (row >= 0 && k < depth) rows.weights[static_cast<std::size_t>(row * depth + k)] = value;
                 }
             }
