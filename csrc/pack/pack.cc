@@ -549,8 +549,8 @@ UnpackedRows unpack_sparse(const PanelShape& shape, const SparseOutputs& outputs
             for (std::ptrdiff_t lane = 0; lane < kStripUnits; ++lane) {
                 const std::ptrdiff_t row = row_of(*strip, lane);
                 for (std::ptrdiff_t k = first; k < first + shape.group; ++k) {
-                    const float value = quantised ? static_cast<float>(read<std::int8_t>(source++))
-                                                  : read_float(shape.type, source);
+                    const float value =
+                        quantised ? static_cast<float>(read<std::int8_t>(source++)) : read_float(shape.type, source);
                     if (row >= 0 && k < depth) rows.weights[static_cast<std::size_t>(row * depth + k)] = value;
                 }
             }
