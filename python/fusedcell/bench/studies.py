@@ -104,7 +104,10 @@ def _in_process_of_its_own(study: Study, name: str) -> Findings:
 
 def main() -> None:
     """What the process of a repeat does."""
-    options, dtype, name = pickle.load(sys.stdin.buffer)
+    asked = sys.stdin.buffer.read()
+    if not asked:
+        return  # an interrupt came before who starts this could say what to measure
+    options, dtype, name = pickle.loads(asked)
     Path(sys.argv[1]).write_bytes(pickle.dumps(measure_all(study_of(options, dtype), name)))
 
 
