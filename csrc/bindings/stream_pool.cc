@@ -1,16 +1,16 @@
 // StreamPool: argument checks, and one call at a time.
 #include "model/stream_pool.h"
 
+#include <pybind11/stl.h>
+
 #include <optional>
 
 #include "bindings/arguments.h"
-#include "bindings/fast_method.h"
 #include "bindings/bindings.h"
+#include "bindings/fast_method.h"
 #include "bindings/gil.h"
 #include "bindings/model.h"
 #include "bindings/stream.h"
-
-#include <pybind11/stl.h>
 
 namespace fusedcell::bindings {
 namespace {

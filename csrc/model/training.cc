@@ -403,12 +403,12 @@ private:
             visit(Product{total + 2 * units * inputs, 0, units, inputs, false, kernel});
         };
         of_input(gradients_.weight_ih, run_.inputs, table_.outer);
-        of_input(gradients_.bias_ih, 1, table_.sum_rows);
+        of_input(gradients_.bias_ih, 1, table_.column_sums);
         const auto of_state = [&](float* total, std::ptrdiff_t inputs, OuterKernel kernel) {
             if (total != nullptr) visit(Product{total, recurrent_first_, all, inputs, true, kernel});
         };
         of_state(gradients_.weight_hh, units, table_.outer);
-        if (!shares_bias()) of_state(gradients_.bias_hh, 1, table_.sum_rows);
+        if (!shares_bias()) of_state(gradients_.bias_hh, 1, table_.column_sums);
     }
 
     // Of the GRU alone the two biases' derivatives differ.

@@ -136,6 +136,10 @@ int run_tier(const KernelTable& tier) {
                 compare(tables, {kind, inputs, hidden, 0, layers, 1}, type, expected);
                 ++runs;
             };
+            if (!expected) {    // the table has no kernel to compare: the answer is two passes' own
+                compare_size(17, 33, 2);
+                continue;
+            }
             // Every remainder of vectors, panels and groups, of either size.
             for (std::ptrdiff_t size = 1; size <= 33; ++size) {
                 compare_size(size, 1 + size * 7 % 33, 1);

@@ -2,9 +2,8 @@
 // never leaves the nearest cache and no matrix is walked by itself.
 //
 //     for each block of R        the same rows of W are a block of W: as many vectors, in the same order
-//         p = b + W x            to the stack, as the sums of a block and their weights are more than AVX2 and NEON
-//         have
-//                                registers for
+//         p = b + W x            to the stack, as AVX2 and NEON have no registers for the sums of a block and their
+//                                weights
 //         a = b' + R h           with the gates that follow, the tile of one row, which sequences use too
 //         gates                  the cell's Finish, which takes p from there
 //

@@ -263,7 +263,7 @@ void Outer(const OuterRow* rows, ptrdiff_t num_rows, const OuterShape& shape, fl
     }
 }
 
-void SumRows(const OuterRow* rows, ptrdiff_t num_rows, const OuterShape& shape, float* total, float*) {
+void ColumnSums(const OuterRow* rows, ptrdiff_t num_rows, const OuterShape& shape, float* total, float*) {
     constexpr int kVectors = 8;    // whose additions wait for nothing of each other
     for (ptrdiff_t g = shape.first; g < shape.last;) {
         F32 sums[kVectors];

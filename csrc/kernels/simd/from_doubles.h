@@ -4,7 +4,7 @@
 
 #include "kernels/simd/vec_sse41.h"
 
-#define FUSEDCELL_TILE FUSEDCELL_NOINLINE
+#include "kernels/simd/plain_dot.h"
 
 // Loops over k are those of generic/dot_doubles.h.
 #define FUSEDCELL_DOUBLES
@@ -12,16 +12,8 @@
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
-constexpr int kInputs = 1;
 constexpr bool kOneRowAlone = true;
 constexpr bool kGatesApart = true;
-constexpr bool kPairsOfPanels = false;
-
-FUSEDCELL_INLINE F32 LoadInputs(const float* x) { return Broadcast(*x); }
-template <int>
-FUSEDCELL_INLINE F32 MulAddInput(F32 w, F32 input, F32 acc) {
-    return MulAdd(w, input, acc);
-}
 
 FUSEDCELL_INLINE Doubles BroadcastDoubles(float a) {
     const __m128d wide = _mm_cvtps_pd(_mm_load_ss(&a));
@@ -42,17 +34,6 @@ FUSEDCELL_INLINE __m128d WidenTwo(const float* p) {
     return _mm_cvtps_pd(_mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(p))));
 #endif
 }
-
-/// What dots share whose loop is plain (generic/dot.h).
-template <class AnyElement>
-struct PlainDot {
-    using Element = AnyElement;
-    using Weights = const Element*;
-    static constexpr int kTogether = 1;
-    static constexpr int kInputs = 1;
-
-    static FUSEDCELL_INLINE const Element* WeightsAt(const Element* p) { return p; }
-};
 
 struct Float32Loads : PlainDot<float> {
     static FUSEDCELL_INLINE F32 WeightsAt(const float* p) { return Load(p); }

@@ -12,9 +12,9 @@ from .. import _core
 from .._dtypes import check_dtype
 from ..convert.torch.modules import CLASS_NAMES, Form, form_of
 from . import packs
-from .modules import FUSED, Fused, Settings
+from .modules import FUSED, Fused, Last, Settings
 from .packs import Storage
-from .report import SWAPPING, Entry, Report, Swap, TrainingSwap, WholeSwap
+from .report import SWAPPING, Entry, Report, Swap, WholeSwap
 from .training import TRAINED, Trained, check_trainable
 from .whole import Call, Weights, Whole, calls_of, converted, whole_class
 
@@ -67,7 +67,7 @@ def accelerate(
     _core.resolve_isa(isa or "")
 
     entries: list[Entry] = []
-    swaps: list[Swap | WholeSwap | TrainingSwap] = []
+    swaps: list[Swap | WholeSwap] = []
     within: dict[nn.Module, str] = {}
     with SWAPPING:
         calls = {} if example is None else calls_of(model, example)
@@ -136,7 +136,8 @@ def _prepare(module: nn.Module, storage: Storage, num_threads: int) -> Swap:
             raise ValueError(f"{name}={value} does not fit its weights, which have {getattr(stack, name)}")
     h_size = stack.proj_size or stack.hidden_size
     sizes = stack.input_size, stack.hidden_size, h_size
-    return Swap(module, original, fused, Settings(form, names, *sizes, form.attributes, values, storage, num_threads))
+    settings = Settings(form, names, *sizes, form.attributes, values, storage, num_threads)
+    return Swap(module, original, fused, {"fusedcell_settings": settings, "fusedcell_last": Last()})
 
 
 def _form_of_pytorchs(module: nn.Module) -> Form:
@@ -145,7 +146,7 @@ def _form_of_pytorchs(module: nn.Module) -> Form:
     return form_of(module)
 
 
-def _prepare_training(module: nn.Module, num_threads: int) -> TrainingSwap:
+def _prepare_training(module: nn.Module, num_threads: int) -> Swap:
     form = _form_of_pytorchs(module)
     if form.is_cell or isinstance(module, torch.jit.ScriptModule):
         raise ValueError("only layers are trained, and not as TorchScript")
@@ -154,7 +155,7 @@ def _prepare_training(module: nn.Module, num_threads: int) -> TrainingSwap:
     check_adds_nothing(original, replaced)
     check_trainable(module)
     packs.check(form, [getattr(module, name) for name in form.names()])
-    return TrainingSwap(module, original, TRAINED[replaced], num_threads)
+    return Swap(module, original, TRAINED[replaced], {"num_threads": num_threads})
 
 
 def _as_whole(module: nn.Module, call: Call | str, storage: Storage, num_threads: int) -> WholeSwap:

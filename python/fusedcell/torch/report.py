@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 from .._text import aligned
 from . import packs
 from .benchmark import Benchmark, compare
-from .modules import Fused, Last, Settings, forget
+from .modules import Fused, forget
 from .training import Trained
 from .whole import Whole
 
@@ -71,55 +71,32 @@ class WholeSwap:
 
 @dataclass(frozen=True)
 class Swap:
-    """A module, its class before and after, without parametrisations, and how it computes after."""
+    """A module, its class before and after, without parametrisations, and the attributes that it then has."""
 
     module: nn.Module
     original: type[nn.Module]
-    fused: type[Fused]
-    settings: Settings
+    swapped: type[Fused] | type[Trained]
+    attributes: dict[str, Any]
 
     def do(self) -> None:
         """Makes the module compute with fusedcell."""
-        self.module.__dict__.update(fusedcell_settings=self.settings, fusedcell_last=Last())
-        set_class(self.module, self.fused)
+        self.module.__dict__.update(self.attributes)
+        set_class(self.module, self.swapped)
 
     def undo(self) -> None:
         """Makes the module what it was, unless something else has made it another thing since."""
-        if not isinstance(self.module, Fused):
+        if not isinstance(self.module, (Fused, Trained)):
             return
         set_class(self.module, self.original)  # before what calls of the other class look for goes
-        for name in ("fusedcell_settings", "fusedcell_last"):
+        for name in self.attributes:
             self.module.__dict__.pop(name)
 
     def repack(self) -> None:
         """Packs its weights again at the next call."""
         if isinstance(self.module, Fused):
             forget(self.module)
-
-
-@dataclass(frozen=True)
-class TrainingSwap:
-    """A layer, its class before and after, without parametrisations, and how many threads it takes after."""
-
-    module: nn.Module
-    original: type[nn.Module]
-    trained: type[Trained]
-    num_threads: int
-
-    def do(self) -> None:
-        """Makes the module train with fusedcell."""
-        self.module.__dict__["num_threads"] = self.num_threads
-        set_class(self.module, self.trained)
-
-    def undo(self) -> None:
-        """Makes the module what it was, unless something else has made it another thing since."""
-        if isinstance(self.module, Trained):
-            set_class(self.module, self.original)
-            self.module.__dict__.pop("num_threads")
-
-    def repack(self) -> None:
-        """Packs its weights again at the next call."""
-        packs.forget(list(self.module.parameters()))
+        elif isinstance(self.module, Trained):
+            packs.forget(list(self.module.parameters()))
 
 
 def set_class(module: nn.Module, cls: type[nn.Module]) -> None:
@@ -140,9 +117,7 @@ class Report:
     Iterates over the entries, prints as a table, and undoes the swap at the end of a ``with`` block.
     """
 
-    def __init__(
-        self, model: nn.Module, entries: list[Entry], swaps: Sequence[Swap | WholeSwap | TrainingSwap]
-    ) -> None:
+    def __init__(self, model: nn.Module, entries: list[Entry], swaps: Sequence[Swap | WholeSwap]) -> None:
         self.model = model
         self.entries = tuple(entries)
         self._swaps = swaps
@@ -215,7 +190,7 @@ class Report:
         rows = []
         for entry in self.entries:
             swap = next(swaps) if entry.swapped else None
-            trains = swap is not None and swap.module.training and not isinstance(swap, TrainingSwap)
+            trains = swap is not None and swap.module.training and not isinstance(swap.module, Trained)
             name = entry.name or "(the model)"
             rows.append([name, entry.class_name, "yes" if entry.swapped else "no", _remark(entry, trains)])
         headings = ["module", "class", "swapped", "remark"]
