@@ -20,9 +20,10 @@ OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 ## Build the package and install it into .venv.
 install: $(VENV)/.installed
 
+# pytest alone runs every combination of a test's parameters.
 ## Run the C++ tests and the Python tests.
 test: $(VENV)/.installed $(VENV)/.group-test test-cpp
-	$(BIN)/python -m pytest -n auto --objects=$(OBJECTS) --cpp-tests=build/dev/tests/cpp
+	$(BIN)/python -m pytest -n auto --combinations=some --objects=$(OBJECTS) --cpp-tests=build/dev/tests/cpp
 
 ## Print the latency table of this machine.
 bench: $(VENV)/.installed
@@ -112,7 +113,7 @@ soak: $(VENV)/.installed $(VENV)/.group-test
 ## Tiers and bits on emulated x86-64 CPUs without AVX. Needs QEMU.
 test-sse41: $(VENV)/.installed $(VENV)/.group-test
 	for cpu in Nehalem Westmere; do \
-	  qemu-x86_64 -cpu $$cpu $(BIN)/python -m pytest -p no:cacheprovider --pairs --tiers=sse41 tests/test_isa.py \
+	  qemu-x86_64 -cpu $$cpu $(BIN)/python -m pytest -p no:cacheprovider --combinations=pairs --tiers=sse41 tests/test_isa.py \
 	    tests/test_bits.py --deselect=tests/test_isa.py::test_detection_agrees_with_the_operating_system || exit; \
 	done
 

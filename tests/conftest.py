@@ -49,9 +49,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run nothing but what is tested on each tier, and the choice of one",
     )
     parser.addoption(
-        "--pairs",
-        action="store_true",
-        help="of a test's combinations of parameters, run enough that every two values of two parameters meet",
+        "--combinations",
+        choices=("all", "some", "pairs"),
+        default="all",
+        help="of a test's combinations of parameters, run all, or enough that every two values of two parameters meet "
+        "(pairs), or of tests marked `all_combinations` all and of others pairs (some)",
     )
 
 
@@ -74,8 +76,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
         return config.option.tier_tests and item.path.name != "test_isa.py"
 
     left_out = {item for item in items if is_left_out(item)}
-    if config.option.pairs:
-        left_out |= without_new_pairs(item for item in items if item not in left_out)
+    if (combinations := config.option.combinations) != "all":
+        is_whole = combinations == "some"
+        left_out |= without_new_pairs(
+            item
+            for item in items
+            if item not in left_out and not (is_whole and item.get_closest_marker("all_combinations"))
+        )
     if left_out:
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]

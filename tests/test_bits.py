@@ -45,6 +45,7 @@ def every_digest() -> dict[str, str]:
     }
 
 
+@pytest.mark.all_combinations
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", EVERY_NAME)
 @pytest.mark.parametrize(("input_size", "hidden_size"), SIZE_PAIRS)

@@ -6,5 +6,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 tools/sanitized.sh true # builds
 ctest --preset sanitize
-tools/sanitized.sh .venv/bin/python -m pytest -m core --pairs -n 2 -p no:cacheprovider \
+tools/sanitized.sh .venv/bin/python -m pytest -m core --combinations=pairs -n 2 -p no:cacheprovider \
   --cpp-tests=build/sanitize/tests/cpp

@@ -22,7 +22,7 @@ parallel=2
 usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
 
 cpus=()
-select=(-m "core and not any_cpu" --pairs --hypothesis-profile=emulated)
+select=(-m "core and not any_cpu" --combinations=pairs --hypothesis-profile=emulated)
 while (($#)); do
   case $1 in
     --all) select=() ;;

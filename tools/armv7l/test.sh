@@ -41,7 +41,7 @@ run_cpu() { # name, pytest arguments...
   local cpu=$1 few=
   shift
   [[ $cpu == cortex-a15 ]] || few=1
-  run_pytest "$cpu" "${tiers[$cpu]}" "${tests[@]}" -m "core and not any_cpu" --pairs --tiers="${tiers[$cpu]}" \
+  run_pytest "$cpu" "${tiers[$cpu]}" "${tests[@]}" -m "core and not any_cpu" --combinations=pairs --tiers="${tiers[$cpu]}" \
     ${few:+--tier-tests} "$@"
 }
 

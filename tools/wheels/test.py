@@ -25,7 +25,7 @@ from pythons import ROOT, WORK, NotToBeHadError, Python, emulator_of, find, writ
 DIST = ROOT / "dist"
 THOROUGH = "3.13"
 # A few values of every parameter meet: emulation is some 20 times slower.
-FEW = ("-m", "core", "--pairs")
+FEW = ("-m", "core", "--combinations=pairs")
 # An emulated x86-64 sees the host's /proc/cpuinfo.
 TIERS_AND_BITS = (
     "tests/test_isa.py",
