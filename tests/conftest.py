@@ -56,6 +56,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "(pairs), or of tests marked `all_combinations` all and of others pairs (some)",
     )
 
+    parser.addoption(
+        "--bits-alone",
+        type=lambda names: names.split(","),
+        default=[],
+        metavar="NAME[,NAME...]",
+        help="of what is tested on each tier, run on these only what is marked `of_bits`, and the choice of a tier",
+    )
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "isa" in metafunc.fixturenames:  # each tier that this machine runs
@@ -71,6 +79,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
         if item.get_closest_marker("exhaustive") and "exhaustive" not in config.option.markexpr:
             return True
         if "isa" in item.fixturenames:
+            is_of_bits = item.get_closest_marker("of_bits") is not None or item.path.name == "test_isa.py"
+            if item.callspec.params["isa"] in config.option.bits_alone and not is_of_bits:
+                return True
             # Those have the kernels of the tier below for all but int8.
             return item.callspec.params["isa"] in _core.int8_isas() and is_of_floats(item)
         return config.option.tier_tests and item.path.name != "test_isa.py"

@@ -10,7 +10,7 @@ import pytest
 import fusedcell as fc
 from fusedcell import _core
 
-pytestmark = pytest.mark.float_weights
+pytestmark = [pytest.mark.float_weights, pytest.mark.of_bits]
 
 SMALLEST_NORMAL = np.float32(2.0**-126)
 
@@ -54,7 +54,7 @@ def check_bounds(stride: int, isa: str) -> None:
 
 
 def test_error_bounds(isa: str) -> None:
-    check_bounds(97 * (7 if isa == "scalar" else 1), isa)
+    check_bounds(499 * (7 if isa == "scalar" else 1), isa)
 
 
 @pytest.mark.exhaustive

@@ -38,6 +38,7 @@ def largest_error(kind: Kind, input_size: int, hidden_size: int, isa: str, *, bi
 
 
 @pytest.mark.core
+@pytest.mark.any_cpu
 @every_kind
 @pytest.mark.parametrize(("input_size", "hidden_size"), SIZE_PAIRS)
 def test_every_size(kind: Kind, input_size: int, hidden_size: int, isa: str) -> None:

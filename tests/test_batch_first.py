@@ -27,7 +27,7 @@ def bits(array: np.ndarray) -> Any:
     return array.view(np.uint32).tolist()
 
 
-@settings(max_examples=examples(150))
+@settings(max_examples=examples(60))
 @given(
     name=st.sampled_from(EVERY_NAME),
     dtype=st.sampled_from(DTYPES),

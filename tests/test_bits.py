@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from pathlib import Path
+from itertools import chain
 
 import numpy as np
 import pytest
 
 import bit_model
 import general_bit_model
+from golden import PATH, assert_published, digest, published
 from models import EVERY_NAME, KIND, SIZE_PAIRS, uniform
 
-GOLDEN = Path(__file__).with_name("golden.json")
 STEPS = 6
 DTYPES = ("float32", "int8", "int8_int16")  # the others have the bits of float32 with rounded weights: test_widths.py
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.of_bits]
 
 
 def case(name: str, input_size: int, hidden_size: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -27,10 +26,6 @@ def case(name: str, input_size: int, hidden_size: int) -> tuple[dict[str, np.nda
     return mapping, x
 
 
-def digest(y: np.ndarray, c: np.ndarray | None) -> str:
-    return hashlib.sha256(y.tobytes() + (b"" if c is None else c.tobytes())).hexdigest()
-
-
 def modelled(name: str, input_size: int, hidden_size: int, dtype: str) -> tuple[np.ndarray, np.ndarray | None]:
     return general_bit_model.run_kind(KIND[name], *case(name, input_size, hidden_size), dtype)
 
@@ -38,7 +33,7 @@ def modelled(name: str, input_size: int, hidden_size: int, dtype: str) -> tuple[
 def every_digest() -> dict[str, str]:
     """What golden.json holds of layers; `python tests/test_bits.py` writes it from the model, not from any kernel."""
     return {
-        f"{name} {input_size} {hidden_size} {dtype}": digest(*modelled(name, input_size, hidden_size, dtype))
+        f"{name} {input_size} {hidden_size} {dtype}": digest(modelled(name, input_size, hidden_size, dtype))
         for dtype in DTYPES
         for name in EVERY_NAME
         for input_size, hidden_size in SIZE_PAIRS
@@ -55,13 +50,8 @@ def test_outputs_have_the_bits_that_the_model_gives(
     mapping, x = case(name, input_size, hidden_size)
     y, state = KIND[name].make(mapping, dtype=dtype, isa=isa)(x)
     c = state[1][0] if isinstance(state, tuple) else None
-    golden = json.loads(GOLDEN.read_text())
-    if digest(y, c) != golden[f"{name} {input_size} {hidden_size} {dtype}"]:
-        expected_y, expected_c = modelled(name, input_size, hidden_size, dtype)
-        np.testing.assert_array_equal(y, expected_y)
-        if c is not None:
-            np.testing.assert_array_equal(c, expected_c)
-        pytest.fail("the model and golden.json differ")
+    sizes = f"{name} {input_size} {hidden_size} {dtype}"
+    assert_published(sizes, [y, c], lambda: modelled(name, input_size, hidden_size, dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -76,11 +66,11 @@ def test_any_number_of_inputs_gives_the_bits_of_the_scalar_tier(dtype: str, isa:
             np.testing.assert_array_equal(c, expected_c, f"{input_size} inputs")
 
 
+@pytest.mark.any_cpu
 def test_the_model_agrees_with_golden_hashes() -> None:
-    golden = json.loads(GOLDEN.read_text())
     for name in EVERY_NAME:
         for dtype in DTYPES:
-            assert digest(*modelled(name, 7, 9, dtype)) == golden[f"{name} 7 9 {dtype}"]
+            assert digest(modelled(name, 7, 9, dtype)) == published(f"{name} 7 9 {dtype}")
 
 
 def halfway_inputs(name: str) -> np.ndarray:
@@ -121,6 +111,8 @@ def test_the_models_fma_rounds_once() -> None:
 if __name__ == "__main__":
     import test_model_bits
     import test_row_kernels
+    import test_sparse
 
-    digests = every_digest() | test_row_kernels.every_digest() | test_model_bits.every_digest()
-    GOLDEN.write_text(json.dumps(digests, indent=1) + "\n")
+    others = (test_row_kernels, test_model_bits, test_sparse)
+    digests = dict(chain(every_digest().items(), *(module.every_digest().items() for module in others)))
+    PATH.write_text(json.dumps(digests, indent=1) + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -18,9 +17,10 @@ import fusedcell as fc
 from drawn import examples
 from drawn_models import drawn_models
 from fusedcell.reference.activations import ACTIVATIONS, activation_parameters
+from golden import digest, published
 from model_entries import DrawnModel
 from models import EVERY_NAME, KIND, SIZE_PAIRS, Kind, flat, random_state, uniform
-from test_bits import DTYPES, GOLDEN, STEPS, case, digest
+from test_bits import DTYPES, STEPS, case
 from test_models import has_answers, listed
 from test_sparse import mapping_of as pruned_mapping
 from test_storage import HOSTILE, MISFITS, every_dtype, every_kind, tiny_file
@@ -119,7 +119,6 @@ def test_every_tier_can_be_asked_for_and_has_the_same_bits(name: str, dtype: str
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", EVERY_NAME)
 def test_outputs_have_the_bits_of_the_published_hashes(name: str, dtype: str, isa: str, library: Library) -> None:
-    golden = json.loads(GOLDEN.read_text())
     for input_size, hidden_size in SIZE_PAIRS:
         mapping, x = case(name, input_size, hidden_size)
         fc.save(KIND[name].make(mapping, dtype=dtype), library.file)
@@ -128,7 +127,7 @@ def test_outputs_have_the_bits_of_the_published_hashes(name: str, dtype: str, is
         _, output_size = mapping["weight_hh_l0"].shape
         size = STEPS * output_size  # of y, which comes first and last; h and c come before the last
         c = results[2 * size + output_size : -size]
-        assert digest(results[:size], c) == golden[f"{name} {input_size} {hidden_size} {dtype}"]
+        assert digest([results[:size], c]) == published(f"{name} {input_size} {hidden_size} {dtype}")
 
 
 @every_dtype

@@ -35,6 +35,7 @@ def rounded_each(mapping: dict[str, np.ndarray], dtypes: dict[str, str]) -> dict
     return {name: rounded(array, halves[name]) if name in halves else array for name, array in mapping.items()}
 
 
+@pytest.mark.any_cpu
 @pytest.mark.parametrize(("ih", "hh"), PAIRS)
 @pytest.mark.parametrize("name", EVERY_NAME)
 def test_each_matrix_has_the_bits_of_its_own_type(name: str, ih: str, hh: str, isa: str) -> None:

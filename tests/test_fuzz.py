@@ -36,7 +36,7 @@ def test_changed_files_and_drawn_arguments_are_answered_or_refused(target: Targe
     skip_without_packages(target)
     seeds = list(target.seeds())
     random = Random(target.name)
-    for _ in range(5 if target.is_slow else 30 * target.share):
+    for _ in range(5 if target.is_slow else 15 * target.share):
         data = random.choice(seeds)
         for _ in range(random.randint(1, 3)):
             data = target.mutate(data, random)

@@ -16,7 +16,7 @@ from fusedcell.reference.activations import activation_parameters
 from models import reference_function, uniform
 from test_activations import all_floats
 
-pytestmark = pytest.mark.float_weights
+pytestmark = [pytest.mark.float_weights, pytest.mark.of_bits]
 
 
 def with_parameters(name: str, alpha: float, beta: float) -> Activation:
@@ -73,7 +73,7 @@ def check_stated_bounds(stride: int) -> None:
 
 
 def test_stated_bounds() -> None:
-    check_stated_bounds(97)
+    check_stated_bounds(499)
 
 
 @pytest.mark.exhaustive

@@ -101,7 +101,7 @@ def layer_of(case: dict[str, Any]) -> Any:
     return layer_from_cells(kind, cells, num_directions=count, options=options, reverse=reverse)
 
 
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(100))
 @given(case=cases())
 def test_any_attributes_agree_with_the_definition(case: dict[str, Any]) -> None:
     tensors, attributes, functions = case["tensors"], dict(case["attributes"]), case["functions"]

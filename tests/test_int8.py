@@ -32,6 +32,7 @@ def loud_and_quiet(steps: int, batch: int, size: int) -> np.ndarray:
     return x
 
 
+@pytest.mark.any_cpu
 @every_kind
 @pytest.mark.parametrize(("input_size", "hidden_size"), SIZE_PAIRS)
 def test_every_tier_gives_the_same_bits(kind: Kind, input_size: int, hidden_size: int) -> None:

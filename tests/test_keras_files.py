@@ -58,7 +58,7 @@ def assert_close(actual: Any, expected: list[np.ndarray], tolerance: float = 1e-
         np.testing.assert_allclose(a, e, rtol=0, atol=tolerance)
 
 
-@settings(max_examples=examples(80))
+@settings(max_examples=examples(30))
 @given(case=cases(), masked=st.booleans(), given_state=st.booleans())
 def test_drawn_layers_of_files_answer_as_keras_does(
     tmp_path_factory: pytest.TempPathFactory, case: KerasCase, masked: bool, given_state: bool

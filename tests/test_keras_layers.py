@@ -112,7 +112,7 @@ def assert_close(actual: Any, expected: list[np.ndarray]) -> None:
         np.testing.assert_allclose(a, e, rtol=0, atol=1e-5)
 
 
-@settings(max_examples=examples(150))
+@settings(max_examples=examples(60))
 @given(layer=keras_layers(), masked=st.booleans(), seed=st.integers(1, 99))
 def test_drawn_layers_answer_as_keras_does(layer: Any, masked: bool, seed: int) -> None:
     x = uniform(seed, 3, 6, 3)
@@ -122,7 +122,7 @@ def test_drawn_layers_answer_as_keras_does(layer: Any, masked: bool, seed: int) 
     assert_close(actual, expected)
 
 
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(30))
 @given(
     layer=keras_layers(),
     seed=st.integers(1, 99),

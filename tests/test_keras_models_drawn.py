@@ -154,7 +154,7 @@ def keras_models(draw: st.DrawFn) -> Any:
 COUNTS = {"agreed": 0, "refused": 0}
 
 
-@settings(max_examples=examples(100))
+@settings(max_examples=examples(50))
 @given(model=keras_models())
 def test_drawn_models_are_computed_as_keras_does_or_refused(model: Any) -> None:
     values = arrays_for(model)

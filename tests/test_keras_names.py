@@ -71,7 +71,7 @@ NAME = st.lists(
 )
 
 
-@settings(max_examples=examples(30))
+@settings(max_examples=examples(12))
 @given(parts=st.lists(NAME, min_size=2, max_size=2, unique_by="/".join), bidirectional=st.booleans())
 def test_names_with_slashes_in_h5_files_of_keras_2(
     tmp_path_factory: pytest.TempPathFactory, parts: list[list[str]], bidirectional: bool

@@ -220,7 +220,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 CHANGE = st.tuples(st.integers(0, 1 << 20), st.sampled_from([0, 1, 0x7F, 0xFF]) | st.integers(0, 255))
 
 
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(25))
 @given(
     suffix=st.sampled_from([".h5", ".keras"]),
     cut=st.none() | st.integers(0, 1 << 20),

@@ -24,6 +24,7 @@ def same(actual: Any, expected: Any) -> None:
         np.testing.assert_array_equal(a, e)
 
 
+@pytest.mark.any_cpu
 @pytest.mark.core
 @every_kind
 @pytest.mark.parametrize("lengths", [None, LENGTHS])

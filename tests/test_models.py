@@ -116,7 +116,8 @@ def error_scale(entry: Entry, read: Sequence[np.ndarray], expected: np.ndarray) 
     return largest
 
 
-@settings(max_examples=examples(150))
+@pytest.mark.any_cpu
+@settings(max_examples=examples(60))
 @given(
     drawn=drawn_models(),
     steps=lengths_of_sequences,
@@ -144,7 +145,7 @@ def test_every_node_is_within_2e6th_of_the_specification(drawn: DrawnModel, step
             np.testing.assert_allclose(values[entry.name], expected, rtol=0, atol=tolerance, err_msg=entry.name)
 
 
-@settings(max_examples=examples(150))
+@settings(max_examples=examples(60))
 @given(drawn=drawn_models(has_streams=True), dtype=dtypes, seed=seeds, unusual=st.booleans(), data=st.data())
 def test_any_cut_of_a_sequence_has_the_bits_of_the_whole(
     drawn: DrawnModel, dtype: str, seed: int, unusual: bool, data: st.DataObject
@@ -158,7 +159,7 @@ def test_any_cut_of_a_sequence_has_the_bits_of_the_whole(
         assert_bits(answers(rows, drawn), whole(model, inputs))
 
 
-@settings(max_examples=examples(80))
+@settings(max_examples=examples(40))
 @given(drawn=drawn_models(has_streams=True), steps=lengths_of_sequences, seed=seeds)
 def test_steps_and_a_block_have_the_bits_of_the_whole(drawn: DrawnModel, steps: int, seed: int) -> None:
     model, inputs = drawn.build(), drawn.draw_inputs(steps, seed=seed)
@@ -170,7 +171,7 @@ def test_steps_and_a_block_have_the_bits_of_the_whole(drawn: DrawnModel, steps: 
         assert_bits(answers(joined(parts, drawn), drawn), whole(model, inputs))
 
 
-@settings(max_examples=examples(80))
+@settings(max_examples=examples(40))
 @given(drawn=drawn_models(), dtype=dtypes, seed=seeds, unusual=st.booleans(), data=st.data())
 def test_sequences_of_a_batch_have_the_bits_of_each_alone(
     drawn: DrawnModel, dtype: str, seed: int, unusual: bool, data: st.DataObject
@@ -195,7 +196,7 @@ def test_sequences_of_a_batch_have_the_bits_of_each_alone(
                     assert not y[place][len(alone) :].any()
 
 
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(30))
 @given(drawn=drawn_models(), dtype=dtypes, steps=lengths_of_sequences, seed=seeds, unusual=st.booleans())
 def test_every_tier_has_the_same_bits(
     isa: str, drawn: DrawnModel, dtype: str, steps: int, seed: int, unusual: bool
@@ -207,7 +208,7 @@ def test_every_tier_has_the_same_bits(
         assert_bits(whole(model, inputs), whole(drawn.build().astype(dtype), inputs))
 
 
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(30))
 @given(drawn=drawn_models(), dtype=dtypes, steps=lengths_of_sequences, seed=seeds)
 def test_saved_and_pickled_models_have_the_same_bits(drawn: DrawnModel, dtype: str, steps: int, seed: int) -> None:
     model, inputs = drawn.build().astype(dtype), drawn.draw_inputs(steps, 2, seed=seed)
@@ -220,7 +221,7 @@ def test_saved_and_pickled_models_have_the_same_bits(drawn: DrawnModel, dtype: s
             assert_bits(whole(other, inputs), whole(model, inputs))
 
 
-@settings(max_examples=examples(80))
+@settings(max_examples=examples(40))
 @given(drawn=drawn_models(has_streams=True), dtype=dtypes, seed=seeds, data=st.data())
 def test_copies_of_a_stream_go_on_as_it_does(drawn: DrawnModel, dtype: str, seed: int, data: st.DataObject) -> None:
     steps = data.draw(lengths_of_sequences)
@@ -241,7 +242,7 @@ def test_copies_of_a_stream_go_on_as_it_does(drawn: DrawnModel, dtype: str, seed
         assert_bits(answers(joined([*before, *after, other.flush()], drawn, 2), drawn), expected)
 
 
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(30))
 @given(drawn=drawn_models(has_streams=True), seed=seeds, data=st.data())
 def test_a_stream_that_is_reset_starts_anew(drawn: DrawnModel, seed: int, data: st.DataObject) -> None:
     steps, has_ended = data.draw(lengths_of_sequences), data.draw(st.booleans())
@@ -258,7 +259,7 @@ def test_a_stream_that_is_reset_starts_anew(drawn: DrawnModel, seed: int, data: 
         assert_bits(answers(rows, drawn), whole(model, inputs))
 
 
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(30))
 @given(drawn=drawn_models(has_streams=True, most_nodes=5), seed=seeds, data=st.data())
 def test_rows_that_are_reset_start_anew_beside_the_others(drawn: DrawnModel, seed: int, data: st.DataObject) -> None:
     before, steps = data.draw(st.integers(0, 30)), data.draw(lengths_of_sequences)
@@ -297,7 +298,7 @@ def rows_by_counting(model: Any, drawn: DrawnModel, steps: int) -> list[list[int
     return counts
 
 
-@settings(max_examples=examples(80))
+@settings(max_examples=examples(40))
 @given(drawn=drawn_models(has_streams=True, most_nodes=5))
 def test_hop_and_delay_are_what_counting_finds(drawn: DrawnModel) -> None:
     model = drawn.build()
@@ -346,7 +347,7 @@ def test_rows_of_padding_alone_are_as_many_as_they_are(lengths: tuple[int, ...])
             np.testing.assert_array_equal(y[: len(expected), row, 0], expected)
 
 
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(30))
 @given(drawn=drawn_models(), steps=st.integers(0, 60))
 def test_rows_out_are_known_before(drawn: DrawnModel, steps: int) -> None:
     found = drawn.build().rows(steps)

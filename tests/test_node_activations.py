@@ -18,7 +18,7 @@ from test_activations import all_floats
 from test_general_activations import SMALLEST_NORMAL, UNUSUAL
 from test_storage import tiny_file
 
-pytestmark = pytest.mark.float_weights
+pytestmark = [pytest.mark.float_weights, pytest.mark.of_bits]
 
 FUNCTIONS = {
     name: node_activation(name) for name in ("Gelu", "GeluTanh", "Silu", "Abs", "Square", "Sqrt", "Exp", "Log")

@@ -33,7 +33,7 @@ def op(request: pytest.FixtureRequest) -> str:
 
 
 @given(cases())
-@settings(max_examples=examples(400))
+@settings(max_examples=examples(150))
 def test_any_node_gives_the_specifications_answer(case: NodeCase) -> None:
     actual, expected = case.run(fc.from_onnx(case.model())), case.expected()
     note_difference(actual, expected)
@@ -41,7 +41,7 @@ def test_any_node_gives_the_specifications_answer(case: NodeCase) -> None:
 
 
 @given(cases(for_ort=True))
-@settings(max_examples=examples(150))
+@settings(max_examples=examples(60))
 def test_any_node_gives_onnx_runtimes_answer_where_that_follows_the_text(case: NodeCase) -> None:
     ort = pytest.importorskip("onnxruntime")
     options = ort.SessionOptions()

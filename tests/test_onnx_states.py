@@ -353,7 +353,7 @@ def test_lengths_that_are_not_all_steps_are_refused(build: Build, message: str) 
 
 
 @given(st.data(), st.integers(1, 2), st.integers(2, 4))
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(30))
 def test_whatever_loads_of_drawn_graphs_is_what_onnx_runtime_runs(data: Any, directions: int, units: int) -> None:
     graph, state, lengths = data.draw(graphs(directions, units))
     arrays = arrays_for("GRU", directions=directions, units=units, absent=("sequence_lens", "initial_h"))

@@ -71,7 +71,7 @@ def test_onnx_runtime_gives_the_layers_answer(
 
 
 @given(cases(for_ort=True), st.booleans())
-@settings(max_examples=examples(100))
+@settings(max_examples=examples(50))
 def test_any_options_go_out_and_come_back(case: NodeCase, row: bool) -> None:
     """Attributes of every kind: what from_onnx reads of to_onnx's file is the same layer, and ONNX Runtime agrees."""
     arrays = {role: array for role, array in case.arrays.items() if role != "sequence_lens"}

@@ -13,7 +13,7 @@ STEPS, BATCH, INPUTS, UNITS = 6, 3, 4, 5
 KINDS = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
 LENGTHS = np.array([6, 0, 4])
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.any_cpu]  # NumPy computes it
 
 
 def problem(kind: str, layers: int = 2, directions: int = 2, bias: bool = True) -> dict[str, Any]:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-
 import numpy as np
 import pytest
 
 import fusedcell as fc
 import node_bit_model
 from fusedcell import _core
+from golden import assert_published, digest, published
 from models import uniform
-from test_bits import GOLDEN
 
-pytestmark = [pytest.mark.core, pytest.mark.float_weights]
+pytestmark = [pytest.mark.core, pytest.mark.float_weights, pytest.mark.of_bits]
 
 OVER_PARTS = ("add", "multiply", "max_pool", "mean_pool", "sum_pool", "depthwise", "glu")
 BY_FEATURE = ("scale", "prelu")
@@ -74,17 +71,16 @@ def exact(kernel: str, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, epsi
     }[kernel]()
 
 
-def digest(y: np.ndarray) -> str:
-    return hashlib.sha256(y.tobytes()).hexdigest()
+EVERY_CASE = [(parts, size) for size in SIZES for parts in (1, 3)]
 
 
-def modelled(kernel: str, parts: int, size: int) -> np.ndarray:
-    return node_bit_model.row(kernel, *case(kernel, parts, size), EPSILON)
+def modelled(kernel: str) -> list[np.ndarray]:
+    return [node_bit_model.row(kernel, *case(kernel, parts, size), EPSILON) for parts, size in EVERY_CASE]
 
 
 def every_digest() -> dict[str, str]:
     """What golden.json holds of row kernels; test_bits.py writes it."""
-    return {f"{kernel} 3 37": digest(modelled(kernel, 3, 37)) for kernel in EVERY_KERNEL}
+    return {f"{kernel} of every size": digest(modelled(kernel)) for kernel in EVERY_KERNEL}
 
 
 def test_every_kernel_is_tested() -> None:
@@ -94,6 +90,7 @@ def test_every_kernel_is_tested() -> None:
         _core.row_kernel("tanh", np.zeros((1, 1), np.float32))
 
 
+@pytest.mark.any_cpu
 @every_kernel
 def test_results_are_as_in_float64(kernel: str) -> None:
     for size in SIZES:
@@ -105,17 +102,14 @@ def test_results_are_as_in_float64(kernel: str) -> None:
 
 @every_kernel
 def test_the_bits_that_the_model_gives_at_every_size(kernel: str, isa: str) -> None:
-    for size in SIZES:
-        for parts in (1, 3):
-            got = run(kernel, *case(kernel, parts, size), isa=isa)
-            np.testing.assert_array_equal(got, modelled(kernel, parts, size), f"{parts} parts of {size}")
+    rows = [run(kernel, *case(kernel, parts, size), isa=isa) for parts, size in EVERY_CASE]
+    assert_published(f"{kernel} of every size", rows, lambda: modelled(kernel))
 
 
+@pytest.mark.any_cpu
 @every_kernel
-def test_published_hashes(kernel: str, isa: str) -> None:
-    golden = json.loads(GOLDEN.read_text())[f"{kernel} 3 37"]
-    assert digest(modelled(kernel, 3, 37)) == golden
-    assert digest(run(kernel, *case(kernel, 3, 37), isa=isa)) == golden
+def test_the_model_agrees_with_golden_hashes(kernel: str) -> None:
+    assert digest(modelled(kernel)) == published(f"{kernel} of every size")
 
 
 @pytest.mark.parametrize("kernel", ["scale", "depthwise", *NORMS])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +14,16 @@ import pytest
 
 import fusedcell as fc
 import general_bit_model
+from golden import assert_published, digest, published
 from models import EVERY_KIND, KIND, Kind, flat, random_state, uniform
 
 pytestmark = [pytest.mark.core, pytest.mark.float_weights]
 
 DTYPES = ("float32", "int8")
 every_kind = pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.name)
-plain_kind = pytest.mark.parametrize(
-    "kind", [KIND["lstm"], KIND["gru_reset_after"], KIND["gru_reset_before"]], ids=lambda kind: kind.name
-)
+PLAIN_KINDS = [KIND["lstm"], KIND["gru_reset_after"], KIND["gru_reset_before"]]
+plain_kind = pytest.mark.parametrize("kind", PLAIN_KINDS, ids=lambda kind: kind.name)
+UNITS = (111, 112, 113, 119, 121, 128)
 
 
 def same(actual: Any, expected: Any) -> None:
@@ -50,31 +54,72 @@ def stored(layer: Any) -> set[str]:
     return {name for name, density in layer.densities.items() if density < 1}
 
 
+def case(kind: Kind) -> tuple[dict[str, Any], np.ndarray]:
+    return mapping_of(kind, 300, 136, 0.2), uniform(2, 4, 300) * np.array([0.1, 1, 3, 0], np.float32)[:, None]
+
+
+def case_of_units(kind: Kind, dtype: str, hidden: int) -> tuple[dict[str, Any], np.ndarray]:
+    return mapping_of(kind, 101, hidden, 0.25, group=1 if dtype == "float32" else 4), uniform(3, 3, 101)
+
+
+Modelled = Callable[[], tuple[np.ndarray, Any]]
+
+
+def every_case() -> dict[str, Modelled]:
+    """The cases that golden.json has, by their names, each with what the model of the arithmetic gives."""
+    run = general_bit_model.run_kind
+    cases: dict[str, Modelled] = {}
+    for dtype in DTYPES:
+        for kind in EVERY_KIND:
+            cases[f"sparse {kind.name} {dtype}"] = partial(run, kind, *case(kind), dtype)
+        for kind, hidden in product(PLAIN_KINDS, UNITS):
+            mapping, x = case_of_units(kind, dtype, hidden)
+            cases[f"sparse {kind.name} {dtype} {hidden}"] = partial(run, kind, mapping, x, dtype)
+    return cases
+
+
+def every_digest() -> dict[str, str]:
+    """What golden.json holds of sparse matrices; test_bits.py writes it."""
+    return {name: digest(modelled()) for name, modelled in every_case().items()}
+
+
+@pytest.mark.any_cpu
+def test_the_model_agrees_with_golden_hashes() -> None:
+    for name, modelled in list(every_case().items())[::7]:
+        assert digest(modelled()) == published(name)
+
+
+@pytest.mark.of_bits
 @every_kind
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_outputs_have_the_bits_of_dense_matrices_with_zeros(kind: Kind, dtype: str, isa: str) -> None:
-    mapping = mapping_of(kind, 300, 136, 0.2)
-    x = uniform(2, 4, 300) * np.array([0.1, 1, 3, 0], np.float32)[:, None]
+    mapping, x = case(kind)
     layer = kind.make(mapping, dtype=dtype, isa=isa)
-    expected, c = general_bit_model.run_kind(kind, mapping, x, dtype)
     y, state = layer(x)
-    np.testing.assert_array_equal(y, expected)
-    if c is not None:
-        np.testing.assert_array_equal(state[1][0], c)
+    c = state[1][0] if isinstance(state, tuple) else None
+    name = f"sparse {kind.name} {dtype}"
+    assert_published(name, [y, c], lambda: every_case()[name]())
     assert "weight_ih_l0" in stored(layer)
     assert "weight_hh_l0" in stored(layer) or (kind.gates == 1 and dtype == "int8")
 
 
+@pytest.mark.of_bits
 @plain_kind
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("hidden", [111, 112, 113, 119, 121, 128])
+@pytest.mark.parametrize("hidden", UNITS)
 def test_any_number_of_units(kind: Kind, dtype: str, hidden: int, isa: str) -> None:
-    mapping = mapping_of(kind, 101, hidden, 0.25, group=1 if dtype == "float32" else 4)
-    x = uniform(3, 3, 101)
-    expected, _ = general_bit_model.run_kind(kind, mapping, x, dtype)
+    mapping, x = case_of_units(kind, dtype, hidden)
     layer = kind.make(mapping, dtype=dtype, isa=isa)
-    np.testing.assert_array_equal(layer(x)[0], expected)
     assert {"weight_ih_l0", "weight_hh_l0"} == stored(layer)
+    y, state = layer(x)
+    c = state[1][0] if isinstance(state, tuple) else None
+    name = f"sparse {kind.name} {dtype} {hidden}"
+    assert_published(name, [y, c], lambda: every_case()[name]())
+    stream = layer.stream()
+    same(np.array([stream.step(row) for row in x]), y)
+    rows = np.repeat(x[:, None], 9, axis=1)
+    for batch in (2, 9):
+        same(layer(rows[:, :batch])[0], np.repeat(y[:, None], batch, axis=1))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8_int16"])
@@ -95,6 +140,7 @@ def _arrays(layer: Any) -> list[np.ndarray]:
     return [arrays[name] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
 
 
+@pytest.mark.any_cpu
 @every_kind
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_steps_blocks_batches_and_threads(kind: Kind, dtype: str, isa: str) -> None:

@@ -72,6 +72,7 @@ def test_every_stream_has_the_bits_of_a_step_of_its_own(kind: Kind, dtype: str, 
     assert_bits_of_each_alone(layer, BATCHES)
 
 
+@pytest.mark.any_cpu
 @every_kind
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
 def test_weights_beyond_the_caches_give_the_same_bits(kind: Kind, dtype: str) -> None:
@@ -361,6 +362,7 @@ def test_threads_step_different_streams_of_one_layer_at_once() -> None:
         np.testing.assert_array_equal(np.stack(result), layer(x)[0])
 
 
+@pytest.mark.any_cpu
 def test_a_stream_that_another_thread_uses_raises_and_changes_none() -> None:
     kind = KIND["lstm"]
     layer = kind.make(kind.weights(64, 64))

@@ -135,7 +135,8 @@ def test_every_cut_is_noticed() -> None:
         layer.stream_from_bytes(data + b"\0")
 
 
-@settings(max_examples=300)
+@pytest.mark.any_cpu
+@settings(max_examples=100)
 @given(data=st.data())
 def test_no_bytes_do_worse_than_raise_a_value_error(data: st.DataObject) -> None:
     content = bytearray(small_state()[:-CHECKSUM])
@@ -286,6 +287,7 @@ def test_the_fingerprint_is_as_documented_and_the_same_on_every_machine() -> Non
     assert fingerprint(layer.astype("int8")._stack).hex() == documented_fingerprint(mapping, q=True)
 
 
+@pytest.mark.any_cpu
 def test_bytes_of_a_stream_in_use_are_refused_rather_than_mixed() -> None:
     kind = KIND["lstm"]
     stream = kind.make(kind.weights(64, 64)).stream()

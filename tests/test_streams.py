@@ -197,6 +197,7 @@ def test_threads_with_streams_of_their_own_share_weights() -> None:
         np.testing.assert_array_equal(result, y)
 
 
+@pytest.mark.any_cpu
 def test_two_threads_on_one_stream_get_an_error_rather_than_a_mixed_state() -> None:
     kind = KIND["lstm"]
     stream = kind.make(kind.weights(64, 64)).stream()

@@ -79,7 +79,7 @@ VECTORS = hnp.arrays(
 )
 
 
-@settings(max_examples=examples(100))
+@settings(max_examples=examples(40))
 @given(VECTORS, st.booleans())
 def test_inputs_become_the_references_integers(x: Any, bounded: bool) -> None:
     q, scale = reference.quantise_input(x, bounded=bounded)
@@ -90,7 +90,7 @@ def test_inputs_become_the_references_integers(x: Any, bounded: bool) -> None:
         np.testing.assert_array_equal(rounding.rounded_within_one(torch.from_numpy(x), 127.0), expected)
 
 
-@settings(max_examples=examples(100))
+@settings(max_examples=examples(40))
 @given(VECTORS)
 def test_weights_become_the_references_integers(weight: Any) -> None:
     assume(np.isfinite(weight).all())
@@ -141,7 +141,7 @@ def layers(draw: Any) -> tuple[Any, ...]:
     return name, options, draw(st.sampled_from(["batch", "one", "packed"])), draw(st.sampled_from([None, 0.5, 4.0]))
 
 
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(30))
 @given(layers(), st.integers(0, 99))
 def test_a_layer_answers_as_it_does_in_int8(form: Any, seed: int) -> None:
     name, options, call, size_of_states = form

@@ -10,7 +10,7 @@ import pytest
 import fusedcell as fc
 from models import KIND, KINDS, SIZE_PAIRS, Kind, flat, random_state, uniform
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.of_bits]
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 every_width = pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <thread>
@@ -11,21 +12,38 @@
 
 namespace fusedcell {
 
-/// Spins until ready() is true. When that takes long, which is when the thread that is waited for has lost its CPU,
-/// other threads may run in between.
+/// Lets other threads run for some tens of microseconds.
+inline void nap() {
+#if defined(_WIN32)
+    std::this_thread::yield();    // whose sleep takes a millisecond or more
+#else
+    std::this_thread::sleep_for(std::chrono::microseconds(20));
+#endif
+}
+
+/// Spins until ready() is true. When that takes long, which is when the thread that is waited for has lost its CPU, it
+/// naps, so that others run in between. It does not yield: on a busy Linux a thread that yields has to wait until every
+/// other one has had its turn, milliseconds each, and would do so at every step.
 template <class Ready>
 void spin_until(const Ready& ready) {
-    constexpr int kSpins = 200;
-    for (int spins = 0; !ready(); ++spins) {
-        if (spins < kSpins) {
+    using Clock = std::chrono::steady_clock;
+    constexpr int kSpinsBetweenClockReads = 64;
+    constexpr std::chrono::microseconds kSpin{30};
+    const auto is_soon = [&] {
+        for (int i = 0; i < kSpinsBetweenClockReads; ++i) {
+            if (ready()) return true;
             Pause();
-        } else {
-            std::this_thread::yield();
         }
+        return false;
+    };
+    if (is_soon()) return;
+    const auto deadline = Clock::now() + kSpin;
+    while (!is_soon()) {
+        if (Clock::now() >= deadline) nap();
     }
 }
 
-// Lets a known number of threads pass only together. Spins, and lets others run when it has spun for long. Once the
+// Lets a known number of threads pass only together. Spins, and naps when it has spun for long. Once the
 // checkpoint, where there is one, is stopped, nobody waits any more, and the barrier is not to be used again.
 class Barrier {
 public:

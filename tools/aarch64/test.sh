@@ -9,8 +9,9 @@
 # --cpu NAME   a CPU of `qemu-aarch64 -cpu help`, may be repeated, to run the tests of all its tiers on
 #
 # The default is one CPU for each level of features: cortex-a53 (NEON), neoverse-n1 (and dotprod) and max (and i8mm). A
-# tier's tests run on the least CPU that has it, where an instruction beyond the tier's is an illegal one. The choice of a
-# tier is tested on all three, and what has nothing to do with tiers on max.
+# tier's tests run on the least CPU that has it, where an instruction beyond the tier's is an illegal one: of `scalar`, and
+# of tiers that only load otherwise than another, those of bits. The choice of a tier is tested on all three, and what has
+# nothing to do with tiers on max.
 #
 # Subprocesses work: sys.executable is a native script that starts QEMU with the same CPU. Time under emulation means
 # nothing: a test that must run here has no deadline.
@@ -22,7 +23,8 @@ parallel=2
 usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
 
 cpus=()
-select=(-m "core and not any_cpu" --combinations=pairs --hypothesis-profile=emulated)
+select=(-m "core and not any_cpu" --combinations=pairs --bits-alone=scalar,neon_ld64,dotprod_ld64
+  --hypothesis-profile=emulated)
 while (($#)); do
   case $1 in
     --all) select=() ;;
