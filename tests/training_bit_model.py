@@ -163,3 +163,17 @@ def run(
                 parts["bias_hh"] = add(parts["bias_hh"], on_h)
         sums = {name: add(total, parts[name]) for name, total in sums.items()}
     return Derivatives(y, dx, [add(dh, dc)] if kind == "gru" else [dh, dc][: len(state)], sums)
+
+
+def linear(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, dy: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """y of rows x, and the derivatives by x, weight and bias of a loss whose derivative by y is dy."""
+    by_weight, by_bias = np.zeros_like(weight), np.zeros_like(bias)
+    for end in range(len(x), 0, -SEGMENT_ROWS):
+        product, added = np.zeros_like(weight), np.zeros_like(bias)
+        for row in reversed(range(max(end - SEGMENT_ROWS, 0), end)):
+            product = fma(*np.broadcast_arrays(dy[row, :, None], x[row], product))
+            added = add(added, dy[row])
+        by_weight, by_bias = add(by_weight, product), add(by_bias, added)
+    return chains(bias, weight, x), chains(np.zeros(x.shape[1], F32), weight.T, dy), by_weight, by_bias

@@ -215,9 +215,76 @@ py::tuple train_backward(const std::string& kind, py::handle dy, py::handle dh_n
     return results;
 }
 
+// The arguments of a linear map: x (rows, inputs), weight (outputs, inputs) and the rows' y, (rows, outputs).
+struct LinearArguments {
+    LinearArguments(py::handle x_value, py::handle weight_value, const std::string& isa)
+        : table(select_tier(isa)), x(x_value, "x"), weight(weight_value, "weight") {
+        if (weight.ndim() != 2) throw_shape_error("weight", "(outputs, inputs)", to_text(weight.shape()));
+        if (x.ndim() != 2) throw_shape_error("x", "(rows, inputs)", to_text(x.shape()));
+        x.expect_shape({x.dim(0), weight.dim(1)});
+        run = {x.dim(0), weight.dim(1), weight.dim(0), x.data(), weight.data(), nullptr};
+    }
+    Shape outputs() const { return {run.rows, run.outputs}; }
+    double operations() const {
+        return static_cast<double>(run.rows) * static_cast<double>(run.inputs) * static_cast<double>(run.outputs);
+    }
+
+    const KernelTable& table;
+    FloatArray x;
+    FloatArray weight;
+    LinearTraining run{};
+};
+
+py::object linear_forward(py::handle x, py::handle weight, py::handle bias, py::handle num_threads,
+                          const std::string& isa) {
+    const int threads = read_num_threads(num_threads);
+    LinearArguments arguments(x, weight, isa);
+    const Optional added(bias, "bias", {arguments.run.outputs});
+    arguments.run.bias = added.data();
+    py::object y = new_array(arguments.outputs());
+    ThreadWorkspace workspace;
+    run_for(arguments.operations(), [&](Checkpoint* checkpoint) {
+        run_linear_forward(arguments.run, data_of(y), arguments.table, workspace.training(), threads, checkpoint);
+    });
+    return y;
+}
+
+// Returns the loss's derivatives by x, weight and bias, None for what is not in `wanted`.
+py::tuple linear_backward(py::handle dy, py::handle x, py::handle weight, const py::sequence& wanted,
+                          py::handle num_threads, const std::string& isa) {
+    const int threads = read_num_threads(num_threads);
+    constexpr std::size_t kWanted = 3;
+    if (wanted.size() != kWanted)
+        throw py::value_error("wanted: expected 3 bools, got " + std::to_string(wanted.size()));
+    const LinearArguments arguments(x, weight, isa);
+    const FloatArray by_y(dy, "dy");
+    by_y.expect_shape(arguments.outputs());
+    const LinearTraining& run = arguments.run;
+    const Shape shapes[kWanted] = {{run.rows, run.inputs}, {run.outputs, run.inputs}, {run.outputs}};
+    py::tuple results(kWanted);
+    float* data[kWanted] = {};
+    for (std::size_t i = 0; i < kWanted; ++i) {
+        results[i] = py::none();
+        if (!wanted[i].cast<bool>()) continue;
+        py::object array = new_array(shapes[i]);
+        data[i] = data_of(array);
+        results[i] = std::move(array);
+    }
+    const LinearGradients gradients{by_y.data(), data[0], data[1], data[2]};
+    ThreadWorkspace workspace;
+    run_for(2 * arguments.operations(), [&](Checkpoint* checkpoint) {
+        run_linear_backward(run, gradients, arguments.table, workspace.training(), threads, checkpoint);
+    });
+    return results;
+}
+
 }    // namespace
 
 void bind_training(py::module_& module) {
+    module.def("linear_forward", &linear_forward, py::arg("x"), py::arg("weight"), py::arg("bias"),
+               py::arg("num_threads"), py::arg("isa"));
+    module.def("linear_backward", &linear_backward, py::arg("dy"), py::arg("x"), py::arg("weight"), py::arg("wanted"),
+               py::arg("num_threads"), py::arg("isa"));
     module.def("train_forward", &train_forward, py::arg("kind"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
                py::arg("weight_ih"), py::arg("weight_hh"), py::arg("bias_ih"), py::arg("bias_hh"), py::arg("lengths"),
                py::arg("resets"), py::arg("reverse"), py::arg("num_threads"), py::arg("isa"));

@@ -3,22 +3,11 @@
 #include <algorithm>
 #include <cstring>
 
-#include "cpu/available.h"
-#include "kernels/simd/float_mode.h"
+#include "model/training_share.h"
 
 namespace fusedcell {
 namespace {
 
-// Rows of the input projection computed at a time, and rows at least of a segment (generic/training.h).
-constexpr std::ptrdiff_t kProjectionRows = 128;
-constexpr std::ptrdiff_t kSegmentRows = 256;
-constexpr std::ptrdiff_t kLineFloats = 16;
-
-constexpr KernelName<LinearRow> kLinear = &WeightKernels::linear;
-
-std::ptrdiff_t padded_to(std::ptrdiff_t multiple, std::ptrdiff_t size) {
-    return sum_of(size, multiple - 1) / multiple * multiple;
-}
 std::ptrdiff_t steps_for(std::ptrdiff_t rows, std::ptrdiff_t batch) {
     return (rows + batch - 1) / std::max<std::ptrdiff_t>(batch, 1);
 }
@@ -41,20 +30,6 @@ Kernels kernels_of(CellKind kind, const KernelTable& table) {
 bool is_gru(CellKind kind) { return kind == CellKind::kGruResetAfter; }
 bool saves_gates(CellKind kind) { return kind == CellKind::kLstm || is_gru(kind); }
 
-void grow(AlignedBuffer& buffer, std::ptrdiff_t bytes) {
-    if (buffer.size() < static_cast<std::size_t>(bytes)) buffer = AlignedBuffer(static_cast<std::size_t>(bytes));
-}
-
-// A worker's rows of the batch.
-struct Rows {
-    std::ptrdiff_t first;
-    std::ptrdiff_t last;
-
-    Rows(std::ptrdiff_t batch, const TeamPart& part)
-        : first(share_of(batch, part.index, part.count)), last(share_of(batch, part.index + 1, part.count)) {}
-    std::ptrdiff_t size() const { return last - first; }
-};
-
 // What a run there and its way back have in common.
 class Runner {
 public:
@@ -66,7 +41,7 @@ public:
           gates_(gates_of(run.kind)),
           padded_units_(padded_to(table.lanes, run.units)),
           gate_floats_(gate_floats(run.kind, run.units, table)) {
-        fusedcell::grow(space.zeros, run.units);
+        grow(space.zeros, run.units);
         std::fill(space.zeros.begin(), space.zeros.end(), 0.0F);
     }
 
@@ -115,33 +90,9 @@ protected:
         return PackedLinear(table_, WeightType::float32, kLinear, gates, units, depth, columns);
     }
 
-    /// Runs work(part, worker's memory) on up to `num_threads` threads. It begins again where a fork has lost them.
-    /// `reserve(worker, rows)` makes room for so many rows of the batch, as threads could not say that there is none.
     template <class Reserve, class Work>
     void share(int num_threads, Checkpoint* checkpoint, const Reserve& reserve, const Work& work) {
-        const int count = std::min(num_threads, available_cpus());
-        if (space_.workers.size() < static_cast<std::size_t>(count)) {
-            space_.workers.resize(static_cast<std::size_t>(count));
-        }
-        for (int i = 0; i < count; ++i) {
-            const bool may_have_all = i == 0;
-            reserve(space_.workers[static_cast<std::size_t>(i)],
-                    may_have_all ? run_.batch : (run_.batch + count - 1) / count);
-        }
-        if (count > 1) {
-            if (checkpoint != nullptr) checkpoint->share();
-            Barrier barrier;
-            auto job = [&](int index) {
-                const ScopedFloatMode mode;
-                work(TeamPart{index, count, &barrier, checkpoint}, space_.workers[static_cast<std::size_t>(index)]);
-            };
-            if (Team::run(count, job)) {
-                if (checkpoint == nullptr || !checkpoint->lost_threads()) return;
-                checkpoint->begin_alone();
-            }
-        }
-        const ScopedFloatMode mode;
-        work(TeamPart{0, 1, nullptr, checkpoint}, space_.workers.front());
+        share_rows(run_.batch, num_threads, space_, checkpoint, reserve, work);
     }
 
     const TrainingRun& run_;
@@ -179,10 +130,10 @@ public:
     void run(float* h_n, float* c_n, int num_threads, Checkpoint* checkpoint) {
         const auto reserve = [&](TrainingSpace::Worker& worker, std::ptrdiff_t rows) {
             const std::ptrdiff_t steps = std::min(chunk_of(rows), run_.steps);
-            fusedcell::grow(worker.linear_rows, steps, rows);
-            fusedcell::grow(worker.rows, rows);
-            fusedcell::grow(worker.sums, rows, gates_, padded_units_);
-            if (!saves_gates(run_.kind)) fusedcell::grow(worker.projections, steps, rows, padded_units_);
+            grow(worker.linear_rows, steps, rows);
+            grow(worker.rows, rows);
+            grow(worker.sums, rows, gates_, padded_units_);
+            if (!saves_gates(run_.kind)) grow(worker.projections, steps, rows, padded_units_);
         };
         share(num_threads, checkpoint, reserve, [&](const TeamPart& part, TrainingSpace::Worker& worker) {
             const Rows rows(run_.batch, part);
@@ -275,18 +226,18 @@ public:
             input_.pack(StridedMatrix{run.weight_ih, 1, run.inputs, rotation}, nullptr, next);
         }
         grow(space.d, product_of(std::min(segment_, run.steps), run.batch, d_floats_, sizeof(float)));
-        fusedcell::grow(space.dh, run.batch, run.units);
-        fusedcell::grow(space.dc, run.batch, run.units);
+        grow(space.dh, run.batch, run.units);
+        grow(space.dc, run.batch, run.units);
     }
 
     void run(int num_threads, Checkpoint* checkpoint) {
         const auto reserve = [&](TrainingSpace::Worker& worker, std::ptrdiff_t rows) {
             const std::ptrdiff_t steps = std::min(segment_, run_.steps);
-            fusedcell::grow(worker.linear_rows, steps, rows);
-            fusedcell::grow(worker.rows, rows);
-            fusedcell::grow(worker.outer_rows, steps, run_.batch);
+            grow(worker.linear_rows, steps, rows);
+            grow(worker.rows, rows);
+            grow(worker.outer_rows, steps, run_.batch);
             const std::ptrdiff_t inputs = std::max(run_.inputs, run_.units);
-            fusedcell::grow(worker.outer, OuterShape::scratch(product_of(steps, run_.batch), inputs));
+            grow(worker.outer, OuterShape::scratch(product_of(steps, run_.batch), inputs));
         };
         share(num_threads, checkpoint, reserve, [&](const TeamPart& part, TrainingSpace::Worker& worker) {
             const Rows batch(run_.batch, part);
@@ -416,21 +367,13 @@ private:
         return !is_gru(run_.kind) && gradients_.bias_ih != nullptr && gradients_.bias_hh != nullptr;
     }
     void copy_bias(const TeamPart& part) const {
-        const Rows share = share_of_product({nullptr, 0, gates_ * run_.units, 1, false, nullptr}, part);
+        const Rows share = lines_of(gates_ * run_.units, part);
         std::copy(gradients_.bias_ih + share.first, gradients_.bias_ih + share.last, gradients_.bias_hh + share.first);
-    }
-
-    // Threads share out the rows of each total, in whole lines of d, so that every sum is one thread's.
-    static Rows share_of_product(const Product& product, const TeamPart& part) {
-        Rows lines((product.rows + kLineFloats - 1) / kLineFloats, part);
-        lines.first = std::min(lines.first * kLineFloats, product.rows);
-        lines.last = std::min(lines.last * kLineFloats, product.rows);
-        return lines;
     }
 
     void zero_sums(const TeamPart& part) const {
         for_products([&](const Product& product) {
-            const Rows share = share_of_product(product, part);
+            const Rows share = lines_of(product.rows, part);
             std::fill(product.total + share.first * product.inputs, product.total + share.last * product.inputs, 0.0F);
         });
     }
@@ -446,7 +389,7 @@ private:
                               product.is_recurrent ? h_before(b, step) : run_.x.row(time_of(b, step), b)};
                 });
             }
-            const Rows share = share_of_product(product, part);
+            const Rows share = lines_of(product.rows, part);
             product.kernel(worker.outer_rows.data(), row - worker.outer_rows.data(),
                            {share.first, share.last, product.inputs}, product.total, worker.outer.data());
         });
@@ -465,8 +408,8 @@ private:
 std::size_t TrainingSpace::nbytes() const {
     std::size_t total = packed.size() + d.size() + bytes_of(dh, dc, zeros);
     for (const Worker& worker : workers) {
-        total +=
-            bytes_of(worker.sums, worker.projections, worker.linear_rows, worker.rows, worker.outer_rows, worker.outer);
+        total += bytes_of(worker.sums, worker.projections, worker.linear_rows, worker.rows, worker.outer_rows,
+                          worker.outer, worker.d);
     }
     return total;
 }

@@ -49,6 +49,22 @@ struct TrainingGradients {
     float* bias_hh;
 };
 
+// y = b + W x of each row.
+struct LinearTraining {
+    std::ptrdiff_t rows, inputs, outputs;
+    const float* x;         // (rows, inputs)
+    const float* weight;    // (outputs, inputs)
+    const float* bias;      // (outputs,) or null
+};
+
+// The loss's derivatives by y and by what a run was given, null where nobody asks.
+struct LinearGradients {
+    const float* y;    // (rows, outputs)
+    float* x;
+    float* weight;
+    float* bias;
+};
+
 // Memory of runs, which only grows.
 struct TrainingSpace {
     struct alignas(64) Worker {
@@ -58,6 +74,7 @@ struct TrainingSpace {
         std::vector<TrainingRow> rows;
         std::vector<OuterRow> outer_rows;
         std::vector<float> outer;    // the outer products' scratch
+        std::vector<float> d;        // of a segment of a linear map, a thread's share
     };
     AlignedBuffer packed;
     AlignedBuffer d;             // of a segment
@@ -83,5 +100,11 @@ void run_forward(const TrainingRun& run, float* h_n, float* c_n, const KernelTab
                  int num_threads, Checkpoint* checkpoint);
 void run_backward(const TrainingRun& run, const TrainingGradients& gradients, const KernelTable& table,
                   TrainingSpace& space, int num_threads, Checkpoint* checkpoint);
+
+/// Of a linear map, with the same order of operations: the rows are the steps of one sequence.
+void run_linear_forward(const LinearTraining& run, float* y, const KernelTable& table, TrainingSpace& space,
+                        int num_threads, Checkpoint* checkpoint);
+void run_linear_backward(const LinearTraining& run, const LinearGradients& gradients, const KernelTable& table,
+                         TrainingSpace& space, int num_threads, Checkpoint* checkpoint);
 
 }    // namespace fusedcell

@@ -5,8 +5,6 @@ The arithmetic is in csrc/kernels/generic/training.h, and `fusedcell.reference.g
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -18,13 +16,19 @@ from .. import _core
 from ..convert.torch.modules import Form
 from ..errors import UnsupportedError
 from . import packs
+from .autograd import (
+    array_of,
+    check_tensor,
+    is_exported,
+    refuse_second_derivatives,
+    refuse_transforms,
+    warn_of_autocast,
+)
 from .operators import run_layer
 from .packs import Storage
 
 _KINDS = {"LSTM": "lstm", "GRU": "gru_reset_after", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
 _STORAGE = Storage("float32", None)
-# PyTorch before 2.7 does not tell one from the other.
-_is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 
 class _Direction(torch.autograd.Function):
@@ -34,7 +38,7 @@ class _Direction(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Any) -> Any:
         x, h_0, c_0, weight_ih, weight_hh, bias_ih, bias_hh, kind, lengths, resets, reverse, num_threads = arguments
         tensors = (x, h_0, c_0, weight_ih, weight_hh, bias_ih, bias_hh)
-        taken: Any = (kind, *map(_array, tensors), lengths, resets, reverse, num_threads, "")
+        taken: Any = (kind, *map(array_of, tensors), lengths, resets, reverse, num_threads, "")
         *results, gates, c = _core.train_forward(*taken)
         y, *last = (torch.from_numpy(result) for result in results if result is not None)
         saved = [None if array is None else torch.from_numpy(array) for array in (gates, c)]
@@ -45,22 +49,15 @@ class _Direction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *derivatives: Tensor | None) -> Any:
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "create_graph=True: fusedcell.torch computes no second derivatives; use torch.nn's module for them"
-            )
+        refuse_second_derivatives()
         dy, dh_n, dc_n = (*derivatives, None)[:3]
         x, h_0, c_0, weight_ih, weight_hh, y, gates, c = ctx.saved_tensors
         kind, *options, num_threads = ctx.options
         wanted = list(ctx.needs_input_grad[:7])
         tensors = (dy, dh_n, dc_n, x, y, h_0, c_0, gates, c, weight_ih, weight_hh)
-        taken: Any = (kind, *map(_array, tensors), *options, wanted, num_threads, "")
+        taken: Any = (kind, *map(array_of, tensors), *options, wanted, num_threads, "")
         results = _core.train_backward(*taken)
         return (*(None if array is None else torch.from_numpy(array) for array in results), *(None,) * 5)
-
-
-def _array(tensor: Tensor | None) -> Any:
-    return None if tensor is None else tensor.numpy(force=True)
 
 
 class Trained(nn.RNNBase):
@@ -89,11 +86,8 @@ class Trained(nn.RNNBase):
         functorch's transforms, and UnsupportedError for projections. What is exported has PyTorch's operators.
         """
         check_trainable(self)
-        if torch._C._functorch.peek_interpreter_stack() is not None:
-            raise RuntimeError(
-                "torch.func: fusedcell.torch computes no derivatives under functorch's transforms; use torch.nn's"
-            )
-        if _is_exporting() or torch.jit.is_tracing():
+        refuse_transforms()
+        if is_exported():
             if lengths is not None or resets is not None:
                 raise UnsupportedError("lengths, resets: exported programs have neither")
             return self.fusedcell_replaces.forward(self, input, hx)
@@ -110,7 +104,7 @@ class Trained(nn.RNNBase):
 
     def _run_packed(self, packed: PackedSequence, states: list[Tensor]) -> Any:
         data, batch_sizes, order, inverse = packed
-        _check("input.data", data, (2,), self.input_size)
+        check_tensor("input.data", data, (2,), self.input_size)
         x, lengths = torch._VF._pad_packed_sequence(data, batch_sizes, False, 0.0, len(batch_sizes))
         if order is not None:
             states = [state.index_select(1, order) for state in states]
@@ -124,14 +118,14 @@ class Trained(nn.RNNBase):
         self, x: Tensor, states: list[Tensor], lengths: Any, resets: Any, batch_first: bool
     ) -> tuple[Tensor, list[Tensor]]:
         if torch.is_autocast_enabled("cpu"):
-            _warn_of_autocast()
+            warn_of_autocast()
             x, states = x.float(), [state.float() for state in states]
-        _check("input", x, (2, 3), self.input_size)
+        check_tensor("input", x, (2, 3), self.input_size)
         batched = x.dim() == 3
         rows = [] if not batched else [x.shape[0] if batch_first else x.shape[1]]
         shape = (self.num_layers * (1 + self.bidirectional), *rows, self.hidden_size)
         for name, state in zip(("hx[0]", "hx[1]") if self.mode == "LSTM" else ("hx",), states, strict=False):
-            _check(name, state, (x.dim(),), self.hidden_size)
+            check_tensor(name, state, (x.dim(),), self.hidden_size)
             if state.shape != shape:
                 raise ValueError(f"{name}: expected shape {shape}, got {tuple(state.shape)}")
         lengths = lengths.numpy(force=True) if isinstance(lengths, Tensor) else lengths
@@ -225,17 +219,3 @@ def _pair(hx: Any) -> list[Tensor]:
     if not isinstance(hx, (tuple, list)) or len(hx) != 2:
         raise TypeError(f"hx: expected a pair of tensors, (h, c), got {type(hx).__name__}")
     return list(hx)
-
-
-def _check(name: str, tensor: Any, ndims: tuple[int, ...], size: int) -> None:
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
-    if tensor.dtype != torch.float32 or tensor.device != packs.CPU:
-        raise TypeError(f"{name}: expected a float32 tensor on the CPU, got {packs.describe(tensor)}")
-    if tensor.dim() not in ndims or tensor.shape[-1] != size:
-        dims = " or ".join(map(str, ndims))
-        raise ValueError(f"{name}: expected {dims} dimensions, the last {size}, got shape {tuple(tensor.shape)}")
-
-
-def _warn_of_autocast() -> None:
-    warnings.warn("fusedcell.torch computes in float32, also within torch.autocast", stacklevel=3)

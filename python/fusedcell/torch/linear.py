@@ -1,0 +1,95 @@
+"""PyTorch's Linear with our forward and backward.
+
+The order of operations is that of the layers' products (csrc/kernels/generic/training.h), each row a step of one
+sequence: y starts from the bias and adds up inputs in their order, x's derivative outputs in theirs, and those of the
+weight and the bias are sums over segments of 256 rows, the last rows first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import _core
+from .autograd import (
+    array_of,
+    check_float32,
+    is_exported,
+    refuse_second_derivatives,
+    refuse_transforms,
+    warn_of_autocast,
+)
+
+
+class _Affine(torch.autograd.Function):
+    """y = x W^T + b, x (N, I)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, num_threads: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.num_threads = num_threads
+        y = _core.linear_forward(array_of(x), array_of(weight), array_of(bias), num_threads, "")
+        return torch.from_numpy(y)
+
+    @staticmethod
+    def backward(ctx: Any, *derivatives: Tensor) -> Any:
+        refuse_second_derivatives()
+        dy, x, weight = map(array_of, (*derivatives, *ctx.saved_tensors))
+        results = _core.linear_backward(dy, x, weight, ctx.needs_input_grad[:3], ctx.num_threads, "")
+        return (*(None if array is None else torch.from_numpy(array) for array in results), None)
+
+
+class Linear(nn.Linear):
+    """``torch.nn.Linear``, trained and run by fusedcell: y = x W^T + b.
+
+    The parameters, their initialisation and the state dictionary are PyTorch's. Results and derivatives have the same
+    bits on every tier and with any number of threads, which PyTorch's have not.
+
+    Args:
+        in_features: I, the last dimension of x.
+        out_features: O, the last dimension of y.
+        bias: Whether there is a b.
+        device: None or the CPU.
+        dtype: None or torch.float32.
+        num_threads: Threads that a call may use at most.
+
+    Shapes:
+        x is (..., I) and y (..., O), both float32 on the CPU.
+
+    Raises:
+        TypeError: a call's x, or a parameter, is not float32 on the CPU.
+        ValueError: x does not end in I.
+        RuntimeError: second derivatives, or a transform of torch.func.
+
+    Example:
+        >>> head = Linear(32, 1)
+        >>> head(torch.zeros(16, 50, 32)).shape
+        torch.Size([16, 50, 1])
+    """
+
+    num_threads: int
+
+    def __init__(self, *args: Any, num_threads: int = 1, **kwargs: Any) -> None:
+        threads = _core.checked_num_threads(num_threads)
+        super().__init__(*args, **kwargs)
+        self.num_threads = threads
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Returns y. Under torch.autocast it is float32 all the same. What is exported has PyTorch's operator."""
+        refuse_transforms()
+        if is_exported():
+            return super().forward(input)
+        if torch.is_autocast_enabled("cpu"):
+            warn_of_autocast()
+            input = input.float()
+        weight, bias = self.weight, self.bias
+        for name, tensor in (("input", input), ("weight", weight), ("bias", bias)):
+            if tensor is not None:
+                check_float32(name, tensor)
+        if input.dim() == 0 or input.shape[-1] != self.in_features:
+            raise ValueError(f"input: expected a last dimension of {self.in_features}, got shape {tuple(input.shape)}")
+        rows = input.reshape(input.shape[:-1].numel(), self.in_features)
+        y: Tensor = _Affine.apply(rows, weight, bias, self.num_threads)
+        return y.view(*input.shape[:-1], self.out_features)
