@@ -331,11 +331,9 @@ def test_what_is_not_supported_is_refused_by_name(name: str) -> None:
     module = getattr(ft, name)(3, 4)
     x = torch.randn(5, 2, 3)
     if name == "LSTM":
-        with pytest.raises(fc.UnsupportedError, match="proj_size: 2"):
-            ft.LSTM(3, 4, proj_size=2)
         with pytest.raises(TypeError, match="hx: expected a pair"):
             module(x, torch.zeros(1, 2, 4))
-    with pytest.raises(ValueError, match="lengths, resets: expected None with a PackedSequence"):
+    with pytest.raises(ValueError, match="lengths, mask, resets: expected None with a PackedSequence"):
         module(nn.utils.rnn.pack_sequence([x[:, 0], x[:3, 1]]), lengths=[5, 3])
     with pytest.raises(ValueError, match=r"hx(\[0\])?: expected shape \(1, 2, 4\), got \(1, 3, 4\)"):
         module(x, (torch.zeros(1, 3, 4), torch.zeros(1, 3, 4)) if name == "LSTM" else torch.zeros(1, 3, 4))
@@ -402,8 +400,7 @@ def test_a_model_is_swapped_in_place_for_training_and_back() -> None:
     x = torch.randn(2, 6, 3)
     parameters = list(model.parameters())
     report = ft.accelerate(model, training=True, num_threads=2)
-    assert [(entry.name, entry.swapped) for entry in report] == [("lstm", True), ("projected", False), ("cell", False)]
-    assert "proj_size: 4 is not supported" in str(report)
+    assert [(entry.name, entry.swapped) for entry in report] == [("lstm", True), ("projected", True), ("cell", False)]
     assert "only layers are trained" in str(report)
     assert isinstance(model.lstm, ft.LSTM)
     assert model.lstm.num_threads == 2

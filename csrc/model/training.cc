@@ -1,233 +1,51 @@
 #include "model/training.h"
 
 #include <algorithm>
-#include <cstring>
+#include <optional>
 
-#include "model/training_share.h"
+#include "model/training_steps.h"
 
 namespace fusedcell {
 namespace {
 
-std::ptrdiff_t steps_for(std::ptrdiff_t rows, std::ptrdiff_t batch) {
-    return (rows + batch - 1) / std::max<std::ptrdiff_t>(batch, 1);
-}
-
-struct Kernels {
-    TrainingKernel forward;
-    TrainingKernel backward;
-};
-Kernels kernels_of(CellKind kind, const KernelTable& table) {
-    switch (kind) {
-        case CellKind::kRnnTanh: return {table.rnn_tanh_forward, table.rnn_tanh_backward};
-        case CellKind::kRnnRelu: return {table.rnn_relu_forward, table.rnn_relu_backward};
-        case CellKind::kLstm: return {table.lstm_forward, table.lstm_backward};
-        case CellKind::kGruResetAfter: return {table.gru_forward, table.gru_backward};
-        case CellKind::kGruResetBefore: break;
-    }
-    return {nullptr, nullptr};
-}
-
-bool is_gru(CellKind kind) { return kind == CellKind::kGruResetAfter; }
-bool saves_gates(CellKind kind) { return kind == CellKind::kLstm || is_gru(kind); }
-
-// What a run there and its way back have in common.
-class Runner {
-public:
-    Runner(const TrainingRun& run, const KernelTable& table, TrainingSpace& space)
-        : run_(run),
-          table_(table),
-          kernels_(kernels_of(run.kind, table)),
-          space_(space),
-          gates_(gates_of(run.kind)),
-          padded_units_(padded_to(table.lanes, run.units)),
-          gate_floats_(gate_floats(run.kind, run.units, table)) {
-        grow(space.zeros, run.units);
-        std::fill(space.zeros.begin(), space.zeros.end(), 0.0F);
-    }
-
-protected:
-    std::ptrdiff_t length_of(std::ptrdiff_t row) const {
-        return run_.lengths == nullptr ? run_.steps : static_cast<std::ptrdiff_t>(run_.lengths[row]);
-    }
-    // The first steps of a row are those that are run first.
-    std::ptrdiff_t time_of(std::ptrdiff_t row, std::ptrdiff_t step) const {
-        return run_.reverse ? length_of(row) - 1 - step : step;
-    }
-    std::ptrdiff_t index_of(std::ptrdiff_t time, std::ptrdiff_t row) const { return time * run_.batch + row; }
-
-    // Whether the state before a step is zero whatever came before. A reset parts the steps before it from the rest, in
-    // either direction.
-    bool starts_anew(std::ptrdiff_t row, std::ptrdiff_t step) const {
-        if (run_.resets == nullptr || (run_.reverse && step == 0)) return false;
-        return run_.resets[index_of(time_of(row, step) + (run_.reverse ? 1 : 0), row)];
-    }
-    // The rows of `batch` that have a step, of the steps [first, end).
-    template <class Visit>
-    void for_rows(std::ptrdiff_t first, std::ptrdiff_t end, const Rows& batch, const Visit& visit) const {
-        for (std::ptrdiff_t step = first; step < end; ++step) {
-            for (std::ptrdiff_t b = batch.first; b < batch.last; ++b) {
-                if (step < length_of(b)) visit(step, b);
-            }
-        }
-    }
-    const float* zeros() const { return space_.zeros.data(); }
-    const float* given(const float* states, std::ptrdiff_t row) const {
-        return states == nullptr ? zeros() : states + row * run_.units;
-    }
-    const float* h_before(std::ptrdiff_t row, std::ptrdiff_t step) const {
-        if (starts_anew(row, step)) return zeros();
-        return step == 0 ? given(run_.h_0, row) : run_.y.row(time_of(row, step - 1), row);
-    }
-    const float* c_before(std::ptrdiff_t row, std::ptrdiff_t step) const {
-        if (run_.c == nullptr) return nullptr;
-        if (starts_anew(row, step)) return zeros();
-        return step == 0 ? given(run_.c_0, row) : run_.c + index_of(time_of(row, step - 1), row) * run_.units;
-    }
-    float* c_after(std::ptrdiff_t index) const { return run_.c == nullptr ? nullptr : run_.c + index * run_.units; }
-
-    // Every product's matrix.
-    PackedLinear matrix(int gates, std::ptrdiff_t units, std::ptrdiff_t depth, std::ptrdiff_t columns) const {
-        return PackedLinear(table_, WeightType::float32, kLinear, gates, units, depth, columns);
-    }
-
-    template <class Reserve, class Work>
-    void share(int num_threads, Checkpoint* checkpoint, const Reserve& reserve, const Work& work) {
-        share_rows(run_.batch, num_threads, space_, checkpoint, reserve, work);
-    }
-
-    const TrainingRun& run_;
-    const KernelTable& table_;
-    const Kernels kernels_;
-    TrainingSpace& space_;
-    const int gates_;
-    const std::ptrdiff_t padded_units_;
-    const std::ptrdiff_t gate_floats_;
-};
-
-class ForwardRunner : Runner {
-public:
-    ForwardRunner(const TrainingRun& run, const KernelTable& table, TrainingSpace& space) : Runner(run, table, space) {
-        const std::ptrdiff_t outputs = gates_ * padded_units_;
-        input_ = matrix(gates_, run.units, run.inputs, outputs);
-        recurrent_ = matrix(gates_, run.units, run.units, outputs);
-        grow(space.packed, sum_of(to_size(input_.nbytes()), to_size(recurrent_.nbytes())));
-        // b_hn of the GRU is multiplied by r, so it starts the chain of R_n instead of joining the input's bias.
-        const std::ptrdiff_t rows = gates_ * run.units;
-        const std::ptrdiff_t joined = is_gru(run.kind) ? 2 * run.units : rows;
-        std::vector<float> input_bias(count_of<float>(rows));
-        std::vector<float> recurrent_bias(count_of<float>(rows));
-        const auto bias = [](const float* values, std::ptrdiff_t i) { return values == nullptr ? 0.0F : values[i]; };
-        for (std::ptrdiff_t i = 0; i < rows; ++i) {
-            const auto at = static_cast<std::size_t>(i);
-            input_bias[at] = bias(run.bias_ih, i) + (i < joined ? bias(run.bias_hh, i) : 0.0F);
-            recurrent_bias[at] = i < joined ? 0.0F : bias(run.bias_hh, i);
-        }
-        unsigned char* next =
-            input_.pack(StridedMatrix{run.weight_ih, run.inputs, 1}, input_bias.data(), space.packed.data());
-        recurrent_.pack(StridedMatrix{run.weight_hh, run.units, 1}, recurrent_bias.data(), next);
-    }
-
-    void run(float* h_n, float* c_n, int num_threads, Checkpoint* checkpoint) {
-        const auto reserve = [&](TrainingSpace::Worker& worker, std::ptrdiff_t rows) {
-            const std::ptrdiff_t steps = std::min(chunk_of(rows), run_.steps);
-            grow(worker.linear_rows, steps, rows);
-            grow(worker.rows, rows);
-            grow(worker.sums, rows, gates_, padded_units_);
-            if (!saves_gates(run_.kind)) grow(worker.projections, steps, rows, padded_units_);
-        };
-        share(num_threads, checkpoint, reserve, [&](const TeamPart& part, TrainingSpace::Worker& worker) {
-            const Rows rows(run_.batch, part);
-            if (!run_rows(rows, part, worker)) return;
-            const std::size_t bytes = static_cast<std::size_t>(run_.units) * sizeof(float);
-            for (std::ptrdiff_t b = rows.first; b < rows.last; ++b) {
-                const std::ptrdiff_t last = length_of(b) - 1;
-                const bool has_steps = last >= 0;
-                std::memcpy(h_n + b * run_.units, has_steps ? run_.y.row(time_of(b, last), b) : given(run_.h_0, b),
-                            bytes);
-                if (c_n == nullptr) continue;
-                std::memcpy(c_n + b * run_.units,
-                            has_steps ? c_after(index_of(time_of(b, last), b)) : given(run_.c_0, b), bytes);
-            }
-        });
-    }
-
-private:
-    static std::ptrdiff_t chunk_of(std::ptrdiff_t rows) { return steps_for(kProjectionRows, rows); }
-
-    float* projection(std::ptrdiff_t index, std::ptrdiff_t place, TrainingSpace::Worker& worker) const {
-        if (!saves_gates(run_.kind)) return worker.projections.data() + place * padded_units_;
-        return run_.gates + index * gate_floats_ + (gate_floats_ - gates_ * padded_units_);
-    }
-
-    bool run_rows(const Rows& batch, const TeamPart& part, TrainingSpace::Worker& worker) const {
-        const std::ptrdiff_t chunk = chunk_of(batch.size());
-        const double operations =
-            static_cast<double>(gates_ * run_.units) * static_cast<double>((run_.inputs + run_.units) * batch.size());
-        bool backward = false;
-        LinearRow* const linear_rows = worker.linear_rows.data();
-        for (std::ptrdiff_t first = 0; first < run_.steps; first += chunk) {
-            const std::ptrdiff_t end = std::min(first + chunk, run_.steps);
-            LinearRow* linear = linear_rows;
-            for_rows(first, end, batch, [&](std::ptrdiff_t step, std::ptrdiff_t b) {
-                const std::ptrdiff_t time = time_of(b, step);
-                *linear++ = {run_.x.row(time, b),
-                             projection(index_of(time, b), (step - first) * batch.size() + b - batch.first, worker)};
-            });
-            input_.run(kLinear, linear_rows, linear - linear_rows, {0, input_.blocks(), backward});
-            for (std::ptrdiff_t step = first; step < end; ++step) {
-                TrainingRow* row = worker.rows.data();
-                linear = linear_rows;
-                float* sums = worker.sums.data();
-                for_rows(step, step + 1, batch, [&](std::ptrdiff_t, std::ptrdiff_t b) {
-                    const std::ptrdiff_t time = time_of(b, step);
-                    const std::ptrdiff_t index = index_of(time, b);
-                    row->projection = projection(index, (step - first) * batch.size() + b - batch.first, worker);
-                    row->sums = sums;
-                    row->gates = run_.gates == nullptr ? nullptr : run_.gates + index * gate_floats_;
-                    row->h = h_before(b, step);
-                    row->c = c_before(b, step);
-                    row->h_next = run_.y.row(time, b);
-                    row->c_next = c_after(index);
-                    *linear++ = {row->h, sums};
-                    ++row;
-                    sums += gates_ * padded_units_;
-                });
-                const std::ptrdiff_t count = linear - linear_rows;
-                recurrent_.run(kLinear, linear_rows, count, {0, recurrent_.blocks(), backward});
-                kernels_.forward(worker.rows.data(), count, run_.units);
-                backward = !backward;
-                if (!part.pass(operations)) return false;
-            }
-        }
-        return true;
-    }
-
-    PackedLinear input_;
-    PackedLinear recurrent_;
-};
-
-class BackwardRunner : Runner {
+class BackwardRunner : TrainingRunner {
 public:
     BackwardRunner(const TrainingRun& run, const TrainingGradients& gradients, const KernelTable& table,
                    TrainingSpace& space)
-        : Runner(run, table, space),
+        : TrainingRunner(run, table, space),
           gradients_(gradients),
           segment_(steps_for(kSegmentRows, run.batch)),
+          segment_rows_(product_of(std::min(segment_, run.steps), run.batch)),
           d_floats_(padded_to(kLineFloats, (is_gru(run.kind) ? 4 : gates_) * run.units + kOuterOverrun) + kLineFloats),
+          dy_floats_(padded_to(kLineFloats, sum_of(run.outputs, kOuterOverrun))),
           recurrent_first_(is_gru(run.kind) ? run.units : 0) {
         const std::ptrdiff_t depth = gates_ * run.units;
-        recurrent_ = matrix(1, run.units, depth, run.units);
+        recurrent_ = matrix(1, run.outputs, depth, run.outputs);
         if (gradients.x.data != nullptr) input_ = matrix(1, run.inputs, depth, run.inputs);
-        grow(space.packed, sum_of(to_size(input_.nbytes()), to_size(recurrent_.nbytes())));
-        unsigned char* next = recurrent_.pack(StridedMatrix{run.weight_hh, 1, run.units}, nullptr, space.packed.data());
+        if (run.weight_hr != nullptr) projection_ = matrix(1, run.units, run.outputs, run.units);
+        grow(space.packed_back,
+             sum_of(sum_of(to_size(input_.nbytes()), to_size(recurrent_.nbytes())), to_size(projection_.nbytes())));
+        unsigned char* next =
+            recurrent_.pack(StridedMatrix{run.weight_hh, 1, run.outputs}, nullptr, space.packed_back.data());
+        if (projection_) next = projection_.pack(StridedMatrix{run.weight_hr, 1, run.units}, nullptr, next);
         if (input_) {
             // d of the GRU begins with the last third of W's rows.
             const std::ptrdiff_t rotation = is_gru(run.kind) ? run.units : 0;
             input_.pack(StridedMatrix{run.weight_ih, 1, run.inputs, rotation}, nullptr, next);
         }
-        grow(space.d, product_of(std::min(segment_, run.steps), run.batch, d_floats_, sizeof(float)));
-        grow(space.dh, run.batch, run.units);
+        grow(space.d, product_of(segment_rows_, d_floats_, sizeof(float)));
+        grow(space.dh, run.batch, run.outputs);
         grow(space.dc, run.batch, run.units);
+        if (projection_ || zones()) grow(space.dh_of_cell, run.batch, run.units);
+        if (projection_) grow(space.dy, segment_rows_, dy_floats_);
+        if (zones()) grow(space.held, run.batch, 2, run.units);
+        if (drops()) grow(space.dropped, segment_rows_, run.outputs);
+        reserve_h_factors();
+        const bool has_gates = !saves_gates(run.kind) || run.gates != nullptr;
+        if (has_gates && (raw_ == RawState::none || run.raw != nullptr)) return;
+        steps_.emplace(run, table, space);
+        grow(space.gates, segment_rows_, gate_floats_);
+        if (raw_ != RawState::none) grow(space.raw, segment_rows_, run.units);
     }
 
     void run(int num_threads, Checkpoint* checkpoint) {
@@ -235,54 +53,111 @@ public:
             const std::ptrdiff_t steps = std::min(segment_, run_.steps);
             grow(worker.linear_rows, steps, rows);
             grow(worker.rows, rows);
-            grow(worker.outer_rows, steps, run_.batch);
-            const std::ptrdiff_t inputs = std::max(run_.inputs, run_.units);
-            grow(worker.outer, OuterShape::scratch(product_of(steps, run_.batch), inputs));
+            grow(worker.states, run_.units);
+            grow(worker.outer_rows, segment_rows_);
+            const std::ptrdiff_t inputs = std::max({run_.inputs, run_.units, run_.outputs});
+            grow(worker.outer, OuterShape::scratch(segment_rows_, inputs));
+            if (steps_) steps_->reserve(worker, rows);
         };
-        share(num_threads, checkpoint, reserve, [&](const TeamPart& part, TrainingSpace::Worker& worker) {
-            const Rows batch(run_.batch, part);
-            start(batch);
-            zero_sums(part);
-            std::ptrdiff_t end = run_.steps;
-            while (end > 0) {
-                const std::ptrdiff_t first = std::max<std::ptrdiff_t>(end - segment_, 0);
-                if (!run_segment(first, end, batch, part, worker) || !part.wait()) return;
-                add_products(first, end, part, worker);
-                if (!part.pass(weight_operations(end - first) / part.count) || !part.wait()) return;
-                end = first;
-            }
-            finish(batch);
-            if (shares_bias()) copy_bias(part);
-        });
+        share_rows(run_.batch, num_threads, space_, checkpoint, reserve,
+                   [&](const TeamPart& part, TrainingSpace::Worker& worker) {
+                       const Rows batch(run_.batch, part);
+                       start(batch);
+                       zero_sums(part);
+                       std::ptrdiff_t end = run_.steps;
+                       while (end > 0) {
+                           const std::ptrdiff_t first = std::max<std::ptrdiff_t>(end - segment_, 0);
+                           if (!run_segment(first, end, batch, part, worker) || !part.wait()) return;
+                           add_products(first, end, part, worker);
+                           if (!part.pass(weight_operations(end - first) / part.count) || !part.wait()) return;
+                           end = first;
+                       }
+                       finish(batch);
+                       if (shares_bias()) copy_bias(part);
+                   });
     }
 
 private:
-    float* dh_of(std::ptrdiff_t row) const { return space_.dh.data() + row * run_.units; }
+    float* dh_of(std::ptrdiff_t row) const { return space_.dh.data() + row * run_.outputs; }
     // Of the GRU, what comes past R.
     float* dc_of(std::ptrdiff_t row) const { return space_.dc.data() + row * run_.units; }
+    float* dh_of_cell(std::ptrdiff_t row) const { return space_.dh_of_cell.data() + row * run_.units; }
+    float* held_of(std::ptrdiff_t row) const { return space_.held.data() + 2 * row * run_.units; }
     float* d_of(std::ptrdiff_t step_of_segment, std::ptrdiff_t row) const {
-        return reinterpret_cast<float*>(space_.d.data()) + (step_of_segment * run_.batch + row) * d_floats_;
+        return reinterpret_cast<float*>(space_.d.data()) + index_of(step_of_segment, row) * d_floats_;
     }
+    float* dy_of(std::ptrdiff_t step_of_segment, std::ptrdiff_t row) const {
+        return space_.dy.data() + index_of(step_of_segment, row) * dy_floats_;
+    }
+    float* dropped_of(std::ptrdiff_t step_of_segment, std::ptrdiff_t row) const {
+        return space_.dropped.data() + index_of(step_of_segment, row) * run_.outputs;
+    }
+    float* gates_of_step(std::ptrdiff_t first, std::ptrdiff_t step, std::ptrdiff_t row) const {
+        if (!saves_gates(run_.kind)) return nullptr;
+        return steps_ ? space_.gates.data() + index_of(step - first, row) * gate_floats_
+                      : run_.gates + index_of(time_of(row, step), row) * gate_floats_;
+    }
+    float* raw_of_step(std::ptrdiff_t first, std::ptrdiff_t step, std::ptrdiff_t row) const {
+        return steps_ ? space_.raw.data() + index_of(step - first, row) * run_.units
+                      : run_.raw + index_of(time_of(row, step), row) * run_.units;
+    }
+    const float* dy_at(std::ptrdiff_t time, std::ptrdiff_t row) const {
+        return gradients_.y.data == nullptr ? zeros() : gradients_.y.row(time, row);
+    }
+    bool zones() const { return run_.zoneout_h || run_.zoneout_c; }
     double weight_operations(std::ptrdiff_t steps) const {
-        return static_cast<double>(gates_ * run_.units) * static_cast<double>(run_.inputs + run_.units) *
+        return static_cast<double>(gates_ * run_.units) * static_cast<double>(run_.inputs + run_.outputs) *
                static_cast<double>(steps * run_.batch);
     }
 
     void start(const Rows& batch) const {
-        const std::size_t bytes = static_cast<std::size_t>(run_.units) * sizeof(float);
         for (std::ptrdiff_t b = batch.first; b < batch.last; ++b) {
-            std::memcpy(dh_of(b), given(gradients_.h_n, b), bytes);
-            std::memcpy(dc_of(b), given(gradients_.c_n, b), bytes);
+            std::copy_n(given(gradients_.h_n, b, run_.outputs), run_.outputs, dh_of(b));
+            std::copy_n(given(gradients_.c_n, b, run_.units), run_.units, dc_of(b));
         }
+        draw_h_factors(batch);
     }
 
     void finish(const Rows& batch) const {
         for (std::ptrdiff_t b = batch.first; b < batch.last; ++b) {
+            if (gradients_.h_0 != nullptr) {
+                float* const by_h = gradients_.h_0 + b * run_.outputs;
+                std::copy_n(dh_of(b), run_.outputs, by_h);
+                if (is_gru(run_.kind)) add(dc_of(b), by_h, run_.units);
+            }
+            if (gradients_.c_0 != nullptr) std::copy_n(dc_of(b), run_.units, gradients_.c_0 + b * run_.units);
+        }
+    }
+
+    static void add(const float* values, float* total, std::ptrdiff_t size) {
+        for (std::ptrdiff_t i = 0; i < size; ++i) total[i] += values[i];
+    }
+
+    // Parts the derivatives by a row's new states into those by what the cell computed and those by the states before.
+    void part_at_zoneout(TrainingRow& row, std::ptrdiff_t time, std::ptrdiff_t b, float* taken) const {
+        float* const held_h = held_of(b);
+        float* const held_c = held_h + run_.units;
+        if (run_.zoneout_h) {
+            fill_taken(run_.zoneout_h, time, b, taken);
+            float* const by_cell = dh_of_cell(b);
+            std::copy_n(row.dh, run_.units, held_h);
+            if (is_gru(run_.kind)) {
+                add(row.dc, held_h, run_.units);
+                std::fill_n(row.dc, run_.units, 0.0F);
+            }
             for (std::ptrdiff_t j = 0; j < run_.units; ++j) {
-                const float dh = dh_of(b)[j];
-                const float dc = dc_of(b)[j];
-                if (gradients_.h_0 != nullptr) gradients_.h_0[b * run_.units + j] = is_gru(run_.kind) ? dh + dc : dh;
-                if (gradients_.c_0 != nullptr) gradients_.c_0[b * run_.units + j] = dc;
+                const float dh = row.dy[j] + held_h[j];
+                by_cell[j] = taken[j] * dh;
+                held_h[j] = (1 - taken[j]) * dh;
+            }
+            row.dy = by_cell;
+            row.dh = zeros();
+        }
+        if (run_.zoneout_c) {
+            fill_taken(run_.zoneout_c, time, b, taken);
+            for (std::ptrdiff_t j = 0; j < run_.units; ++j) {
+                held_c[j] = (1 - taken[j]) * row.dc[j];
+                row.dc[j] *= taken[j];
             }
         }
     }
@@ -290,8 +165,13 @@ private:
     // d of the steps [first, end), from the last one down, and x's derivatives.
     bool run_segment(std::ptrdiff_t first, std::ptrdiff_t end, const Rows& batch, const TeamPart& part,
                      TrainingSpace::Worker& worker) const {
+        if (steps_) {
+            const TrainingSteps::Again again{first, saves_gates(run_.kind) ? space_.gates.data() : nullptr,
+                                             raw_ == RawState::none ? nullptr : space_.raw.data()};
+            if (!steps_->run_steps(first, end, batch, part, worker, &again)) return false;
+        }
         const double operations = static_cast<double>(gates_ * run_.units) *
-                                  static_cast<double>((run_.units + (input_ ? run_.inputs : 0)) * batch.size());
+                                  static_cast<double>((run_.outputs + (input_ ? run_.inputs : 0)) * batch.size());
         bool backward = false;
         LinearRow* const linear_rows = worker.linear_rows.data();
         for (std::ptrdiff_t step = end - 1; step >= first; --step) {
@@ -299,30 +179,36 @@ private:
             LinearRow* linear = linear_rows;
             for_rows(step, step + 1, batch, [&](std::ptrdiff_t, std::ptrdiff_t b) {
                 const std::ptrdiff_t time = time_of(b, step);
-                const std::ptrdiff_t index = index_of(time, b);
-                float* d = d_of(step - first, b);
-                row->gates = run_.gates == nullptr ? nullptr : run_.gates + index * gate_floats_;
+                row->gates = gates_of_step(first, step, b);
                 row->h = h_before(b, step);
                 row->c = c_before(b, step);
-                row->h_next = run_.y.row(time, b);
-                row->c_next = c_after(index);
-                row->dy = gradients_.y.data == nullptr ? zeros() : gradients_.y.row(time, b);
+                row->h_next = raw_ == RawState::h ? raw_of_step(first, step, b) : run_.y.row(time, b);
+                row->c_next = raw_ == RawState::c ? raw_of_step(first, step, b) : c_after(index_of(time, b));
+                row->dy = dy_at(time, b);
                 row->dh = dh_of(b);
                 row->dc = dc_of(b);
-                row->d = d;
+                row->d = d_of(step - first, b);
+                if (drops()) drop(row->h, h_factors(b), dropped_of(step - first, b), run_.outputs);
+                if (zones()) part_at_zoneout(*row, time, b, worker.states.data());
+                if (projection_) {
+                    float* const by_y = dy_of(step - first, b);
+                    for (std::ptrdiff_t j = 0; j < run_.outputs; ++j) by_y[j] = row->dy[j] + row->dh[j];
+                    row->dy = dh_of_cell(b);
+                    row->dh = zeros();
+                    *linear++ = {by_y, dh_of_cell(b)};
+                }
                 ++row;
-                if (!starts_anew(b, step)) *linear++ = {d + recurrent_first_, dh_of(b)};
             });
+            if (projection_)
+                projection_.run(kLinear, linear_rows, linear - linear_rows, {0, projection_.blocks(), false});
             kernels_.backward(worker.rows.data(), row - worker.rows.data(), run_.units);
+            linear = linear_rows;
+            for_rows(step, step + 1, batch, [&](std::ptrdiff_t, std::ptrdiff_t b) {
+                if (!starts_anew(b, step)) *linear++ = {d_of(step - first, b) + recurrent_first_, dh_of(b)};
+            });
             recurrent_.run(kLinear, linear_rows, linear - linear_rows, {0, recurrent_.blocks(), backward});
             backward = !backward;
-            if (run_.resets != nullptr) {
-                for_rows(step, step + 1, batch, [&](std::ptrdiff_t, std::ptrdiff_t b) {
-                    if (!starts_anew(b, step)) return;
-                    std::fill_n(dh_of(b), run_.units, 0.0F);
-                    std::fill_n(dc_of(b), run_.units, 0.0F);
-                });
-            }
+            finish_step(step, batch);
             if (!part.pass(operations)) return false;
         }
         if (!input_) return true;
@@ -334,13 +220,36 @@ private:
         return true;
     }
 
-    // The products that the derivatives of weights and biases add up: of the floats of d from `from` on and x or h.
+    // Makes the derivatives by the states before a step of what has come back through R.
+    void finish_step(std::ptrdiff_t step, const Rows& batch) const {
+        if (drops() || zones()) {
+            for_rows(step, step + 1, batch, [&](std::ptrdiff_t, std::ptrdiff_t b) {
+                if (drops()) drop(dh_of(b), h_factors(b), dh_of(b), run_.outputs);
+                if (run_.zoneout_h) add(held_of(b), dh_of(b), run_.units);
+                if (run_.zoneout_c) add(held_of(b) + run_.units, dc_of(b), run_.units);
+            });
+        }
+        for_held(step, batch,
+                 [&](std::ptrdiff_t, std::ptrdiff_t b) { add(dy_at(time_of(b, step), b), dh_of(b), run_.outputs); });
+        if (run_.resets == nullptr) return;
+        const auto reset = [&](std::ptrdiff_t, std::ptrdiff_t b) {
+            if (!starts_anew(b, step)) return;
+            std::fill_n(dh_of(b), run_.outputs, 0.0F);
+            std::fill_n(dc_of(b), run_.units, 0.0F);
+        };
+        for_rows(step, step + 1, batch, reset);
+        for_held(step, batch, reset);
+    }
+
+    // The products that the derivatives of weights and biases add up: of the floats of d from `from` on, or of the
+    // derivatives by what a projection gave, and what a matrix has been multiplied by.
+    enum class Factor { x, h, cell };
     struct Product {
         float* total;
         std::ptrdiff_t from;
         std::ptrdiff_t rows;    // of total
         std::ptrdiff_t inputs;
-        bool is_recurrent;
+        Factor factor;
         OuterKernel kernel;
     };
     template <class Visit>
@@ -349,17 +258,28 @@ private:
         const std::ptrdiff_t all = gates_ * units;
         const auto of_input = [&](float* total, std::ptrdiff_t inputs, OuterKernel kernel) {
             if (total == nullptr) return;
-            if (!is_gru(run_.kind)) return visit(Product{total, 0, all, inputs, false, kernel});
-            visit(Product{total, units, 2 * units, inputs, false, kernel});
-            visit(Product{total + 2 * units * inputs, 0, units, inputs, false, kernel});
+            if (!is_gru(run_.kind)) return visit(Product{total, 0, all, inputs, Factor::x, kernel});
+            visit(Product{total, units, 2 * units, inputs, Factor::x, kernel});
+            visit(Product{total + 2 * units * inputs, 0, units, inputs, Factor::x, kernel});
         };
         of_input(gradients_.weight_ih, run_.inputs, table_.outer);
         of_input(gradients_.bias_ih, 1, table_.column_sums);
         const auto of_state = [&](float* total, std::ptrdiff_t inputs, OuterKernel kernel) {
-            if (total != nullptr) visit(Product{total, recurrent_first_, all, inputs, true, kernel});
+            if (total != nullptr) visit(Product{total, recurrent_first_, all, inputs, Factor::h, kernel});
         };
-        of_state(gradients_.weight_hh, units, table_.outer);
+        of_state(gradients_.weight_hh, run_.outputs, table_.outer);
         if (!shares_bias()) of_state(gradients_.bias_hh, 1, table_.column_sums);
+        if (gradients_.weight_hr != nullptr)
+            visit(Product{gradients_.weight_hr, 0, run_.outputs, units, Factor::cell, table_.outer});
+    }
+    OuterRow row_of(const Product& product, std::ptrdiff_t first, std::ptrdiff_t step, std::ptrdiff_t b) const {
+        const float* const d = d_of(step - first, b) + product.from;
+        switch (product.factor) {
+            case Factor::x: return {d, run_.x.row(time_of(b, step), b)};
+            case Factor::h: return {d, drops() ? dropped_of(step - first, b) : h_before(b, step)};
+            case Factor::cell: break;
+        }
+        return {dy_of(step - first, b), raw_of_step(first, step, b)};
     }
 
     // Of the GRU alone the two biases' derivatives differ.
@@ -384,10 +304,8 @@ private:
         for_products([&](const Product& product) {
             OuterRow* row = worker.outer_rows.data();
             for (std::ptrdiff_t step = end - 1; step >= first; --step) {
-                for_rows(step, step + 1, whole, [&](std::ptrdiff_t, std::ptrdiff_t b) {
-                    *row++ = {d_of(step - first, b) + product.from,
-                              product.is_recurrent ? h_before(b, step) : run_.x.row(time_of(b, step), b)};
-                });
+                for_rows(step, step + 1, whole,
+                         [&](std::ptrdiff_t, std::ptrdiff_t b) { *row++ = row_of(product, first, step, b); });
             }
             const Rows share = lines_of(product.rows, part);
             product.kernel(worker.outer_rows.data(), row - worker.outer_rows.data(),
@@ -396,43 +314,77 @@ private:
     }
 
     const TrainingGradients& gradients_;
-    const std::ptrdiff_t segment_;            // steps
-    const std::ptrdiff_t d_floats_;           // of a row, not a power of two, of which caches hold few
+    const std::ptrdiff_t segment_;    // steps
+    const std::ptrdiff_t segment_rows_;
+    const std::ptrdiff_t d_floats_;    // of a row, not a power of two, of which caches hold few
+    const std::ptrdiff_t dy_floats_;
     const std::ptrdiff_t recurrent_first_;    // of d, what R has to do with
-    PackedLinear recurrent_;                  // transposed, as input_
+    PackedLinear recurrent_;                  // transposed, as the next two
     PackedLinear input_;
+    PackedLinear projection_;
+    std::optional<TrainingSteps> steps_;    // where gates were not saved
 };
 
 }    // namespace
 
+TrainingKernels training_kernels(CellKind kind, const KernelTable& table) {
+    switch (kind) {
+        case CellKind::kRnnTanh: return {table.rnn_tanh_forward, table.rnn_tanh_backward};
+        case CellKind::kRnnRelu: return {table.rnn_relu_forward, table.rnn_relu_backward};
+        case CellKind::kLstm: return {table.lstm_forward, table.lstm_backward};
+        case CellKind::kGruResetAfter: return {table.gru_forward, table.gru_backward};
+        case CellKind::kGruResetBefore: break;
+    }
+    return {nullptr, nullptr};
+}
+
 std::size_t TrainingSpace::nbytes() const {
-    std::size_t total = packed.size() + d.size() + bytes_of(dh, dc, zeros);
+    std::size_t total = packed.size() + packed_back.size() + d.size() +
+                        bytes_of(dh, dc, dh_of_cell, held, h_factors, dropped, dy, gates, raw, zeros);
     for (const Worker& worker : workers) {
-        total += bytes_of(worker.sums, worker.projections, worker.linear_rows, worker.rows, worker.outer_rows,
-                          worker.outer, worker.d);
+        total += bytes_of(worker.sums, worker.gates, worker.dropped, worker.states, worker.linear_rows, worker.rows,
+                          worker.outer_rows, worker.outer, worker.d);
     }
     return total;
 }
 
-bool can_train(CellKind kind, const KernelTable& table) { return kernels_of(kind, table).forward != nullptr; }
+bool can_train(CellKind kind, const KernelTable& table) { return training_kernels(kind, table).forward != nullptr; }
+
+RawState raw_of(const TrainingRun& run) {
+    if (run.weight_hr != nullptr) return RawState::h;
+    if (run.kind == CellKind::kLstm) return run.zoneout_c ? RawState::c : RawState::none;
+    return run.zoneout_h && !is_gru(run.kind) ? RawState::h : RawState::none;
+}
 
 std::ptrdiff_t gate_floats(CellKind kind, std::ptrdiff_t units, const KernelTable& table) {
     return saves_gates(kind) ? product_of(kSavedGates, padded_to(table.lanes, units)) : 0;
 }
 
 double operations_of(const TrainingRun& run) {
-    return static_cast<double>(gates_of(run.kind) * run.units) * static_cast<double>(run.inputs + run.units) *
+    return static_cast<double>(gates_of(run.kind) * run.units) * static_cast<double>(run.inputs + run.outputs) *
            static_cast<double>(run.steps) * static_cast<double>(run.batch);
 }
 
 void run_forward(const TrainingRun& run, float* h_n, float* c_n, const KernelTable& table, TrainingSpace& space,
                  int num_threads, Checkpoint* checkpoint) {
-    ForwardRunner(run, table, space).run(h_n, c_n, num_threads, checkpoint);
+    TrainingSteps(run, table, space).run(h_n, c_n, num_threads, checkpoint);
 }
 
 void run_backward(const TrainingRun& run, const TrainingGradients& gradients, const KernelTable& table,
                   TrainingSpace& space, int num_threads, Checkpoint* checkpoint) {
     BackwardRunner(run, gradients, table, space).run(num_threads, checkpoint);
+}
+
+void run_dropout(const float* x, float* y, std::ptrdiff_t steps, std::ptrdiff_t batch, std::ptrdiff_t size,
+                 const Draws& draws, Checkpoint* checkpoint) {
+    const TeamPart part{0, 1, nullptr, checkpoint};
+    for (std::ptrdiff_t time = 0; time < steps; ++time) {
+        for (std::ptrdiff_t b = 0; b < batch; ++b, x += size, y += size) {
+            draws.fill(time, b, draws.scale(), y, size);
+            drop(x, y, y, size);
+        }
+        if (!part.pass(static_cast<double>(batch * size))) return;
+    }
 }
 
 }    // namespace fusedcell

@@ -37,6 +37,7 @@ def linear_forward(x: Any, weight: Any, bias: Any, num_threads: int, isa: str) -
 def linear_backward(
     dy: Any, x: Any, weight: Any, wanted: Sequence[bool], num_threads: int, isa: str
 ) -> tuple[npt.NDArray[np.float32] | None, ...]: ...
+def dropout(x: Any, seed: int, stream: int, rate: float) -> npt.NDArray[np.float32]: ...
 def train_forward(
     kind: str,
     x: Any,
@@ -46,9 +47,13 @@ def train_forward(
     weight_hh: Any,
     bias_ih: Any,
     bias_hh: Any,
+    weight_hr: Any,
     lengths: Any,
+    mask: Any,
     resets: Any,
     reverse: bool,
+    random: tuple[int, int, float, float, float, bool] | None,
+    saves: bool,
     num_threads: int,
     isa: str,
 ) -> tuple[npt.NDArray[np.float32] | None, ...]: ...
@@ -57,17 +62,23 @@ def train_backward(
     dy: Any,
     dh_n: Any,
     dc_n: Any,
-    x: Any,
     y: Any,
+    gates: Any,
+    raw: Any,
+    c: Any,
+    x: Any,
     h_0: Any,
     c_0: Any,
-    gates: Any,
-    c: Any,
     weight_ih: Any,
     weight_hh: Any,
+    bias_ih: Any,
+    bias_hh: Any,
+    weight_hr: Any,
     lengths: Any,
+    mask: Any,
     resets: Any,
     reverse: bool,
+    random: tuple[int, int, float, float, float, bool] | None,
     wanted: Sequence[bool],
     num_threads: int,
     isa: str,

@@ -27,6 +27,13 @@
 // and R with the last three. These are the chain rule through the formulas of fusedcell.reference, carried on from step
 // to step (Werbos 1990, "Backpropagation through time").
 //
+// What comes between the steps and the kernels is arithmetic without fused operations (model/training_steps.cc and
+// training.cc), each line of it rounded as it stands. Recurrent dropout: R meets h m, with m of a row 0 or 1 / (1 -
+// p), and a of the way back is then a m. Zoneout, u being 0 or 1 or in evaluation 1 - p: h = u h~ + (1 - u) h',
+// where h~ is the cell's, and so is c; on the way back u dh is the cell's share, and (1 - u) dh joins a, or a z of
+// the GRU, last. A projection: h = W_hr h~, one chain from 0, dh~ one over W_hr's rows, and dW_hr a sum like the
+// others. Where a mask holds the state, dh = a + dy.
+//
 // dW = sum over rows of d x^T is taken in segments of steps from the last step down: in a segment one chain from 0 over
 // its rows, later steps first and of a step the first row first, and the segments are added up in this order. So are
 // dR, of d h'^T, and db, of d, by additions. One chain over all rows would lose digits.

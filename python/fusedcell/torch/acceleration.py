@@ -15,7 +15,7 @@ from . import packs
 from .modules import FUSED, Fused, Last, Settings
 from .packs import Storage
 from .report import SWAPPING, Entry, Report, Swap, WholeSwap
-from .training import TRAINED, Trained, check_trainable
+from .training import TRAINED, Trained
 from .whole import Call, Weights, Whole, calls_of, converted, whole_class
 
 # What a class has even if it adds nothing to another but a constructor.
@@ -53,7 +53,7 @@ def accelerate(
     PyTorch's; torch.compile and exports see PyTorch's, too.
 
     With `training`, layers become :class:`LSTM`, :class:`GRU` and :class:`RNN` instead, which train as well as run, in
-    float32 and on the tier that FUSEDCELL_ISA names or the best; cells and projections stay PyTorch's.
+    float32 and on the tier that FUSEDCELL_ISA names or the best; cells stay PyTorch's.
 
     Raises TypeError unless `model` is a module and `num_threads` an integer, UnsupportedError for an unknown dtype,
     ValueError for a tier that this machine does not run or no threads.
@@ -153,7 +153,6 @@ def _prepare_training(module: nn.Module, num_threads: int) -> Swap:
     original = parametrize.type_before_parametrizations(module)
     replaced = getattr(nn, form.class_name)
     check_adds_nothing(original, replaced)
-    check_trainable(module)
     packs.check(form, [getattr(module, name) for name in form.names()])
     return Swap(module, original, TRAINED[replaced], {"num_threads": num_threads})
 

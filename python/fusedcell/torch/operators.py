@@ -31,11 +31,12 @@ def run_layer(
     batch_first: bool,
     num_threads: int,
     lengths: Any = None,
+    mask: Any = None,
 ) -> list[Tensor]:
     """y, h_n and, for an LSTM, c_n: on the memory of arrays that the layer returns. With batch sizes x is packed."""
     arrays: tuple[object, ...]
     if batch_sizes is None:
-        arrays = stack.run(_array(x), _array(h_0), _array(c_0), lengths, None, batch_first, num_threads)
+        arrays = stack.run(_array(x), _array(h_0), _array(c_0), lengths, mask, batch_first, num_threads)
     else:
         arrays = stack.run_packed(_array(x), _array(batch_sizes), _array(h_0), _array(c_0), num_threads)
     return [torch.from_numpy(array) for array in arrays if array is not None]

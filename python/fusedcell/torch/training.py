@@ -5,11 +5,12 @@ The arithmetic is in csrc/kernels/generic/training.h, and `fusedcell.reference.g
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from numbers import Real
+from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
 from .. import _core
@@ -29,74 +30,167 @@ from .packs import Storage
 
 _KINDS = {"LSTM": "lstm", "GRU": "gru_reset_after", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
 _STORAGE = Storage("float32", None)
+_STREAMS = 4  # of draws, of a layer in one direction: its input, h where R meets it, and zoneout of h and c
+
+
+class Options(NamedTuple):
+    """What of a layer's run in one direction is no tensor."""
+
+    kind: str
+    lengths: Any = None
+    mask: Any = None
+    resets: Any = None
+    reverse: bool = False
+    random: tuple[int, int, float, float, float, bool] | None = None
+    saves: bool = True
+    num_threads: int = 1
 
 
 class _Direction(torch.autograd.Function):
-    """One layer in one direction, x (T, B, I). Gives y, h_n and, for an LSTM, c_n."""
+    """One layer in one direction, x (T, B, I). Gives y, h_n and, for an LSTM, c_n.
+
+    Takes x, h_0, c_0, the two weights, the two biases, the projection's weight and Options.
+    """
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Any:
-        x, h_0, c_0, weight_ih, weight_hh, bias_ih, bias_hh, kind, lengths, resets, reverse, num_threads = arguments
-        tensors = (x, h_0, c_0, weight_ih, weight_hh, bias_ih, bias_hh)
-        taken: Any = (kind, *map(array_of, tensors), lengths, resets, reverse, num_threads, "")
-        *results, gates, c = _core.train_forward(*taken)
+        *tensors, options = arguments
+        kind, *middle, num_threads = options
+        taken: Any = (kind, *map(array_of, tensors), *middle, num_threads, "")
+        *results, gates, raw, c = _core.train_forward(*taken)
         y, *last = (torch.from_numpy(result) for result in results if result is not None)
-        saved = [None if array is None else torch.from_numpy(array) for array in (gates, c)]
+        saved = [None if array is None else torch.from_numpy(array) for array in (gates, raw, c)]
+        if options.saves:  # or gates are made again, with the biases
+            tensors[5:7] = None, None
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, h_0, c_0, weight_ih, weight_hh, y, *saved)
-        ctx.options = kind, lengths, resets, reverse, num_threads
+        ctx.save_for_backward(y, *saved, *tensors)
+        ctx.options = options
         return (y, *last)
 
     @staticmethod
     def backward(ctx: Any, *derivatives: Tensor | None) -> Any:
         refuse_second_derivatives()
-        dy, dh_n, dc_n = (*derivatives, None)[:3]
-        x, h_0, c_0, weight_ih, weight_hh, y, gates, c = ctx.saved_tensors
-        kind, *options, num_threads = ctx.options
-        wanted = list(ctx.needs_input_grad[:7])
-        tensors = (dy, dh_n, dc_n, x, y, h_0, c_0, gates, c, weight_ih, weight_hh)
-        taken: Any = (kind, *map(array_of, tensors), *options, wanted, num_threads, "")
+        by_results = (*derivatives, None)[:3]
+        kind, *middle, _, num_threads = ctx.options
+        wanted = ctx.needs_input_grad[:8]
+        taken: Any = (kind, *map(array_of, (*by_results, *ctx.saved_tensors)), *middle, wanted, num_threads, "")
         results = _core.train_backward(*taken)
-        return (*(None if array is None else torch.from_numpy(array) for array in results), *(None,) * 5)
+        return (*(None if array is None else torch.from_numpy(array) for array in results), None)
+
+
+class _Dropout(torch.autograd.Function):
+    """x (T, B, size) with features dropped, which the way back draws again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *draws: Any) -> Tensor:
+        ctx.draws = draws
+        return torch.from_numpy(_core.dropout(array_of(x), *draws))
+
+    @staticmethod
+    def backward(ctx: Any, *derivatives: Tensor) -> Any:
+        refuse_second_derivatives()
+        return torch.from_numpy(_core.dropout(array_of(derivatives[0]), *ctx.draws)), None, None, None
 
 
 class Trained(nn.RNNBase):
-    """What the layers share. Their parameters, initialisation and state dictionaries are those of PyTorch's."""
+    """What the layers share. Their parameters, initialisation and state dictionaries are those of PyTorch's.
+
+    The arguments are those of the class of ``torch.nn``, and by name:
+
+    - recurrent_dropout: the rate at which units of h are dropped where R meets them, in training mode. One draw of a
+      sequence holds for all its steps, and what is kept is divided by 1 - rate (Gal and Ghahramani 2016,
+      arXiv:1512.05287).
+    - zoneout: the rate at which units keep their state of the step before instead of the new one, drawn at each step in
+      training mode; in evaluation mode the state is the mean of both by the rate (Krueger et al. 2017,
+      arXiv:1606.01305). Of an LSTM it is that of h and c, or a pair of rates. Not with a projection.
+    - checkpoint: keep the gates of no step for the way back, which makes them again.
+    - num_threads: threads that a call may use at most.
+
+    `dropout` is between layers, as PyTorch's. A call takes one number of PyTorch's generator, and each draw is made of
+    that number and of its own layer, direction, step, batch row and unit (csrc/model/draws.h and `reference.taken`). So
+    draws are the same on every tier, with any number of threads, and for packed, padded and batch-first arrangements.
+
+    Raises ValueError for a rate that is not in [0, 1], and UnsupportedError for zoneout with a projection.
+    """
 
     fusedcell_replaces: ClassVar[Any]
     num_threads: int = 1
+    recurrent_dropout: float = 0.0
+    zoneout: float | tuple[float, float] = 0.0
+    checkpoint: bool = False
 
-    def __init__(self, *args: Any, num_threads: int = 1, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        num_threads: int = 1,
+        recurrent_dropout: float = 0.0,
+        zoneout: float | tuple[float, float] = 0.0,
+        checkpoint: bool = False,
+        **kwargs: Any,
+    ) -> None:
         threads = _core.checked_num_threads(num_threads)
         super().__init__(*args, **kwargs)
         self.num_threads = threads
-        check_trainable(self)
+        self.recurrent_dropout = recurrent_dropout
+        self.zoneout = zoneout
+        self.checkpoint = bool(checkpoint)
+        self._rates()
+
+    def extra_repr(self) -> str:
+        """PyTorch's, and what is not as it is there."""
+        own = {name: getattr(self, name) for name in ("recurrent_dropout", "zoneout", "checkpoint")}
+        return ", ".join([super().extra_repr(), *(f"{name}={value}" for name, value in own.items() if value)])
+
+    def _rates(self) -> tuple[float, float, float]:
+        """Those of recurrent dropout and of zoneout of h and c, as they are now, and checked."""
+        given: Any = self.zoneout
+        is_pair = isinstance(given, (tuple, list)) and len(given) == 2 and self.mode == "LSTM"
+        of_h, of_c = given if is_pair else (given, given)
+        rates: dict[str, Any] = {"recurrent_dropout": self.recurrent_dropout, "zoneout": of_h, "zoneout[1]": of_c}
+        for name, rate in rates.items():
+            if not isinstance(rate, Real) or not 0 <= float(rate) <= 1:
+                raise ValueError(f"{name}: expected a rate from 0 to 1, got {rate!r}")
+        if self.proj_size > 0 and (of_h or of_c):
+            raise UnsupportedError(f"zoneout: {given} with proj_size={self.proj_size} is not supported")
+        return float(self.recurrent_dropout), float(of_h), float(of_c) if self.mode == "LSTM" else 0.0
 
     def forward(
-        self, input: Tensor | PackedSequence, hx: Any = None, *, lengths: Any = None, resets: Any = None
+        self,
+        input: Tensor | PackedSequence,
+        hx: Any = None,
+        *,
+        lengths: Any = None,
+        mask: Any = None,
+        resets: Any = None,
     ) -> Any:
         """As of the class of ``torch.nn``, in float32 on the CPU.
 
         `lengths`, integers (batch,), says where each sequence ends: past its end y is zero, and its last state is that
-        of its last step. `resets`, bools of the input's shape without the last axis, is true at each step that begins
-        anew, from a state of zeros; a reverse direction is parted at the same places.
+        of its last step. `mask`, bools or 0 and 1 of the input's shape without the last axis, is false at each step
+        that is left out: the state is held, and y repeats it. `resets`, of the same shape, is true at each step that
+        begins anew, from a state of zeros, also where the mask is false; a reverse direction is parted at the same
+        places.
 
         Where no gradient can be asked for, as in torch.no_grad(), it is computed by the kernels for inference, to the
-        same bits. Raises TypeError or ValueError, naming the argument, for what does not fit, RuntimeError under
-        functorch's transforms, and UnsupportedError for projections. What is exported has PyTorch's operators.
+        same bits. Raises TypeError or ValueError, naming the argument, for what does not fit, and RuntimeError under
+        functorch's transforms. What is exported has PyTorch's operators.
         """
-        check_trainable(self)
         refuse_transforms()
+        given = {"lengths": lengths, "mask": mask, "resets": resets}
+        named = ", ".join(given)
         if is_exported():
-            if lengths is not None or resets is not None:
-                raise UnsupportedError("lengths, resets: exported programs have neither")
+            dropout, *zoneout = self._rates()
+            if any(value is not None for value in given.values()):
+                raise UnsupportedError(f"{named}: exported programs have none of them")
+            if any(zoneout) or (self.training and dropout):
+                raise UnsupportedError("zoneout, recurrent_dropout: exported programs have neither")
             return self.fusedcell_replaces.forward(self, input, hx)
         states = [] if hx is None else _pair(hx) if self.mode == "LSTM" else [hx]
         if isinstance(input, PackedSequence):
-            if lengths is not None or resets is not None:
-                raise ValueError("lengths, resets: expected None with a PackedSequence; give the padded tensor")
+            if any(value is not None for value in given.values()):
+                raise ValueError(f"{named}: expected None with a PackedSequence; give the padded tensor")
             return self._run_packed(input, states)
-        y, last = self._run_padded(input, states, lengths, resets, self.batch_first)
+        y, last = self._run_padded(input, states, lengths, mask, resets, self.batch_first)
         return y, self._result(last)
 
     def _result(self, last: list[Tensor]) -> Any:
@@ -108,14 +202,14 @@ class Trained(nn.RNNBase):
         x, lengths = torch._VF._pad_packed_sequence(data, batch_sizes, False, 0.0, len(batch_sizes))
         if order is not None:
             states = [state.index_select(1, order) for state in states]
-        y, last = self._run_padded(x, states, lengths, None, batch_first=False)
+        y, last = self._run_padded(x, states, lengths, None, None, batch_first=False)
         if inverse is not None:
             last = [state.index_select(1, inverse) for state in last]
         data, _ = torch._VF._pack_padded_sequence(y, lengths, False)
         return PackedSequence(data, batch_sizes, order, inverse), self._result(last)
 
     def _run_padded(
-        self, x: Tensor, states: list[Tensor], lengths: Any, resets: Any, batch_first: bool
+        self, x: Tensor, states: list[Tensor], lengths: Any, mask: Any, resets: Any, batch_first: bool
     ) -> tuple[Tensor, list[Tensor]]:
         if torch.is_autocast_enabled("cpu"):
             warn_of_autocast()
@@ -123,60 +217,76 @@ class Trained(nn.RNNBase):
         check_tensor("input", x, (2, 3), self.input_size)
         batched = x.dim() == 3
         rows = [] if not batched else [x.shape[0] if batch_first else x.shape[1]]
-        shape = (self.num_layers * (1 + self.bidirectional), *rows, self.hidden_size)
-        for name, state in zip(("hx[0]", "hx[1]") if self.mode == "LSTM" else ("hx",), states, strict=False):
-            check_tensor(name, state, (x.dim(),), self.hidden_size)
+        count = self.num_layers * (1 + self.bidirectional)
+        names = ("hx[0]", "hx[1]") if self.mode == "LSTM" else ("hx",)
+        sizes = self.proj_size or self.hidden_size, self.hidden_size
+        for name, state, size in zip(names, states, sizes, strict=False):
+            check_tensor(name, state, (x.dim(),), size)
+            shape = (count, *rows, size)
             if state.shape != shape:
                 raise ValueError(f"{name}: expected shape {shape}, got {tuple(state.shape)}")
         lengths = lengths.numpy(force=True) if isinstance(lengths, Tensor) else lengths
+        mask, resets = _flags("mask", mask), _flags("resets", resets)
         weights: list[Tensor] = [getattr(self, name) for name in self._flat_weights_names]
-        form = Form(
-            self.fusedcell_replaces.__name__, self._nonlinearity(), self.num_layers, self.bidirectional, self.bias
-        )
+        form = form_of_layer(self)
         packs.check(form, weights)
 
+        rates = self._rates()
         needs_graph = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *weights))
-        drops = self.training and self.dropout > 0 and self.num_layers > 1
-        if not (needs_graph or drops or resets is not None) and packs.are_versioned(weights):
+        drops = self.training and (rates[0] > 0 or (self.dropout > 0 and self.num_layers > 1))
+        is_plain = not (needs_graph or drops or any(rates[1:]) or resets is not None)
+        if is_plain and packs.are_versioned(weights):
             stack = packs.packed(form, weights, _STORAGE).stack
             h_0, c_0 = (*states, None, None)[:2]
-            y, *last = run_layer(stack, x, h_0, c_0, None, batched and batch_first, self.num_threads, lengths)
+            batch_first = batched and batch_first
+            y, *last = run_layer(stack, x, h_0, c_0, None, batch_first, self.num_threads, lengths, mask)
             return y, last
 
         if not batched:
             x, states = x.unsqueeze(1), [state.unsqueeze(1) for state in states]
         elif batch_first:
             x = x.transpose(0, 1)
-        y, last = self._run(x, states, weights, lengths, _resets(resets, batched, batch_first))
+        mask, resets = (_by_step(flags, batched, batch_first) for flags in (mask, resets))
+        seed = int(torch.empty((), dtype=torch.int64).random_()) if drops or (self.training and any(rates[1:])) else 0
+        options = Options(_KINDS[self.mode], lengths, mask, resets)
+        options = options._replace(saves=needs_graph and not self.checkpoint, num_threads=self.num_threads)
+        y, last = self._run(x, states, weights, options, seed, rates)
         if not batched:
             return y.squeeze(1), [state.squeeze(1) for state in last]
         return y.transpose(0, 1) if batch_first else y, last
 
     def _run(
-        self, x: Tensor, states: list[Tensor], weights: list[Tensor], lengths: Any, resets: Any
+        self,
+        x: Tensor,
+        states: list[Tensor],
+        weights: list[Tensor],
+        options: Options,
+        seed: int,
+        rates: tuple[float, float, float],
     ) -> tuple[Tensor, list[Tensor]]:
-        kind, threads = _KINDS[self.mode], self.num_threads
         directions = 1 + self.bidirectional
         of_direction = len(weights) // (directions * self.num_layers)
+        recurrent_dropout, of_h, of_c = rates
+        recurrent_dropout *= self.training
         finals: list[tuple[Tensor, ...]] = []
         for layer in range(self.num_layers):
-            if layer > 0 and self.dropout > 0:
-                x = functional.dropout(x, self.dropout, self.training)
+            if layer > 0 and self.dropout > 0 and self.training:
+                x = _Dropout.apply(x, seed, len(finals) * _STREAMS, float(self.dropout))
             outputs: list[Tensor] = []
             for direction in range(directions):
                 at = len(finals)
                 h_0, c_0 = (*(state[at] for state in states), None, None)[:2]
-                own = (*weights[at * of_direction : (at + 1) * of_direction], None, None)[:4]
-                y, *last = _Direction.apply(x, h_0, c_0, *own, kind, lengths, resets, bool(direction), threads)
+                own = weights[at * of_direction : (at + 1) * of_direction]
+                weight_hr = own.pop() if self.proj_size > 0 else None
+                random = seed, at * _STREAMS, recurrent_dropout, of_h, of_c, not self.training
+                its = options._replace(reverse=bool(direction), random=random)
+                y, *last = _Direction.apply(x, h_0, c_0, *(*own, None, None)[:4], weight_hr, its)
                 outputs.append(y)
                 finals.append(tuple(last))
             x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
         if len(finals) == 1:
             return x, [state.unsqueeze(0) for state in finals[0]]
         return x, [torch.stack(parts) for parts in zip(*finals, strict=True)]
-
-    def _nonlinearity(self) -> str:
-        return self.mode.removeprefix("RNN_").lower() if self.mode.startswith("RNN") else "tanh"
 
 
 class RNN(Trained, nn.RNN):
@@ -200,19 +310,38 @@ class GRU(Trained, nn.GRU):
 TRAINED: dict[type[nn.Module], type[Trained]] = {cls.fusedcell_replaces: cls for cls in (RNN, LSTM, GRU)}
 
 
-def check_trainable(module: nn.RNNBase) -> None:
-    """Raises UnsupportedError for what torch.nn's module can do and this cannot."""
-    if module.proj_size > 0:
-        raise UnsupportedError(f"proj_size: {module.proj_size} is not supported in training; supported: 0")
+def form_of_layer(module: Trained) -> Form:
+    """What the module computes, by its attributes now."""
+    nonlinearity = module.mode.removeprefix("RNN_").lower() if module.mode.startswith("RNN") else "tanh"
+    return Form(
+        module.fusedcell_replaces.__name__,
+        nonlinearity,
+        module.num_layers,
+        module.bidirectional,
+        module.bias,
+        module.proj_size > 0,
+    )
 
 
-def _resets(resets: Any, batched: bool, batch_first: bool) -> Any:
-    if resets is None:
+def _flags(name: str, values: Any) -> Any:
+    """An array of bools of what holds these, or 0 and 1."""
+    if values is None:
         return None
-    array = resets.numpy(force=True) if isinstance(resets, Tensor) else resets
+    array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
+    if array.dtype.kind in "iuf":
+        if not ((array == 0) | (array == 1)).all():
+            raise ValueError(f"{name}: expected bools, or 0 and 1, got other values")
+        array = array != 0
+    return array
+
+
+def _by_step(flags: Any, batched: bool, batch_first: bool) -> Any:
+    """Arranged as (T, B)."""
+    if flags is None:
+        return None
     if not batched:
-        return array[..., None]
-    return array.swapaxes(0, 1) if batch_first else array
+        return flags[..., None]
+    return flags.swapaxes(0, 1) if batch_first and flags.ndim == 2 else flags
 
 
 def _pair(hx: Any) -> list[Tensor]:

@@ -96,11 +96,12 @@ def from_torch(module: Any, *, dtype: str = "float32", isa: str | None = None) -
     dropout in training mode; otherwise as ``from_state_dict``.
     """
     form = form_of(module)
-    dropout = getattr(module, "dropout", 0)
-    if module.training and dropout > 0:
-        raise UnsupportedError(
-            f"module: dropout={dropout} in training mode is not supported; call module.eval() for inference"
-        )
+    for name in ("dropout", "recurrent_dropout"):
+        rate = getattr(module, name, 0)
+        if module.training and rate > 0:
+            raise UnsupportedError(
+                f"module: {name}={rate} in training mode is not supported; call module.eval() for inference"
+            )
     arrays = {name: to_array(tensor, name) for name, tensor in _computed_weights(module, form).items()}
     batch_first = not form.is_cell and module.batch_first
     layer = form.make(arrays, batch_first=batch_first, dtype=dtype, isa=isa)
@@ -115,6 +116,9 @@ def from_torch(module: Any, *, dtype: str = "float32", isa: str | None = None) -
 def form_of(module: Any) -> Form:
     """Recognises a module. Raises UnsupportedError for one that is not among the supported, or not only that."""
     class_name = _class_name(module)
+    zoneout = getattr(module, "zoneout", 0)  # of fusedcell.torch's
+    if any(zoneout if isinstance(zoneout, (tuple, list)) else (zoneout,)):
+        raise UnsupportedError(f"module: zoneout={zoneout} is trained, but not run; supported: 0")
     if class_name in _CELLS:
         nonlinearity = module.nonlinearity if class_name == "RNNCell" else "tanh"
         return Form(class_name, nonlinearity, bias=bool(module.bias))
