@@ -170,10 +170,12 @@ def test_derivatives_are_those_of_the_formulas(
     training: bool,
 ) -> None:
     torch.manual_seed(1)
-    if name == "LSTM":
-        options |= {"proj_size": units // 2} if projects else {"zoneout": (of_h, of_c)}
-    else:
-        options |= {"zoneout": of_h} | ({"nonlinearity": "relu"} if name == "RNN" and projects else {})
+    more: dict[str, Any] = {"zoneout": (of_h, of_c) if name == "LSTM" else of_h}
+    if name == "LSTM" and projects:
+        more = {"proj_size": units // 2}
+    if name == "RNN" and projects:
+        more["nonlinearity"] = "relu"
+    options |= more
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of dropout with one layer
         module = getattr(ft, name)(inputs, units, **options).train(training)

@@ -1,6 +1,6 @@
 """PyTorch models with fusedcell inside: :func:`accelerate` swaps recurrent modules in place.
 
-:class:`LSTM`, :class:`GRU`, :class:`RNN` and :class:`Linear` are trained as PyTorch's are.
+:class:`LSTM`, :class:`GRU`, :class:`RNN`, their cells and :class:`Linear` are trained as PyTorch's are.
 
 :func:`quantize` prepares a model in place for training that ends in int8, and :func:`unquantize` gives it back.
 :func:`prune` makes most blocks of its recurrent matrices zero as it trains.
@@ -20,6 +20,7 @@ except ImportError as error:
 
 from .acceleration import accelerate
 from .benchmark import Benchmark
+from .cells import GRUCell, LSTMCell, RNNCell
 from .linear import Linear
 from .pruning import Pruning, prune
 from .quantization import quantize, unquantize
@@ -32,8 +33,11 @@ __all__ = [
     "RNN",
     "Benchmark",
     "Entry",
+    "GRUCell",
+    "LSTMCell",
     "Linear",
     "Pruning",
+    "RNNCell",
     "Report",
     "accelerate",
     "prune",

@@ -12,11 +12,14 @@ from .. import _core
 from .._dtypes import check_dtype
 from ..convert.torch.modules import CLASS_NAMES, Form, form_of
 from . import packs
+from .autograd import TrainedModule
 from .modules import FUSED, Fused, Last, Settings
 from .packs import Storage
 from .report import SWAPPING, Entry, Report, Swap, WholeSwap
-from .training import TRAINED, Trained
+from .training import GRU, LSTM, RNN
 from .whole import Call, Weights, Whole, calls_of, converted, whole_class
+
+_TRAINED: dict[type[nn.Module], type[TrainedModule]] = {cls.fusedcell_replaces: cls for cls in (RNN, LSTM, GRU)}
 
 # What a class has even if it adds nothing to another but a constructor.
 _ADD_NOTHING = {
@@ -53,7 +56,7 @@ def accelerate(
     PyTorch's; torch.compile and exports see PyTorch's, too.
 
     With `training`, layers become :class:`LSTM`, :class:`GRU` and :class:`RNN` instead, which train as well as run, in
-    float32 and on the tier that FUSEDCELL_ISA names or the best; cells stay PyTorch's.
+    float32 and on the tier that FUSEDCELL_ISA names or the best. Cells stay PyTorch's, which are as fast in training.
 
     Raises TypeError unless `model` is a module and `num_threads` an integer, UnsupportedError for an unknown dtype,
     ValueError for a tier that this machine does not run or no threads.
@@ -141,20 +144,22 @@ def _prepare(module: nn.Module, storage: Storage, num_threads: int) -> Swap:
 
 
 def _form_of_pytorchs(module: nn.Module) -> Form:
-    if isinstance(module, (Fused, Trained)):
+    if isinstance(module, (Fused, TrainedModule)):
         raise ValueError("is accelerated already")
     return form_of(module)
 
 
 def _prepare_training(module: nn.Module, num_threads: int) -> Swap:
     form = _form_of_pytorchs(module)
-    if form.is_cell or isinstance(module, torch.jit.ScriptModule):
-        raise ValueError("only layers are trained, and not as TorchScript")
+    if form.is_cell:
+        raise ValueError(f"only layers train faster here; fusedcell.torch.{form.class_name} has bits that do not vary")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError("is TorchScript, whose code is fixed")
     original = parametrize.type_before_parametrizations(module)
     replaced = getattr(nn, form.class_name)
     check_adds_nothing(original, replaced)
     packs.check(form, [getattr(module, name) for name in form.names()])
-    return Swap(module, original, TRAINED[replaced], {"num_threads": num_threads})
+    return Swap(module, original, _TRAINED[replaced], {"num_threads": num_threads})
 
 
 def _as_whole(module: nn.Module, call: Call | str, storage: Storage, num_threads: int) -> WholeSwap:

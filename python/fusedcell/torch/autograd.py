@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from .. import _core
 from . import packs
 
 # PyTorch before 2.7 does not tell one from the other.
 _is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+
+
+class TrainedModule(nn.Module):
+    """A module of ``torch.nn`` with our forward and backward."""
+
+    fusedcell_replaces: ClassVar[Any]  # of recurrent ones
+    num_threads: int = 1
+
+    def __init__(self, *args: Any, num_threads: int = 1, **kwargs: Any) -> None:
+        threads = _core.checked_num_threads(num_threads)
+        super().__init__(*args, **kwargs)
+        self.num_threads = threads
 
 
 def array_of(tensor: Tensor | None) -> Any:
@@ -58,5 +71,5 @@ def check_float32(name: str, tensor: Any) -> None:
 
 
 def warn_of_autocast() -> None:
-    """Says, once by Python's default filter, that torch.autocast changes nothing."""
-    warnings.warn("fusedcell.torch computes in float32, also within torch.autocast", stacklevel=3)
+    """Says that torch.autocast changes nothing: of this place, so that by Python's default filter it is said once."""
+    warnings.warn("fusedcell.torch computes in float32, also within torch.autocast", stacklevel=1)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .. import _core
 from .autograd import (
+    TrainedModule,
     array_of,
     check_float32,
     is_exported,
@@ -41,7 +42,7 @@ class _Affine(torch.autograd.Function):
         return (*(None if array is None else torch.from_numpy(array) for array in results), None)
 
 
-class Linear(nn.Linear):
+class Linear(TrainedModule, nn.Linear):
     """``torch.nn.Linear``, trained and run by fusedcell: y = x W^T + b.
 
     The parameters, their initialisation and the state dictionary are PyTorch's. Results and derivatives have the same
@@ -69,18 +70,11 @@ class Linear(nn.Linear):
         torch.Size([16, 50, 1])
     """
 
-    num_threads: int
-
-    def __init__(self, *args: Any, num_threads: int = 1, **kwargs: Any) -> None:
-        threads = _core.checked_num_threads(num_threads)
-        super().__init__(*args, **kwargs)
-        self.num_threads = threads
-
     def forward(self, input: Tensor) -> Tensor:
         """Returns y. Under torch.autocast it is float32 all the same. What is exported has PyTorch's operator."""
         refuse_transforms()
         if is_exported():
-            return super().forward(input)
+            return nn.Linear.forward(self, input)
         if torch.is_autocast_enabled("cpu"):
             warn_of_autocast()
             input = input.float()

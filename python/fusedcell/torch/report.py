@@ -12,9 +12,9 @@ from torch.nn.utils import parametrize
 
 from .._text import aligned
 from . import packs
+from .autograd import TrainedModule
 from .benchmark import Benchmark, compare
 from .modules import Fused, forget
-from .training import Trained
 from .whole import Whole
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Swap:
 
     module: nn.Module
     original: type[nn.Module]
-    swapped: type[Fused] | type[Trained]
+    swapped: type[Fused] | type[TrainedModule]
     attributes: dict[str, Any]
 
     def do(self) -> None:
@@ -85,7 +85,7 @@ class Swap:
 
     def undo(self) -> None:
         """Makes the module what it was, unless something else has made it another thing since."""
-        if not isinstance(self.module, (Fused, Trained)):
+        if not isinstance(self.module, (Fused, TrainedModule)):
             return
         set_class(self.module, self.original)  # before what calls of the other class look for goes
         for name in self.attributes:
@@ -95,7 +95,7 @@ class Swap:
         """Packs its weights again at the next call."""
         if isinstance(self.module, Fused):
             forget(self.module)
-        elif isinstance(self.module, Trained):
+        elif isinstance(self.module, TrainedModule):
             packs.forget(list(self.module.parameters()))
 
 
@@ -190,7 +190,7 @@ class Report:
         rows = []
         for entry in self.entries:
             swap = next(swaps) if entry.swapped else None
-            trains = swap is not None and swap.module.training and not isinstance(swap.module, Trained)
+            trains = swap is not None and swap.module.training and not isinstance(swap.module, TrainedModule)
             name = entry.name or "(the model)"
             rows.append([name, entry.class_name, "yes" if entry.swapped else "no", _remark(entry, trains)])
         headings = ["module", "class", "swapped", "remark"]

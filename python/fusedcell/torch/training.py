@@ -6,7 +6,7 @@ The arithmetic is in csrc/kernels/generic/training.h, and `fusedcell.reference.g
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from ..convert.torch.modules import Form
 from ..errors import UnsupportedError
 from . import packs
 from .autograd import (
+    TrainedModule,
     array_of,
     check_tensor,
     is_exported,
@@ -28,8 +29,8 @@ from .autograd import (
 from .operators import run_layer
 from .packs import Storage
 
-_KINDS = {"LSTM": "lstm", "GRU": "gru_reset_after", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
-_STORAGE = Storage("float32", None)
+KINDS = {"LSTM": "lstm", "GRU": "gru_reset_after", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
+STORAGE = Storage("float32", None)
 _STREAMS = 4  # of draws, of a layer in one direction: its input, h where R meets it, and zoneout of h and c
 
 
@@ -46,14 +47,15 @@ class Options(NamedTuple):
     num_threads: int = 1
 
 
-class _Direction(torch.autograd.Function):
-    """One layer in one direction, x (T, B, I). Gives y, h_n and, for an LSTM, c_n.
-
-    Takes x, h_0, c_0, the two weights, the two biases, the projection's weight and Options.
-    """
+class Direction(torch.autograd.Function):
+    """One layer in one direction, x (T, B, I)."""
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Any:
+        """Returns y, h_n and, for an LSTM, c_n.
+
+        Takes x, h_0, c_0, the two weights, the two biases, the projection's weight and :class:`Options`.
+        """
         *tensors, options = arguments
         kind, *middle, num_threads = options
         taken: Any = (kind, *map(array_of, tensors), *middle, num_threads, "")
@@ -69,6 +71,7 @@ class _Direction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *derivatives: Tensor | None) -> Any:
+        """Returns the derivatives by what forward took."""
         refuse_second_derivatives()
         by_results = (*derivatives, None)[:3]
         kind, *middle, _, num_threads = ctx.options
@@ -92,7 +95,7 @@ class _Dropout(torch.autograd.Function):
         return torch.from_numpy(_core.dropout(array_of(derivatives[0]), *ctx.draws)), None, None, None
 
 
-class Trained(nn.RNNBase):
+class Trained(TrainedModule, nn.RNNBase):
     """What the layers share. Their parameters, initialisation and state dictionaries are those of PyTorch's.
 
     The arguments are those of the class of ``torch.nn``, and by name:
@@ -113,8 +116,6 @@ class Trained(nn.RNNBase):
     Raises ValueError for a rate that is not in [0, 1], and UnsupportedError for zoneout with a projection.
     """
 
-    fusedcell_replaces: ClassVar[Any]
-    num_threads: int = 1
     recurrent_dropout: float = 0.0
     zoneout: float | tuple[float, float] = 0.0
     checkpoint: bool = False
@@ -122,15 +123,12 @@ class Trained(nn.RNNBase):
     def __init__(
         self,
         *args: Any,
-        num_threads: int = 1,
         recurrent_dropout: float = 0.0,
         zoneout: float | tuple[float, float] = 0.0,
         checkpoint: bool = False,
         **kwargs: Any,
     ) -> None:
-        threads = _core.checked_num_threads(num_threads)
         super().__init__(*args, **kwargs)
-        self.num_threads = threads
         self.recurrent_dropout = recurrent_dropout
         self.zoneout = zoneout
         self.checkpoint = bool(checkpoint)
@@ -185,7 +183,7 @@ class Trained(nn.RNNBase):
             if any(zoneout) or (self.training and dropout):
                 raise UnsupportedError("zoneout, recurrent_dropout: exported programs have neither")
             return self.fusedcell_replaces.forward(self, input, hx)
-        states = [] if hx is None else _pair(hx) if self.mode == "LSTM" else [hx]
+        states = [] if hx is None else pair_of(hx) if self.mode == "LSTM" else [hx]
         if isinstance(input, PackedSequence):
             if any(value is not None for value in given.values()):
                 raise ValueError(f"{named}: expected None with a PackedSequence; give the padded tensor")
@@ -236,7 +234,7 @@ class Trained(nn.RNNBase):
         drops = self.training and (rates[0] > 0 or (self.dropout > 0 and self.num_layers > 1))
         is_plain = not (needs_graph or drops or any(rates[1:]) or resets is not None)
         if is_plain and packs.are_versioned(weights):
-            stack = packs.packed(form, weights, _STORAGE).stack
+            stack = packs.packed(form, weights, STORAGE).stack
             h_0, c_0 = (*states, None, None)[:2]
             batch_first = batched and batch_first
             y, *last = run_layer(stack, x, h_0, c_0, None, batch_first, self.num_threads, lengths, mask)
@@ -248,7 +246,7 @@ class Trained(nn.RNNBase):
             x = x.transpose(0, 1)
         mask, resets = (_by_step(flags, batched, batch_first) for flags in (mask, resets))
         seed = int(torch.empty((), dtype=torch.int64).random_()) if drops or (self.training and any(rates[1:])) else 0
-        options = Options(_KINDS[self.mode], lengths, mask, resets)
+        options = Options(KINDS[self.mode], lengths, mask, resets)
         options = options._replace(saves=needs_graph and not self.checkpoint, num_threads=self.num_threads)
         y, last = self._run(x, states, weights, options, seed, rates)
         if not batched:
@@ -280,7 +278,7 @@ class Trained(nn.RNNBase):
                 weight_hr = own.pop() if self.proj_size > 0 else None
                 random = seed, at * _STREAMS, recurrent_dropout, of_h, of_c, not self.training
                 its = options._replace(reverse=bool(direction), random=random)
-                y, *last = _Direction.apply(x, h_0, c_0, *(*own, None, None)[:4], weight_hr, its)
+                y, *last = Direction.apply(x, h_0, c_0, *(*own, None, None)[:4], weight_hr, its)
                 outputs.append(y)
                 finals.append(tuple(last))
             x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
@@ -305,9 +303,6 @@ class GRU(Trained, nn.GRU):
     """``torch.nn.GRU``, trained and run by fusedcell."""
 
     fusedcell_replaces = nn.GRU
-
-
-TRAINED: dict[type[nn.Module], type[Trained]] = {cls.fusedcell_replaces: cls for cls in (RNN, LSTM, GRU)}
 
 
 def form_of_layer(module: Trained) -> Form:
@@ -344,7 +339,8 @@ def _by_step(flags: Any, batched: bool, batch_first: bool) -> Any:
     return flags.swapaxes(0, 1) if batch_first and flags.ndim == 2 else flags
 
 
-def _pair(hx: Any) -> list[Tensor]:
+def pair_of(hx: Any) -> list[Tensor]:
+    """The two tensors of an LSTM's state."""
     if not isinstance(hx, (tuple, list)) or len(hx) != 2:
         raise TypeError(f"hx: expected a pair of tensors, (h, c), got {type(hx).__name__}")
     return list(hx)
