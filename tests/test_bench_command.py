@@ -53,7 +53,7 @@ def measured(tmp_path: Path) -> Run:
 
 
 def test_bench(measured: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    document = measured(*TINY, "--steps", "10")
+    document = measured(*TINY, "--steps", "10", "--details")
     out, err = capsys.readouterr()
     assert err == ""
     limits = ("read limit     GB/s, one thread", "multiply rate  10^9 multiply-adds/s, one thread: ")
@@ -90,7 +90,7 @@ def test_bench(measured: Run, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES[1:])
 def test_other_dtypes_are_beside_our_float32(dtype: str, measured: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    document = measured(*TINY, "--dtype", dtype, "--steps", "10")
+    document = measured(*TINY, "--dtype", dtype, "--steps", "10", "--details")
     assert (
         f"checked        against float64, others' float32 within 0.0001, our {dtype} within " in capsys.readouterr().out
     )
@@ -104,6 +104,23 @@ def test_other_dtypes_are_beside_our_float32(dtype: str, measured: Run, capsys: 
         assert result["dtypes"] == {
             name: "float32" if name.endswith(("32", "py")) else dtype for name in result["times"]
         }
+
+
+def test_without_details_the_first_table_comes_after_two_lines(
+    measured: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    html = tmp_path / "page.html"
+    (result, _) = measured(*TINY, "--steps", "3", "--inputs", "5", "--html", str(html))["results"]
+    assert (result["size"], result["input_size"], result["failures"]) == (16, 5, {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith(f"beside numpy {np.__version__}.")
+    assert lines[3] == "One step, batch 1, float32: us per step."
+    assert lines[4].split("  ")[-1] == "times faster"
+    assert lines[6].endswith("times as fast as numpy.")
+    assert lines[-1] == f"The page for a browser is {html.as_uri()}"
+    text = html.read_text(encoding="utf-8")
+    for part in ("times faster: higher is better", "lstm 16 of 5 inputs", "multiply rate", "Geometric mean of"):
+        assert part in text
 
 
 def test_step_has_tails_of_as_many_steps_as_were_asked_for(measured: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,7 +160,7 @@ def test_a_wrong_answer_with_more_threads_makes_the_command_fail(
     measured: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(studies, "Tier", WrongWithThree)
-    document = measured("threads", *TINY, "--threads", "1,3", "--steps", "7", status=1)
+    document = measured("threads", *TINY, "--threads", "1,3", "--steps", "7", "--details", status=1)
     out = capsys.readouterr().out
     assert "3 threads, lstm 16, step, float32: wrong answer: off by" in out
     assert "each number of threads in turns" in out
@@ -193,7 +210,7 @@ def test_peers_that_are_not_there_are_named(
     for name in ("openvino", "ncnn"):
         labels = [name, f"{name} int8"] if dtype == "int8" else [name]
         reasons += [f"{label} failed: ImportError: {name} lacks a library" for label in labels]
-    assert f"{', '.join(reasons)}\n" in capsys.readouterr().out
+    assert f"{', '.join(reasons)}.\n" in capsys.readouterr().out
 
 
 def test_a_figure_is_refused_before_anything_is_measured_if_nothing_draws_it(
@@ -257,7 +274,7 @@ def test_a_run_on_chosen_cpus_is_a_process_that_has_no_others(measured: Run, cap
     own = sorted(os.sched_getaffinity(0))
     if len(own) < 2:
         pytest.skip("one CPU, so nothing to choose")
-    document = measured("threads", *TINY[:-1], "--steps", "3", "--cpu", str(own[-1]))
+    document = measured("threads", *TINY[:-1], "--steps", "3", "--details", "--cpu", str(own[-1]))
     assert sorted(os.sched_getaffinity(0)) == own
     assert f"run on         CPUs {own[-1]}, by --cpu\n" in capfd.readouterr().out
     assert (document["machine"]["cpus"], document["machine"]["cpus_by_choice"]) == ([own[-1]], True)
@@ -266,7 +283,7 @@ def test_a_run_on_chosen_cpus_is_a_process_that_has_no_others(measured: Run, cap
 
 
 def test_each_repeat_is_a_process(measured: Run, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    document = measured(*TINY, "--steps", "7", "--repeats", "2")
+    document = measured(*TINY, "--steps", "7", "--details", "--repeats", "2")
     out, err = capfd.readouterr()
     assert err == ""
     assert "median of 2 processes" in out
@@ -289,7 +306,7 @@ def test_a_repeat_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys
 
 @pytest.mark.skipif(os.name != "posix", reason="sends what a terminal sends for Ctrl-C")
 def test_an_interrupt_ends_all_processes_quietly() -> None:
-    asked = ["bench", "sequence", "--sizes", "64,128,256", "--no-peers", "--repeats", "100"]
+    asked = ["bench", "sequence", "--sizes", "64,128,256", "--no-peers", "--details", "--repeats", "100"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-m", "fusedcell", *asked], start_new_session=True, **pipes) as running:
         assert running.stdout is not None
@@ -317,8 +334,10 @@ def test_a_report_is_one_file_which_compare_reads(
     assert main(["bench", *REPORT]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert out.splitlines()[-1] == "The file to send in is fusedcell-report.json."
-    assert list(tmp_path.iterdir()) == [tmp_path / "fusedcell-report.json"]
+    *_, results, page = out.splitlines()
+    assert results.startswith(f"All results are in {tmp_path / 'fusedcell-report.json'}: times, board, CPU")
+    assert page == f"The page for a browser is {(tmp_path / 'fusedcell-report.html').as_uri()}"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["fusedcell-report.html", "fusedcell-report.json"]
     text = (tmp_path / "fusedcell-report.json").read_text(encoding="utf-8")
     assert str(tmp_path) not in text
     document = json.loads(text)
@@ -361,11 +380,13 @@ def test_bench_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["bench", "train", "--quick", "--sizes", "64", "--cells", "rnn", "--json", str(path)]) == 0
     out, _ = capsys.readouterr()
     assert "A step of training" in out
-    assert "Geometric mean" in out
+    assert "as fast as torch." in out
     found = json.loads(path.read_text(encoding="utf-8"))["results"]
     assert [(its["cell"], its["batch"], its["steps"], its["units"]) for its in found] == [
         ("rnn", 1, 100, 64), ("rnn", 8, 128, 64), ("rnn", 32, 100, 64),
     ]  # fmt: skip
     assert all(min(its["ms"].values()) > 0 for its in found)
     assert main(["bench", "train", "--cells", "gru_reset_before"]) == 2
-    assert "expected cells of lstm, gru, rnn, got gru_reset_before" in capsys.readouterr().err
+    assert "argument --cells: bench train has lstm, gru, rnn, got gru_reset_before" in capsys.readouterr().err
+    assert main(["bench", "--sizes", "100", "train"]) == 2
+    assert "argument --sizes: bench train has 64, 256, 512, got 100" in capsys.readouterr().err

@@ -130,6 +130,8 @@ def test_cases_are_told_apart_by_all_that_was_done(tmp_path: Path, capsys: pytes
         document({}, dtype="float32, int8", results=[
             entry(16, us, dtype="int8"),
             entry(16, us, kind="sequence", steps=10, batch=4),
+            entry(16, us, input_size=16),
+            entry(16, us, input_size=5),
             entry(16, us, variant="2 threads"),
             entry(16, us, kind="tails"),
         ])
@@ -140,6 +142,8 @@ def test_cases_are_told_apart_by_all_that_was_done(tmp_path: Path, capsys: pytes
     assert [name.split("16", 1)[1].strip() for name in names] == [
         "step, int8",
         "sequence of 10, batch 4, float32",
+        "step, float32",
+        "step, 5 inputs, float32",
         "step, 2 threads, float32",
     ]
 

@@ -39,8 +39,13 @@ def test_a_step_reads_all_weights_once(cell: str, dtype: str, nbytes: int, multi
 
 
 def test_what_pads_a_layer_does_not_count() -> None:
-    """4 * 17 * 17 = 1156 weights each."""
+    """4 * 17 * 17 = 1156 weights each, and with 3 inputs 4 * 17 * 3 = 204 of W."""
     assert step_phases(Case("lstm", 17, 100), "float32") == [Phase("step", 9248, 1, 2312)]
+    narrow = Case("lstm", 17, 100, input_size=3)
+    assert step_phases(narrow, "int8") == [Phase("step", 1360, 1, 1360)]
+    assert sequence_phases(narrow, "float32") == [
+        Phase("projection", 816, 1, 20_400), Phase("recurrence", 4624, 100, 115_600),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,62 @@ from pathlib import Path
 import pytest
 
 from bench_results import INT8, made_up
-from fusedcell.bench import plot, tables
+from fusedcell.bench import page, plot, tables
+from fusedcell.bench.bars import Bars, bars_of_cases
 from fusedcell.bench.limits import PhaseLimit
 from fusedcell.bench.results import Findings, Result
 
 
 def table(*results: Result) -> list[str]:
+    """The table of all variants."""
+    *_, text = tables.tables(results, details=True)
+    return text.splitlines()
+
+
+def short(*results: Result) -> list[str]:
     (text,) = tables.tables(results)
     return text.splitlines()
+
+
+def test_the_first_table_has_the_best_other_and_a_sentence() -> None:
+    slow = made_up(us={"fusedcell": 5.0, "numpy": 4.0, "torch": None}, size=16, input_size=40)
+    wrong = made_up(us={"fusedcell": None}, cell="gru", failures={"fusedcell": "wrong answer: off by 1"})
+    assert short(made_up(), slow, wrong) == [
+        "One step, batch 1, float32: us per step.",
+        "cell   H   I  fusedcell us  best other us  times faster",
+        "lstm  64  64          2.00  8.00 (torch)           4.00",
+        "lstm  16  40          5.00  4.00 (numpy)          0.800",
+        "gru   64  64  wrong answer  -                         -",
+        "fusedcell is 0.800 to 4.00 times (geometric mean of 2 cases: 1.79) as fast as the best other library. "
+        "It is slower in 1 of 2: lstm 16 of 40 inputs.",
+    ]
+    assert short(made_up())[-1] == "fusedcell is 4.00 times as fast as torch."
+    assert short(wrong)[1:] == ["cell   H  fusedcell us", "gru   64  wrong answer"]
+    four = made_up("sequence", {"fusedcell": 400.0, "torch": 600.0}, batch=4)
+    assert short(four)[1:3] == [
+        "cell   H  batch  fusedcell us  best other us  times faster",
+        "lstm  64      4           100  150 (torch)            1.50",
+    ]
+
+
+def test_the_first_table_of_threads_and_of_many_streams() -> None:
+    threads = made_up("sequence", {"1 thread": 20.0, "2 threads": 16.0}, limit=[])
+    assert short(threads)[1:] == [
+        "cell   H  best us           1 thread us  times faster",
+        "lstm  64  16.0 (2 threads)  20.0                 1.25",
+        "The best number of threads is 1.25 times as fast as 1 thread.",
+    ]
+    many = made_up("streams", {"step_many": 300.0, "step": 1200.0, "torch": 660.0}, batch=64)
+    assert short(many)[1:] == [
+        "cell   H  streams  step_many us  best other us  times faster",
+        "lstm  64       64           300  660 (torch)            2.20",
+        "step_many is 2.20 times as fast as torch.",
+    ]
+    alone = made_up("streams", {"step_many": 300.0, "step": 1200.0}, batch=64)
+    assert short(alone)[2:] == [
+        "lstm  64       64           300  1200             4.00",
+        "step_many is 4.00 times as fast as single steps.",
+    ]
 
 
 def test_step_table() -> None:
@@ -38,7 +86,7 @@ def test_a_batch_is_told_by_the_sequence_and_what_a_library_lacks_is_a_dash() ->
     alone = made_up("sequence", {"fusedcell": 200.0, "numpy": 500.0, "torch": 600.0})
     four = made_up("sequence", {"fusedcell": 400.0, "torch": 600.0}, batch=4)
     assert table(alone, four)[0] == (
-        "Sequences of 100 steps, float32: us per sequence, of a batch its time over its size, median of rounds."
+        "Sequences of 100 steps, float32: us per sequence (a batch's time is divided by its size), median of rounds."
     )
     assert table(alone, four)[3:] == [
         "cell   H  batch  fusedcell  limit %  best other / fusedcell (p10..p90)  numpy  torch",
@@ -92,21 +140,48 @@ def test_tails(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = made_up("tails", {"warm": None, "cold": None}, cell="gru")
     assert table(found, wrong) == [
         "Single steps, float32, each clocked by itself, fusedcell with avx2: us, percentiles.",
-        "warm: in a row. cold: each after 64 MB of other data were read.",
+        "warm: in a row. cold: each after 64 MB of other data were read, as after a pause.",
         "cell   H  warm p50  warm p99  warm p99.9  warm steps  cold p50  cold p99  cold p99.9  cold steps",
         "lstm  64      2.00      2.00        2.05        1000      8.00         -           -          40",
         "gru   64         -         -           -           -         -         -           -           -",
+        "A cold step takes 4.00 times as long as a warm one.",
+    ]
+    assert short(found, wrong)[2:4] == [
+        "cell   H  warm p50  warm p99  cold p50",
+        "lstm  64      2.00      2.00      8.00",
     ]
 
 
 def test_each_kind_and_dtype_has_a_table_and_each_failure_a_line() -> None:
     wrong = made_up(us={"fusedcell": None}, failures={"fusedcell": "wrong answer: off by 1"})
     results = [made_up(), made_up("sequence"), made_up(us=INT8, dtype="int8"), wrong]
-    assert [text.split(",")[0] for text in tables.tables(results)] == [
-        "One step", "Sequences of 100 steps", "One step",
-    ]  # fmt: skip
+    kinds = ["One step", "Sequences of 100 steps", "One step"]
+    assert [text.split(",")[0] for text in tables.tables(results)] == kinds
+    twice = [kind for kind in kinds for _ in range(2)]
+    assert [text.split(",")[0] for text in tables.tables(results, details=True)] == twice
     assert tables.failures(Findings(results).failures) == "fusedcell, lstm 64, step, float32: wrong answer: off by 1"
     assert table(wrong)[3:] == ["cell   H     fusedcell  limit %", "lstm  64  wrong answer        -"]
+
+
+def test_bars_are_of_what_is_beside_others() -> None:
+    tails = made_up("tails", {"warm": 2.0, "cold": 8.0})
+    steps, int8 = bars_of_cases([made_up(), made_up(size=256, batch=4), tails, made_up(us=INT8, dtype="int8")])
+    assert steps.values == {"lstm 64": 4.0, "lstm 256, batch 4": 4.0}
+    assert (int8.title, int8.values) == ("One step, batch 1, int8", {"lstm 64": 4.0})
+    assert "higher is better" in steps.unit
+    assert bars_of_cases([tails]) == []
+
+
+def test_a_page_is_one_file_without_scripts_whose_longest_bar_is_whole() -> None:
+    group = Bars("One <step>", "times faster", "4 & 2", {"lstm 64": 4.0, "gru 64": 1.0})
+    text = page.page("On a CPU", [group], ["a table"])
+    assert "One &lt;step&gt;" in text
+    assert "4 &amp; 2" in text
+    assert "width:100.0%" in text
+    assert "width:25.0%" in text
+    assert "prefers-color-scheme: dark" in text
+    assert not any(part in text for part in ("<script", "http:", "https:", "src="))
+    assert text.index("a table") > text.index("<details>")
 
 
 def test_lines_of_the_figure() -> None:
@@ -135,8 +210,12 @@ def test_lines_of_the_figure() -> None:
     ],
     ids=["panels", "a point", "sequences", "nothing was right"],
 )
-def test_a_figure_comes_out(results: list[Result], suffix: str, tmp_path: Path) -> None:
+def test_figures_come_out(results: list[Result], suffix: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     path = tmp_path / f"figure{suffix}"
-    plot.draw(path, "Some CPU", results)
-    assert path.read_bytes().startswith(b"\x89PNG" if suffix == ".png" else b"<?xml")
+    start = b"\x89PNG" if suffix == ".png" else b"<?xml"
+    plot.draw_lines(path, "Some CPU", results)
+    assert path.read_bytes().startswith(start)
+    path.unlink()
+    plot.draw_bars(path, "Some CPU", bars_of_cases(results))
+    assert path.read_bytes().startswith(start)

@@ -1,4 +1,4 @@
-"""What is measured: one layer, as wide as its input, with seeded weights and inputs that differ from step to step."""
+"""What is measured: one layer with seeded weights and inputs that differ from step to step."""
 
 from __future__ import annotations
 
@@ -24,13 +24,20 @@ RING = 16
 
 @dataclass(frozen=True)
 class Case:
-    """One layer, float32, I = H = `size`; sequences have `steps` steps, and `batch` of them run at once."""
+    """One layer of `size` units, float32; sequences have `steps` steps, and `batch` of them run at once.
+
+    It has `input_size` inputs, or as many as units where that is 0.
+    """
 
     cell: str
     size: int
     steps: int
     batch: int = 1
     seed: int = 0
+    input_size: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "input_size", self.input_size or self.size)
 
     @cached_property
     def weights(self) -> dict[str, FloatArray]:
@@ -38,7 +45,7 @@ class Case:
         rng = np.random.default_rng(self.seed)
         rows = GATES[self.cell] * self.size
         shapes = {
-            "weight_ih": (rows, self.size),
+            "weight_ih": (rows, self.input_size),
             "weight_hh": (rows, self.size),
             "bias_ih": (rows,),
             "bias_hh": (rows,),
@@ -50,11 +57,11 @@ class Case:
     def inputs(self) -> FloatArray:
         """A sequence, (steps, I) or, for more than one, (steps, batch, I); single steps take their inputs from it."""
         rng = np.random.default_rng(self.seed + 1)
-        return rng.standard_normal((self.steps, *self.step_shape), np.float32)
+        return rng.standard_normal((self.steps, *self.step_shape[:-1], self.input_size), np.float32)
 
     @property
     def step_shape(self) -> tuple[int, ...]:
-        """Of x and h in one step: there is a batch axis where there is a batch."""
+        """Of h in one step: there is a batch axis where there is a batch."""
         return (self.size,) if self.batch == 1 else (self.batch, self.size)
 
     @property

@@ -20,9 +20,11 @@ from .._text import three_digits
 from ..runtime import runtime_info
 from . import compare, plot, training, whole
 from .answers import our_tolerance
+from .bars import bars_of_cases, bars_of_nodes
 from .limits import multiply_rate, read_limits
 from .machine import BEGINNING, describe_machine, look, machine_texts, mixed_kinds, own_cpus, slowed_down, summary
 from .options import STDOUT
+from .page import page
 from .results import Findings, Result
 from .studies import RepeatError, Study, measure_study, study_of
 from .tables import failures, tables
@@ -32,6 +34,11 @@ ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
 _NUMBERS = re.compile(r"\[\s+([-+.0-9e,\s]+?)\s+\]")
+_WRITTEN = ("json", "plot", "plot_us", "html")
+_REPORT = (
+    ": times, board, CPU, kernel, caches, clocks, temperatures and versions of libraries, without any name of host or "
+    "user. It is the file to send to whoever asked for your figures, and `fusedcell bench compare` reads two of them."
+)
 
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -53,22 +60,20 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     document = _describe(options, studies)
     machine = document["machine"]
     findings = Findings(looks=[look(BEGINNING)])
-    print(_head(document), end="\n\n", flush=True)
+    tables_of = whole.tables if options.study == "model" else tables
+    print(_facts(document) if options.details else _head(document), end="\n\n", flush=True)
     try:
         for study in studies:
             found = measure_study(study)
             findings.results.extend(found.results)
             findings.looks.extend(found.looks)
-            print(
-                *(whole.tables if options.study == "model" else tables)(found.results),
-                sep="\n\n",
-                end="\n\n",
-                flush=True,
-            )
+            print(*tables_of(found.results, details=options.details), sep="\n\n", end="\n\n", flush=True)
     except RepeatError as error:
         print(f"fusedcell: {error}", file=sys.stderr)
         return 2
-    print(*filter(None, [failures(findings.failures), summary(findings.looks)]), sep="\n\n")
+    clock = summary(findings.looks)
+    for text in filter(None, [failures(findings.failures), clock if options.details else ""]):
+        print(text, end="\n\n")
     machine["warnings"] = [*mixed_kinds(machine), *slowed_down(machine, findings.looks)]
     for text in machine["warnings"]:
         print(f"Warning: {text}.")
@@ -80,12 +85,20 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             results.write(text)
     elif options.json is not None:
         write_file(options.json, text.encode())
-        if options.study == "report":
-            print(f"The file to send in is {options.json}.")
-    if getattr(options, "plot", None) is not None:
-        draw = plot.draw_nodes if options.study == "model" else plot.draw
-        draw(options.plot, document["runtime"]["cpu"], findings.results)
+        print(f"All results are in {options.json.absolute()}{_REPORT if options.study == 'report' else '.'}")
+    cpu = document["runtime"]["cpu"]
+    groups = (bars_of_nodes if options.study == "model" else bars_of_cases)(findings.results)
+    if options.html is not None:
+        texts = [*tables_of(findings.results, details=True), failures(findings.failures), _facts(document)]
+        title = f"fusedcell {document['runtime']['fusedcell']} on {cpu}"
+        write_file(options.html, page(title, groups, filter(None, texts)).encode())
+        print(f"The page for a browser is {options.html.absolute().as_uri()}")
+    if options.plot is not None:
+        plot.draw_bars(options.plot, cpu, groups)
         print(f"The figure is {options.plot}.")
+    if options.plot_us is not None:
+        plot.draw_lines(options.plot_us, cpu, findings.results)
+        print(f"The figure of microseconds is {options.plot_us}.")
     return 1 if any(variant in result.own for result, variant, _ in findings.failures) else 0
 
 
@@ -125,7 +138,7 @@ def _describe(options: argparse.Namespace, studies: Sequence[Study]) -> dict[str
         "machine": describe_machine(own_cpus(), by_choice=options.cpu is not None),
         "dtype": ", ".join(study.dtype for study in studies),
         "tier": ", ".join(dict.fromkeys(study.tiers[0].isa for study in studies)),
-        "options": {name: value for name, value in vars(options).items() if name not in ("command", "json", "plot")},
+        "options": {name: value for name, value in vars(options).items() if name not in ("command", *_WRITTEN)},
         "peers": {peer.name: peer.version for peer in peers} | {k: v for it in studies for k, v in it.absent.items()},
         "tolerances": tolerances,
         "load": f"{os.getloadavg()[0]:.1f} before the run" if hasattr(os, "getloadavg") else "unknown",
@@ -135,7 +148,18 @@ def _describe(options: argparse.Namespace, studies: Sequence[Study]) -> dict[str
 
 
 def _head(document: Mapping[str, Any]) -> str:
-    """One thing a line."""
+    """What a reader needs before the first table."""
+    runtime, options = document["runtime"], document["options"]
+    present = ", ".join(f"{name} {text}" for name, text in document["peers"].items()) or "nothing"
+    quick = " Few rounds: a first look and no measurement." if options["quick"] else ""
+    return (
+        f"fusedcell {runtime['fusedcell']} on {document['tier']}, one thread of {runtime['cpu']}, beside {present}.\n"
+        f"Times are medians in microseconds (us), and lower is better. --details has all that was found.{quick}"
+    )
+
+
+def _facts(document: Mapping[str, Any]) -> str:
+    """What was measured, on what and how, one thing a line."""
     runtime, options = document["runtime"], document["options"]
     caches = ", ".join(f"{name} {size}" for name, size in runtime["caches"].items()) or "caches unknown"
     method = ["each number of threads in turns" if options["study"] == "threads" else "one thread, variants in turns"]

@@ -75,6 +75,8 @@ def _ours(document: Mapping[str, Any]) -> dict[Name, list[float]]:
     for entry in document["results"]:
         steps = f" of {entry['steps']}" if entry["kind"] == "sequence" else ""
         batch = f", batch {entry['batch']}" if entry["batch"] > 1 else ""
+        inputs = _inputs(entry)
+        batch += f", {inputs} inputs" if inputs != entry["size"] else ""
         # A report has more than one dtype.
         dtype = "" if entry["dtype"] == document["dtype"] else f", {entry['dtype']}"
         for variant in entry["own"] if entry["own"][0] != OURS else [OURS]:
@@ -89,10 +91,16 @@ def _others(document: Mapping[str, Any]) -> dict[tuple[str, ...], float]:
     found = {}
     for entry in document["results"]:
         case = tuple(str(entry[key]) for key in ("size", "cell", "kind", "steps", "batch", "dtype"))
+        case = *case, str(_inputs(entry))
         for name in entry["dtypes"].keys() - entry["own"]:
             if medians := entry["medians"].get(name):
                 found[(*case, name, str(document["peers"].get(name)))] = float(np.median(_positive(medians)))
     return found
+
+
+def _inputs(entry: Mapping[str, Any]) -> int:
+    """As many as units where a file of an earlier version does not say."""
+    return int(entry.get("input_size", entry["size"]))
 
 
 def _positive(medians: Sequence[Any]) -> list[float]:

@@ -58,25 +58,25 @@ def phases(case: Case, kind: Kind, dtype: str) -> list[Phase]:
 
 def step_phases(case: Case, dtype: str) -> list[Phase]:
     """A single step reads W and R once, in one go."""
-    weights = 2 * _matrix_weights(case)
+    weights = sum(_matrix_weights(case))
     return [Phase("step", weights * WEIGHT_BYTES[dtype], 1, case.batch * weights)]
 
 
 def sequence_phases(case: Case, dtype: str) -> list[Phase]:
     """W for many steps at a time, and R for each step."""
-    weights = _matrix_weights(case)
-    multiply_adds = case.steps * case.batch * weights
+    w, r = _matrix_weights(case)
+    rows, nbytes = case.steps * case.batch, WEIGHT_BYTES[dtype]
     steps_at_once = -(-PROJECTION_ROWS // case.batch)
-    nbytes = weights * WEIGHT_BYTES[dtype]
     return [
-        Phase("projection", nbytes, -(-case.steps // steps_at_once), multiply_adds),
-        Phase("recurrence", nbytes, case.steps, multiply_adds),
+        Phase("projection", w * nbytes, -(-case.steps // steps_at_once), rows * w),
+        Phase("recurrence", r * nbytes, case.steps, rows * r),
     ]
 
 
-def _matrix_weights(case: Case) -> int:
-    """Of W, and as many of R; those of the layer and not what pads them."""
-    return GATES[case.cell] * case.size**2
+def _matrix_weights(case: Case) -> tuple[int, int]:
+    """Of W and of R; those of the layer and not what pads them."""
+    rows = GATES[case.cell] * case.size
+    return rows * case.input_size, rows * case.size
 
 
 def phase_limits(of_call: Sequence[Phase], isa: str, dtype: str) -> list[PhaseLimit]:

@@ -19,31 +19,34 @@ from .tails import FULL_TAIL
 
 STDOUT = "-"
 SUBCOMMANDS = {
-    "step": "single steps: medians beside other libraries, tails with warm and with cold caches",
+    "step": "single steps: medians beside other libraries, and the slowest ones, with warm and with cold caches",
     "sequence": "whole sequences beside other libraries",
     "batch": "sequences in batches, beside the other libraries that take batches",
     "threads": "our single steps and sequences with more threads",
     "many": "one step of many scattered streams: one by one, in one call, and as other libraries must do it",
-    "report": "all of the above that matter on one machine, in float32 and int8, for a file to send in; a few minutes",
+    "report": "all of the above that matter on one machine, in float32 and int8: fusedcell-report.json has all results "
+    "and fusedcell-report.html is a page for a browser; a few minutes",
     "model": "a whole model from a file: a step (a sequence, if it has no streams), what each node has of that, by "
     "models cut after each node, in turns, and a sequence beside ONNX Runtime",
     "train": "a step of training, forward, backward and update, beside PyTorch",
     "compare": "two files of --json: are the times of the second others than those of the first?",
 }
+TRAINED: dict[str, list[Any]] = {"cells": ["lstm", "gru", "rnn"], "sizes": [64, 256, 512]}
 _CELLS, _SIZES = ["lstm", "gru", "gru_reset_before", "rnn"], [16, 32, 64, 128, 256, 512, 1024]
 _COMMON: dict[str, Any] = {"cells": _CELLS, "sizes": _SIZES, "steps": 100, "dtype": "float32", "isa": None}
 _COMMON |= {"quick": False, "no_peers": False, "repeats": 1, "cpu": None, "json": None, "plot": None}
+_COMMON |= {"inputs": 0, "details": False, "plot_us": None, "html": None}
 
 # What is not asked for, by subcommand, where it differs; those of `bench` alone are at "".
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "": {},
+    "": {"cells": ["lstm", "gru"], "sizes": [32, 64, 128, 256, 512]},
     "step": {"steps_tail": None},
     "sequence": {},
     "batch": {"cells": ["lstm", "gru"], "sizes": [64, 256, 512], "batches": [1, 2, 4, 8, 32]},
     "threads": {"cells": ["lstm", "gru"], "sizes": [256, 512, 1024], "threads": None},
     "many": {"cells": ["lstm", "gru"], "sizes": [64, 128, 256], "streams": [64]},
     "model": {},
-    "train": {"cells": ["lstm", "gru"], "sizes": [64, 256, 512]},
+    "train": {"cells": ["lstm", "gru"], "sizes": TRAINED["sizes"]},
     "report": {"cells": ["lstm", "gru"], "sizes": [32, 64, 128, 256, 512], "batches": [1, 4], "quick": True},
 }
 
@@ -113,9 +116,16 @@ def writable(text: str) -> Path | str:
     return STDOUT if text == STDOUT else path
 
 
+def writable_file(text: str) -> Path:
+    """A file that can be written, and not standard output, which is for results."""
+    if text == STDOUT:
+        raise argparse.ArgumentTypeError("expected the name of a file, got -")
+    return Path(writable(text))
+
+
 def _picture(text: str) -> Path:
     """A file for a figure; refused before anything is measured if there is nothing that draws it."""
-    path = Path(writable(text))
+    path = writable_file(text)
     if path.suffix not in (".png", ".svg"):
         raise argparse.ArgumentTypeError(f"{text!r} ends neither in .png nor in .svg")
     if importlib.util.find_spec("matplotlib") is None:
@@ -126,16 +136,18 @@ def _picture(text: str) -> Path:
 # Name, type (None for a switch), what stands for the value, help, and which subcommands have it; "" is bench alone.
 _ALL = ("", "step", "sequence", "batch", "threads", "many", "report")
 _ALL_AND_MODEL = (*_ALL, "model")
-_ALL_AND_TRAIN = (*_ALL, "train")
 _OPTIONS: list[tuple[str, Callable[[str], Any] | None, str, str, tuple[str, ...]]] = [
     (
         "cells",
         _list(_name(lambda: list(GATES), "a cell")),
         "NAMES",
         f"of {', '.join(GATES)}; default {{cells}}",
-        _ALL_AND_TRAIN,
+        _ALL,
     ),
-    ("sizes", _list(_integer(1, 8192)), "H", "units, as many as inputs; default {sizes}", _ALL_AND_TRAIN),
+    ("cells", _list(str), "NAMES", f"of {', '.join(TRAINED['cells'])}; default {{cells}}", ("train",)),
+    ("sizes", _list(_integer(1, 8192)), "H", "units; default {sizes}", _ALL),
+    ("sizes", _list(_integer(1, 8192)), "H", "units, and inputs, of {sizes}; default all of them", ("train",)),
+    ("inputs", _integer(1, 8192), "I", "inputs of each layer; default as many as units", _ALL),
     ("dtype", _name(lambda: DTYPES, "a dtype"), "NAME", f"weights: {', '.join(DTYPES)}; default {{dtype}}", _ALL[:-1]),
     ("isa", _list(_name(isas, "a tier that this machine runs")), "TIERS", "the first compared; default all", _ALL),
     (
@@ -172,7 +184,22 @@ _OPTIONS: list[tuple[str, Callable[[str], Any] | None, str, str, tuple[str, ...]
         "all results; - is standard output, and all else then goes to standard error",
         (*_ALL_AND_MODEL, "train"),
     ),
-    ("plot", _picture, "FILE", "a figure, .png or .svg; needs fusedcell[plot]", ("", "step", "sequence", "model")),
+    ("details", None, "", "every library's time, percentiles, the machine and its limits too", _ALL_AND_MODEL),
+    ("html", writable_file, "FILE", "a page for a browser: bars, tables and the machine", _ALL_AND_MODEL),
+    (
+        "plot",
+        _picture,
+        "FILE",
+        "bars of how many times faster, or of a model's nodes, .png or .svg; needs fusedcell[plot]",
+        _ALL_AND_MODEL,
+    ),
+    (
+        "plot-us",
+        _picture,
+        "FILE",
+        "for engineers: microseconds by units, both axes logarithmic, .png or .svg; needs fusedcell[plot]",
+        ("", "step", "sequence"),
+    ),
 ]
 
 
@@ -197,8 +224,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def complete(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Fills in what was not asked for; refuses what was said before a subcommand that does not have it."""
     study = options.study or ""
-    for name, *_, studies in _OPTIONS:
-        if name.replace("-", "_") in options and study not in studies:
+    taken = {name for name, *_, studies in _OPTIONS if study in studies}
+    for name, *_ in _OPTIONS:
+        if name.replace("-", "_") in options and name not in taken:
             parser.error(f"argument --{name}: bench {study} does not have it")
     if study == "compare":
         return
@@ -209,8 +237,12 @@ def complete(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     if study == "threads" and options.threads is None:
         cpus = _core.available_cpus()
         options.threads = sorted({cpus, *(2**i for i in range(cpus.bit_length()))})
+    for name, known in TRAINED.items() if study == "train" else ():
+        if unknown := [str(value) for value in getattr(options, name) if value not in known]:
+            parser.error(f"argument --{name}: bench train has {', '.join(map(str, known))}, got {', '.join(unknown)}")
     if study == "report" and options.json is None:
-        options.json = Path(f"fusedcell-report{f'-cpu{cpu_list(options.cpu)}' if options.cpu else ''}.json")
+        name = f"fusedcell-report{f'-cpu{cpu_list(options.cpu)}' if options.cpu else ''}"
+        options.json, options.html = Path(f"{name}.json"), options.html or Path(f"{name}.html")
 
 
 def _add_options(parser: argparse.ArgumentParser, study: str) -> None:

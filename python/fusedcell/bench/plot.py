@@ -1,4 +1,4 @@
-"""The figure of `--plot`: the time of one step, or of a step in a sequence, by the number of units, or by node."""
+"""The figures: bars of how many times faster, or of a model's nodes, and lines of microseconds by number of units."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from .._files import write_file
+from .._text import three_digits
+from .bars import Bars
 from .results import Result
 from .tiers import OURS
-from .whole import shares
 
 _COLOURS = {"numpy": "#7f7f7f", "torch": "#d94801", "onnxruntime": "#756bb1", "openvino": "#238b45", "ncnn": "#a6761d"}
 _OURS = {"color": "#08519c", "linewidth": 3.2, "markersize": 5, "zorder": 5}
@@ -21,8 +22,30 @@ _LIMIT = {"color": "#333333", "linewidth": 1.3, "linestyle": (0, (4, 2)), "marke
 Points = list[tuple[int, float]]
 
 
-def draw(path: Path, cpu: str, results: Sequence[Result]) -> None:
-    """Writes it, 800 pixels wide: a panel for each cell, of single steps where there are any, else of sequences."""
+def draw_bars(path: Path, cpu: str, groups: Sequence[Bars]) -> None:
+    """Writes all bars, 800 pixels wide, one group below the other."""
+    heights = [1.1 + 0.24 * len(each.values) for each in groups]
+    figure = import_module("matplotlib.figure").Figure(figsize=(8, 0.6 + sum(heights)), layout="constrained")
+    figure.suptitle(f"{cpu}, one thread", x=0.01, ha="left", fontsize=10)
+    grid = figure.subplots(len(groups), squeeze=False, height_ratios=heights) if groups else []
+    for (axes,), each in zip(grid, groups, strict=True):
+        places = range(len(each.values))
+        drawn = axes.barh(places, list(each.values.values()), color=_OURS["color"])
+        axes.bar_label(drawn, [three_digits(value) for value in each.values.values()], padding=3, fontsize=9)
+        if each.tie is not None:
+            axes.axvline(each.tie, color=_LIMIT["color"], linestyle="--")
+        axes.set_yticks(places, list(each.values))
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.08 * max(each.values.values()))
+        axes.set_title(each.title, loc="left", fontsize=11)
+        axes.set_xlabel(each.unit, fontsize=10)
+        axes.tick_params(labelsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def draw_lines(path: Path, cpu: str, results: Sequence[Result]) -> None:
+    """Writes lines, 800 pixels wide: a panel for each cell, of single steps where there are any, else of sequences."""
     shown = [result for result in results if result.kind == "step"] or list(results)
     first = shown[0]
     cells = list(dict.fromkeys(result.cell for result in shown))
@@ -41,24 +64,6 @@ def draw(path: Path, cpu: str, results: Sequence[Result]) -> None:
     figure.legend(names.values(), names.keys(), loc="outside right center", frameon=False, fontsize=9)
     figure.supxlabel("H (units, and inputs)", fontsize=10)
     figure.supylabel("us per step", fontsize=10)
-    _save(figure, path)
-
-
-def draw_nodes(path: Path, cpu: str, results: Sequence[Result]) -> None:
-    """Writes a bar for each node of a whole model, 800 pixels wide."""
-    result = results[0]
-    names, times = zip(*shares(result), strict=True)
-    height = 1.4 + 0.24 * len(names)
-    figure = import_module("matplotlib.figure").Figure(figsize=(8, height), layout="constrained")
-    what = "one step" if result.kind == "step" else f"a sequence of {result.steps} steps"
-    figure.suptitle(f"Time of {what} by node\n{cpu}, {result.tier}, {result.dtype}, one thread", x=0.01, ha="left")
-    axes = figure.subplots()
-    axes.barh(range(len(names)), times, color=_OURS["color"])
-    axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    axes.set_xlabel("us", fontsize=10)
-    axes.tick_params(labelsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
     _save(figure, path)
 
 

@@ -11,6 +11,7 @@ from .._timing import Summary, ratio, summarise
 from .cases import Kind
 from .limits import PhaseLimit, least
 from .machine import Look
+from .tiers import OURS
 
 Rounds = dict[str, list[list[float]]]
 
@@ -22,7 +23,8 @@ class Result:
     `rounds` are by variant, by repeat (each a process), and in the order in which they were taken; a repeat without any
     failed. `dtypes` are those of all variants; `own` names ours, and the first of them is what is compared. `limit` is
     what the machine takes for each phase of a call at least (limits.py), where that is known. `forms` says how the work
-    was put to a library, where there was a choice, and `failures` why a variant has no time.
+    was put to a library, where there was a choice, and `failures` why a variant has no time. `size` is 0 for a
+    whole model, and `input_size` 0 stands for as many inputs as units.
     """
 
     kind: Kind
@@ -37,6 +39,10 @@ class Result:
     limit: list[PhaseLimit] = field(default_factory=list)
     forms: dict[str, str] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    input_size: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "input_size", self.input_size or self.size)
 
     @property
     def ours(self) -> str:
@@ -52,7 +58,13 @@ class Result:
     def name(self) -> str:
         """The case's."""
         batch = f", batch {self.batch}" if self.batch > 1 else ""
-        return f"{self.cell} {self.size}{batch}, {self.kind}, {self.dtype}"
+        return f"{self.layer}{batch}, {self.kind}, {self.dtype}"
+
+    @property
+    def layer(self) -> str:
+        """The cell, its units, and its inputs where they are not as many."""
+        inputs = f" of {self.input_size} inputs" if self.input_size != self.size else ""
+        return f"{self.cell} {self.size}{inputs}" if self.size else self.cell
 
     def time(self, variant: str) -> Summary | None:
         """Each percentile the median of those of the repeats; None for a variant that has no time."""
@@ -77,6 +89,21 @@ class Result:
         return min(medians, key=medians.__getitem__) if medians and self.time(self.ours) else None
 
     @property
+    def lead(self) -> Lead | None:
+        """Ours beside the quickest of the others; of numbers of threads the quickest beside the first."""
+        fast, slow = self.ours, self.best_other()
+        if self.kind != "tails" and slow is None and len(self.own) > 1 and self.ours != OURS:
+            times = {name: time.p50 for name in self.own if (time := self.time(name))}
+            # One call for many streams is what all is compared with.
+            fast, slow = (fast, "step") if self.kind == "streams" else (min(times, key=times.__getitem__), fast)
+        quotient = self.ratio(slow, fast) if slow else None
+        ours, theirs = self.time(fast), self.time(slow or "")
+        if not (slow and quotient and ours and theirs):
+            return None
+        share = self.batch if self.kind == "sequence" else 1
+        return Lead(fast, slow, ours.p50 / share, theirs.p50 / share, quotient)
+
+    @property
     def limit_us(self) -> float:
         """What a call takes at least: its phases, one after the other."""
         return sum(phase.us for phase in self.limit)
@@ -86,6 +113,17 @@ class Result:
         """Of our time, the part that the machine takes at least; None where either is not known."""
         time = self.time(self.ours)
         return self.limit_us / time.p50 if time and self.limit else None
+
+
+@dataclass(frozen=True)
+class Lead:
+    """Two variants, the microseconds of each, and how many times as long `slow` takes, round by round."""
+
+    fast: str
+    slow: str
+    fast_us: float
+    slow_us: float
+    times: Summary
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def measure_all(study: Study, repeat: str = "") -> Findings:
             show_progress(f"{done} of {len(work)} done, {cell} {size}, {kind} {repeat}")
             if case is None or (case.cell, case.size, case.batch) != (cell, size, batch):
                 # No more than one is kept: the largest has weights of tens of megabytes.
-                case = Case(cell, size, options.steps, batch)
+                case = Case(cell, size, options.steps, batch, input_size=options.inputs)
             result = _measure(study, case, kind)
             findings.results.append(result)
             findings.looks.append(look(result.name))
@@ -180,4 +180,5 @@ def measure_case(case: Case, kind: Kind, own: Sequence[Tier], others: Sequence[P
         limit=least([before, after]),
         forms={name: runner.form for name, runner in runners.items() if runner.form},
         failures=failures,
+        input_size=case.input_size,
     )

@@ -1,4 +1,4 @@
-"""Plain-text tables: a row for each case, first what matters, then the times of all variants."""
+"""Plain-text tables: a row for each case, of us beside the best other and a sentence; in detail, of all variants."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .tiers import OURS
 
 _CALLS = {
     "step": "One step, batch 1, {dtype}: us per step",
-    "sequence": "Sequences of {steps} steps, {dtype}: us per sequence, of a batch its time over its size",
+    "sequence": "Sequences of {steps} steps, {dtype}: us per sequence (a batch's time is divided by its size)",
     "streams": "One step of each of many streams, {dtype}: us for all of them",
 }
 _LIMITS = {
@@ -23,18 +23,92 @@ _LIMITS = {
     "sequence": "the least time for W x of many steps at once and then for R h step by step",
     "streams": "the least time to read the weights once and to multiply by them for all streams",
 }
+_PHRASES = {"best": "The best number of threads", "step": "single steps", "best other": "the best other library"}
 _STREAMS = "step: one after the other. Other libraries stack the streams' states, run a batch, and split them again."
 
 Comparison = Callable[[Result], tuple["Summary | None", str]]
 """A ratio of a result, and the name of what was compared where that differs from case to case."""
 
 
-def tables(results: Sequence[Result]) -> list[str]:
-    """One for all cases of a kind and a dtype."""
-    groups: dict[tuple[str, str], list[Result]] = {}
+def tables(results: Sequence[Result], *, details: bool = False) -> list[str]:
+    """One for all cases of a kind and a dtype, or with `details` two."""
+    found = []
+    for group in groups(results):
+        if group[0].kind == "tails":
+            found.append(_tails(group, details))
+        else:
+            found += [_short(group), _times(group)] if details else [_short(group)]
+    return found
+
+
+def groups(results: Sequence[Result]) -> list[list[Result]]:
+    """The cases of each kind and dtype."""
+    found: dict[tuple[str, str], list[Result]] = {}
     for result in results:
-        groups.setdefault((result.kind, result.dtype), []).append(result)
-    return [_tails(group) if kind == "tails" else _times(group) for (kind, _), group in groups.items()]
+        found.setdefault((result.kind, result.dtype), []).append(result)
+    return list(found.values())
+
+
+def title(results: Sequence[Result]) -> str:
+    """What was timed, and the unit."""
+    first = results[0]
+    return _CALLS[first.kind].format(dtype=first.dtype, steps=first.steps)
+
+
+def sentence(results: Sequence[Result]) -> str:
+    """How many times as fast as what; "" where nothing was beside ours."""
+    leads = {case_text(result): lead for result in results if (lead := result.lead)}
+    if not leads:
+        return ""
+    fast, slow = _sides(results)
+    rivals = {lead.slow for lead in leads.values()}
+    times = [lead.times.p50 for lead in leads.values()]
+    rival = _PHRASES.get(slow, slow) if len(rivals) > 1 or slow != "best other" else rivals.pop()
+    slower = [name for name, lead in leads.items() if lead.times.p50 < 1]
+    behind = f" It is slower in {len(slower)} of {len(times)}: {'; '.join(slower)}." if slower else ""
+    return f"{_PHRASES.get(fast, fast)} is {span_text(times)} {rival}.{behind}"
+
+
+def span_text(times: Sequence[float]) -> str:
+    """From the least to the most, and the mean of several cases."""
+    low, high = map(three_digits, (min(times), max(times)))
+    mean = f" (geometric mean of {len(times)} cases: {three_digits(geometric_mean(times))})" if len(times) > 1 else ""
+    return f"{low if low == high else f'{low} to {high}'} times{mean} as fast as"
+
+
+def case_text(result: Result) -> str:
+    """The layer, and the batch or the number of streams."""
+    many = f", {'streams' if result.kind == 'streams' else 'batch'} {result.batch}" if result.batch > 1 else ""
+    return f"{result.layer}{many}"
+
+
+def _sides(results: Sequence[Result]) -> tuple[str, str]:
+    """What the short table calls the quick side and the slow one."""
+    leads = [lead for result in results if (lead := result.lead)]
+    own = results[0].own
+    if all(lead.slow in own for lead in leads) and leads:
+        return (leads[0].fast if results[0].kind == "streams" else "best"), leads[0].slow
+    return own[0], "best other"
+
+
+def _short(results: Sequence[Result]) -> str:
+    fast, slow = _sides(results)
+    rows = []
+    for result in results:
+        lead = result.lead
+        row = _case(result) | {f"{fast} us": _time(result, result.ours), f"{slow} us": "-", "times faster": "-"}
+        if lead:
+            row |= {f"{fast} us": _of(lead.fast_us, lead.fast, fast), f"{slow} us": _of(lead.slow_us, lead.slow, slow)}
+            row |= {"times faster": three_digits(lead.times.p50)}
+        rows.append(row)
+    if not any(result.lead for result in results):
+        rows = [{name: row[name] for name in (*_case(results[0]), f"{fast} us")} for row in rows]
+    words = {f"{slow} us", *([f"{fast} us"] if fast == "best" else [])}
+    return "\n".join(filter(None, [f"{title(results)}.", _aligned(rows, words, results), sentence(results)]))
+
+
+def _of(us: float, name: str, heading: str) -> str:
+    return three_digits(us) + (f" ({name})" if name != heading else "")
 
 
 def failures(failed: Sequence[tuple[Result, str, str]]) -> str:
@@ -82,19 +156,19 @@ def _times(results: Sequence[Result]) -> str:
         | {name: _time(result, name) for name in names if name != first.ours}
         for result in results
     ]
-    title = [_CALLS[first.kind].format(dtype=first.dtype, steps=first.steps) + ", median of rounds."]
-    title.append(f"{', '.join(first.own)}: fusedcell, on {first.tier} where no tier is named. Ratios are by rounds.")
+    lines = [f"{title(results)}, median of rounds."]
+    lines.append(f"{', '.join(first.own)}: fusedcell, on {first.tier} where no tier is named. Ratios are by rounds.")
     if first.limit:
-        title.append(f"limit %: {_LIMITS[first.kind]}, over the time of {first.ours}.")
+        lines.append(f"limit %: {_LIMITS[first.kind]}, over the time of {first.ours}.")
     if first.kind == "streams":
-        title.append(_STREAMS)
+        lines.append(_STREAMS)
     means = [f"Geometric mean of {heading}: {_mean(compare, results)}." for heading, compare in compared.items()]
     words = {f"{heading} (p10..p90)" for heading in compared}
-    return "\n".join([*title, _aligned(rows, words, results), *means])
+    return "\n".join([*lines, _aligned(rows, words, results), *means])
 
 
-def _tails(results: Sequence[Result]) -> str:
-    rows = []
+def _tails(results: Sequence[Result], details: bool) -> str:
+    rows, slower = [], []
     for result in results:
         row = _case(result)
         for variant in result.own:
@@ -105,23 +179,33 @@ def _tails(results: Sequence[Result]) -> str:
                 f"{variant} p99.9": _digits(result.percentile(variant, 99.9)),
                 f"{variant} steps": str(time.count) if time else "-",
             }
-        rows.append(row)
-    title = (
-        f"Single steps, {results[0].dtype}, each clocked by itself, fusedcell with {results[0].tier}: us, percentiles."
-        f"\nwarm: in a row. cold: each after {size_text(evicting_bytes())} of other data were read."
-    )
-    return f"{title}\n{_aligned(rows, (), results)}"
+        warm, cold = result.time("warm"), result.time("cold")
+        slower += [cold.p50 / warm.p50] if warm and cold else []
+        names = row if details else [*_case(result), "warm p50", "warm p99", "cold p50"]
+        rows.append({name: row[name] for name in names})
+    lines = [
+        f"Single steps, {results[0].dtype}, each clocked by itself, fusedcell with {results[0].tier}: us, percentiles.",
+        f"warm: in a row. cold: each after {size_text(evicting_bytes())} of other data were read, as after a pause.",
+        _aligned(rows, (), results),
+    ]
+    if slower:
+        low, high = map(three_digits, (min(slower), max(slower)))
+        lines.append(f"A cold step takes {low if low == high else f'{low} to {high}'} times as long as a warm one.")
+    return "\n".join(lines)
 
 
 def _case(result: Result) -> dict[str, str]:
     batch = "streams" if result.kind == "streams" else "batch"
-    return {"cell": result.cell, "H": str(result.size), batch: str(result.batch)}
+    name = "cell" if result.size else "model"
+    return {name: result.cell, "H": str(result.size), "I": str(result.input_size), batch: str(result.batch)}
 
 
 def _aligned(rows: Sequence[dict[str, str]], words: Collection[str], results: Sequence[Result]) -> str:
-    """Without the batch where all are 1."""
-    headings = [name for name in rows[0] if name != "batch" or any(result.batch > 1 for result in results)]
-    return aligned(headings, [[row[name] for name in headings] for row in rows], {"cell", *words})
+    """Without the batch where all are 1, the inputs where all are as many as units, and the units of whole models."""
+    spare = {"batch": all(result.batch == 1 for result in results)}
+    spare |= {"H": not results[0].size, "I": all(result.input_size == result.size for result in results)}
+    headings = [name for name in rows[0] if not spare.get(name)]
+    return aligned(headings, [[row[name] for name in headings] for row in rows], {"cell", "model", *words})
 
 
 def _time(result: Result, variant: str) -> str:

@@ -58,7 +58,8 @@ def measure_tails(case: Case, tier: Tier, effort: TailEffort, clock: Clock = tim
             rounds["warm"] = [_clocked(runner, effort.warm, effort, clock)]
             rounds["cold"] = [_clocked(runner, effort.cold, effort, clock, before=buffer.max)]
     dtypes = dict.fromkeys(("warm", "cold"), tier.dtype)
-    return Result("tails", case.cell, case.size, 1, 1, tier.isa, [*dtypes], dtypes, rounds, failures=failures)
+    shape = (case.cell, case.size, 1, 1, tier.isa)
+    return Result("tails", *shape, [*dtypes], dtypes, rounds, failures=failures, input_size=case.input_size)
 
 
 def _clocked(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .._model_format import dtypes_of
-from .._text import aligned, format_ratio, three_digits
+from .._text import aligned, three_digits
 from .._timing import FULL, QUICK, Runner, measure
 from ..convert.model_files import read_model
 from ..model import Model
@@ -21,6 +21,7 @@ from ..weights.file_kinds import ONNX, kind_of
 from .answers import PEER_FLOAT32, PEER_INT8, make_checked
 from .cases import RING
 from .results import Result
+from .tables import tables as short_tables
 from .tiers import OURS
 
 _MOST_CUTS = 48
@@ -85,7 +86,7 @@ def _result(
     return Result(
         kind,
         Path(options.model).name,
-        sum(model.sizes[name] for name in model.inputs),
+        0,
         1 if kind == "step" else steps or options.steps,
         1,
         model.isa,
@@ -183,27 +184,24 @@ def _first(answer: Any) -> Any:
     return answer[0] if isinstance(answer, tuple) else answer
 
 
-def tables(results: Sequence[Result]) -> list[str]:
-    """The nodes and their shares, and the ratio to the other library."""
+def call_text(result: Result) -> str:
+    """What one call does."""
+    return "one step" if result.kind == "step" else f"a sequence of {result.steps} steps"
+
+
+def tables(results: Sequence[Result], *, details: bool = False) -> list[str]:
+    """The sequence beside the other library, and the nodes and their shares."""
     by_node, *others = results
     time = by_node.time(by_node.ours)
-    call = "one step" if by_node.kind == "step" else f"a sequence of {by_node.steps} steps"
     rows = [[name, three_digits(us), f"{100 * us / time.p50:.1f}" if time else "-"] for name, us in shares(by_node)]
     total = [["all", three_digits(time.p50), "100.0"]] if time else []
     text = [
-        f"{by_node.cell}, {call}, {by_node.dtype}: us, median of rounds, fusedcell on {by_node.tier}.\nA node has what "
-        "the model cut after it takes more than the model cut before it; the first has what a call "
-        "costs, too.\nOne that spares the copy of an answer is below zero.",
+        f"{by_node.cell}, {call_text(by_node)}, {by_node.dtype}: us, median of rounds, fusedcell on {by_node.tier}.\n"
+        "The time of a node is that of the model cut after it, less that of the model cut before it.\nThe first node "
+        "has what a call costs, too. A node that spares the copy of an answer is below zero.",
         aligned(("node", "us", "%"), [*rows, *total], ("node",)),
     ]
-    for result in others:
-        ours, ratio, other = result.time(OURS), result.ratio("onnxruntime"), result.time("onnxruntime")
-        if ours and ratio and other:
-            text.append(
-                f"A sequence of {result.steps} steps: fusedcell {three_digits(ours.p50)} us, onnxruntime "
-                f"{three_digits(other.p50)} us; onnxruntime / fusedcell {format_ratio(ratio)}."
-            )
-    return ["\n".join(text)]
+    return [*short_tables(others, details=details), "\n".join(text)]
 
 
 def shares(result: Result) -> list[tuple[str, float]]:

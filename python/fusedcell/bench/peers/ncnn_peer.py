@@ -53,7 +53,7 @@ class Ncnn(Peer):
         parameters = (
             f"7767517\n{count + 1} {2 * count}\n{inputs}"
             f"{_LAYERS[case.cell]} cell {count} {count} {' '.join(blobs)} "
-            f"0={case.size} 1={GATES[case.cell] * case.size**2} 2=0{self._parameters}\n"
+            f"0={case.size} 1={GATES[case.cell] * case.size * case.input_size} 2=0{self._parameters}\n"
         )
         net = self._ncnn.Net()
         options = net.opt

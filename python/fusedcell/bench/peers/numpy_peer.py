@@ -93,10 +93,10 @@ def _sigmoid(x: FloatArray) -> None:
 
 def _stacked_step(case: Case) -> Runner:
     state = _State(case)
-    n = case.size
+    n = case.input_size
     weights = np.concatenate([state.w_x, state.w_h], axis=1)
     bias = state.b_x + state.b_h
-    x_and_h = np.zeros(2 * n, np.float32)
+    x_and_h = np.zeros(n + case.size, np.float32)
     state.h = x_and_h[n:]
 
     def step(x: FloatArray) -> FloatArray:

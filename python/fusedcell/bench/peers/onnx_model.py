@@ -83,7 +83,7 @@ def _serialised(case: Case, steps: int, node: Any, initializers: Mapping[str, np
     graph = helper.make_graph(
         [node],
         "bench",
-        [declared("X", [steps, batch, size]), *(declared(name, [1, batch, size]) for name in states)],
+        [declared("X", [steps, batch, case.input_size]), *(declared(name, [1, batch, size]) for name in states)],
         [declared("Y", [steps, 1, batch, size]), *(declared(f"{name}_n", [1, batch, size]) for name in states)],
         [onnx.numpy_helper.from_array(array, name) for name, array in initializers.items()],
     )

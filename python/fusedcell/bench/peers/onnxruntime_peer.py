@@ -144,7 +144,7 @@ def _zeros(case: Case) -> FloatArray:
 
 
 def _with_batch(block: FloatArray, case: Case) -> FloatArray:
-    x: FloatArray = block.reshape(len(block), case.batch, case.size).copy()
+    x: FloatArray = block.reshape(len(block), case.batch, case.input_size).copy()
     return x
 
 

@@ -49,9 +49,9 @@ class OpenVino(Peer):
         """The cell where `steps` is None, else the sequence operator."""
         ops = self._ops
         operator = _OPERATORS[case.cell]
-        batch, size = case.batch, case.size
+        batch, size, inputs = case.batch, case.size, case.input_size
         sequence = steps is not None
-        x = ops.parameter([batch, steps, size] if sequence else [batch, size], np.float32)
+        x = ops.parameter([batch, steps, inputs] if sequence else [batch, inputs], np.float32)
         state_shape = [batch, 1, size] if sequence else [batch, size]
         names = ["h", "c"] if operator == "lstm" else ["h"]
         zeros = np.zeros(state_shape, np.float32)
@@ -141,9 +141,9 @@ def _runner(compiled: Any, blocks: list[FloatArray]) -> Runner:
 
     def read(tensor: Any) -> FloatArray:
         if batched:
-            array: FloatArray = tensor.data.reshape(bound.shape).swapaxes(0, 1).copy()
+            array: FloatArray = tensor.data.reshape(*bound.shape[:2], -1).swapaxes(0, 1).copy()
             return array
-        array = tensor.data.reshape(-1, bound.shape[-1]).copy()
+        array = tensor.data.reshape(-1, tensor.data.shape[-1]).copy()
         return array[0] if single else array
 
     def arranged(block: FloatArray) -> FloatArray:

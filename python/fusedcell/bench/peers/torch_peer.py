@@ -63,7 +63,7 @@ class Torch(Peer):
         return {f"nn.{_CLASSES[case.cell]}{suffix}": suffix for suffix in ("", "Cell")}
 
     def _module(self, case: Case, suffix: str) -> Any:
-        module = getattr(self._torch.nn, _CLASSES[case.cell] + suffix)(case.size, case.size).eval()
+        module = getattr(self._torch.nn, _CLASSES[case.cell] + suffix)(case.input_size, case.size).eval()
         names = {name: name.removesuffix("_l0") if suffix else name for name in case.weights}
         module.load_state_dict({names[k]: self._torch.from_numpy(v) for k, v in case.weights.items()})
         return module
@@ -77,7 +77,8 @@ class Torch(Peer):
             y, state = module(x, state)
             return y
 
-        shape = blocks[0].shape if len(blocks[0]) > 1 or case.batch > 1 else (case.size,)
+        steps = len(blocks[0])
+        shape = (steps, *case.step_shape) if steps > 1 or case.batch > 1 else case.step_shape
         return Runner(run, [(self._tensor(block),) for block in blocks], partial(_to_numpy, shape=shape))
 
     def _cell(self, case: Case) -> Runner:
@@ -158,7 +159,7 @@ class TorchInt8(Torch):
             return y
 
         def read(y: list[Any]) -> FloatArray:
-            array: FloatArray = self._torch.cat(y).numpy().reshape(case.inputs.shape)
+            array: FloatArray = self._torch.cat(y).numpy().reshape(case.steps, *case.step_shape)
             return array
 
         return Runner(run, [(self._tensor(case.inputs),)], read)
