@@ -41,24 +41,28 @@ LIBRARIES = ("torch", "keras", "onnxruntime", "numpy")
 INTRODUCTION = """\
 # Published models, whole
 
-`make census` wrote this page, on {machine}, one thread, with {versions}.
+This page is for readers who ask whether a published model, or one like theirs, runs whole. `make census` wrote it, on one
+thread of an {machine}, with {versions}.
 
-Each model is read by `fc.Model.from_torch`, `from_keras`, `from_onnx` or `from_json`, as its door says. Those that come
-in packages have their own weights; the others are written after their public definitions in `bench/census_models`, in
-sizes of their own or smaller, with weights that are drawn.
+The table lists models that run whole. The column "door" says which function reads each: `fc.Model.from_torch`, `from_keras`,
+`from_onnx` or `from_json`. Models that come in packages have their own weights. The others are written after their public
+definitions in `bench/census_models`, in their own size or smaller, with random weights.
 
-- hop and delay: rows in for a row out, and rows until the first; "whole" where the model needs its whole sequence
-- apart: from what the model's own framework answers, at most, in parts of its largest answer, over whole sequences or
-  many steps in float32; more than {tolerance:g} would fail the command
-- a call: one step of a stream, with its state, or one sequence of so many rows, and its median time in fusedcell
-- ratio: the framework's time over fusedcell's, in turns: the median, and from where to where eight rounds of ten lie
+- hop and delay: the rows in for one row out, and the rows before the first one; "whole" is a model that needs its whole
+  sequence
+- apart: the largest difference from the answer of the model's own framework, in parts of its largest answer, over whole
+  sequences or many steps in float32; more than {tolerance:g} would fail the command
+- a call, us: one step of a stream with its state, or one sequence of so many rows, and its median time in fusedcell in
+  microseconds
+- ratio: the framework's time divided by fusedcell's, measured in turns, with the 10th and 90th percentile; above 1
+  fusedcell is faster
 
 """
 RUN = ("model", "door", "from", "nodes", "hop", "delay", "KiB", "apart", "a call", "us", "beside", "ratio")
 REFUSED_TEXT = """\
 
-What does not run whole is refused by name, with the place in its source. Layers, and parts of such models, still run:
-[Bring your model](models.md).
+The next table lists models that do not run whole, with the error that names the reason and its place in the source. Their
+recurrent layers, and parts of them, still run: [Bring your model](models.md).
 
 """
 REFUSED = ("model", "door", "from", "why not")
