@@ -41,12 +41,12 @@ LIBRARIES = ("torch", "keras", "onnxruntime", "numpy")
 INTRODUCTION = """\
 # Published models, whole
 
-This page is for readers who ask whether a published model, or one like theirs, runs whole. `make census` wrote it, on one
-thread of an {machine}, with {versions}.
+This page is for readers who ask whether a published model, or one like theirs, runs whole. `make census` wrote it, on
+one thread of an {machine}, with {versions}.
 
-The table lists models that run whole. The column "door" says which function reads each: `fc.Model.from_torch`, `from_keras`,
-`from_onnx` or `from_json`. Models that come in packages have their own weights. The others are written after their public
-definitions in `bench/census_models`, in their own size or smaller, with random weights.
+The table lists models that run whole. The column "door" says which function reads each: `fc.Model.from_torch`,
+`from_keras`, `from_onnx` or `from_json`. Models that come in packages have their own weights. The others are written
+after their public definitions in `bench/census_models`, in their own size or smaller, with random weights.
 
 - hop and delay: the rows in for one row out, and the rows before the first one; "whole" is a model that needs its whole
   sequence
@@ -61,8 +61,8 @@ definitions in `bench/census_models`, in their own size or smaller, with random 
 RUN = ("model", "door", "from", "nodes", "hop", "delay", "KiB", "apart", "a call", "us", "beside", "ratio")
 REFUSED_TEXT = """\
 
-The next table lists models that do not run whole, with the error that names the reason and its place in the source. Their
-recurrent layers, and parts of them, still run: [Bring your model](models.md).
+The next table lists models that do not run whole, with the error that names the reason and its place in the source.
+Their recurrent layers, and parts of them, still run: [Bring your model](models.md).
 
 """
 REFUSED = ("model", "door", "from", "why not")

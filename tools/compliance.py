@@ -25,12 +25,14 @@ ABSENT = ("sequence_lens", "initial_h", "initial_c", "P")
 INTRODUCTION = """\
 # Which attributes each runtime honours
 
-This page is for readers who move recurrent ONNX models between runtimes. `make compliance` wrote it, with {versions}.
+This page is for readers who move recurrent ONNX models between runtimes.
+`make compliance` wrote it, with {versions}.
 
-Each table is of one operator. Each row is a node with one attribute or input, and each column is a runtime, whose answer is
-compared with the definition of the operator in float64 (`fusedcell.reference`). "ok" is an answer within {tolerance:g}, "refused"
-is an error instead of an answer, and "wrong" is an answer that differs, with the largest difference in brackets. There is
-no row for a sequence of length 0, on which the definition is silent ([ONNX](onnx.md#conventions)).
+Each table is of one operator. Each row is a node with one attribute or input, and each column is a runtime, whose
+answer is compared with the definition of the operator in float64 (`fusedcell.reference`). "ok" is an answer within
+{tolerance:g}, "refused" is an error instead of an answer, and "wrong" is an answer that differs, with the largest
+difference in brackets. There is no row for a sequence of length 0, on which the definition is silent
+([ONNX](onnx.md#conventions)).
 """
 
 
