@@ -110,6 +110,7 @@ def test_properties_are_inferred_from_names_and_shapes(kind: Kind) -> None:
     layer = kind.make(kind.weights(6, 9, layers=3, directions=2))
     assert (layer.input_size, layer.hidden_size, layer.num_layers, layer.bidirectional) == (6, 9, 3, True)
     assert layer.proj_size == (4 if kind.projected else 0)
+    assert layer.output_size == (8 if kind.projected else 18)
     assert layer.dtype == "float32"
     assert layer.isa == fc.isas()[0]
     assert not layer.batch_first

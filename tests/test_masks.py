@@ -103,7 +103,8 @@ def test_threads_give_the_same_bits(kind: Kind, shape: dict[str, Any]) -> None:
     ("mask", "error", "message"),
     [
         (np.ones((4, 2), np.float32), TypeError, "mask: expected an array of bools, got dtype float32"),
-        (np.ones((4, 2), np.int64), TypeError, "mask: expected an array of bools, got dtype int64"),
+        (np.full((4, 2), 2), ValueError, "mask: expected bools, or integers 0 and 1, got 2"),
+        (np.full((4, 2), -1, np.int8), ValueError, "mask: expected bools, or integers 0 and 1, got -1"),
         (
             np.ones((2, 4), bool),
             ValueError,
@@ -118,6 +119,14 @@ def test_what_is_no_mask_is_refused(mask: Any, error: type[Exception], message: 
     layer = KIND["gru_reset_after"].make(KIND["gru_reset_after"].weights(3, 5))
     with pytest.raises(error, match=message):
         layer(uniform(39, 4, 2, 3), mask=mask)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.int16])
+def test_integers_0_and_1_are_a_mask(dtype: type) -> None:
+    layer = KIND["lstm"].make(KIND["lstm"].weights(3, 5))
+    x, mask = uniform(41, 6, 2, 3), pattern(6, 2)
+    same(layer(x, mask=mask.astype(dtype)), layer(x, mask=mask))
+    same(layer(x, mask=np.asfortranarray(mask.astype(dtype))), layer(x, mask=mask))
 
 
 def test_bytes_that_are_neither_0_nor_1_count_as_true() -> None:

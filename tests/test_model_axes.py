@@ -386,8 +386,8 @@ def test_arrays_that_do_not_fit_are_refused_in_the_models_axes() -> None:
         (lambda: step(out=(new(2, 6).T, new(2, 2))), ValueError, r"out\[0\]: expected a writeable, aligned, C-contig"),
         (lambda: step(out=(new(6, 2), np.zeros((2, 2)))), TypeError, r"out\[1\]: expected a float32 array, got dtype"),
         (lambda: step(out=((y := new(6, 2)), y[:2])), ValueError, r"out\[1\]: expected memory of its own"),
-        (lambda: model.step_many([stream], x[:, :, 0]), TypeError, "X: expected a tuple of 2 arrays"),
-        (lambda: model.step_many([stream], (x[:, :, 0],)), TypeError, "X: expected a tuple of 2 arrays"),
+        (lambda: model.step_many([stream], x[:, :, 0]), TypeError, "x: expected a tuple of 2 arrays"),
+        (lambda: model.step_many([stream], (x[:, :, 0],)), TypeError, "x: expected a tuple of 2 arrays"),
         (lambda: model.step_many([stream], (x[:1, :, 0], t[0])), ValueError, r"x: expected shape \(2, 3, 4\), got \(1"),
         (
             lambda: model.step_many([stream, model.stream()], (x[:, :, 0], t[0])),

@@ -244,7 +244,7 @@ def test_streams_of_other_models_and_twice_the_same_are_refused() -> None:
 def test_a_stream_that_answers_more_than_usual_steps_by_itself_first() -> None:
     model = fc.Model([("conv", fc.Window(uniform(5, 4, 3), taps=1, padding=(2, 0)), "x")])
     stream = model.stream()
-    with pytest.raises(ValueError, match="X: the stream of row 0 gives 3 rows at once now"):
+    with pytest.raises(ValueError, match="x: the stream of row 0 gives 3 rows at once now"):
         model.step_many([stream], X[None])
     assert stream.step(X).shape == (3, 4)
     assert model.step_many([stream], X[None]).shape == (1, 4)

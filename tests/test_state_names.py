@@ -95,10 +95,48 @@ def test_what_is_no_state_dictionary_or_prefix_says_what_is() -> None:
     with pytest.raises(ValueError, match=r"there are no recurrent weights here, but 'conv.weight'"):
         fc.LSTM.from_state_dict({"conv.weight": np.ones(2)}, "lstm.")
     cell = {name.removesuffix("_l0"): array for name, array in weights("gru_reset_after").items()}
-    with pytest.raises(fc.UnsupportedError, match=r"'c.weight_hh' is an array of a cell, .* a fusedcell.GRUCell"):
+    with pytest.raises(fc.UnsupportedError, match=r"'c.weight_hh' is an array of a cell, .* use fusedcell.GRUCell"):
         fc.GRU.from_state_dict(prefixed(cell, "c."), "c.")
     with pytest.raises(ValueError, match=r"recurrent weights here: 'c\.' \(a cell\)"):
         fc.GRU.from_state_dict(prefixed(cell, "c."), "gru.")
+
+
+CELLS: dict[str, Any] = {"lstm": fc.LSTMCell, "gru_reset_after": fc.GRUCell, "rnn_tanh": fc.RNNCell}
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_a_cell_is_read_by_its_names_and_steps_as_it_does_of_its_arrays(kind: str) -> None:
+    arrays = {name.removesuffix("_l0"): array for name, array in weights(kind).items()}
+    state = {"epoch": 3, "state_dict": {"head.weight": np.ones(2), **prefixed(arrays, "dec.cell.")}}
+    expected = CELLS[kind](**arrays)
+    x = uniform(6, 2, 3)
+    for cell in (CELLS[kind].from_state_dict(arrays), CELLS[kind].from_state_dict(state, "dec.cell")):
+        for ours, theirs in zip(flat((cell(x),)), flat((expected(x),)), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        assert cell.output_size == 4
+    g, v = np.linalg.norm(arrays["weight_hh"], axis=1, keepdims=True), arrays["weight_hh"]
+    parts = {name: array for name, array in arrays.items() if name != "weight_hh"}
+    normed = CELLS[kind].from_state_dict(parts | {"weight_hh_g": g, "weight_hh_v": v}, isa="scalar", dtype="float16")
+    assert (normed.isa, normed.dtype) == ("scalar", "float16")
+
+
+def test_options_of_a_cell_go_with_its_state_dictionary() -> None:
+    arrays = {name.removesuffix("_l0"): array for name, array in weights("gru_reset_after").items()}
+    assert not fc.GRUCell.from_state_dict(arrays, reset_after=False).reset_after
+    plain = {name.removesuffix("_l0"): array for name, array in weights("rnn_tanh").items()}
+    assert fc.RNNCell.from_state_dict(plain, nonlinearity="relu").nonlinearity == "relu"
+
+
+def test_what_is_no_cell_is_refused() -> None:
+    with pytest.raises(fc.UnsupportedError, match=r"'weight_hh_l0' is an array of a layer; .* use fusedcell.LSTM.from"):
+        fc.LSTMCell.from_state_dict(weights("lstm"))
+    arrays = {name.removesuffix("_l0"): array for name, array in weights("lstm").items()}
+    with pytest.raises(ValueError, match=r"which has four gates: use fusedcell.LSTMCell"):
+        fc.GRUCell.from_state_dict(arrays)
+    with pytest.raises(
+        fc.UnsupportedError, match=r"'c.weight_hr' is not an array of this cell; supported: weight_ih, "
+    ):
+        fc.GRUCell.from_state_dict(prefixed(arrays | {"weight_hr": np.ones(1)}, "c."), "c.")
 
 
 GATES = {"lstm": ("LSTM", "four gates"), "gru_reset_after": ("GRU", "three gates"), "rnn_tanh": ("RNN", "one gate")}

@@ -236,24 +236,24 @@ BAD_CALLS: dict[str, tuple[Callable[[Any, list[fc.Stream], np.ndarray], Any], ty
     "too few rows": (
         lambda layer, s, X: layer.step_many(s, X[1:]),
         ValueError,
-        r"X: expected shape \(9, 6\), got \(8, 6\)",
+        r"x: expected shape \(9, 6\), got \(8, 6\)",
     ),
     "wrong width": (
         lambda layer, s, X: layer.step_many(s, X[:, 1:]),
         ValueError,
-        r"X: expected shape \(9, 6\), got \(9, 5\)",
+        r"x: expected shape \(9, 6\), got \(9, 5\)",
     ),
     "one axis": (
         lambda layer, s, X: layer.step_many(s[:1], X[0]),
         ValueError,
-        r"X: expected shape \(1, 6\), got \(6,\)",
+        r"x: expected shape \(1, 6\), got \(6,\)",
     ),
     "integers": (
         lambda layer, s, X: layer.step_many(s, X.astype(np.int64)),
         TypeError,
-        "X: expected an array of floats, got dtype int64",
+        "x: expected an array of floats, got dtype int64",
     ),
-    "a failing array": (lambda layer, s, X: layer.step_many(s, Awkward()), TypeError, "X: expected an array of floats"),
+    "a failing array": (lambda layer, s, X: layer.step_many(s, Awkward()), TypeError, "x: expected an array of floats"),
     "out of another shape": (
         lambda layer, s, X: layer.step_many(s, X, np.empty((9, 8), np.float32)),
         ValueError,

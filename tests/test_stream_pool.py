@@ -207,9 +207,9 @@ BAD_CALLS: dict[str, tuple[Callable[[fc.StreamPool, np.ndarray], Any], type[Exce
         ValueError,
         r"slots: expected shape \(6,\) for a mask, got \(5,\)",
     ),
-    "too few rows": (lambda p, X: p.step([1, 4], X[:1]), ValueError, r"X: expected shape \(2, 5\), got \(1, 5\)"),
-    "wrong width": (lambda p, X: p.step([1, 4], X[:, :4]), ValueError, r"X: expected shape \(2, 5\), got \(2, 4\)"),
-    "integers": (lambda p, X: p.step([1, 4], X.astype(int)), TypeError, "X: expected an array of floats"),
+    "too few rows": (lambda p, X: p.step([1, 4], X[:1]), ValueError, r"x: expected shape \(2, 5\), got \(1, 5\)"),
+    "wrong width": (lambda p, X: p.step([1, 4], X[:, :4]), ValueError, r"x: expected shape \(2, 5\), got \(2, 4\)"),
+    "integers": (lambda p, X: p.step([1, 4], X.astype(int)), TypeError, "x: expected an array of floats"),
     "out of another shape": (
         lambda p, X: p.step([1, 4], X, np.empty((2, 8), np.float32)),
         ValueError,
@@ -329,7 +329,7 @@ def test_two_threads_on_one_pool_get_an_error_rather_than_a_mixed_state() -> Non
 @pytest.mark.parametrize(
     ("method", "given", "message"),
     [
-        ("step", (0,), r"step\(slots, X, out=None\): X is missing"),
+        ("step", (0,), r"step\(slots, x, out=None\): x is missing"),
         ("join", (0,), "data: expected bytes, got int"),
         ("leave", (0, 1), r"leave\(slot\): expected at most 1 argument, got 2"),
         ("reset", (), r"reset\(slots\): slots is missing"),

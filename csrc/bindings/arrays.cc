@@ -230,18 +230,27 @@ std::pair<std::vector<std::int64_t>, Shape> read_integers(py::handle value, cons
 
 std::unique_ptr<bool[]> read_mask(py::handle value, const Shape& shape, const std::string& name) {
     const py::object array = to_array(value, name, "an array of bools");
-    if (PyArray_TYPE(as_array_object(array)) != NPY_BOOL) {
+    const bool is_integer = PyArray_ISINTEGER(as_array_object(array)) != 0;
+    if (!is_integer && PyArray_TYPE(as_array_object(array)) != NPY_BOOL) {
         throw py::type_error(name + ": expected an array of bools, got dtype " + dtype_text(array));
     }
-    const py::object owner = contiguous(array, nullptr);
+    const py::object owner = contiguous(array, is_integer ? PyArray_DescrFromType(NPY_INT64) : nullptr);
     if (!owner) throw py::error_already_set();
     PyArrayObject* mask = as_array_object(owner);
     const Shape got(PyArray_DIMS(mask), PyArray_DIMS(mask) + PyArray_NDIM(mask));
     if (got != shape) throw_shape_error(name, to_text(shape) + " (x's without its last axis)", to_text(got));
-    const auto* data = static_cast<const unsigned char*>(PyArray_DATA(mask));
     const auto size = static_cast<std::size_t>(PyArray_SIZE(mask));
     std::unique_ptr<bool[]> copy(new bool[size]);
-    std::transform(data, data + size, copy.get(), [](unsigned char byte) { return byte != 0; });
+    if (is_integer) {
+        const auto* data = static_cast<const std::int64_t*>(PyArray_DATA(mask));
+        std::transform(data, data + size, copy.get(), [&name](std::int64_t number) {
+            if (number == 0 || number == 1) return number == 1;
+            throw py::value_error(name + ": expected bools, or integers 0 and 1, got " + std::to_string(number));
+        });
+    } else {
+        const auto* data = static_cast<const unsigned char*>(PyArray_DATA(mask));
+        std::transform(data, data + size, copy.get(), [](unsigned char byte) { return byte != 0; });
+    }
     return copy;
 }
 

@@ -86,7 +86,7 @@ py::object new_array(const Shape& shape);
 py::object new_zeros(const Shape& shape);
 float* data_of(const py::object& array);
 
-/// A copy of a mask: bools of this shape.
+/// A copy of a mask: bools of this shape, also where they are given as integers 0 and 1.
 std::unique_ptr<bool[]> read_mask(py::handle value, const Shape& shape, const std::string& name = "mask");
 
 /// A copy of integers of any width, and the array's shape; TypeError otherwise. Unsigned numbers beyond 64 bits become

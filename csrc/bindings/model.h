@@ -100,7 +100,7 @@ void read_outs(const Network& model, const Layout& layout, const Shape& axes, Py
 py::tuple snapshot_of(NetworkStream& stream, std::ptrdiff_t row);
 void restore(NetworkStream& stream, std::ptrdiff_t row, std::int64_t rows_in, py::handle state);
 
-/// A hop of each of many sequences, X (N, size), or (N, rows, size) of a hop of more rows, and of several inputs a
+/// A hop of each of many sequences, x (N, size), or (N, rows, size) of a hop of more rows, and of several inputs a
 /// tuple of arrays. Returns what they answer, arranged alike, in `out` unless that is null; NaN stands for rows that
 /// one lacks. ValueError, with all as it was, where one has more.
 py::object step_rows(const Network& model, const std::vector<NetworkStream::StreamRow>& rows, py::handle x,

@@ -20,7 +20,7 @@ py::object step_many(const Node& node, py::handle stream_values, py::handle x_va
     const Py_ssize_t size = PyTuple_GET_SIZE(streams.ptr());
     std::ptrdiff_t batch = 0;
     for (Py_ssize_t i = 0; i < size; ++i) batch = sum_of(batch, stream_at<Stream>(streams, i).batch());
-    FloatArray x(x_value, "X");
+    FloatArray x(x_value, "x");
     x.expect_shape({batch, node.shape().input_size});
     const RowsShape y_shape{true, batch, node.shape().output_size};
     py::object y = out.is_none() ? new_array(y_shape.dims()) : out;
@@ -84,7 +84,7 @@ py::object step_rows(const Network& model, const std::vector<NetworkStream::Stre
         const bool is_list = PyTuple_Check(x_value.ptr()) || PyList_Check(x_value.ptr());
         if (is_list) values = py::reinterpret_steal<py::tuple>(PySequence_Tuple(x_value.ptr()));
         if (!is_list || values.size() != inputs) {
-            throw py::type_error("X: expected a tuple of " + std::to_string(inputs) + " arrays, one an input, got " +
+            throw py::type_error("x: expected a tuple of " + std::to_string(inputs) + " arrays, one an input, got " +
                                  (is_list ? std::to_string(values.size()) : type_name(x_value)));
         }
     }
@@ -101,7 +101,7 @@ py::object step_rows(const Network& model, const std::vector<NetworkStream::Stre
         model.count_outputs(rows_in, model.hop_in(), false, room.data(), counts.data());
         const std::int64_t most = *std::max_element(counts.begin(), counts.end());
         if (most <= model.hop_out()) continue;
-        throw py::value_error("X: the stream of row " + std::to_string(i) + " gives " + std::to_string(most) +
+        throw py::value_error("x: the stream of row " + std::to_string(i) + " gives " + std::to_string(most) +
                               " rows at once now, because of padding, and not the usual " +
                               std::to_string(model.hop_out()) + "; let it take a step by itself first");
     }

@@ -98,7 +98,7 @@ public:
     py::object step(const std::vector<std::ptrdiff_t>& slots, py::handle x_value, PyObject* out) override {
         const auto batch = static_cast<std::ptrdiff_t>(slots.size());
         States& states = pool_.states();
-        FloatArray x(x_value, "X");
+        FloatArray x(x_value, "x");
         x.expect_shape({batch, input_size()});
         const RowsShape y_shape{true, batch, output_size()};
         py::object y = out != nullptr ? py::reinterpret_borrow<py::object>(out) : new_array(y_shape.dims());
@@ -254,7 +254,7 @@ PyMethodDef reset_definition = fast_method<kReset, &reset>(
     "reset($self, /, slots)\n--\n\n"
     "Sets the state of joined slots to that of a new stream. `slots` are numbers, or one number.");
 
-constexpr Signature kStep{"step(slots, X, out=None)", {"slots", "X", "out"}, 2};
+constexpr Signature kStep{"step(slots, x, out=None)", {"slots", "x", "out"}, 2};
 
 py::object step(py::handle self, const Arguments& values) {
     auto& pool = self.cast<Pool&>();
@@ -265,7 +265,7 @@ py::object step(py::handle self, const Arguments& values) {
 
 PyMethodDef step_definition = fast_method<kStep, &step>(
     "step",
-    "step($self, /, slots, X, out=None)\n--\n\n"
+    "step($self, /, slots, x, out=None)\n--\n\n"
     "One time step of the given slots, in any order: X is (N, input_size), one row a slot. Returns h,\n"
     "(N, output_size), in `out` if that is given: a C-contiguous float32 array of that shape, away from the\n"
     "states. The bits are those of each stream alone.\n\n"

@@ -91,6 +91,11 @@ class Recurrent:
         return self._stack.hidden_size
 
     @property
+    def output_size(self) -> int:
+        """Features of y, of both directions together where there are two; of a cell the size of h."""
+        return self._stack.num_directions * (self.proj_size or self.hidden_size)
+
+    @property
     def proj_size(self) -> int:
         """Size of h where there is a projection, else 0."""
         return self._stack.proj_size

@@ -6,16 +6,23 @@ order i f g o (LSTM) or r z n (GRU). Any bias may be absent. Arrays are copied; 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from ._base import FloatArray, check_gates, check_nonlinearity
+import numpy.typing as npt
+
+from ._base import ARRAY_NAMES, FloatArray, check_gates, check_nonlinearity
 from ._core import Stack, load_layer
 from ._dtypes import check_dtype
 from ._options import nonlinearity_of
 from ._recurrent import Recurrent, make_stack
+from .errors import UnsupportedError
+from .weights.state_names import StateDict, cell_arrays
 
-Array = Any
-"""Anything that NumPy can view as an array of floats; float32 and C-contiguous is the fast path."""
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Array: TypeAlias = npt.ArrayLike
+"""Anything that NumPy can view as an array of floats, PyTorch's tensors too; C-contiguous float32 is the fast path."""
 
 
 def cell_of(stack: Stack) -> Cell:
@@ -32,15 +39,40 @@ def cell_from_bytes(data: bytes) -> Cell:
 class Cell(Recurrent):
     """What the three kinds of cells share."""
 
+    _arrays: ClassVar[tuple[str, ...]] = ARRAY_NAMES[:4]
     _from_bytes = staticmethod(cell_from_bytes)
 
-    def __init__(self, kind: str, dtype: str, isa: str | None, **arrays: Array) -> None:
+    @classmethod
+    def from_state_dict(cls, mapping: StateDict, prefix: str = "", **options: Any) -> Self:
+        """Makes a cell from the names of PyTorch's cells: ``weight_ih``, ``weight_hh``, ``bias_ih``, ``bias_hh``.
+
+        `mapping` and `prefix` are as in :meth:`fusedcell.LSTM.from_state_dict`, and so are the errors; `options` are
+        those of the class.
+
+        >>> import numpy as np, fusedcell as fc
+        >>> weights = {"cell.weight_ih": np.ones((4, 1)), "cell.weight_hh": np.zeros((4, 1))}
+        >>> fc.LSTMCell.from_state_dict(weights, "cell", isa="scalar")
+        LSTMCell(1, 1, dtype='float32', isa='scalar')
+        """
+        from .weights.state_files import open_state_dict  # with archives, which few need
+
+        with open_state_dict(mapping) as state:
+            prefix = state.found(prefix)
+            if not state.is_cell(prefix):
+                raise UnsupportedError(
+                    f"mapping: {prefix + 'weight_hh_l0'!r} is an array of a layer; supported: cells, whose names have "
+                    f"no end such as _l0; use fusedcell.{cls.__name__.removesuffix('Cell')}.from_state_dict"
+                )
+            return cls(**cell_arrays(state.module(prefix), prefix, cls._arrays), **options)
+
+    def __init__(self, kind: str, dtype: str, isa: str | None, **arrays: Array | None) -> None:
         known = check_dtype(dtype)
         if isinstance(arrays["weight_ih"], int):
             name = type(self).__name__
             raise TypeError(
                 f"{name}: a cell is made of trained weights, {name}(weight_ih, weight_hh, bias_ih, bias_hh), or by "
-                "fusedcell.from_torch(module); weight_ih: expected an array of floats, got int"
+                f"{name}.from_state_dict(mapping) or fusedcell.from_torch(module); weight_ih: expected an array of "
+                "floats, got int"
             )
         check_gates(kind, arrays, "")
         self._stack = make_stack(kind, [arrays], self._suffixes(), 1, known, isa)
@@ -74,9 +106,9 @@ class RNNCell(Cell):
         """ "tanh" or "relu"."""
         return nonlinearity_of(self._stack)
 
-    def __call__(self, x: Array, h: Array | None = None) -> FloatArray:
-        """One step: x (I,) or (B, I), h (H,) or (B, H), zeros if None. Returns the new h."""
-        return self._stack.step(x, h)[0]
+    def __call__(self, x: Array, state: Array | None = None) -> FloatArray:
+        """One step: x (I,) or (B, I), state h, (H,) or (B, H), zeros if None. Returns the new h."""
+        return self._stack.step(x, state)[0]
 
 
 class GRUCell(Cell):
@@ -107,9 +139,9 @@ class GRUCell(Cell):
         """Whether the reset gate multiplies R h + b rather than h."""
         return self._stack.kind == "gru_reset_after"
 
-    def __call__(self, x: Array, h: Array | None = None) -> FloatArray:
-        """One step: x (I,) or (B, I), h (H,) or (B, H), zeros if None. Returns the new h."""
-        return self._stack.step(x, h)[0]
+    def __call__(self, x: Array, state: Array | None = None) -> FloatArray:
+        """One step: x (I,) or (B, I), state h, (H,) or (B, H), zeros if None. Returns the new h."""
+        return self._stack.step(x, state)[0]
 
 
 class LSTMCell(Cell):
@@ -119,6 +151,8 @@ class LSTMCell(Cell):
     With ``weight_hr`` (P, H), h' = weight_hr (o tanh(c')) has size P, and ``weight_hh`` is (4 H, P) (Sak et al. 2014).
     Errors as for :class:`RNNCell`.
     """
+
+    _arrays: ClassVar[tuple[str, ...]] = ARRAY_NAMES[:5]
 
     def __init__(
         self,

@@ -149,7 +149,7 @@ class KerasLayer:
     def _output(self, y: FloatArray, mask: Array | None, *, backwards: bool) -> FloatArray:
         """One direction's output: y is aligned with x, and at masked steps repeats the state."""
         if mask is not None:
-            shown = _core.as_array(mask, "mask")
+            shown = _core.as_array(mask, "mask").astype(np.bool_)
             if not self.output.zero_output_for_mask:
                 order = slice(None, None, -1 if backwards else 1)
                 shown = np.logical_or.accumulate(shown[:, order], axis=1)[:, order]
@@ -159,9 +159,9 @@ class KerasLayer:
         return y[:, ::-1] if backwards and not self.output.bidirectional else y
 
     def _mask(self, mask: Array | None, shape: tuple[int, ...]) -> Any:
-        """The mask of a call: the one given, with bools for 0 and 1, or the layer's own."""
+        """The mask of a call: the one given, or the layer's own."""
         if mask is not None:
-            return _as_bools(mask)
+            return mask
         if self.mask is None:
             return None
         if self.mask.shape not in (shape[:2], (1, shape[1])):
@@ -217,19 +217,6 @@ class KerasLayer:
                 f"initial_state: expected {count} arrays of shape {shape}, got {[array.shape for array in arrays]}"
             )
         return tuple(np.stack(arrays[i::parts]) for i in range(parts))
-
-
-def _as_bools(mask: Any) -> Any:
-    """Integers 0 and 1 as bools; what is neither is for the plain layer to refuse."""
-    try:
-        array = np.asarray(mask)
-    except ValueError:  # a ragged list
-        return mask
-    if array.dtype.kind not in "iu":
-        return mask
-    if not np.isin(array, (0, 1)).all():
-        raise ValueError(f"mask: expected bools, or integers 0 and 1, got {array[~np.isin(array, (0, 1))][0]}")
-    return array.astype(np.bool_)
 
 
 def leaves(value: Any) -> list[Any]:

@@ -84,8 +84,9 @@ class Layer(Recurrent):
     - state: h_0 (L * D, B, P), and an LSTM's c_0 (L * D, B, H); without B where x has none. The final state is so, too.
     - lengths: integers (B,) from 0 to T in any order. Past a row's length y is zero, and the final state is that after
       its last step; the reverse direction starts at that step.
-    - mask: bools, of x's shape without the last axis, in any pattern. Where False the step does not count: its x has no
-      influence, the state is held, and y repeats it. With lengths too, a step counts if both say so.
+    - mask: bools, or integers 0 and 1, of x's shape without the last axis, in any pattern. Where False the step does
+      not count: its x has no influence, the state is held, and y repeats it. With lengths too, a step counts if both
+      say so.
     - num_threads: up to so many threads share the work, as many as pay and at most the CPUs that the process may use.
       The result has the same bits with any number.
     - return_gates, and return_cells of an LSTM: return a :class:`.Trace` too. y has the same bits with and without.
@@ -224,21 +225,21 @@ class Layer(Recurrent):
             )
 
     def step_many(
-        self, streams: Iterable[Stream], X: Array, out: FloatArray | None = None, *, num_threads: int = 1
+        self, streams: Iterable[Stream], x: Array, out: FloatArray | None = None, *, num_threads: int = 1
     ) -> FloatArray:
         """One time step of many streams of this layer, wherever they are, in one call that reads the weights once.
 
-        X is (N, input_size), where N counts the rows of all streams, in the order of `streams`. Returns h,
+        x is (N, input_size), where N counts the rows of all streams, in the order of `streams`. Returns h,
         (N, output_size), in `out` if that is given: a C-contiguous float32 array of that shape, away from the states.
         Every stream has the bits, in h and in its state, of a step of its own. `num_threads` is as in a call of the
         layer.
 
-        Raises TypeError or ValueError for what is no stream of this layer or comes twice, or for X or out that are not
+        Raises TypeError or ValueError for what is no stream of this layer or comes twice, or for x or out that are not
         as described, RuntimeError if another thread is using one of the streams; all of them are then as they were.
         UnsupportedError as for :meth:`stream`.
         """
         self._check_has_streams()
-        return step_many(self._stack, streams, X, out, num_threads)
+        return step_many(self._stack, streams, x, out, num_threads)
 
     def stream_from_bytes(self, data: bytes, *, num_threads: int = 1) -> Stream:
         """The stream whose ``to_bytes`` gave `data`: its state, batch size, and what it resets to.
@@ -278,7 +279,7 @@ class Layer(Recurrent):
             if state.is_cell(prefix):
                 raise UnsupportedError(
                     f"mapping: {prefix + 'weight_hh'!r} is an array of a cell, as its name has no end such as _l0; "
-                    f"supported: layers; of its arrays make a fusedcell.{kind.partition('_')[0].upper()}Cell"
+                    f"supported: layers; use fusedcell.{kind.partition('_')[0].upper()}Cell.from_state_dict"
                 )
             cells = cells_by_layer(state.module(prefix), prefix, cls._arrays)
         check_gates(kind, cells["_l0"], "_l0")
@@ -355,6 +356,30 @@ class LSTM(Layer):
         lengths: Array | None = None,
         mask: Array | None = None,
         num_threads: int = 1,
+        return_cells: Literal[True],
+        return_gates: bool = False,
+    ) -> tuple[FloatArray, _StateOfLSTM, Trace]: ...
+    @overload
+    def __call__(
+        self,
+        x: Array,
+        state: tuple[Array, Array] | None = None,
+        *,
+        lengths: Array | None = None,
+        mask: Array | None = None,
+        num_threads: int = 1,
+        return_cells: bool = False,
+        return_gates: Literal[True],
+    ) -> tuple[FloatArray, _StateOfLSTM, Trace]: ...
+    @overload
+    def __call__(
+        self,
+        x: Array,
+        state: tuple[Array, Array] | None = None,
+        *,
+        lengths: Array | None = None,
+        mask: Array | None = None,
+        num_threads: int = 1,
         return_cells: bool = False,
         return_gates: bool = False,
     ) -> tuple[FloatArray, _StateOfLSTM] | tuple[FloatArray, _StateOfLSTM, Trace]: ...
@@ -417,6 +442,17 @@ class GRU(Layer):
         num_threads: int = 1,
         return_gates: Literal[False] = False,
     ) -> tuple[FloatArray, FloatArray]: ...
+    @overload
+    def __call__(
+        self,
+        x: Array,
+        state: Array | None = None,
+        *,
+        lengths: Array | None = None,
+        mask: Array | None = None,
+        num_threads: int = 1,
+        return_gates: Literal[True],
+    ) -> tuple[FloatArray, FloatArray, Trace]: ...
     @overload
     def __call__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from operator import index
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any, SupportsIndex
@@ -201,25 +201,25 @@ class Model(ModelSources):
         """
         return stream_from_bytes(self._streams, self._core, data, num_threads)
 
-    def step_many(self, streams: Iterable[ModelStream], X: Array, out: _Answer = None) -> _Answer:
+    def step_many(self, streams: Iterable[ModelStream], x: Array, out: _Answer = None) -> _Answer:
         """One step of many streams of this model, wherever they are, in one call that reads the weights once.
 
-        X is (N, I), where N counts the rows of all streams, in the order of `streams`, or (N, hop, I) where a hop is
+        x is (N, I), where N counts the rows of all streams, in the order of `streams`, or (N, hop, I) where a hop is
         more than one row; of tokens integers without the last axis; in other :attr:`axes`, those of a step with N in
         the place of the batch, or in front where there is none. It is a tuple of arrays where the model has several
         inputs. Returns the answers arranged alike, in `out` if that is given: C-contiguous float32. Every stream has
         the bits, in its answers and its state, of a step of its own. Rows that have no answer yet are NaN.
 
         Raises TypeError or ValueError for what is no stream of this model or comes twice, for one whose padding gives
-        more rows at its first step than usual, or for X or out that are not as described, RuntimeError if another
+        more rows at its first step than usual, or for x or out that are not as described, RuntimeError if another
         thread is using one of the streams; all of them are then as they were. UnsupportedError as for :meth:`stream`.
         """
         is_sequence = hasattr(streams, "__iter__") or hasattr(streams, "__getitem__")
         if self._arrangement is None or not is_sequence:  # of what is none _core says so
-            return _core.step_many_of_model(self._core, streams, X, out)
+            return _core.step_many_of_model(self._core, streams, x, out)
         streams = tuple(streams)
         rows = sum(getattr(stream, "batch_size", 1) for stream in streams)
-        return self._arrangement.step_many(lambda x: _core.step_many_of_model(self._core, streams, x), rows, X, out)
+        return self._arrangement.step_many(partial(_core.step_many_of_model, self._core, streams), rows, x, out)
 
     def astype(self, dtype: str | Mapping[str, Any], *, inputs: str | None = None, keep: Iterable[str] = ()) -> Self:
         """A new model with the matrices of layers, Dense, Window and Embedding rounded to other types.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -126,8 +127,8 @@ def _put(pool: StreamPool, slot: int, stream: Any) -> None:
 class _ArrangedPool(StreamPool):
     """Of a model whose arrays have axes of their own."""
 
-    def step(self, slots: Any, X: Any, out: Any = None) -> Any:
+    def step(self, slots: Any, x: Any, out: Any = None) -> Any:
         mask = np.asarray(slots)
         rows = int(mask.sum()) if mask.dtype == bool else mask.size
         run = super().step
-        return self._arrangement.step_many(lambda x: run(slots, x), rows, X, out)
+        return self._arrangement.step_many(partial(run, slots), rows, x, out)

@@ -69,6 +69,23 @@ def cells_by_layer(mapping: Mapping[str, Any], prefix: str, allowed: tuple[str, 
     return cells
 
 
+def cell_arrays(mapping: Mapping[str, Any], prefix: str, allowed: tuple[str, ...]) -> dict[str, Any]:
+    """The arrays of a cell by their names without the prefix.
+
+    Raises UnsupportedError for a name that is not one of `allowed`, ValueError for a weight that is missing.
+    """
+    arrays = {key[len(prefix) :]: to_array(value, key) for key, value in mapping.items()}
+    for name in arrays:
+        if name not in allowed:
+            raise UnsupportedError(
+                f"mapping: {prefix + name!r} is not an array of this cell; supported: {', '.join(allowed)}"
+            )
+    for name in ("weight_ih", "weight_hh"):
+        if name not in arrays:
+            raise ValueError(f"mapping: {prefix}{name} is missing, got {', '.join(sorted(arrays))}")
+    return arrays
+
+
 def check_directions(cells: Mapping[str, Mapping[str, Any]], prefix: str) -> None:
     """Raises ValueError where the second layer takes the outputs of two directions, and there is one."""
     if "_l1" in cells and "_l0_reverse" not in cells:
