@@ -198,6 +198,17 @@ def test_every_file_that_the_layout_names_is_in_its_room() -> None:
             assert (ROOT / name).exists() or list((ROOT / folder).rglob(name)), f"{folder}: {name}"
 
 
+GUIDE = [page for page in PAGES if re.fullmatch(r"docs/\w+\.md", page)]
+
+
+@pytest.mark.parametrize("page", GUIDE)
+def test_every_page_begins_with_whom_it_is_for_and_no_table_follows_a_heading(page: str) -> None:
+    """What a table shows is said in a sentence before it; the tables of compliance are all alike."""
+    assert re.match(r"# .+\n\nThis page is (for|a tutorial for) ", text(page))
+    if page != "docs/compliance.md":
+        assert not re.findall(r"^#.*\n+\|", text(page), re.MULTILINE)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_to_a_file_leads_to_one(page: str) -> None:
     """The site's build checks those between its pages, and headings; this is for who reads the files as they are."""
