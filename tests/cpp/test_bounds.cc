@@ -51,27 +51,48 @@ void unmap(char* memory, std::size_t bytes) { munmap(memory, bytes); }
 
 #endif
 
+// Memory between two pages that fault, which is used again and again, as to map and to protect it takes longer than a
+// run.
+class GuardedPages {
+public:
+    static constexpr std::size_t kBytes = std::size_t{1} << 18;
+
+    GuardedPages() : mapped_(kBytes + 2 * page_size()), memory_(map_pages(mapped_)) {
+        CHECK(memory_ != nullptr);
+        CHECK(forbid(memory_, page_size()));
+        CHECK(forbid(memory_ + page_size() + kBytes, page_size()));
+    }
+    ~GuardedPages() { unmap(memory_, mapped_); }
+    GuardedPages(const GuardedPages&) = delete;
+    GuardedPages& operator=(const GuardedPages&) = delete;
+    char* begin() { return memory_ + page_size(); }
+    char* end() { return begin() + kBytes; }
+
+private:
+    std::size_t mapped_;
+    char* memory_;
+};
+
+std::vector<std::unique_ptr<GuardedPages>> unused_pages;
+
 class GuardedFloats {
 public:
     GuardedFloats(std::ptrdiff_t size, bool at_end) {
-        const std::size_t page = page_size();
+        if (unused_pages.empty()) unused_pages.push_back(std::make_unique<GuardedPages>());
+        pages_ = std::move(unused_pages.back());
+        unused_pages.pop_back();
         const std::size_t bytes = static_cast<std::size_t>(size) * sizeof(float);
-        const std::size_t body = (bytes + page - 1) / page * page;
-        mapped_ = body + 2 * page;
-        memory_ = map_pages(mapped_);
-        CHECK(memory_ != nullptr);
-        CHECK(forbid(memory_, page));
-        CHECK(forbid(memory_ + page + body, page));
-        data_ = reinterpret_cast<float*>(memory_ + page + (at_end ? body - bytes : 0));
+        CHECK(bytes <= GuardedPages::kBytes);
+        data_ = reinterpret_cast<float*>(at_end ? pages_->end() - bytes : pages_->begin());
+        std::fill_n(data_, size, 0.0F);
     }
-    ~GuardedFloats() { unmap(memory_, mapped_); }
+    ~GuardedFloats() { unused_pages.push_back(std::move(pages_)); }
     GuardedFloats(const GuardedFloats&) = delete;
     GuardedFloats& operator=(const GuardedFloats&) = delete;
     float* data() { return data_; }
 
 private:
-    char* memory_;
-    std::size_t mapped_;
+    std::unique_ptr<GuardedPages> pages_;
     float* data_;
 };
 
