@@ -126,7 +126,19 @@ struct InputScale {
 
 using QuantiseKernel = void (*)(const QuantiseRow* rows, ptrdiff_t num_rows, ptrdiff_t size, InputScale scale);
 
-// What multiplies the weights of a row is `input`: floats, or a QuantisedInput for quantised weights.
+// Those of a row's inputs that are not zero, for `nonzero` (generic/nonzero.h).
+struct NonzeroInput {
+    const float* x;
+    const uint16_t* places;    // ascending
+    ptrdiff_t count;           // at least 1
+};
+
+// Whether about half of the inputs or more are zero. Then it lists the places of the others, or if there are none, one
+// of a zero. `places` has room for `size`, from 32 to 2^16.
+using ListKernel = bool (*)(const float* x, ptrdiff_t size, uint16_t* places, NonzeroInput* out);
+
+// What multiplies the weights of a row is `input`: floats, a QuantisedInput for quantised weights, or a NonzeroInput
+// for `nonzero`.
 
 // One row of y = b + W x. `y` has room for `columns` floats; it must not overlap the input.
 struct LinearRow {
@@ -326,6 +338,7 @@ struct KernelTable {
 #define FUSEDCELL_ROW_KERNEL(name, Function, is_kept) RowKernel name;
 #define FUSEDCELL_MAP_KERNEL(name, Function) MapKernel name;
 #define FUSEDCELL_QUANTISE_KERNEL(name, Function) QuantiseKernel name;
+#define FUSEDCELL_LIST_KERNEL(name) ListKernel name;
 #define FUSEDCELL_READ_KERNEL(name) ReadKernel name;
 #define FUSEDCELL_TRAINING_KERNEL(name, Type, Function) Type name;
 #include "kernels/kernels.inc"

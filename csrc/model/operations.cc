@@ -46,6 +46,7 @@ public:
         unsigned char* destination = memory_.data();
         for (PackedLinear& matrix : groups_) {
             destination = matrix.pack(row, destination);
+            matrix.leave_out_zeros(kernels, row);
             first += outputs_;
         }
     }
@@ -59,7 +60,13 @@ public:
                 matrix.set_inputs(space.rows.data(), num_rows, {InputScale::kLargest}, space.inputs);
                 inputs = space.rows.data();
             }
-            matrix.run(&WeightKernels::linear, inputs, num_rows, {0, matrix.blocks(), false});
+            const BlockRange blocks{0, matrix.blocks(), false};
+            if (num_rows == 1 && matrix.has_zeros(floats_of(*inputs), space.inputs)) {
+                const LinearRow nonzero{&space.inputs.nonzero, inputs->y};
+                matrix.run(&WeightKernels::nonzero, &nonzero, 1, blocks);
+            } else {
+                matrix.run(&WeightKernels::linear, inputs, num_rows, blocks);
+            }
         }
         if (activate_ == nullptr) return;
         for (std::ptrdiff_t r = 0, next = 1; r < num_rows; r = next++) {
@@ -71,7 +78,7 @@ public:
     void reserve(std::ptrdiff_t rows, OperationSpace& space) const override {
         if (has_own_rows()) grow(space.rows, rows);
         if (has_own_inputs()) grow(space.floats, rows, taps_ * features_);
-        groups_.front().reserve(rows, space.inputs);
+        for (const PackedLinear& group : groups_) group.reserve(rows, space.inputs);
     }
 
     double operations() const override { return groups_.front().operations() * static_cast<double>(groups_.size()); }

@@ -104,6 +104,7 @@ void PackedCell::fold_inputs(const float* table, std::ptrdiff_t entries) {
     }
     folded_ = std::move(folded);
     step_kernel_ = nullptr;
+    input_.keep_zeros();
     input_size_ = 1;
 }
 
@@ -162,7 +163,9 @@ bool PackedCell::run(const CellRun& run, const CellWorker& worker) const {
     for (std::ptrdiff_t b = 0; b < run.batch; ++b) own.previous_h[b] = run.states.first_h(b, output_size);
     if (run.trace) grow(own.traces, run.batch);
 
-    const bool both = can_walk_both(run, worker.part);
+    // A row of a chunk that has more is one of a tile, which reads W once for all of them.
+    const bool has_zeros = run.steps == 1 && run.batch == 1 && input_.has_zeros(run.x.row(0, 0), own.x);
+    const bool both = !has_zeros && can_walk_both(run, worker.part);
     const bool one_row = can_run_row(run, worker.part);
     const double row_operations = worker.part.checkpoint != nullptr ? step_operations().sum() : 0;
     Chunk chunk{0, 0, run.batch};
@@ -178,7 +181,8 @@ bool PackedCell::run(const CellRun& run, const CellWorker& worker) const {
             }
             if (!worker.part.wait()) return false;
         } else if (!both) {
-            input_.run(&WeightKernels::linear, own.linear_rows.data(), num_inputs, blocks_of(input_, worker));
+            if (has_zeros) own.linear_rows.front().input = &own.x.nonzero;
+            input_.run(input_kernel(has_zeros), own.linear_rows.data(), num_inputs, blocks_of(input_, worker));
             if (!worker.part.wait()) return false;
         }
         if (one_row && chunk.rows == 1) {

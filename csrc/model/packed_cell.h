@@ -97,13 +97,14 @@ public:
     /// The same for one step of one row on one thread. Only where can_step(): cells without options or a
     /// projection of h.
     void step(const CellStep& step, SharedSpace& shared, ThreadSpace& own) const {
-        if (step_kernel_ != nullptr && are_apart(step.x, input_size_, step.y, geometry_.hidden_size)) {
+        const bool has_zeros = input_.has_zeros(step.x, own.x);
+        if (!has_zeros && step_kernel_ != nullptr && are_apart(step.x, input_size_, step.y, geometry_.hidden_size)) {
             const StepRow row{
                 step.x,       step.h,        step.y,          step.c, input_.room(own.x), recurrent_.room(own.h),
                 input_scale_, state_scale(), table_->quantise};
             recurrent_.step(step_kernel_, input_, row, own.backward);
         } else {
-            step_in_passes(step, shared, own);
+            step_in_passes(step, has_zeros, shared, own);
         }
     }
     bool can_step() const { return !general_ && geometry_.proj_size == 0; }
@@ -166,8 +167,12 @@ private:
         row.update = room;
         row.reset_h = room + padded_hidden_;
     }
+    /// By W, of inputs that has_zeros() has looked at or of others.
+    static KernelName<LinearRow> input_kernel(bool has_zeros) {
+        return has_zeros ? &WeightKernels::nonzero : &WeightKernels::linear;
+    }
     /// A step by W, and then by R.
-    void step_in_passes(const CellStep& step, SharedSpace& shared, ThreadSpace& own) const;
+    void step_in_passes(CellStep step, bool has_zeros, SharedSpace& shared, ThreadSpace& own) const;
     /// The second pass over R of one row, of the GRU that resets before.
     void multiply_candidate(CellRow& row, SharedSpace& shared, ThreadSpace& own) const;
     /// y and trace of a row at a step that its mask leaves out.

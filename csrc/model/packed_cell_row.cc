@@ -25,10 +25,14 @@ void PackedCell::multiply_candidate(CellRow& row, SharedSpace& shared, ThreadSpa
     multiply_row(candidate_, kCandidateKernel, candidate_gate_kernel(), row, shared, own);
 }
 
-void PackedCell::step_in_passes(const CellStep& step, SharedSpace& shared, ThreadSpace& own) const {
+void PackedCell::step_in_passes(CellStep step, bool has_zeros, SharedSpace& shared, ThreadSpace& own) const {
     const bool is_folded = !folded_.empty();
     LinearRow& input = own.linear_rows.front();
-    if (!is_folded) input.input = input_.input(step.x, input_scale_, own.x);
+    if (has_zeros) {
+        input.input = &own.x.nonzero;
+    } else if (!is_folded) {
+        input.input = input_.input(step.x, input_scale_, own.x);
+    }
     input.y = shared.projections.data();
     CellRow& row = own.cell_rows.front();
     row.input = recurrent_.input(step.h, state_scale(), own.h);
@@ -38,10 +42,10 @@ void PackedCell::step_in_passes(const CellStep& step, SharedSpace& shared, Threa
     row.c = step.c;
     row.trace = nullptr;
     make_room(row, shared.cell.data());
-    if (wants_to_walk_both() && are_apart(step.x, input_size_, step.y, geometry_.hidden_size)) {
+    if (!has_zeros && wants_to_walk_both() && are_apart(step.x, input_size_, step.y, geometry_.hidden_size)) {
         walk_both(1, {shared, own, {}});
     } else {
-        if (!is_folded) input_.run(&WeightKernels::linear, &input, 1, {0, input_.blocks(), own.backward});
+        if (!is_folded) input_.run(input_kernel(has_zeros), &input, 1, {0, input_.blocks(), own.backward});
         multiply_row(row, shared, own);
     }
 }

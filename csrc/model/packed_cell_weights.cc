@@ -152,6 +152,7 @@ void PackedCell::pack(const CellWeights& weights) {
     if (has_peephole) size = sum_of(size, product_of(kPeepholes, padded_hidden_, sizeof(float)));
     memory_ = AlignedBuffer(static_cast<std::size_t>(size));
     unsigned char* destination = input_.pack(input_row, memory_.data());
+    input_.leave_out_zeros(*table_, input_row);
     destination = recurrent_.pack(recurrent_row, destination);
     destination = candidate_.pack(candidate_row, destination);
     destination = output_.pack(output_row, destination);

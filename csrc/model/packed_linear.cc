@@ -48,7 +48,16 @@ double PackedLinear::operations() const {
     return static_cast<double>(matrix_.panels * shape_.panel_rows()) * static_cast<double>(depth());
 }
 
+bool PackedLinear::can_leave_out_zeros() const {
+    constexpr std::ptrdiff_t kLeastDepth = 32;
+    constexpr std::ptrdiff_t kMostDepth = std::ptrdiff_t{1} << 16;
+    constexpr double kLeastWeights = 12288;    // to look for zeros would be more than a hundredth of a smaller step
+    return !is_sparse_ && kernels_->nonzero.run != nullptr && depth() >= kLeastDepth && depth() <= kMostDepth &&
+           operations() >= kLeastWeights;
+}
+
 void PackedLinear::reserve(std::ptrdiff_t rows, InputSpace& space) const {
+    if (list_ != nullptr) grow(space.places, depth());
     if (!is_quantised(type())) return;
     grow(space.rows, rows);
     grow(space.quantised, rows, quantised_floats());

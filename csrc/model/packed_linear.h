@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <type_traits>
 #include <vector>
 
@@ -32,12 +33,15 @@ struct UnpackedMatrix {
     void dequantise();
 };
 
-// Inputs as quantised weights want them; of other matrices it stays empty.
+// Inputs as quantised weights want them, and where those of a row are that are not zero; of other matrices it stays
+// empty.
 struct InputSpace {
     std::vector<float> quantised;    // QuantisedInputs, in floats for their alignment
     std::vector<QuantiseRow> rows;
+    std::vector<std::uint16_t> places;
+    NonzeroInput nonzero{};
 
-    std::size_t nbytes() const { return bytes_of(quantised, rows); }
+    std::size_t nbytes() const { return bytes_of(quantised, rows, places); }
 };
 
 // A kernel by its name, whatever the type of its weights.
@@ -153,6 +157,25 @@ public:
         return row.q;
     }
 
+    /// From here on zeros among a row's inputs are left out where that is faster: where W is float and large enough.
+    /// `row` is that of pack().
+    template <class RowOfGate>
+    void leave_out_zeros(const KernelTable& table, RowOfGate row) {
+        if (!can_leave_out_zeros()) return;
+        for (int gate = 0; gate < gates_; ++gate) {
+            for (std::ptrdiff_t unit = 0; unit < units_; ++unit) {
+                if (!are_finite(type(), row(gate, unit).weights, depth())) return;
+            }
+        }
+        list_ = table.list_nonzeros;
+    }
+    void keep_zeros() { list_ = nullptr; }
+    /// Whether enough of a row's inputs are zero. Then `space.nonzero` is an input of `nonzero`, which gives the bits
+    /// that `linear` gives of x.
+    bool has_zeros(const float* x, InputSpace& space) const {
+        return list_ != nullptr && list_(x, depth(), space.places.data(), &space.nonzero);
+    }
+
     /// `kernel` is the one that it was packed for, or has panels of the same shape.
     template <class Row>
     void run(KernelName<Row> kernel, const Row* rows, std::ptrdiff_t num_rows, const BlockRange& blocks) const {
@@ -177,11 +200,13 @@ private:
         return QuantisedInput::bytes(depth(), planes_of(type())) / static_cast<std::ptrdiff_t>(sizeof(float));
     }
 
+    bool can_leave_out_zeros() const;
     void pack_sparse(const std::vector<SourceRow>& rows);
     SparseOutputs outputs() const { return {gates_, units_, matrix_.columns}; }
 
     const WeightKernels* kernels_ = nullptr;
     QuantiseKernel quantise_ = nullptr;
+    ListKernel list_ = nullptr;    // null: zeros are inputs as others
     PanelShape shape_;
     int gates_ = 0;
     std::ptrdiff_t units_ = 0;

@@ -206,6 +206,10 @@ bool fits(WeightType type, float weight) {
     return false;
 }
 
+bool are_finite(WeightType type, const float* weights, std::ptrdiff_t size) {
+    return std::all_of(weights, weights + size, [&](float w) { return std::isfinite(w) && fits(type, w); });
+}
+
 std::size_t packed_size(const PanelShape& shape, std::ptrdiff_t panels, std::ptrdiff_t depth) {
     const std::ptrdiff_t rest = panels % shape.panels_per_block;
     std::ptrdiff_t bytes = product_of(panels / shape.panels_per_block, block_size(shape, shape.block_rows(), depth));

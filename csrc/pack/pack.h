@@ -133,4 +133,7 @@ float from_float16(std::uint16_t half);
 /// Whether a finite weight stays so when it is stored: a half must not turn it into infinity.
 bool fits(WeightType type, float weight);
 
+/// Whether all of these weights are finite when they are stored.
+bool are_finite(WeightType type, const float* weights, std::ptrdiff_t size);
+
 }    // namespace fusedcell

@@ -160,6 +160,20 @@ void magnitudes_order_as_bits() {
     }
 }
 
+void zeros_are_not_counted() {
+    for (ptrdiff_t lane = 0; lane < kLanes; ++lane) {
+        const float values[] = {1.0F, -2.0F, -INFINITY, NAN, 0.0F, -0.0F};
+        for (const float value : values) {
+            float x[kLanes] = {};
+            x[lane] = value;
+            const I32 counts = CountNonzero(CountNonzero(ZeroI32(), Load(x)), Load(x));
+            int32_t lanes[kLanes];
+            memcpy(lanes, &counts, sizeof lanes);
+            for (ptrdiff_t i = 0; i < kLanes; ++i) CHECK(lanes[i] == (i == lane && value != 0.0F ? 2 : 0));
+        }
+    }
+}
+
 // A template, because tiers that narrow one vector at a time have no other StoreInt8.
 template <int kVectors>
 void StoreSeveral(int8_t* q, const float* x) {
@@ -279,6 +293,7 @@ void check_vec_operations() {
     lanes_change_places<kLanes / 2>();
     the_first_lanes_are_loaded_and_stored_and_no_others();
     magnitudes_order_as_bits();
+    zeros_are_not_counted();
     bytes_are_rounded_to_nearest_even();
     halves_are_widened_exactly();
     check_dot<FloatDot<Float32Loads>, float>();

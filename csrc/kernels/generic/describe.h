@@ -5,6 +5,7 @@
 #include "kernels/generic/linear.h"
 #include "kernels/generic/lstm.h"
 #include "kernels/generic/multiply.h"
+#include "kernels/generic/nonzero.h"
 #include "kernels/generic/rnn.h"
 #include "kernels/generic/sparse.h"
 #include "kernels/generic/step.h"
@@ -32,6 +33,14 @@ constexpr MatrixKernel<Row> Describe() {
         } else {
             using Run = SparseRun<Weights>;
             return {&Run::Run, 1, Run::kStrips, Weights::kGroup, true, Weights::kCompensated};
+        }
+    } else if constexpr (IsSame<Kernel, Nonzero>::value) {
+        if constexpr (!Weights::kNonzero) {
+            return {};
+        } else {
+            MatrixKernel<Row> kernel = Describe<Linear, Row, Weights>();
+            kernel.run = &RunNonzero<Weights>;
+            return kernel;
         }
     } else {
         return {

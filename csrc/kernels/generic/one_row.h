@@ -11,7 +11,7 @@ namespace {
 template <class Kernel, class Weights, const auto& kTier, auto kType, auto kKernel>
 void RunRows(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
              const BlockRange& blocks) {
-    if constexpr (!IsSame<Kernel, Sparse>::value) {
+    if constexpr (!IsSame<Kernel, Sparse>::value && !IsSame<Kernel, Nonzero>::value) {
         if (num_rows == 1) {
             Run<Kernel, Weights>(matrix, rows, 1, blocks);
             return;

@@ -52,6 +52,7 @@ const KernelTable kernel_table = {
 #define FUSEDCELL_ROW_KERNEL(name, Function, is_kept) (is_kept) ? RowKernel{Function} : nullptr,
 #define FUSEDCELL_MAP_KERNEL(name, Function) kForPython ? MapKernel{&Map<Function>} : nullptr,
 #define FUSEDCELL_QUANTISE_KERNEL(name, Function) &Function,
+#define FUSEDCELL_LIST_KERNEL(name) &ListNonzeros,
 #define FUSEDCELL_READ_KERNEL(name) kForPython ? ReadKernel{&ReadFloats} : nullptr,
 #define FUSEDCELL_TRAINING_KERNEL(name, Type, Function) kForPython ? Type{Function} : nullptr,
 #include "kernels/kernels.inc"

@@ -1,6 +1,6 @@
 // How weights of each type lie in a block and become sums. What a type wants of its tiles is there too: kMostRows,
-// the rows whose accumulators the registers hold, kSmallCode, whether rows are taken one by one all the same, and
-// kSparse, whether matrices of the type can be sparse.
+// the rows whose accumulators the registers hold, kSmallCode, whether rows are taken one by one all the same, kSparse,
+// whether matrices of the type can be sparse, and kNonzero, whether zeros among their inputs can be left out.
 //
 //     block of float weights   [initial accumulators][weights: for each k, for each vector, lanes]
 //     block of int8 weights    [initial accumulators][unit scales][dot products' start][weights: for each group, ...]
@@ -113,6 +113,12 @@ struct FloatWeights {
     using SparseDot = FloatDot<Loads>;
     using Input = float;
     static constexpr bool kSparse = sizeof(Element) == sizeof(float);    // halves would be as much code again
+#ifdef FUSEDCELL_DOUBLES
+    // Halves often need a multiply-add's exact way, which the loop over all k finds out in bulk.
+    static constexpr bool kNonzero = kSparse;
+#else
+    static constexpr bool kNonzero = true;
+#endif
     static constexpr bool kSmallCode = false;
     static constexpr bool kQuantised = false;
     static constexpr bool kCompensated = false;
@@ -147,6 +153,7 @@ using Float16Weights = FloatWeights<Float16Loads>;
 // Weights in [-127, 127] with a scale a row.
 struct QuantisedWeights {
     using Element = int8_t;
+    static constexpr bool kNonzero = false;    // whole groups would have to be zero, and compensated sums have all
     static constexpr bool kQuantised = true;
     static constexpr bool kCompensated = Dot::kCompensated;
     static constexpr int kGroup = Dot::kGroup;

@@ -83,6 +83,10 @@ FUSEDCELL_INLINE int32_t LargestLane(I32 a) {
     m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
     return _mm_cvtsi128_si32(m);
 }
+/// `a`, and 1 more in each lane in which b is not zero, as NaN is not.
+FUSEDCELL_INLINE I32 CountNonzero(I32 a, F32 b) {
+    return ToI32(_mm256_sub_epi32(Bits(a), _mm256_castps_si256(_mm256_cmp_ps(Zero(), b, _CMP_NEQ_UQ))));
+}
 /// Rounds to nearest, ties to even, and stores one byte a lane.
 FUSEDCELL_INLINE void StoreInt8(int8_t* p, F32 a) {
     const __m256i wide = _mm256_cvtps_epi32(a);

@@ -77,6 +77,11 @@ FUSEDCELL_INLINE I32 MaxMagnitude(I32 a, F32 b) {
     return ToI32(_mm512_max_epi32(Bits(a), _mm512_and_si512(_mm512_castps_si512(b), _mm512_set1_epi32(0x7fffffff))));
 }
 FUSEDCELL_INLINE int32_t LargestLane(I32 a) { return _mm512_reduce_max_epi32(Bits(a)); }
+/// `a`, and 1 more in each lane in which b is not zero, as NaN is not.
+FUSEDCELL_INLINE I32 CountNonzero(I32 a, F32 b) {
+    const __mmask16 nonzero = _mm512_cmp_ps_mask(Zero(), b, _CMP_NEQ_UQ);
+    return ToI32(_mm512_mask_add_epi32(Bits(a), nonzero, Bits(a), _mm512_set1_epi32(1)));
+}
 /// Rounds to nearest, ties to even, and stores one byte a lane.
 FUSEDCELL_INLINE void StoreInt8(int8_t* p, F32 a) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));

@@ -67,6 +67,10 @@ FUSEDCELL_INLINE I32 MaxMagnitude(I32 a, F32 b) {
     return vmaxq_s32(a, vandq_s32(vreinterpretq_s32_f32(b), vdupq_n_s32(0x7fffffff)));
 }
 FUSEDCELL_INLINE int32_t LargestLane(I32 a) { return vmaxvq_s32(a); }
+/// `a`, and 1 more in each lane in which b is not zero, as NaN is not.
+FUSEDCELL_INLINE I32 CountNonzero(I32 a, F32 b) {
+    return vsubq_s32(a, vreinterpretq_s32_u32(vmvnq_u32(vceqzq_f32(b))));
+}
 /// Rounds to nearest, ties to even, and stores one byte a lane.
 FUSEDCELL_INLINE void StoreInt8(int8_t* p, F32 a) {
     const int16x4_t words = vmovn_s32(vcvtnq_s32_f32(a));

@@ -113,6 +113,8 @@ FUSEDCELL_INLINE I32 MaxMagnitude(I32 a, F32 b) {
     return a > bits ? a : bits;
 }
 FUSEDCELL_INLINE int32_t LargestLane(I32 a) { return a; }
+/// `a`, and 1 more in each lane in which b is not zero, as NaN is not.
+FUSEDCELL_INLINE I32 CountNonzero(I32 a, F32 b) { return b != 0.0F ? a + 1 : a; }
 /// Rounds to nearest, ties to even, and stores one byte: 1.5 * 2^23 + a has the integer in its low bits.
 FUSEDCELL_INLINE void StoreInt8(int8_t* p, F32 a) {
     const float shifted = a + 0x1.8p23F;

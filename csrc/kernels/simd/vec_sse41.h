@@ -176,6 +176,8 @@ FUSEDCELL_INLINE int32_t LargestLane(I32 a) {
     a = _mm_max_epi32(a, _mm_shuffle_epi32(a, 0x4e));
     return _mm_cvtsi128_si32(_mm_max_epi32(a, _mm_shuffle_epi32(a, 0xb1)));
 }
+/// `a`, and 1 more in each lane in which b is not zero, as NaN is not.
+FUSEDCELL_INLINE I32 CountNonzero(I32 a, F32 b) { return _mm_sub_epi32(a, _mm_castps_si128(_mm_cmpneq_ps(Zero(), b))); }
 /// Rounds to nearest, ties to even, and stores one byte a lane.
 FUSEDCELL_INLINE void StoreInt8(int8_t* p, F32 a) {
     const __m128i words = _mm_packs_epi32(_mm_cvtps_epi32(a), _mm_setzero_si128());
