@@ -5,7 +5,6 @@ The arithmetic is in csrc/kernels/generic/training.h, and `fusedcell.reference.g
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -146,7 +145,7 @@ class Trained(TrainedModule, nn.RNNBase):
         of_h, of_c = given if is_pair else (given, given)
         rates: dict[str, Any] = {"recurrent_dropout": self.recurrent_dropout, "zoneout": of_h, "zoneout[1]": of_c}
         for name, rate in rates.items():
-            if not isinstance(rate, Real) or not 0 <= float(rate) <= 1:
+            if not isinstance(rate, (int, float)) or not 0 <= rate <= 1:
                 raise ValueError(f"{name}: expected a rate from 0 to 1, got {rate!r}")
         if self.proj_size > 0 and (of_h or of_c):
             raise UnsupportedError(f"zoneout: {given} with proj_size={self.proj_size} is not supported")
@@ -174,19 +173,18 @@ class Trained(TrainedModule, nn.RNNBase):
         functorch's transforms. What is exported has PyTorch's operators.
         """
         refuse_transforms()
-        given = {"lengths": lengths, "mask": mask, "resets": resets}
-        named = ", ".join(given)
+        parts = lengths is not None or mask is not None or resets is not None
         if is_exported():
             dropout, *zoneout = self._rates()
-            if any(value is not None for value in given.values()):
-                raise UnsupportedError(f"{named}: exported programs have none of them")
+            if parts:
+                raise UnsupportedError("lengths, mask, resets: exported programs have none of them")
             if any(zoneout) or (self.training and dropout):
                 raise UnsupportedError("zoneout, recurrent_dropout: exported programs have neither")
             return self.fusedcell_replaces.forward(self, input, hx)
         states = [] if hx is None else pair_of(hx) if self.mode == "LSTM" else [hx]
         if isinstance(input, PackedSequence):
-            if any(value is not None for value in given.values()):
-                raise ValueError(f"{named}: expected None with a PackedSequence; give the padded tensor")
+            if parts:
+                raise ValueError("lengths, mask, resets: expected None with a PackedSequence; give the padded tensor")
             return self._run_packed(input, states)
         y, last = self._run_padded(input, states, lengths, mask, resets, self.batch_first)
         return y, self._result(last)
