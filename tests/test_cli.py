@@ -57,7 +57,7 @@ def test_the_bench_is_imported_by_its_own_command_alone(arguments: list[str]) ->
         (["bench", "report", "--dtype", "int8"], "--dtype"),
         (["bench", "batch", "--batches", "1,0"], "'0' is not a whole number from 1 to 1024"),
         (["bench", "many", "--streams", "1"], "'1' is not a whole number from 2 to 1024"),
-        (["bench", "--plot", "figure.png", "many"], "--plot: bench many does not have it"),
+        (["bench", "--plot-us", "figure.png", "many"], "--plot-us: bench many does not have it"),
         (["bench", "threads", "--threads", "two"], "'two' is not a whole number from 1 to 1024"),
         (["bench", "step", "--plot", "figure.pdf"], "'figure.pdf' ends neither in .png nor in .svg"),
         (["bench", "step", "--plot", "no such folder/figure.png"], "is not a file in a folder that exists"),
