@@ -31,7 +31,7 @@ FUSEDCELL_INLINE __m128d WidenTwo(const float* p) {
     asm("cvtps2pd %1, %0" : "=x"(wide) : "m"(*reinterpret_cast<const Two*>(p)));
     return wide;
 #else
-    return _mm_cvtps_pd(_mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(p))));
+    return _mm_cvtps_pd(LoadTwo(p));
 #endif
 }
 

@@ -53,10 +53,14 @@ FUSEDCELL_INLINE F32 LoadFloat16(const uint16_t* p) {
     return _mm_or_ps(_mm_sub_ps(_mm_castsi128_ps(bits), too_much), _mm_castsi128_ps(sign));
 }
 
+/// Not as a double, whose alignment two floats need not have; the remaining lanes are zero.
+FUSEDCELL_INLINE F32 LoadTwo(const float* p) {
+    return _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
 /// Loads n < kLanes floats and reads no others; the remaining lanes are zero.
 FUSEDCELL_INLINE F32 LoadFirst(const float* p, ptrdiff_t n) {
     if (n < 2) return n == 1 ? _mm_load_ss(p) : Zero();
-    const F32 two = _mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(p)));
+    const F32 two = LoadTwo(p);
     return n == 2 ? two : _mm_movelh_ps(two, _mm_load_ss(p + 2));
 }
 FUSEDCELL_INLINE void StoreFirst(float* p, F32 a, ptrdiff_t n) {
