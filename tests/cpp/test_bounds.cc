@@ -97,7 +97,7 @@ private:
 };
 
 void run_guarded(const Stack& stack, std::ptrdiff_t batch, bool at_end) {
-    constexpr std::ptrdiff_t kSteps = 3;
+    constexpr std::ptrdiff_t kSteps = 2;
     const Geometry& geometry = stack.geometry();
     const std::ptrdiff_t width = geometry.num_directions * geometry.output_size();
     const std::ptrdiff_t states = geometry.num_layers * geometry.num_directions * batch;
@@ -224,6 +224,8 @@ int main() {
             for (const WeightType type : {WeightType::float32, WeightType::int8}) runs += run_sparse(*tier, kind, type);
             for (const std::ptrdiff_t hidden : {1, 3, 4, 5, 8, 15, 16, 17, 33, 65}) {
                 for (const WeightType type : kWeightTypes) {
+                    // What several blocks need of memory depends on the type of inputs alone.
+                    if (hidden == 65 && type != WeightType::float32 && type != WeightType::int8) continue;
                     for (const bool general : {false, true}) runs += run_all(*tier, kind, hidden, type, general);
                 }
             }

@@ -62,7 +62,7 @@ struct Steps {
 
 // Small layers run for more steps than a stack takes at a time, which is 86 for this batch; an emulated CPU would need
 // minutes for large ones.
-std::ptrdiff_t steps_of(const Geometry& geometry) { return geometry.hidden_size < 10 ? kMostSteps : 37; }
+std::ptrdiff_t steps_of(const Geometry& geometry) { return geometry.hidden_size < 10 ? kMostSteps : 23; }
 
 // How long the rows of a run are.
 enum class Rows { kEqual, kOfLengths, kPacked };
