@@ -23,7 +23,7 @@ settings.register_profile(
     "fusedcell", derandomize=True, deadline=None, database=None, phases=set(Phase) - {Phase.target}
 )
 # tools/aarch64/test.sh: fewer, of what every other run draws in full.
-settings.register_profile("emulated", settings.get_profile("fusedcell"), max_examples=25)
+settings.register_profile("emulated", settings.get_profile("fusedcell"), max_examples=10)
 # `make test-thorough`: many more, and others on each run, with a line to paste for one that fails.
 settings.register_profile("thorough", max_examples=2000, deadline=None, database=None, print_blob=True)
 settings.load_profile("fusedcell")

@@ -154,6 +154,7 @@ def test_weights_that_are_not_finite_are_refused(bad: float) -> None:
         fc.GRUCell(np.zeros((3, 2), np.float32), weight_hh, dtype="int8")
 
 
+@pytest.mark.any_cpu
 @every_kind
 def test_fixed_input_scales_give_the_same_bits_on_every_tier_and_however_cut(kind: Kind) -> None:
     mapping = kind.weights(9, 33, layers=2)

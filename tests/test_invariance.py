@@ -114,6 +114,7 @@ def test_lengths_cut_a_row_as_if_it_ended_there(
         assert not y[length:, row].any()
 
 
+@pytest.mark.any_cpu
 @every_kind
 @pytest.mark.parametrize("hidden_size", HIDDEN_SIZES)
 def test_every_tier_gives_the_same_bits(kind: Kind, hidden_size: int) -> None:

@@ -242,6 +242,7 @@ def test_a_state_of_any_other_weights_is_refused() -> None:
                     other.stream_from_bytes(data)
 
 
+@pytest.mark.any_cpu
 @every_kind
 @every_dtype
 def test_equal_weights_have_one_fingerprint_on_every_tier_and_however_they_came(kind: Kind, dtype: str) -> None:

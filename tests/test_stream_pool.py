@@ -110,7 +110,7 @@ class AnyUse(RuleBasedStateMachine):
                 np.testing.assert_array_equal(own, part[:, 0])
 
 
-TestAnyUse = AnyUse.TestCase
+TestAnyUse = pytest.mark.any_cpu(AnyUse.TestCase)
 
 
 def test_a_slot_that_is_joined_again_starts_as_new() -> None:

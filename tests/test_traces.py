@@ -88,6 +88,7 @@ def test_y_and_the_state_have_the_same_bits_with_a_trace(kind: Kind, dtype: str,
         np.testing.assert_array_equal(a, e)
 
 
+@pytest.mark.any_cpu
 @pytest.mark.core
 @every_gated
 def test_every_tier_traces_the_same_bits(kind: Kind) -> None:

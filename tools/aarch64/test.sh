@@ -3,7 +3,7 @@
 #
 #   tools/aarch64/test.sh [--all] [--cpu NAME]... [-- PYTEST_ARGUMENTS]
 #
-# --all        every test; the default is those marked `core` and not `any_cpu`, a quarter of the drawn cases, and of
+# --all        every test; the default is those marked `core` and not `any_cpu`, a tenth of the drawn cases, and of
 #              combinations of parameters enough that every two values of two parameters meet, because emulation is some
 #              20 times slower
 # --cpu NAME   a CPU of `qemu-aarch64 -cpu help`, may be repeated, to run the tests of all its tiers on
