@@ -50,7 +50,7 @@ struct Draws {
     /// `taken` for what is taken, and else 0.
     void fill(std::ptrdiff_t time, std::ptrdiff_t row, float taken, float* values, std::ptrdiff_t size) const {
         constexpr int kBlocks = 16;
-        constexpr std::ptrdiff_t kDrawn = 4 * kBlocks;
+        constexpr std::ptrdiff_t kDrawn = std::ptrdiff_t{4} * kBlocks;
         const std::uint32_t least = threshold();
         const float value = rate < 1 ? taken : 0.0F;
         for (std::ptrdiff_t first = 0; first < size; first += kDrawn) {
