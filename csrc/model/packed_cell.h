@@ -172,7 +172,7 @@ private:
         return has_zeros ? &WeightKernels::nonzero : &WeightKernels::linear;
     }
     /// A step by W, and then by R.
-    void step_in_passes(CellStep step, bool has_zeros, SharedSpace& shared, ThreadSpace& own) const;
+    void step_in_passes(const CellStep& step, bool has_zeros, SharedSpace& shared, ThreadSpace& own) const;
     /// The second pass over R of one row, of the GRU that resets before.
     void multiply_candidate(CellRow& row, SharedSpace& shared, ThreadSpace& own) const;
     /// y and trace of a row at a step that its mask leaves out.

@@ -25,7 +25,7 @@ void PackedCell::multiply_candidate(CellRow& row, SharedSpace& shared, ThreadSpa
     multiply_row(candidate_, kCandidateKernel, candidate_gate_kernel(), row, shared, own);
 }
 
-void PackedCell::step_in_passes(CellStep step, bool has_zeros, SharedSpace& shared, ThreadSpace& own) const {
+void PackedCell::step_in_passes(const CellStep& step, bool has_zeros, SharedSpace& shared, ThreadSpace& own) const {
     const bool is_folded = !folded_.empty();
     LinearRow& input = own.linear_rows.front();
     if (has_zeros) {

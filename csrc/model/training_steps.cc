@@ -8,7 +8,7 @@ namespace {
 
 std::ptrdiff_t chunk_of(std::ptrdiff_t rows) { return steps_for(kProjectionRows, rows); }
 
-// new = taken new + (1 - taken) old, of which 0 and 1 leave one as it is.
+// The state is the new one where `taken` is 1, the old one where it is 0, and else a mean of both.
 void hold(const float* taken, const float* old_state, const float* new_state, float* state, std::ptrdiff_t size) {
     for (std::ptrdiff_t i = 0; i < size; ++i) state[i] = taken[i] * new_state[i] + (1 - taken[i]) * old_state[i];
 }

@@ -57,8 +57,7 @@ class TrainedCell(TrainedModule, nn.RNNCellBase):
             return tuple(last) if is_lstm else last[0]
         batched = input.dim() == 2
         if not batched:
-            input, *states = (tensor[None] for tensor in (input, *states))
-            h_0, c_0 = (*states, None, None)[:2]
+            input, h_0, c_0 = (None if tensor is None else tensor[None] for tensor in (input, h_0, c_0))
         kind = KINDS[f"RNN_{nonlinearity.upper()}" if name == "RNNCell" else name.removesuffix("Cell")]
         options = Options(kind, saves=needs_graph, num_threads=self.num_threads)
         _, *last = Direction.apply(input[None], h_0, c_0, *(*weights, None, None)[:4], None, options)

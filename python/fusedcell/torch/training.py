@@ -317,15 +317,15 @@ def form_of_layer(module: Trained) -> Form:
 
 
 def _flags(name: str, values: Any) -> Any:
-    """An array of bools of what holds these, or 0 and 1."""
+    """An array of them; floats, as in which others keep what is done, become bools."""
     if values is None:
         return None
     array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
-    if array.dtype.kind in "iuf":
-        if not ((array == 0) | (array == 1)).all():
-            raise ValueError(f"{name}: expected bools, or 0 and 1, got other values")
-        array = array != 0
-    return array
+    if array.dtype.kind != "f":
+        return array  # of bools or integers, or refused by the extension
+    if not ((array == 0) | (array == 1)).all():
+        raise ValueError(f"{name}: expected bools, or 0 and 1, got other values")
+    return array != 0
 
 
 def _by_step(flags: Any, batched: bool, batch_first: bool) -> Any:
