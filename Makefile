@@ -41,7 +41,7 @@ help:
 
 ##@ For maintainers: style and types
 
-## Check style, types and spelling of everything.
+## Check style, types and spelling of everything, and how easily pages are read.
 lint: check-workflows $(VENV)/.installed $(VENV)/.group-lint
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/lint.sh
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Formatting, style, types and spelling. Each tool's version is pinned in pyproject.toml.
+# Formatting, style, types, spelling and how easily pages are read. Each tool's version is pinned in pyproject.toml.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -10,6 +10,7 @@ python -m mypy.stubtest fusedcell._core
 PYTHONPATH=python lint-imports --no-cache --no-logo
 git ls-files | grep -E '^(bench|csrc|examples|include|tests|tools)/.*\.(c|cc|h)$' | xargs clang-format --dry-run --Werror
 codespell
+python tools/readability.py
 tools/check_headers.sh x86_64 "${CXX:-g++}"
 
 mkdir -p build
