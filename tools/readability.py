@@ -1,8 +1,8 @@
 """Hold the prose of the README and the guide against what a reader takes at one go: a part of `make lint`.
 
 Prose is what is left of a page without code, tables, headings and comments. An expression in backticks counts as one
-word of one syllable, and so does a number. Reading ease is Flesch's: 206.835 - 1.015 (words per sentence) - 84.6 (syllables per word), where
-60 to 70 is plain English; syllables are counted as groups of vowels, without a silent e.
+word of one syllable, and so does a number. Reading ease is Flesch's, 206.835 - 1.015 (words per sentence) - 84.6
+(syllables per word), where 60 to 70 is plain English. Syllables are counted as groups of vowels, without a silent e.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
-"""Hold the files in dist against what a release promises of them, without running them.
+"""Hold the files in dist, or in a folder that is named, against what a release promises of them, and run none of them.
 
-A wheel: auditwheel finds its platform tags right; its extension exports its init function alone, has no debug
-information and needs only glibc; it is under 2 MB, and has the sources' Python files and no others.
+Each file: its name and its metadata have the version of CMakeLists.txt, the index knows its classifiers and renders its
+README. If REPOSITORY_URL is set, the metadata lead there, and no link of the README is relative.
+A wheel: it is under 2 MB, and 5 MB when it is unpacked; it has the sources' Python files and no others.
+A wheel of `make wheels`: auditwheel finds its platform tags right; its extension exports its init function alone, has
+no debug information and needs only glibc.
 The sdist: has every tracked file but those of CI.
 """
 
@@ -9,6 +12,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -16,10 +21,14 @@ import zipfile
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
+from packaging.metadata import Metadata
 from pythons import ROOT
+from readme_renderer import markdown
+from trove_classifiers import classifiers as known_classifiers
 
-DIST = ROOT / "dist"
-LARGEST = 2_000_000
+LARGEST, LARGEST_INSTALLED = 2_000_000, 5_000_000
+# Of the wheels of build.py, which are made for the oldest glibc.
+OWN_PLATFORM = "manylinux_2_17"
 # glibc's, which every manylinux machine has.
 LIBRARIES = {"libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1", "libutil.so.1"} | {
     "ld-linux-x86-64.so.2",
@@ -28,26 +37,71 @@ LIBRARIES = {"libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.s
 
 
 def main() -> int:
-    wheels = sorted(DIST.glob("*.whl"))
-    sdists = sorted(DIST.glob("*.tar.gz"))  # none where wheels were chosen
-    if not wheels:
-        sys.exit(f"check.py: no wheels in {DIST}")
-    failed = 0
-    for path in [*sdists, *wheels]:
-        faults = sdist_faults(path) if path in sdists else wheel_faults(path)
-        failed += bool(faults)
-        print(f"{path.name}: {'; '.join(faults) or 'ok'}")
-    return 1 if failed else 0
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "dist")
+    paths = [*sorted(folder.glob("*.tar.gz")), *sorted(folder.glob("*.whl"))]
+    if not paths:
+        sys.exit(f"check.py: nothing in {folder}")
+    failed = False
+    for path in paths:
+        faults = sdist_faults(path) if path.name.endswith(".tar.gz") else wheel_faults(path)
+        failed |= bool(faults)
+        print(f"{path.name}: {sizes(path)}: {'; '.join(faults) or 'ok'}")
+    return int(failed)
+
+
+def version() -> str:
+    """The one that is to be released."""
+    found = re.search(r"project\(fusedcell VERSION ([0-9.]+)", (ROOT / "CMakeLists.txt").read_text(encoding="utf-8"))
+    assert found
+    return found[1]
+
+
+def sizes(path: Path) -> str:
+    text = f"{path.stat().st_size / 1e6:.2f} MB"
+    return f"{text}, unpacked {unpacked_size(path) / 1e6:.2f} MB" if path.suffix == ".whl" else text
+
+
+def unpacked_size(wheel: Path) -> int:
+    """Without what Python caches of it."""
+    with zipfile.ZipFile(wheel) as archive:
+        return sum(entry.file_size for entry in archive.infolist())
+
+
+def metadata_faults(path: Path, text: bytes) -> list[str]:
+    faults = []
+    metadata = Metadata.from_email(text)  # raises if it is not as the standards have it
+    release = version()
+    if str(metadata.version) != release or path.name.split("-")[1].removesuffix(".tar.gz") != release:
+        faults.append(f"version {metadata.version}, expected {release}")
+    classifiers = metadata.classifiers or []
+    faults += [f"no classifier of the index: {each}" for each in classifiers if each not in known_classifiers]
+    if found := re.search(r"-cp3(\d+)-", path.name):
+        wanted = f"Programming Language :: Python :: 3.{found[1]}"
+        faults += [] if wanted in classifiers else [f"lacks the classifier {wanted}"]
+    page = markdown.render(metadata.description or "")
+    links = re.findall(r' (?:href|src)="([^"]*)"', page or "")
+    if not links:
+        faults.append("the README is not rendered, or has no links")
+    if repository := os.environ.get("REPOSITORY_URL"):
+        urls = list((metadata.project_urls or {}).values())
+        if not urls or not all(url.startswith(repository) for url in urls):
+            faults.append(f"leads to {', '.join(urls) or 'no page'}, expected pages of {repository}")
+        relative = [link for link in links if not re.match("https?://|#", link)]
+        faults += [f"relative links in the README: {', '.join(relative[:5])}"] if relative else []
+    return faults
 
 
 def sdist_faults(path: Path) -> list[str]:
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()} - {"", "PKG-INFO"}
+        info = archive.extractfile(f"{path.name.removesuffix('.tar.gz')}/PKG-INFO")
+        assert info
+        faults = metadata_faults(path, info.read())
     tracked = set(
         subprocess.run(["git", "ls-files"], cwd=ROOT, text=True, capture_output=True, check=True).stdout.split()
     )
     expected = {name for name in tracked if not name.startswith(".ci/")}
-    return [
+    return faults + [
         f"{what}: {', '.join(sorted(names)[:5])}"
         for what, names in (("lacks", expected - names), ("has besides", names - expected))
         if names
@@ -55,14 +109,15 @@ def sdist_faults(path: Path) -> list[str]:
 
 
 def wheel_faults(path: Path) -> list[str]:
-    faults = []
-    if path.stat().st_size >= LARGEST:
-        faults.append(f"{path.stat().st_size} bytes, expected under {LARGEST}")
-    platforms = path.stem.split("-")[4]
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         extensions = [name for name in names if name.endswith(".so")]
         images = [archive.read(name) for name in extensions]
+        (metadata,) = (archive.read(name) for name in names if name.endswith(".dist-info/METADATA"))
+    faults = metadata_faults(path, metadata)
+    for size, most in ((path.stat().st_size, LARGEST), (unpacked_size(path), LARGEST_INSTALLED)):
+        if size >= most:
+            faults.append(f"{size} bytes, expected under {most}")
     python = {
         str(file.relative_to(ROOT / "python")) for file in (ROOT / "python").rglob("*.py*") if file.suffix != ".pyc"
     }
@@ -73,9 +128,11 @@ def wheel_faults(path: Path) -> list[str]:
             faults.append(f"{what} {', '.join(sorted(which)[:5])}")
     if len(extensions) != 1:
         faults.append(f"extensions {extensions}, expected one")
-    for image in images:
-        faults += extension_faults(ELFFile(io.BytesIO(image)))
-    faults += auditwheel_faults(path, platforms.split("."))
+    platforms = path.stem.split("-")[4].split(".")
+    if any(platform.startswith(OWN_PLATFORM) for platform in platforms):
+        for image in images:
+            faults += extension_faults(ELFFile(io.BytesIO(image)))
+        faults += auditwheel_faults(path, platforms)
     return faults
 
 

@@ -1,9 +1,11 @@
-"""Install each wheel of dist into an empty environment, run the README's example, then the tests.
+"""Install each wheel of dist into an empty environment, run the tutorial and the README's start, then the tests.
 
-Every environment is made by the CPython that the wheel is for, and holds the wheel and NumPy alone while the example
-runs. On x86-64 each wheel passes the whole suite, and one of them what is about instruction sets and bits once more on
-emulated CPUs that have fewer. On AArch64, where everything is emulated, what is marked `core` is run with fewer
-combinations of parameters, by one wheel on a CPU for each level of features, by the others on the one that has all.
+Every environment is made by the CPython that the wheel is for, and holds the wheel and NumPy alone while these run, in
+an empty folder. The README's start is what it has for a machine without PyTorch; the first part, which makes the file,
+is run by the Python that `--torch` names. On x86-64 each wheel passes the whole suite, and one of them what is about
+instruction sets and bits once more on emulated CPUs that have fewer. On AArch64, where everything is emulated, what is
+marked `core` is run with fewer combinations of parameters, by one wheel on a CPU for each level of features, by the
+others on the one that has all.
 """
 
 from __future__ import annotations
@@ -16,13 +18,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from check import version
 from pythons import ROOT, WORK, NotToBeHadError, Python, emulator_of, find, write_launcher
 
 DIST = ROOT / "dist"
+EMPTY = WORK / "empty"
 THOROUGH = "3.13"
 # A few values of every parameter meet: emulation is some 20 times slower.
 FEW = ("-m", "core", "--combinations=pairs")
@@ -48,8 +52,14 @@ class FailedError(Exception):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="as cp311-x86_64, or sdist; all, if none is named")
-    parser.add_argument("--start", action="store_true", help="the example only, and no tests")
+    parser.add_argument("--start", action="store_true", help="no tests after the tutorial and the README's start")
+    parser.add_argument("--torch", metavar="PYTHON", help="has fusedcell and PyTorch; without, the README is left out")
     arguments = parser.parse_args()
+    shutil.rmtree(EMPTY, ignore_errors=True)
+    starts = {"the tutorial": tutorial()}
+    if arguments.torch is not None:
+        step("README.md", "a PyTorch model to a file", make_file, arguments.torch)
+        starts["the README's start"] = quick_start()
     paths: dict[str, Path] = {}
     for path in sorted(DIST.glob("*.whl")):
         tag, platforms = path.stem.split("-")[2], path.stem.split("-")[4]
@@ -62,16 +72,16 @@ def main() -> int:
     for name in arguments.names or paths:
         try:
             if name == "sdist":
-                test_sdist(paths[name])
+                test_sdist(paths[name], starts)
             else:
-                test_wheel(name, paths[name], arguments.start)
+                test_wheel(name, paths[name], starts, arguments.start)
         except (FailedError, NotToBeHadError) as reason:
             failures += 1
             print(f"{name}: FAILED: {reason}", flush=True)
     return 1 if failures else 0
 
 
-def test_wheel(name: str, path: Path, only_start: bool) -> None:
+def test_wheel(name: str, path: Path, starts: Mapping[str, str], only_start: bool) -> None:
     tag, architecture = name.split("-")
     python = find(f"3.{tag.removeprefix('cp3')}", architecture)
     environment = WORK / "env" / name
@@ -82,7 +92,7 @@ def test_wheel(name: str, path: Path, only_start: bool) -> None:
     packages = {line.partition("==")[0] for line in installed.splitlines()}
     if packages != {"fusedcell", "numpy"}:
         raise FailedError(f"installed {', '.join(sorted(packages))}, expected fusedcell and numpy")
-    step(name, "the README's example", example, interpreter, None)
+    run_all(name, starts, interpreter)
     if only_start:
         return
     install(name, "test dependencies", python, interpreter, "--group", f"{ROOT / 'pyproject.toml'}:test")
@@ -103,16 +113,16 @@ def test_wheel(name: str, path: Path, only_start: bool) -> None:
         known.update(tiers)
         only_own = (*FEW, f"--tiers={','.join(own)}", *(["--tier-tests"] if cpu in lesser else []))
         selection = only_own if architecture == "aarch64" else TIERS_AND_BITS
-        step(name, f"{cpu}: the README's example", example, interpreter, cpu)
+        run_all(name, starts, interpreter, cpu)
         step(name, f"{cpu}, {', '.join(own)}: tests", suite, interpreter, cpu, *selection)
 
 
-def test_sdist(path: Path) -> None:
+def test_sdist(path: Path, starts: Mapping[str, str]) -> None:
     environment = WORK / "env/sdist"
     python = find("{}.{}".format(*sys.version_info), platform.machine())
     step("sdist", "empty environment", new_environment, python, environment)
     install("sdist", "build and install", python, environment / "bin/python", path, "--no-binary=fusedcell")
-    step("sdist", "the README's example", example, environment / "bin/python", None)
+    run_all("sdist", starts, environment / "bin/python")
 
 
 def new_environment(python: Python, folder: Path) -> None:
@@ -144,11 +154,33 @@ def pip(interpreter: Path, *arguments: object) -> str:
     return run([sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", interpreter, *arguments])
 
 
-def example(interpreter: Path, cpu: str | None) -> None:
-    """The tutorial, which needs NumPy alone; its last stream is an LSTM's of 128 units."""
-    page = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
-    code = "\n".join(re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE))
-    run([interpreter, "-W", "error", "-c", code + "\nassert y.shape == (128,) and np.isfinite(y).all()\n"], cpu)
+def blocks(page: str) -> list[str]:
+    """Of Python."""
+    return re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def tutorial() -> str:
+    """It needs NumPy alone; its last stream is an LSTM's of 128 units."""
+    return "\n".join([*blocks("docs/index.md"), "assert y.shape == (128,) and np.isfinite(y).all()"])
+
+
+def make_file(torch: str) -> None:
+    run([torch, "-c", blocks("README.md")[0]])
+
+
+def quick_start() -> str:
+    """What the README has after the file is made; it streams, calls and packs in int8."""
+    checks = [
+        f"assert fc.__version__ == {version()!r}, fc.__version__",
+        "assert y.shape == (1,) and whole.shape == (1, 100, 1)",
+        "assert small.nbytes < model.nbytes / 2",
+    ]
+    return "\n".join(["import fusedcell as fc", *blocks("README.md")[1:], *checks])
+
+
+def run_all(name: str, starts: Mapping[str, str], interpreter: Path, cpu: str | None = None) -> None:
+    for what, code in starts.items():
+        step(name, f"{cpu}: {what}" if cpu else what, run, [interpreter, "-W", "error", "-c", code], cpu)
 
 
 def tiers_on(interpreter: Path, cpu: str) -> list[str]:
@@ -177,11 +209,10 @@ def run(command: list[Any], cpu: str | None = None, folder: Path | None = None) 
         environment["QEMU_CPU"] = cpu + QEMU_OPTIONS.get(cpu, "")
         if cpu == "Nehalem":
             environment["OPENBLAS_CORETYPE"] = cpu  # NumPy's OpenBLAS takes QEMU's for a newer one, and crashes
-    empty = WORK / "empty"
-    empty.mkdir(parents=True, exist_ok=True)
+    EMPTY.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         command,
-        cwd=folder or empty,
+        cwd=folder or EMPTY,
         env=environment,
         text=True,
         stdin=subprocess.DEVNULL,
