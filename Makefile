@@ -13,8 +13,8 @@ OBJECTS = $(shell ls -td build/cp*/ 2>/dev/null | head -n 1)
 .PHONY: install test bench docs help lint format check-workflows test-cpp test-peers test-sanitize test-tsan \
 	test-realtime test-valgrind test-thorough test-exhaustive fuzz-load fuzz soak test-sse41 test-aarch64 test-armv7l \
 	check-ports example-cpp count count-update count-peers mca bench-cpp bench-peers bench-rtneural bench-suite examples \
-	examples-ocr examples-torch examples-scoring edge census compliance wheels check-dist test-wheels check-wheels \
-	release-check clean
+	examples-ocr examples-torch examples-scoring edge census compliance figures wheels check-dist \
+	test-wheels check-wheels release-check clean
 
 ##@ For everybody
 
@@ -233,6 +233,15 @@ compliance: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
 ## Write docs/census.md: published models, which of them run whole, and how fast.
 census: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers $(VENV)/.census
 	$(BIN)/python bench/census.py
+
+# On a machine that does nothing else.
+## Measure single steps for docs/*.svg and for the tables of README.md and docs/performance.md.
+STEPS = $(BIN)/fusedcell bench step --cells lstm,gru --sizes 32,64,128,256,512,1024
+figures: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
+	mkdir -p build/figures
+	$(STEPS) --json build/figures/float32.json --plot docs/faster.svg --plot-us docs/latency.svg
+	$(STEPS) --dtype int8 --json build/figures/int8.json
+	$(BIN)/python tools/figures.py build/figures/float32.json build/figures/int8.json
 
 # Without containers.
 ## The sdist and manylinux wheels into dist, audited; NAMES="sdist cp311-x86_64" chooses.

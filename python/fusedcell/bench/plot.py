@@ -24,7 +24,7 @@ Points = list[tuple[int, float]]
 
 def draw_bars(path: Path, cpu: str, groups: Sequence[Bars]) -> None:
     """Writes all bars, 800 pixels wide, one group below the other."""
-    heights = [1.1 + 0.24 * len(each.values) for each in groups]
+    heights = [1.3 + 0.24 * len(each.values) for each in groups]
     figure = import_module("matplotlib.figure").Figure(figsize=(8, 0.6 + sum(heights)), layout="constrained")
     figure.suptitle(f"{cpu}, one thread", x=0.01, ha="left", fontsize=10)
     grid = figure.subplots(len(groups), squeeze=False, height_ratios=heights) if groups else []
@@ -37,7 +37,7 @@ def draw_bars(path: Path, cpu: str, groups: Sequence[Bars]) -> None:
         axes.set_yticks(places, list(each.values))
         axes.invert_yaxis()
         axes.set_xlim(0, 1.08 * max(each.values.values()))
-        axes.set_title(each.title, loc="left", fontsize=11)
+        axes.set_title("\n".join(filter(None, [each.title, each.text])), loc="left", fontsize=10)
         axes.set_xlabel(each.unit, fontsize=10)
         axes.tick_params(labelsize=9)
         axes.spines[["top", "right"]].set_visible(False)
