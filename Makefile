@@ -265,10 +265,10 @@ check-wheels:
 
 # A release's workflow knows the address. Elsewhere a stand-in shows whether every link is absolute.
 ## All that a release needs short of uploading it; NAMES="sdist cp311-x86_64" chooses.
-release-check: export REPOSITORY_URL ?= https://example.org/fusedcell
+REPOSITORY_URL ?= https://example.org/fusedcell
 release-check: $(VENV)/.installed $(VENV)/.group-peers .venv-wheels/.installed
 	.venv-wheels/bin/python tools/wheels/check_texts.py
-	$(MAKE) wheels
+	REPOSITORY_URL=$(REPOSITORY_URL) $(MAKE) wheels
 	$(MAKE) test-wheels START=1 TORCH=$(CURDIR)/$(BIN)/python
 
 ## Remove every build, environment and download.

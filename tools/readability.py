@@ -1,4 +1,4 @@
-"""Hold the prose of the README and the guide against what a reader takes at one go: a part of `make lint`.
+"""Hold the prose of all pages against what a reader takes at one go: a part of `make lint`.
 
 Prose is what is left of a page without code, tables, headings and comments. An expression in backticks counts as one
 word of one syllable, and so does a number. Reading ease is Flesch's, 206.835 - 1.015 (words per sentence) - 84.6
@@ -57,7 +57,8 @@ def faults(page: str) -> list[str]:
 
 
 def main() -> int:
-    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    pages = sorted([*ROOT.glob("[A-Z]*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.md")])
+    pages.remove(ROOT / "CHANGELOG.md")  # a list of names
     found = [
         f"{page.relative_to(ROOT)}: {fault}" for page in pages for fault in faults(page.read_text(encoding="utf-8"))
     ]
