@@ -22,7 +22,7 @@ from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 from packaging.metadata import Metadata
-from pythons import ROOT
+from pythons import ROOT, project_version
 from readme_renderer import markdown
 from trove_classifiers import classifiers as known_classifiers
 
@@ -49,13 +49,6 @@ def main() -> int:
     return int(failed)
 
 
-def version() -> str:
-    """The one that is to be released."""
-    found = re.search(r"project\(fusedcell VERSION ([0-9.]+)", (ROOT / "CMakeLists.txt").read_text(encoding="utf-8"))
-    assert found
-    return found[1]
-
-
 def sizes(path: Path) -> str:
     text = f"{path.stat().st_size / 1e6:.2f} MB"
     return f"{text}, unpacked {unpacked_size(path) / 1e6:.2f} MB" if path.suffix == ".whl" else text
@@ -70,7 +63,7 @@ def unpacked_size(wheel: Path) -> int:
 def metadata_faults(path: Path, text: bytes) -> list[str]:
     faults = []
     metadata = Metadata.from_email(text)  # raises if it is not as the standards have it
-    release = version()
+    release = project_version()
     if str(metadata.version) != release or path.name.split("-")[1].removesuffix(".tar.gz") != release:
         faults.append(f"version {metadata.version}, expected {release}")
     classifiers = metadata.classifiers or []

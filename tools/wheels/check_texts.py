@@ -11,12 +11,11 @@ import subprocess
 import sys
 from datetime import date
 
-from check import version
-from pythons import ROOT
+from pythons import ROOT, project_version
 
 
 def main() -> int:
-    release = version()
+    release = project_version()
     faults = [*changelog_faults(release), *cmake_faults(release), *tag_faults(release)]
     print(f"texts of {release}: {'; '.join(faults) or 'ok'}")
     return 1 if faults else 0

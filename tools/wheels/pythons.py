@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -49,6 +50,13 @@ class Python:
     def suffix(self) -> str:
         """Of extension modules."""
         return f".cpython-{self.version.replace('.', '')}-{self.architecture}-linux-gnu.so"
+
+
+def project_version() -> str:
+    """That of fusedcell, which is to be released."""
+    found = re.search(r"project\(fusedcell VERSION ([0-9.]+)", (ROOT / "CMakeLists.txt").read_text(encoding="utf-8"))
+    assert found
+    return found[1]
 
 
 def find(version: str, architecture: str) -> Python:

@@ -22,8 +22,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from check import version
-from pythons import ROOT, WORK, NotToBeHadError, Python, emulator_of, find, write_launcher
+from pythons import ROOT, WORK, NotToBeHadError, Python, emulator_of, find, project_version, write_launcher
 
 DIST = ROOT / "dist"
 EMPTY = WORK / "empty"
@@ -171,7 +170,7 @@ def make_file(torch: str) -> None:
 def quick_start() -> str:
     """What the README has after the file is made; it streams, calls and packs in int8."""
     checks = [
-        f"assert fc.__version__ == {version()!r}, fc.__version__",
+        f"assert fc.__version__ == {project_version()!r}, fc.__version__",
         "assert y.shape == (1,) and whole.shape == (1, 100, 1)",
         "assert small.nbytes < model.nbytes / 2",
     ]
