@@ -167,7 +167,7 @@ def test_bars_are_of_what_is_beside_others() -> None:
     tails = made_up("tails", {"warm": 2.0, "cold": 8.0})
     steps, int8 = bars_of_cases([made_up(), made_up(size=256, batch=4), tails, made_up(us=INT8, dtype="int8")])
     assert steps.values == {"lstm 64": 4.0, "lstm 256, batch 4": 4.0}
-    assert (int8.title, int8.values) == ("One step, batch 1, int8", {"lstm 64": 4.0})
+    assert (int8.title, int8.values) == ("One step, batch 1, int8, by cell and units", {"lstm 64": 4.0})
     assert "higher is better" in steps.unit
     assert bars_of_cases([tails]) == []
 

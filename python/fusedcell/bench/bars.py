@@ -27,7 +27,7 @@ def bars_of_cases(results: Sequence[Result]) -> list[Bars]:
     for group in groups(results):
         times = {case_text(result): lead.times.p50 for result in group if (lead := result.lead)}
         if times:
-            what = title(group).partition(":")[0]
+            what = title(group).partition(":")[0] + (", by cell and units" if group[0].size else "")
             found.append(Bars(what, "times faster: higher is better, 1 is a tie", sentence(group), times, tie=1))
     return found
 

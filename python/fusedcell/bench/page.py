@@ -18,6 +18,7 @@ body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 1rem/1.5 syst
 h2 { margin: 2rem 0 0; font-size: 1.15rem }
 table { width: 100%; border-collapse: collapse }
 caption { text-align: left }
+details { margin-top: 2rem }
 th, td { padding: .1rem .6rem .1rem 0; text-align: left; font-weight: normal; white-space: nowrap }
 td:last-child { width: 100%; border-left: 1px solid var(--text) }
 .bar { display: inline-block; height: .8rem; background: var(--bar); vertical-align: middle }

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from .._files import write_file
@@ -23,9 +24,9 @@ Points = list[tuple[int, float]]
 
 
 def draw_bars(path: Path, cpu: str, groups: Sequence[Bars]) -> None:
-    """Writes all bars, 800 pixels wide, one group below the other."""
-    heights = [1.3 + 0.24 * len(each.values) for each in groups]
-    figure = import_module("matplotlib.figure").Figure(figsize=(8, 0.6 + sum(heights)), layout="constrained")
+    """Writes all bars, one group below the other, 600 pixels wide, so that a phone shows letters that can be read."""
+    heights = [1.5 + 0.26 * len(each.values) for each in groups]
+    figure = import_module("matplotlib.figure").Figure(figsize=(6, 0.6 + sum(heights)), layout="constrained")
     figure.suptitle(f"{cpu}, one thread", x=0.01, ha="left", fontsize=10)
     grid = figure.subplots(len(groups), squeeze=False, height_ratios=heights) if groups else []
     for (axes,), each in zip(grid, groups, strict=True):
@@ -37,7 +38,7 @@ def draw_bars(path: Path, cpu: str, groups: Sequence[Bars]) -> None:
         axes.set_yticks(places, list(each.values))
         axes.invert_yaxis()
         axes.set_xlim(0, 1.08 * max(each.values.values()))
-        axes.set_title("\n".join(filter(None, [each.title, each.text])), loc="left", fontsize=10)
+        axes.set_title("\n".join([each.title, *wrap(each.text, 74)]), loc="left", x=0, fontsize=10)
         axes.set_xlabel(each.unit, fontsize=10)
         axes.tick_params(labelsize=9)
         axes.spines[["top", "right"]].set_visible(False)
