@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-RELATIVE_LINK = re.compile(r"(!?)(\[[^\]]*\])\((?![a-z]+:|#)([^)]+)\)")
+# Not what is indexed and called in code.
+RELATIVE_LINK = re.compile(r"(?<![\w)\]])(!?)(\[[^\]]*\])\((?![a-z]+:|#)([^)]+)\)")
 
 
 def dynamic_metadata(_settings: Mapping[str, Any], project: Mapping[str, Any]) -> dict[str, Any]:
