@@ -101,7 +101,7 @@ public:
         if (!has_zeros && step_kernel_ != nullptr && are_apart(step.x, input_size_, step.y, geometry_.hidden_size)) {
             const StepRow row{
                 step.x,       step.h,        step.y,          step.c, input_.room(own.x), recurrent_.room(own.h),
-                input_scale_, state_scale(), table_->quantise};
+                input_scale_, state_scale(), recurrent_.quantise()};
             recurrent_.step(step_kernel_, input_, row, own.backward);
         } else {
             step_in_passes(step, has_zeros, shared, own);

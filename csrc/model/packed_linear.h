@@ -92,6 +92,7 @@ public:
     explicit operator bool() const { return kernels_ != nullptr; }
     bool is_sparse() const { return is_sparse_; }
     WeightType type() const { return shape_.type; }
+    QuantiseKernel quantise() const { return quantise_; }
     const PanelShape& shape() const { return shape_; }
     std::ptrdiff_t panels() const { return matrix_.panels; }
     std::ptrdiff_t blocks() const { return matrix_.blocks; }

@@ -18,13 +18,14 @@ namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
 /// The inputs of quantised weights, for all kernels; what is not usual goes to the tier's own function.
+template <int kPlanes>
 [[maybe_unused]] FUSEDCELL_NOINLINE void QuantiseStep(const StepRow& row, ptrdiff_t input_size, ptrdiff_t hidden_size) {
     if (row.x_scale.rule != InputScale::kLargest ||
-        !HasScale(QuantiseByLargest<1>(row.x, input_size, row.quantised_x))) {
+        !HasScale(QuantiseByLargest<kPlanes>(row.x, input_size, row.quantised_x))) {
         const QuantiseRow x{row.x, row.quantised_x};
         row.quantise(&x, 1, input_size, row.x_scale);
     }
-    if (row.h_scale.rule != InputScale::kBounded || !QuantiseBounded<1>(row.h, hidden_size, row.quantised_h)) {
+    if (row.h_scale.rule != InputScale::kBounded || !QuantiseBounded<kPlanes>(row.h, hidden_size, row.quantised_h)) {
         const QuantiseRow h{row.h, row.quantised_h};
         row.quantise(&h, 1, hidden_size, row.h_scale);
     }
@@ -52,7 +53,7 @@ void Step(const PackedMatrix& input, const PackedMatrix& recurrent, const StepRo
     cell.projection = nullptr;
     cell.trace = nullptr;
     if constexpr (Weights::kQuantised) {
-        QuantiseStep(row, input.depth, recurrent.depth);
+        QuantiseStep<Weights::kInputPlanes>(row, input.depth, recurrent.depth);
         x = row.quantised_x;
         cell.input = row.quantised_h;
     }

@@ -41,7 +41,7 @@ constexpr bool kHasSteps = false;
 constexpr bool kHasSteps = !kGatesApart;
 #endif
 template <class Kernel, class Weights>
-constexpr bool kHasStep = kHasSteps && !Weights::kSmallCode && Kernel::kProjections == Kernel::kGates;
+constexpr bool kHasStep = kHasSteps && Weights::kSteps && Kernel::kProjections == Kernel::kGates;
 
 template <class Kernel, class Weights>
 constexpr int kPanelsPerBlock = DivideUp(Weights::kRowChains, Kernel::kGates);
@@ -52,7 +52,7 @@ template <class Kernel, class Weights>
 constexpr int kMostPanelsPerBlock = kPanelsPerBlock<Kernel, Weights>;
 template <class Weights>
 constexpr int kMostPanelsPerBlock<Linear, Weights> =
-    kHasSteps && !Weights::kSmallCode ? DivideUp(Weights::kRowChains, 3) * 3 : Weights::kRowChains;
+    kHasSteps && Weights::kSteps ? DivideUp(Weights::kRowChains, 3) * 3 : Weights::kRowChains;
 
 // Of a block's or a last block's panels, those of one tile. Tiles of few rows are wider, up to the same number of
 // accumulators: that gives enough chains, and reads the block in one pass. The tiles that a block needs are about

@@ -1,6 +1,7 @@
 // How weights of each type lie in a block and become sums. What a type wants of its tiles is there too: kMostRows,
 // the rows whose accumulators the registers hold, kSmallCode, whether rows are taken one by one all the same, kSparse,
-// whether matrices of the type can be sparse, and kNonzero, whether zeros among their inputs can be left out.
+// whether matrices of the type can be sparse, kNonzero, whether zeros among their inputs can be left out, and kSteps,
+// whether a step of one row can be one pass (step.h).
 //
 //     block of float weights   [initial accumulators][weights: for each k, for each vector, lanes]
 //     block of int8 weights    [initial accumulators][unit scales][dot products' start][weights: for each group, ...]
@@ -120,6 +121,7 @@ struct FloatWeights {
     static constexpr bool kNonzero = true;
 #endif
     static constexpr bool kSmallCode = false;
+    static constexpr bool kSteps = true;
     static constexpr bool kQuantised = false;
     static constexpr bool kCompensated = false;
     static constexpr int kInputPlanes = 1;
@@ -199,6 +201,7 @@ struct Int8Weights : QuantisedWeights {
     static constexpr int kInputPlanes = 1;
     static constexpr bool kSparse = true;
     static constexpr bool kSmallCode = false;
+    static constexpr bool kSteps = true;
     static constexpr int kMostRows = RowsDot::kMostRows;
 
     static FUSEDCELL_INLINE const int8_t* ValuesOf(const void* input) { return InputAt(input).values; }
@@ -268,6 +271,7 @@ struct Int8Int16Weights : QuantisedWeights {
     static constexpr bool kSparse = false;
     // A row alone has two products for each weight that is loaded, so that others beside it would gain little.
     static constexpr bool kSmallCode = true;
+    static constexpr bool kSteps = kInt16Steps;
     static constexpr int kMostRows =
         kWholeInt16 ? kInputPlanes * Int16Dot::kMostRows : Int16Dot::kMostRows;    // planes
 

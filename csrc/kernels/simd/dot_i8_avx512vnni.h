@@ -51,6 +51,7 @@ struct RowsDot : Dot {
 };
 using Int16Dot = RowsDot;
 constexpr bool kWholeInt16 = false;
+constexpr bool kInt16Steps = true;
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA

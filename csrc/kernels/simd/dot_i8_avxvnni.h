@@ -61,6 +61,7 @@ struct RowsDot : Dot {
 };
 using Int16Dot = RowsDot;
 constexpr bool kWholeInt16 = false;
+constexpr bool kInt16Steps = false;
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA

@@ -43,6 +43,7 @@ struct Dot : PipelinedDot<int8_t, int8x16_t> {
 using RowsDot = Dot;
 using Int16Dot = RowsDot;
 constexpr bool kWholeInt16 = false;
+constexpr bool kInt16Steps = false;
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA

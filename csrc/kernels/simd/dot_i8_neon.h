@@ -82,6 +82,7 @@ struct Dot {
 using RowsDot = Dot;
 using Int16Dot = RowsDot;
 constexpr bool kWholeInt16 = false;
+constexpr bool kInt16Steps = false;
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA

@@ -34,6 +34,7 @@ struct Dot : PlainDot<int8_t> {
 using RowsDot = Dot;
 using Int16Dot = RowsDot;
 constexpr bool kWholeInt16 = false;
+constexpr bool kInt16Steps = false;
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA

@@ -76,6 +76,7 @@ struct Int16Dot : PlainDot<int8_t> {
     static FUSEDCELL_INLINE I32 Sums(Accumulator acc, int) { return acc; }
 };
 constexpr bool kWholeInt16 = true;
+constexpr bool kInt16Steps = false;
 
 }    // namespace
 }    // namespace fusedcell::FUSEDCELL_ISA
