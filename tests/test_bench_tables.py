@@ -65,6 +65,18 @@ def test_the_first_table_of_threads_and_of_many_streams() -> None:
     ]
 
 
+def test_what_a_step_is_made_of() -> None:
+    limit = [PhaseLimit("step", 1.5, 0.2)]
+    found = made_up(us={"fusedcell": 2.0}, limit=limit, parts={"call": 0.125, "gates": 0.25})
+    assert table(found) == [
+        "What a step of fusedcell is made of, float32: us. Parts overlap.",
+        "reading: the least time to read the weights. call: a step of a layer of one unit.",
+        "gates: those of all units, whose sums are there already.",
+        "cell   H  fusedcell us  reading us  call us  gates us",
+        "lstm  64          2.00        1.50    0.125     0.250",
+    ]
+
+
 def test_step_table() -> None:
     ours = [0.09, 0.1234, 0.2]
     failures = {"torch": "wrong answer: off by 0.5", "scalar": "failed: RuntimeError: no"}

@@ -163,6 +163,26 @@ def test_every_tier_multiplies_at_some_rate(isa: str, dtype: str) -> None:
     assert 0 < seconds < float("inf")
 
 
+@pytest.mark.parametrize("units", [1, 17])
+def test_every_tier_has_gates_that_can_be_timed(isa: str, units: int) -> None:
+    for kernel in ("summed_lstm", "summed_gru_reset_before_gates", "summed_gru_reset_before_candidate", "general_rnn"):
+        assert kernel in _core.kernels()
+        assert 0 < _core.gate_seconds(kernel, units, 2, isa) < float("inf")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("lstm", 1, 1), "kernel: there is no gate kernel 'lstm'"),
+        (("summed_lstm", 0, 1), "units: expected at least 1, got 0"),
+        (("summed_lstm", 1, 0), "repeats: expected at least 1, got 0"),
+    ],
+)
+def test_gates_of_nothing_are_refused(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _core.gate_seconds(*arguments)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

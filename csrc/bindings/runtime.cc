@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <vector>
 
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
@@ -185,6 +186,44 @@ double multiply_seconds(std::ptrdiff_t multiply_adds, int repeats, const std::st
     return seconds * (static_cast<double>(multiply_adds) / done);
 }
 
+double gate_seconds(const std::string& kernel, std::ptrdiff_t units, int repeats, const std::string& isa) {
+    check_at_least("units", 1, units);
+    check_at_least("repeats", 1, repeats);
+    const KernelTable& table = select_tier(isa);
+    GateKernel function = nullptr;
+#define FUSEDCELL_GATE_KERNEL(name, Cell) \
+    if (kernel == #name) function = table.name;
+#include "kernels/kernels.inc"
+    if (function == nullptr) throw py::value_error("kernel: there is no gate kernel '" + kernel + "'");
+    constexpr std::ptrdiff_t kMostGates = 4;
+    const std::ptrdiff_t panels = (units + table.lanes - 1) / table.lanes;
+    const std::ptrdiff_t padded = panels * table.lanes;
+    std::vector<float> room(static_cast<std::size_t>(padded * (2 * kMostGates + 5)), 0.5F);
+    float* next = room.data();
+    const auto take = [&next, padded](std::ptrdiff_t vectors) {
+        float* const taken = next;
+        next += vectors * padded;
+        return taken;
+    };
+    const GateSums sums{take(kMostGates), 0, 0, panels, units};
+    CellRow row{};
+    row.projection = take(kMostGates);
+    row.h = take(1);
+    row.h_next = take(1);
+    row.c = take(1);
+    row.update = take(1);
+    row.reset_h = take(1);
+    const Activation tanh{ActivationKind::kTanh, 0.0F, 0.0F};
+    const CellOptions options{{tanh, tanh, tanh}, std::numeric_limits<float>::infinity(), false, false, nullptr};
+    const ScopedFloatMode mode;
+    // A step's gates are over too soon for the clock.
+    const std::ptrdiff_t passes = 1 + (std::ptrdiff_t{1} << 12) / padded;
+    const double seconds = least_seconds(repeats, [&] {
+        for (std::ptrdiff_t pass = 0; pass < passes; ++pass) function(&row, 1, sums, options);
+    });
+    return seconds / static_cast<double>(passes);
+}
+
 double chain_seconds(std::ptrdiff_t operations, int repeats) {
     check_at_least("operations", 1, operations);
     check_at_least("repeats", 1, repeats);
@@ -244,6 +283,9 @@ void bind_runtime(py::module_& module) {
         "multiply_seconds", &multiply_seconds, py::arg("multiply_adds"), py::arg("repeats"),
         py::arg("dtype") = "float32", py::arg("isa") = "", py::call_guard<GilRelease>(),
         "Least seconds that one thread took for so many multiply-adds, as they are done with weights of a dtype.");
+    module.def("gate_seconds", &gate_seconds, py::arg("kernel"), py::arg("units"), py::arg("repeats"),
+               py::arg("isa") = "", py::call_guard<GilRelease>(),
+               "Least seconds that one thread took for a step's gates, of one row whose sums are in memory.");
     module.def("chain_seconds", &chain_seconds, py::arg("operations"), py::arg("repeats"), py::call_guard<GilRelease>(),
                "Least seconds that one thread took for so many additions and exclusive ors of integers, each of which "
                "waits for the one before: a cycle each on the cores there are.");

@@ -22,6 +22,12 @@ WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "int8_int1
 PROJECTION_ROWS = 128
 """So many rows of inputs share one reading of W, as csrc/model/packed_cell.cc has it; whole steps, and one at least."""
 
+_GATE_KERNELS = {
+    "lstm": ["summed_lstm"],
+    "gru": ["summed_gru_reset_after"],
+    "gru_reset_before": ["summed_gru_reset_before_gates", "summed_gru_reset_before_candidate"],
+    "rnn": ["general_rnn"],
+}
 _TRIAL = 2**16
 # Beside it, what a call needs to begin and to end is nothing.
 _TURN_S = 1e-3
@@ -100,6 +106,11 @@ def read_us(nbytes: int, isa: str) -> float:
     # The shortest buffer that is measured, for those that are shorter.
     measured = max(nbytes, 64)
     return _core.read_seconds(measured, repeats, isa) * 1e6 * nbytes / measured
+
+
+def gates_us(cell: str, size: int, isa: str) -> float:
+    """The least time of a step's gates alone, whose sums are in the nearest cache."""
+    return sum(_core.gate_seconds(kernel, size, 100, isa) for kernel in _GATE_KERNELS[cell]) * 1e6
 
 
 def read_limits(isa: str) -> dict[str, float]:

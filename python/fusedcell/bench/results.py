@@ -22,7 +22,8 @@ class Result:
 
     `rounds` are by variant, by repeat (each a process), and in the order in which they were taken; a repeat without any
     failed. `dtypes` are those of all variants; `own` names ours, and the first of them is what is compared. `limit` is
-    what the machine takes for each phase of a call at least (limits.py), where that is known. `forms` says how the work
+    what the machine takes for each phase of a call at least (limits.py), where that is known. Of single steps, `parts`
+    has what the call takes without its layer, and what the gates take without it. `forms` says how the work
     was put to a library, where there was a choice, and `failures` why a variant has no time. `size` is 0 for a
     whole model, and `input_size` 0 stands for as many inputs as units.
     """
@@ -37,6 +38,7 @@ class Result:
     dtypes: dict[str, str]
     rounds: Rounds
     limit: list[PhaseLimit] = field(default_factory=list)
+    parts: dict[str, float] = field(default_factory=dict)
     forms: dict[str, str] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     input_size: int = 0
@@ -154,7 +156,8 @@ def merged(repeats: Sequence[Findings]) -> Findings:
     for same in zip(*(repeat.results for repeat in repeats), strict=True):
         rounds = {name: [part for each in same for part in each.rounds.get(name, [[]])] for name in same[0].dtypes}
         limit = least([each.limit for each in same])
+        parts = {name: min(each.parts[name] for each in same) for name in same[0].parts}
         forms = {name: form for each in same for name, form in each.forms.items()}
         failures = {name: why for each in same for name, why in each.failures.items()}
-        results.append(replace(same[0], rounds=rounds, limit=limit, forms=forms, failures=failures))
+        results.append(replace(same[0], rounds=rounds, limit=limit, parts=parts, forms=forms, failures=failures))
     return Findings(results, [look for repeat in repeats for look in repeat.looks])

@@ -21,13 +21,15 @@ from .._timing import FULL, QUICK, Effort, measure
 from ..runtime import isas
 from .answers import make_checked
 from .cases import Case, Kind
-from .limits import least, phase_limits, phases
+from .limits import gates_us, least, phase_limits, phases
 from .machine import look
 from .peers import NumPy, Peer, load_peers
 from .results import Findings, Result, merged
 from .tails import FULL_TAIL, QUICK_TAIL, asked_for, measure_tails
 from .tiers import OURS, StreamsTier, Tier, float_isas
 from .whole import measure_model, onnxruntime_text
+
+_CALL = "the call"
 
 # Of the process of a repeat.
 _PROGRAM = f"from {__name__} import main; main()"
@@ -165,7 +167,14 @@ def measure_case(case: Case, kind: Kind, own: Sequence[Tier], others: Sequence[P
     runners, failures = make_checked(makers, case.expected(kind))
     of_call = phases(case, kind, first.dtype) if first.threads == 1 else []
     before = phase_limits(of_call, first.isa, first.dtype)
-    rounds = measure(runners, effort) if runners else {}
+    parts = {}
+    if kind == "step" and of_call:
+        # A layer of one unit is a call and little else.
+        smallest = {_CALL: first.make_step(Case(case.cell, 1, case.steps, case.batch))}
+        rounds = measure(runners | smallest, effort)
+        parts = {"call": min(rounds.pop(_CALL)) / 1e3, "gates": case.batch * gates_us(case.cell, case.size, first.isa)}
+    else:
+        rounds = measure(runners, effort) if runners else {}
     after = phase_limits(of_call, first.isa, first.dtype)
     return Result(
         kind,
@@ -178,6 +187,7 @@ def measure_case(case: Case, kind: Kind, own: Sequence[Tier], others: Sequence[P
         {each.name: each.dtype for each in variants},
         rounds={name: [[ns / 1e3 for ns in values]] for name, values in rounds.items()},
         limit=least([before, after]),
+        parts=parts,
         forms={name: runner.form for name, runner in runners.items() if runner.form},
         failures=failures,
         input_size=case.input_size,

@@ -37,7 +37,7 @@ def tables(results: Sequence[Result], *, details: bool = False) -> list[str]:
         if group[0].kind == "tails":
             found.append(_tails(group, details))
         else:
-            found += [_short(group), _times(group)] if details else [_short(group)]
+            found += [_short(group), _times(group), *_parts(group)] if details else [_short(group)]
     return found
 
 
@@ -165,6 +165,23 @@ def _times(results: Sequence[Result]) -> str:
     means = [f"Geometric mean of {heading}: {_mean(compare, results)}." for heading, compare in compared.items()]
     words = {f"{heading} (p10..p90)" for heading in compared}
     return "\n".join([*lines, _aligned(rows, words, results), *means])
+
+
+def _parts(results: Sequence[Result]) -> list[str]:
+    """What a single step of ours is made of."""
+    rows = [
+        _case(result)
+        | {f"{result.ours} us": _time(result, result.ours)}
+        | {f"{name} us": three_digits(us) for name, us in {"reading": result.limit_us, **result.parts}.items()}
+        for result in results
+        if result.parts
+    ]
+    if not rows:
+        return []
+    lines = [f"What a step of {results[0].ours} is made of, {results[0].dtype}: us. Parts overlap."]
+    lines.append("reading: the least time to read the weights. call: a step of a layer of one unit.")
+    lines.append("gates: those of all units, whose sums are there already.")
+    return ["\n".join([*lines, _aligned(rows, (), results)])]
 
 
 def _tails(results: Sequence[Result], details: bool) -> str:
