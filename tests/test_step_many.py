@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fusedcell as fc
+from drawn import examples
 from fusedcell._dtypes import DTYPES
 from models import EVERY_KIND, KIND, Kind, flat, random_state, uniform
 
@@ -85,13 +86,14 @@ def test_more_rows_than_one_pass_takes(rows: int) -> None:
     assert_bits_of_each_alone(small_layer(), (1,) * (rows - 60) + (60,))
 
 
+@pytest.mark.any_cpu
 @pytest.mark.parametrize("name", ["lstm", "lstm_projected", "gru_reset_before"])
 def test_threads_change_no_bit(name: str) -> None:
     kind = KIND[name]
     assert_bits_of_each_alone(kind.make(kind.weights(96, 160, layers=2)), (1,) * 40, num_threads=4)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(data=st.data())
 def test_any_selection_in_any_order_leaves_the_other_streams_alone(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(EVERY_KIND))
@@ -153,6 +155,7 @@ def test_out_is_written_and_returned() -> None:
     np.testing.assert_array_equal(out, expected)
 
 
+@pytest.mark.any_cpu
 @pytest.mark.parametrize("rows", [8, 300])  # one pass, and several
 @pytest.mark.parametrize("shift", [-1, 0, 1])
 def test_out_may_be_x_or_overlap_it(rows: int, shift: int) -> None:
@@ -346,6 +349,7 @@ def run_threads(work: Callable[[int], None], count: int) -> None:
         thread.join(timeout=120)
 
 
+@pytest.mark.any_cpu
 def test_threads_step_different_streams_of_one_layer_at_once() -> None:
     kind = KIND["lstm"]
     layer = kind.make(kind.weights(64, 64))  # large enough that a step of 40 rows gives up the GIL
