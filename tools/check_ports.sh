@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What the Linux of this machine does not compile, with the Clang of the package ziglang and with warnings as errors: the
 # C++ library for Macs, musl and Windows on ARM, without optimisation, which takes long; and for Windows on x86-64 as well
-# the C++ tests, which Wine runs, with the published hashes and Python's bits held against its programs.
+# the C++ tests, which Wine runs, with the published hashes and Python's bits held against its programs. Kernels know
+# nothing of the system (docs/layout.md), so those of ARM are compiled for Macs alone.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 compiled=(macos-aarch64 musl-aarch64 windows-aarch64)
