@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+import fusedcell as fc
+
 torch = pytest.importorskip("torch")
 nn, F = torch.nn, torch.nn.functional
 prune = pytest.importorskip("torch.nn.utils.prune")
@@ -449,6 +451,11 @@ CASES: dict[str, tuple[Callable[[], Any], Any, bool]] = {
         True,
     ),
     "float64": (lambda: nn.Sequential(lstm(5, 6), TakeFirst(), nn.Linear(6, 2)).double(), x_of(2, 9, 5).double(), True),
+    "a mean of what a slice leaves": (
+        lambda: module_of(lambda s, x: s.d(x[:, 1 : x.shape[1] - 2]).tanh().mean(1), d=nn.Linear(3, 5)),
+        x_of(2, 24, 3),
+        False,
+    ),
     "a projected layer": (lambda: nn.Sequential(lstm(5, 6, 2, proj_size=4), TakeFirst()), x_of(2, 9, 5), True),
 }
 
@@ -465,6 +472,12 @@ def moved(norm: Any) -> Any:
 def test_a_module_answers_as_in_pytorch(name: str) -> None:
     make, example, streams = CASES[name]
     agrees(seeded(make), example, streams)
+
+
+def test_time_is_the_second_axis_even_if_a_slice_may_leave_no_rows() -> None:
+    """PyTorch's mean of no rows is NaN, and a model's is zero; that is no reason to look for time elsewhere."""
+    model = fc.Model.from_torch(module_of(lambda s, x: x[:, 1:].mean(1), d=nn.Linear(1, 1)), x_of(2, 24, 3))
+    assert list(model.axes.values()) == [("batch", "time", 3), ("batch", 3)]
 
 
 # State in and out.

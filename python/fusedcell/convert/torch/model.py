@@ -327,6 +327,11 @@ def _traced(
     raise AssertionError("a graph without an output")
 
 
+def _has_numbers(answer: Sequence[Any]) -> bool:
+    """Whether it is not all NaN, as a mean is of no rows, where a model has zeros."""
+    return any(tensor.numel() == 0 or not bool(tensor.isnan().all()) for tensor in answer)
+
+
 def _tokens(node: Any) -> int:
     """How many tokens there are of an input that tables are read by, 0 for any other."""
     tables = [user.args[0] for user in node.users if name_of(user) == "embedding" and user.args[1] is node]
@@ -441,7 +446,11 @@ def _check(source: _Source, roles: Sequence[Roles], followed: _Followed) -> None
     resized = [[_resized(torch, drawn, roles, size) for size in choices] for choices in sizes]
     for choices in ([source.tensors], *resized):
         tensors, expected = next(
-            ((every, answer) for every in map(begin, choices) if (answer := source.attempt(every)) is not None),
+            (
+                (every, answer)
+                for every in map(begin, choices)
+                if (answer := source.attempt(every)) is not None and _has_numbers(answer)
+            ),
             ([], None),
         )
         if expected is None:
