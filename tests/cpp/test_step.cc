@@ -44,8 +44,10 @@ void leave_out_steps(WeightKernels& kernels) {
 }
 
 bool has_steps(const KernelTable& tier, CellKind kind, WeightType type) {
-    const bool is_avx = std::string(tier.isa).rfind("avx", 0) == 0;
-    return is_avx && kind != CellKind::kGruResetBefore && type != WeightType::int8_int16;
+    const std::string isa = tier.isa;
+    // Sums of both halves of an input of 16 bits take the registers of AVX-512.
+    const bool has_registers = type != WeightType::int8_int16 || isa == "avx512vnni";
+    return isa.rfind("avx", 0) == 0 && kind != CellKind::kGruResetBefore && has_registers;
 }
 
 // The sign and payload of a NaN are the CPU's.
