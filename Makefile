@@ -198,6 +198,7 @@ examples: $(VENV)/.installed $(VENV)/.examples
 	$(BIN)/python examples/drift_watch/run.py --check
 	$(BIN)/python examples/speech_live/run.py --seconds 6 --check
 	$(BIN)/python examples/text_sampler/run.py --check
+	$(BIN)/python examples/recurrent_policy/run.py --episodes 20 --check
 	$(BIN)/python examples/spelling_to_phonemes/run.py --words 1200 --check
 
 # Apart because ddddocr is 76 MB and Tesseract comes from the system's packages.
