@@ -1,21 +1,30 @@
 """Trains this example's networks, one for each origin on what was past then, and writes weights.npz: some minutes.
 
-pip install torch tqdm
-python examples/load_forecasting/train.py [--validate]
+pip install fusedcell[torch] tqdm
+python examples/load_forecasting/train.py [--validate | --compare]
 
 --validate trains for origins two weeks and one before the first, which sizes and rates were chosen by, with both ways
-of differencing, which were not, and writes nothing.
+of differencing, which were not, and writes nothing. --compare trains for the first origin with PyTorch's modules, too,
+in turns, says how long both take, and writes nothing.
 """
 
 import argparse
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
 from demand import DAY, FEATURES, HORIZON, ORIGINS, START, WEEK, WEEKS_FORECAST, differences, features, load, scale_of
 from torch import nn
 from torch.nn.utils import parametrize
-from tqdm import trange
+from tqdm import tqdm
+
+import fusedcell.torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from _training import compare
 
 HIDDEN = 32
 LAYERS = 3
@@ -26,10 +35,10 @@ DROPOUT = 0.3
 
 
 class Network(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, modules: ModuleType = fusedcell.torch) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(FEATURES, HIDDEN, num_layers=LAYERS, batch_first=True, dropout=DROPOUT)
-        self.head = nn.Linear(HIDDEN, HORIZON)
+        self.lstm = modules.LSTM(FEATURES, HIDDEN, num_layers=LAYERS, batch_first=True, dropout=DROPOUT)
+        self.head = modules.Linear(HIDDEN, HORIZON)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out, _ = self.lstm(x)
@@ -44,21 +53,18 @@ def windows(demand: np.ndarray, scale: float, centred: bool) -> tuple[torch.Tens
     return torch.from_numpy(np.stack([x[end - WINDOW : end] for end in ends])), torch.from_numpy(changes)
 
 
-def trained(demand: np.ndarray, weeks: int, *, centred: bool = True) -> Network:
-    """The network that could be had after so many weeks: later demand is not read, for scaling either."""
-    past = demand[: weeks * WEEK]
-    x, target = windows(past, scale_of(past), centred)
-    torch.manual_seed(0)
-    network = Network()
-    # nn.LSTM drops out between layers only. A mask on the hidden-to-hidden weights, one a batch, is the recurrent
+def batches(network: Network, x: torch.Tensor, target: torch.Tensor) -> Iterator[float]:
+    """Trains for STEPS batches, and gives the loss of each."""
+    # The layer drops out between layers only. A mask on the hidden-to-hidden weights, one a batch, is the recurrent
     # dropout that goes with it: Merity et al. 2018, "Regularizing and optimizing LSTM language models".
     for k in range(LAYERS):
         parametrize.register_parametrization(network.lstm, f"weight_hh_l{k}", nn.Dropout(DROPOUT))
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, total_steps=STEPS)
+    random = torch.Generator().manual_seed(0)
     network.train()
-    for _ in (progress := trange(STEPS, desc=f"{weeks} weeks", unit="batch")):
-        rows = torch.randint(len(x), (BATCH,))
+    for _ in range(STEPS):
+        rows = torch.randint(len(x), (BATCH,), generator=random)
         optimiser.zero_grad()
         with parametrize.cached():
             loss = nn.functional.l1_loss(network(x[rows]), target[rows])
@@ -66,10 +72,20 @@ def trained(demand: np.ndarray, weeks: int, *, centred: bool = True) -> Network:
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+        yield loss.item()
     network.eval()
     for k in range(LAYERS):
         parametrize.remove_parametrizations(network.lstm, f"weight_hh_l{k}")
+
+
+def trained(demand: np.ndarray, weeks: int, *, centred: bool = True) -> Network:
+    """The network that could be had after so many weeks: later demand is not read, for scaling either."""
+    past = demand[: weeks * WEEK]
+    torch.manual_seed(0)
+    network = Network()
+    losses = batches(network, *windows(past, scale_of(past), centred))
+    for loss in (progress := tqdm(losses, desc=f"{weeks} weeks", total=STEPS, unit="batch")):
+        progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
     return network
 
 
@@ -110,9 +126,15 @@ def validate(demand: np.ndarray) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--validate", action="store_true", help="compare ways of differencing, and write nothing")
+    parser.add_argument("--compare", action="store_true", help="time PyTorch's modules and fusedcell's in turns")
+    arguments = parser.parse_args()
     demand = load()
-    if parser.parse_args().validate:
+    if arguments.validate:
         validate(demand)
+        return
+    if arguments.compare:
+        past = demand[: ORIGINS[0] * WEEK]
+        compare(lambda modules: batches(Network(modules), *windows(past, scale_of(past), True)), STEPS)
         return
     arrays: dict[str, np.ndarray] = {}
     for weeks in ORIGINS:

@@ -39,7 +39,7 @@ def nominal_network() -> tuple[Network, np.ndarray]:
     mean, std = weights.pop("mean"), weights.pop("std")
     weights["gru.bias_ih_l0"] -= weights["gru.weight_ih_l0"] @ (mean / std)
     weights["gru.weight_ih_l0"] *= mean / std
-    network = Network()
+    network = Network(nn)
     network.load_state_dict({name: torch.from_numpy(value).float() for name, value in weights.items()})
     return network.eval(), mean
 

