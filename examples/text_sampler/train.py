@@ -32,7 +32,7 @@ HELD_OUT = "Ecclesiastes"
 EMBEDDING, HIDDEN, LAYERS = 64, 128, 2
 STREAMS, STEPS = 64, 128
 UPDATES, RATE = 1500, 8e-3
-PRUNING_UPDATES, PRUNING_RATE = 4500, 5e-3
+PRUNING_UPDATES, PRUNING_RATE = 4500, 4e-3
 
 
 class Network(nn.Module):
@@ -110,7 +110,7 @@ def main() -> None:
         print(f"before pruning: {bits(network, rest):.4f} bits a character held out")
     updates = arguments.updates or (PRUNING_UPDATES if arguments.prune else UPDATES)
     if arguments.prune:
-        pruning = fusedcell.torch.prune(network, density=arguments.prune, steps=updates * 2 // 3)
+        pruning = fusedcell.torch.prune(network, density=arguments.prune, steps=updates * 2 // 5)
     training = batches(network, x, target, updates, PRUNING_RATE if arguments.prune else RATE)
     for update in (progress := trange(updates, unit="update")):
         loss = next(training)
