@@ -6,7 +6,7 @@ python=$root/.venv/bin/python
 pybind11_DIR=$("$python" -m pybind11 --cmakedir)
 export pybind11_DIR Python_ROOT_DIR=$root/.venv
 
-"$root/tools/build_cpp.sh" sanitize
+"$root/tools/build_cpp.sh" sanitize -DFUSEDCELL_PYTHON=ON
 
 # The package as installed, with the instrumented extension in the place of the other.
 install=$root/build/sanitize/install
