@@ -99,9 +99,15 @@ public:
     void step(const CellStep& step, SharedSpace& shared, ThreadSpace& own) const {
         const bool has_zeros = input_.has_zeros(step.x, own.x);
         if (!has_zeros && step_kernel_ != nullptr && are_apart(step.x, input_size_, step.y, geometry_.hidden_size)) {
-            const StepRow row{
-                step.x,       step.h,        step.y,          step.c, input_.room(own.x), recurrent_.room(own.h),
-                input_scale_, state_scale(), recurrent_.quantise()};
+            const StepRow row{step.x,
+                              step.h,
+                              step.y,
+                              step.c,
+                              input_.room(own.x),
+                              recurrent_.room(own.h),
+                              input_scale_,
+                              state_scale(),
+                              recurrent_.quantise()};
             recurrent_.step(step_kernel_, input_, row, own.backward);
         } else {
             step_in_passes(step, has_zeros, shared, own);

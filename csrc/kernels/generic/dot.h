@@ -16,8 +16,8 @@
 //     Sums                one row's, in Accumulator's numbers; ToFloat makes floats of them
 //
 // An int8 tier has three of them: Dot where there is one row, RowsDot where there are several, and Int16Dot for inputs
-// of 16 bits (weights.h). kWholeInt16 says whether this one makes whole sums of both halves, and kInt16Steps whether the
-// registers have room for a step of such inputs in one pass.
+// of 16 bits (weights.h). kWholeInt16 says whether this one makes whole sums of both halves, and kInt16Steps whether
+// the registers have room for a step of such inputs in one pass.
 //
 // and for the plain loop, which suits multiply-adds that take weights from memory and inputs by a broadcast:
 //
