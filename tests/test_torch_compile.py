@@ -218,7 +218,7 @@ def test_the_layer_operator_is_what_its_registration_says(name: str, shape: tupl
     module = make(name, 5, 6, 2, bidirectional=True, **options)
     weights = [parameter.detach() for parameter in module.parameters()]
     arguments = (name, "tanh", 2, True, True, bool(options), batch_first, "float32", None, 1)
-    torch.library.opcheck(torch.ops.fusedcell.layer, (torch.randn(shape), None, None, None, weights, *arguments))
+    torch.library.opcheck(torch.ops.fusedcell.layer, (torch.randn(shape), *[None] * 5, weights, *arguments))
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -231,7 +231,7 @@ def test_the_layer_operator_is_that_of_packed_sequences_too(name: str, with_stat
     sizes, arguments = torch.tensor([3, 3, 1]), (name, "tanh", 2, True, True, False, False, "float32", None, 1)
     torch.library.opcheck(
         torch.ops.fusedcell.layer,
-        (torch.randn(7, 5), h, c, sizes, weights, *arguments),
+        (torch.randn(7, 5), h, c, sizes, None, None, weights, *arguments),
         test_utils=("test_schema", "test_faketensor"),  # gradients of a size that the data says are not for this
     )
 

@@ -313,9 +313,7 @@ def test_packed_weights_go_with_their_tensors() -> None:
 def layer_arguments(module: Any, x: Any) -> tuple[Any, ...]:
     return (
         x,
-        None,
-        None,
-        None,
+        *[None] * 5,
         [*module.parameters()],
         "LSTM",
         "tanh",

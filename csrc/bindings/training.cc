@@ -202,6 +202,22 @@ py::tuple train_forward(const std::string& kind, py::handle x, py::handle h_0, p
     return py::make_tuple(y, h_n, c_n, gates, raw, c);
 }
 
+// Units of a layer whose recurrent matrix has so many rows, floats of a row of the gates that train_forward saves, and
+// whether it saves raw states.
+py::tuple saved_sizes(const std::string& kind_name, std::ptrdiff_t rows, bool is_projected, double zoneout_of_h,
+                      double zoneout_of_c, const std::string& isa) {
+    const KernelTable& table = select_tier(isa);
+    const CellKind kind = Layer::checked_kind(kind_name, table);
+    const float projection = 0.0F;
+    TrainingRun run{};
+    run.kind = kind;
+    run.weight_hr = is_projected ? &projection : nullptr;
+    run.zoneout_h.rate = zoneout_of_h;
+    run.zoneout_c.rate = zoneout_of_c;
+    const std::ptrdiff_t units = rows / gates_of(kind);
+    return py::make_tuple(units, gate_floats(kind, units, table), raw_of(run) != RawState::none);
+}
+
 // Returns the loss's derivatives by x, h_0, c_0, weight_ih, weight_hh, bias_ih, bias_hh and weight_hr, None for what is
 // not in `wanted`, of as many bools, or is not there.
 py::tuple train_backward(const std::string& kind, py::handle dy, py::handle dh_n, py::handle dc_n, py::handle y,
@@ -352,6 +368,8 @@ void bind_training(py::module_& module) {
     module.def("linear_backward", &linear_backward, py::arg("dy"), py::arg("x"), py::arg("weight"), py::arg("wanted"),
                py::arg("num_threads"), py::arg("isa"));
     module.def("dropout", &dropout, py::arg("x"), py::arg("seed"), py::arg("stream"), py::arg("rate"));
+    module.def("saved_sizes", &saved_sizes, py::arg("kind"), py::arg("rows"), py::arg("is_projected"),
+               py::arg("zoneout_of_h"), py::arg("zoneout_of_c"), py::arg("isa"));
     module.def("train_forward", &train_forward, py::arg("kind"), py::arg("x"), py::arg("h_0"), py::arg("c_0"),
                py::arg("weight_ih"), py::arg("weight_hh"), py::arg("bias_ih"), py::arg("bias_hh"), py::arg("weight_hr"),
                py::arg("lengths"), py::arg("mask"), py::arg("resets"), py::arg("reverse"), py::arg("random"),

@@ -39,6 +39,9 @@ def linear_backward(
     dy: Any, x: Any, weight: Any, wanted: Sequence[bool], num_threads: int, isa: str
 ) -> tuple[npt.NDArray[np.float32] | None, ...]: ...
 def dropout(x: Any, seed: int, stream: int, rate: float) -> npt.NDArray[np.float32]: ...
+def saved_sizes(
+    kind: str, rows: int, is_projected: bool, zoneout_of_h: float, zoneout_of_c: float, isa: str
+) -> tuple[int, int, bool]: ...
 def train_forward(
     kind: str,
     x: Any,

@@ -5,8 +5,8 @@
 :func:`quantize` prepares a model in place for training that ends in int8, and :func:`unquantize` gives it back.
 :func:`prune` makes most blocks of its recurrent matrices zero as it trains.
 
-Importing this module registers the operators ``fusedcell::layer`` and ``fusedcell::cell``, which exported programs need
-to run. Needs PyTorch (``pip install fusedcell[torch]``).
+Importing this module registers the operators that exported programs need to run. Needs PyTorch
+(``pip install fusedcell[torch]``).
 """
 
 from __future__ import annotations

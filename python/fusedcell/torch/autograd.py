@@ -6,10 +6,12 @@ import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .. import _core
+from ..convert.torch.export import is_followed
 from . import packs
 
 # PyTorch before 2.7 does not tell one from the other.
@@ -33,9 +35,29 @@ def array_of(tensor: Tensor | None) -> Any:
     return None if tensor is None else tensor.numpy(force=True)
 
 
-def is_exported() -> bool:
-    """Whether a call is exported or traced, where it is to be of PyTorch's operators."""
-    return bool(_is_exporting() or torch.jit.is_tracing())
+def flags_of(name: str, values: Any) -> Any:
+    """An array of them; floats, as in which others keep what is done, become bools."""
+    if values is None:
+        return None
+    array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
+    if array.dtype.kind != "f":
+        return array  # of bools or integers, or refused by the extension
+    if not ((array == 0) | (array == 1)).all():
+        raise ValueError(f"{name}: expected bools, or 0 and 1, got other values")
+    return array != 0
+
+
+def is_exporting() -> bool:
+    """Whether a call is exported, and so for inference."""
+    return bool(_is_exporting())
+
+
+def takes_pytorchs(module: nn.Module) -> bool:
+    """Whether a call is to be of PyTorch's operators: in ONNX, in traces, in what is exported in training mode, and for
+    ``fc.Model.from_torch``."""
+    if torch.compiler.is_compiling():
+        return is_followed() or torch.onnx.is_in_onnx_export() or (module.training and is_exporting())
+    return bool(torch.jit.is_tracing())
 
 
 def refuse_second_derivatives() -> None:
@@ -48,6 +70,8 @@ def refuse_second_derivatives() -> None:
 
 def refuse_transforms() -> None:
     """Raises RuntimeError under functorch's transforms."""
+    if torch.compiler.is_compiling():  # which says itself that our operators have none of their rules
+        return
     if torch._C._functorch.peek_interpreter_stack() is not None:
         raise RuntimeError(
             "torch.func: fusedcell.torch computes no derivatives under functorch's transforms; use torch.nn's"
@@ -63,10 +87,10 @@ def check_tensor(name: str, tensor: Any, ndims: tuple[int, ...], size: int) -> N
 
 
 def check_float32(name: str, tensor: Any) -> None:
-    """Raises TypeError, naming the argument, for anything but a float32 tensor on the CPU."""
+    """Raises TypeError, naming the argument, for anything but a float32 tensor on the CPU, or without memory."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
-    if tensor.dtype != torch.float32 or tensor.device != packs.CPU:
+    if tensor.dtype != torch.float32 or tensor.device not in (packs.CPU, packs.META):
         raise TypeError(f"{name}: expected a float32 tensor on the CPU, got {packs.describe(tensor)}")
 
 

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from ..convert.torch.modules import Form
 from . import packs
-from .autograd import TrainedModule, check_tensor, is_exported, refuse_transforms, warn_of_autocast
-from .operators import run_cell
-from .training import KINDS, STORAGE, Direction, Options, pair_of
+from .autograd import TrainedModule, check_tensor, is_exporting, refuse_transforms, takes_pytorchs, warn_of_autocast
+from .differentiable import Options, direction
+from .operators import is_watched, run_cell, watched_cell
+from .training import KINDS, STORAGE, pair_of
 
 
 class TrainedCell(TrainedModule, nn.RNNCellBase):
@@ -27,10 +28,10 @@ class TrainedCell(TrainedModule, nn.RNNCellBase):
 
         Where no gradient can be asked for, it is computed by the kernels for inference, to the same bits. Raises
         TypeError or ValueError, naming the argument, for what does not fit, and RuntimeError under functorch's
-        transforms. What is exported has PyTorch's operators.
+        transforms. What is compiled or exported has operators of ours, as that of a layer has.
         """
         refuse_transforms()
-        if is_exported():
+        if takes_pytorchs(self):
             return self.fusedcell_replaces.forward(self, input, hx)
         name = self.fusedcell_replaces.__name__
         is_lstm = name == "LSTMCell"
@@ -48,10 +49,15 @@ class TrainedCell(TrainedModule, nn.RNNCellBase):
             raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
         form = Form(name, nonlinearity, bias=self.bias)
         weights = [getattr(self, each) for each in form.names()]
-        packs.check(form, weights)
+        packs.check(form, weights, input.device)
 
+        watched = is_watched(input)
         needs_graph = torch.is_grad_enabled() and any(t.requires_grad for t in (input, *states, *weights))
+        needs_graph = needs_graph and not (watched and is_exporting())
         h_0, c_0 = (*states, None, None)[:2]
+        if watched and not needs_graph:
+            last = watched_cell(form, STORAGE, weights, input, h_0, c_0)
+            return tuple(last) if is_lstm else last[0]
         if not needs_graph and packs.are_versioned(weights):
             last = run_cell(packs.packed(form, weights, STORAGE).stack, input, h_0, c_0)
             return tuple(last) if is_lstm else last[0]
@@ -59,8 +65,10 @@ class TrainedCell(TrainedModule, nn.RNNCellBase):
         if not batched:
             input, h_0, c_0 = (None if tensor is None else tensor[None] for tensor in (input, h_0, c_0))
         kind = KINDS[f"RNN_{nonlinearity.upper()}" if name == "RNNCell" else name.removesuffix("Cell")]
-        options = Options(kind, saves=needs_graph, num_threads=self.num_threads)
-        _, *last = Direction.apply(input[None], h_0, c_0, *(*weights, None, None)[:4], None, options)
+        seed = None if watched else 0
+        options = Options(None, None, None, seed, kind, False, 0, (0.0, 0.0, 0.0), False, needs_graph, self.num_threads)
+        tensors = input[None], h_0, c_0, *(*weights, None, None)[:4], None
+        _, *last = direction(*tensors, options, watched=watched)
         if not batched:
             last = [state[0] for state in last]
         return tuple(last) if is_lstm else last[0]

@@ -7,39 +7,14 @@ weight and the bias are sums over segments of 256 rows, the last rows first.
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import torch
 from torch import Tensor, nn
 
-from .. import _core
-from .autograd import (
-    TrainedModule,
-    array_of,
-    check_float32,
-    is_exported,
-    refuse_second_derivatives,
-    refuse_transforms,
-    warn_of_autocast,
-)
-
-
-class _Affine(torch.autograd.Function):
-    """y = x W^T + b, x (N, I)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, num_threads: int) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.num_threads = num_threads
-        y = _core.linear_forward(array_of(x), array_of(weight), array_of(bias), num_threads, "")
-        return torch.from_numpy(y)
-
-    @staticmethod
-    def backward(ctx: Any, *derivatives: Tensor) -> Any:
-        refuse_second_derivatives()
-        dy, x, weight = map(array_of, (*derivatives, *ctx.saved_tensors))
-        results = _core.linear_backward(dy, x, weight, ctx.needs_input_grad[:3], ctx.num_threads, "")
-        return (*(None if array is None else torch.from_numpy(array) for array in results), None)
+from .autograd import TrainedModule, check_float32, refuse_transforms, takes_pytorchs, warn_of_autocast
+from .differentiable import affine
+from .operators import is_watched
 
 
 class Linear(TrainedModule, nn.Linear):
@@ -71,9 +46,10 @@ class Linear(TrainedModule, nn.Linear):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Returns y. Under torch.autocast it is float32 all the same. What is exported has PyTorch's operator."""
+        """Returns y. Under torch.autocast it is float32 all the same. What is compiled or exported has an operator of
+        ours, as that of a layer has."""
         refuse_transforms()
-        if is_exported():
+        if takes_pytorchs(self):
             return nn.Linear.forward(self, input)
         if torch.is_autocast_enabled("cpu"):
             warn_of_autocast()
@@ -84,6 +60,6 @@ class Linear(TrainedModule, nn.Linear):
                 check_float32(name, tensor)
         if input.dim() == 0 or input.shape[-1] != self.in_features:
             raise ValueError(f"input: expected a last dimension of {self.in_features}, got shape {tuple(input.shape)}")
-        rows = input.reshape(input.shape[:-1].numel(), self.in_features)
-        y: Tensor = _Affine.apply(rows, weight, bias, self.num_threads)
+        rows = input.reshape(math.prod(input.shape[:-1]), self.in_features)
+        y = affine(rows, weight, bias, self.num_threads, watched=is_watched(input))
         return y.view(*input.shape[:-1], self.out_features)

@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import PackedSequence
 from .._core import Stack
 from ..convert.torch.modules import Form, check_flat_weights
 from . import packs
-from .operators import run_cell, run_layer
+from .operators import is_watched, run_cell, run_layer, watched_cell, watched_layer
 from .packs import Pack, Storage
 
 
@@ -267,17 +267,13 @@ def _run_layer(
     _check_mode(module, form, weights, [x, *states])
     h_0, c_0 = (*states, None, None)[:2]
     storage, num_threads = settings.storage, settings.num_threads
-    if not _is_watched(x):
+    if not is_watched(x):
         if not all(map(is_, module._flat_weights, weights)):
             check_flat_weights(module)
         return run_layer(
             _stack(module, form, settings, last, weights), x, h_0, c_0, batch_sizes, batch_first, num_threads
         )
-    more = (form.class_name, form.nonlinearity, form.num_layers, form.bidirectional, form.bias, form.projected)
-    outputs: list[Tensor] = torch.ops.fusedcell.layer(
-        x, h_0, c_0, batch_sizes, weights, *more, batch_first, storage.dtype, storage.isa, num_threads
-    )
-    return outputs
+    return watched_layer(form, storage, weights, x, h_0, c_0, batch_sizes, batch_first, num_threads)
 
 
 def _run_cell(
@@ -286,13 +282,9 @@ def _run_cell(
     weights = _weights(module, settings.names)
     _check_mode(module, form, weights, [x, *states])
     h, c = (*states, None, None)[:2]
-    if not _is_watched(x):
+    if not is_watched(x):
         return run_cell(_stack(module, form, settings, last, weights), x, h, c)
-    storage = settings.storage
-    outputs: list[Tensor] = torch.ops.fusedcell.cell(
-        x, h, c, weights, form.class_name, form.nonlinearity, form.bias, storage.dtype, storage.isa
-    )
-    return outputs
+    return watched_cell(form, settings.storage, weights, x, h, c)
 
 
 def _stack(module: Fused, form: Form, settings: Settings, last: Last, weights: list[Tensor]) -> Stack:
@@ -328,17 +320,6 @@ def _pair(hx: Any) -> list[Tensor]:
     if not isinstance(hx, (tuple, list)) or len(hx) != 2:
         raise TypeError(f"hx: expected a pair of tensors, (h, c), got {type(hx).__name__}")
     return list(hx)
-
-
-def _is_watched(x: Tensor) -> bool:
-    """Whether something records or replaces operations, and so must meet our operator; else we save its overhead."""
-    return bool(
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
-        or type(x) is not Tensor
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._functorch.peek_interpreter_stack() is not None
-    )
 
 
 def _has_tangent(tensors: list[Tensor]) -> bool:

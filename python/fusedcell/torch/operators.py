@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .._core import Stack
 from ..convert.torch.modules import Form
+from .autograd import array_of, flags_of
 from .packs import Storage, are_versioned, pack, packed
 
 _FORM = (
@@ -36,20 +37,61 @@ def run_layer(
     """y, h_n and, for an LSTM, c_n: on the memory of arrays that the layer returns. With batch sizes x is packed."""
     arrays: tuple[object, ...]
     if batch_sizes is None:
-        arrays = stack.run(_array(x), _array(h_0), _array(c_0), lengths, mask, batch_first, num_threads)
+        arrays = stack.run(array_of(x), array_of(h_0), array_of(c_0), lengths, mask, batch_first, num_threads)
     else:
-        arrays = stack.run_packed(_array(x), _array(batch_sizes), _array(h_0), _array(c_0), num_threads)
+        arrays = stack.run_packed(array_of(x), array_of(batch_sizes), array_of(h_0), array_of(c_0), num_threads)
     return [torch.from_numpy(array) for array in arrays if array is not None]
 
 
 def run_cell(stack: Stack, x: Tensor, h: Tensor | None, c: Tensor | None) -> list[Tensor]:
     """The new h and, for an LSTM, c."""
-    return [torch.from_numpy(array) for array in stack.step(_array(x), _array(h), _array(c)) if array is not None]
+    arrays = stack.step(array_of(x), array_of(h), array_of(c))
+    return [torch.from_numpy(array) for array in arrays if array is not None]
 
 
-def _array(tensor: Tensor | None) -> object:
-    # The tensor's own memory, with or without requires_grad; only a negation that is still to be done makes a copy.
-    return None if tensor is None else tensor.numpy(force=True)
+def watched_layer(
+    form: Form,
+    storage: Storage,
+    weights: Sequence[Tensor],
+    x: Tensor,
+    h_0: Tensor | None,
+    c_0: Tensor | None,
+    batch_sizes: Tensor | None,
+    batch_first: bool,
+    num_threads: int,
+    lengths: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> list[Tensor]:
+    """As :func:`run_layer`, of what is watched: through the operator."""
+    more = (form.class_name, form.nonlinearity, form.num_layers, form.bidirectional, form.bias, form.projected)
+    outputs: list[Tensor] = torch.ops.fusedcell.layer(
+        *(x, h_0, c_0, batch_sizes, lengths, mask, weights),
+        *more,
+        *(batch_first, storage.dtype, storage.isa, num_threads),
+    )
+    return outputs
+
+
+def watched_cell(
+    form: Form, storage: Storage, weights: Sequence[Tensor], x: Tensor, h: Tensor | None, c: Tensor | None
+) -> list[Tensor]:
+    """As :func:`run_cell`, likewise."""
+    outputs: list[Tensor] = torch.ops.fusedcell.cell(
+        x, h, c, weights, form.class_name, form.nonlinearity, form.bias, storage.dtype, storage.isa
+    )
+    return outputs
+
+
+def is_watched(x: Tensor) -> bool:
+    """Whether something records or replaces operations, and so must meet our operator; else we save its overhead."""
+    return bool(
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or type(x) is not Tensor
+        or x.is_meta
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    )
 
 
 def _check_exporter(class_name: str) -> None:
@@ -70,22 +112,21 @@ def _stack(form: Form, weights: Sequence[Tensor], dtype: str, isa: str | None) -
     "fusedcell::layer",
     mutates_args=(),
     device_types="cpu",
-    schema=f"(Tensor x, Tensor? h_0, Tensor? c_0, Tensor? batch_sizes, {_FORM}, bool batch_first, str dtype, str? isa, "
-    "int num_threads) -> Tensor[]",
+    schema=f"(Tensor x, Tensor? h_0, Tensor? c_0, Tensor? batch_sizes, Tensor? lengths, Tensor? mask, {_FORM}, "
+    "bool batch_first, str dtype, str? isa, int num_threads) -> Tensor[]",
 )
-def layer(
-    x: Tensor, h_0: Tensor | None, c_0: Tensor | None, batch_sizes: Tensor | None, weights: Sequence[Tensor], *more: Any
-) -> list[Tensor]:
+def layer(*arguments: Any) -> list[Tensor]:
     """Runs a layer as :func:`run_layer` does."""
-    *form, batch_first, dtype, isa, num_threads = more
+    x, h_0, c_0, batch_sizes, lengths, mask, weights, *form, batch_first, dtype, isa, num_threads = arguments
     _check_exporter(form[0])
-    return run_layer(_stack(Form(*form), weights, dtype, isa), x, h_0, c_0, batch_sizes, batch_first, num_threads)
+    rows = array_of(lengths), flags_of("mask", mask)
+    stack = _stack(Form(*form), weights, dtype, isa)
+    return run_layer(stack, x, h_0, c_0, batch_sizes, batch_first, num_threads, *rows)
 
 
 @layer.register_fake
-def _(
-    x: Tensor, h_0: Tensor | None, c_0: Tensor | None, batch_sizes: Tensor | None, weights: Sequence[Tensor], *more: Any
-) -> list[Tensor]:
+def _(*arguments: Any) -> list[Tensor]:
+    x, h_0, _, batch_sizes, _, _, weights, *more = arguments
     class_name, _, num_layers, bidirectional, *_, batch_first, _, _, _ = more
     _check_exporter(class_name)
     directions = 1 + bidirectional

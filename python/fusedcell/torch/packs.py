@@ -18,6 +18,7 @@ from .._core import Stack
 from ..convert.torch.modules import Form
 
 CPU = torch.device("cpu")
+META = torch.device("meta")
 _SAMPLES = 16
 
 
@@ -102,10 +103,10 @@ def pack(form: Form, weights: Sequence[Tensor], storage: Storage) -> Stack:
     return form.make(arrays, batch_first=False, dtype=storage.dtype, isa=storage.isa).stack
 
 
-def check(form: Form, weights: Sequence[Tensor]) -> None:
-    """Raises TypeError, naming the tensor, unless all are float32 on the CPU."""
+def check(form: Form, weights: Sequence[Tensor], device: torch.device = CPU) -> None:
+    """Raises TypeError, naming the tensor, unless all are float32 on the CPU, or on a device without memory."""
     for name, weight in zip(form.names(), weights, strict=True):
-        if weight.dtype != torch.float32 or weight.device != CPU:
+        if weight.dtype != torch.float32 or weight.device != device:
             raise TypeError(f"{name}: expected a float32 tensor on the CPU, got {describe(weight)}")
 
 

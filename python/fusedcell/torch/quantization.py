@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 from ..errors import UnsupportedError
 from . import qat
 from .acceleration import check_adds_nothing, named_modules
+from .autograd import TrainedModule
 from .modules import Fused
 from .report import SWAPPING, set_class
 from .rounding import UNITS
@@ -94,6 +95,8 @@ def _is_rounded(module: nn.Module) -> bool:
     """Whether a module is to be prepared; ValueError says why it cannot be."""
     if isinstance(module, (Fused, Whole)):
         raise ValueError("is accelerated: call report.undo() first")
+    if isinstance(module, TrainedModule):
+        raise ValueError("is fusedcell.torch's own, which trains in float32: use torch.nn's")
     if isinstance(module, qat.QAT):
         raise ValueError("is prepared already: call fusedcell.torch.unquantize first")
     if isinstance(module, torch.jit.ScriptModule):

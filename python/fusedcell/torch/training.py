@@ -5,9 +5,8 @@ The arithmetic is in csrc/kernels/generic/training.h, and `fusedcell.reference.g
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
@@ -18,80 +17,19 @@ from ..errors import UnsupportedError
 from . import packs
 from .autograd import (
     TrainedModule,
-    array_of,
     check_tensor,
-    is_exported,
-    refuse_second_derivatives,
+    flags_of,
+    is_exporting,
     refuse_transforms,
+    takes_pytorchs,
     warn_of_autocast,
 )
-from .operators import run_layer
+from .differentiable import STREAMS, Options, direction, draw_seed, dropout
+from .operators import is_watched, run_layer, watched_layer
 from .packs import Storage
 
 KINDS = {"LSTM": "lstm", "GRU": "gru_reset_after", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
 STORAGE = Storage("float32", None)
-_STREAMS = 4  # of draws, of a layer in one direction: its input, h where R meets it, and zoneout of h and c
-
-
-class Options(NamedTuple):
-    """What of a layer's run in one direction is no tensor."""
-
-    kind: str
-    lengths: Any = None
-    mask: Any = None
-    resets: Any = None
-    reverse: bool = False
-    random: tuple[int, int, float, float, float, bool] | None = None
-    saves: bool = True
-    num_threads: int = 1
-
-
-class Direction(torch.autograd.Function):
-    """One layer in one direction, x (T, B, I)."""
-
-    @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> Any:
-        """Returns y, h_n and, for an LSTM, c_n.
-
-        Takes x, h_0, c_0, the two weights, the two biases, the projection's weight and :class:`Options`.
-        """
-        *tensors, options = arguments
-        kind, *middle, num_threads = options
-        taken: Any = (kind, *map(array_of, tensors), *middle, num_threads, "")
-        *results, gates, raw, c = _core.train_forward(*taken)
-        y, *last = (torch.from_numpy(result) for result in results if result is not None)
-        saved = [None if array is None else torch.from_numpy(array) for array in (gates, raw, c)]
-        if options.saves:  # or gates are made again, with the biases
-            tensors[5:7] = None, None
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(y, *saved, *tensors)
-        ctx.options = options
-        return (y, *last)
-
-    @staticmethod
-    def backward(ctx: Any, *derivatives: Tensor | None) -> Any:
-        """Returns the derivatives by what forward took."""
-        refuse_second_derivatives()
-        by_results = (*derivatives, None)[:3]
-        kind, *middle, _, num_threads = ctx.options
-        wanted = ctx.needs_input_grad[:8]
-        taken: Any = (kind, *map(array_of, (*by_results, *ctx.saved_tensors)), *middle, wanted, num_threads, "")
-        results = _core.train_backward(*taken)
-        return (*(None if array is None else torch.from_numpy(array) for array in results), None)
-
-
-class _Dropout(torch.autograd.Function):
-    """x (T, B, size) with features dropped, which the way back draws again."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, *draws: Any) -> Tensor:
-        ctx.draws = draws
-        return torch.from_numpy(_core.dropout(array_of(x), *draws))
-
-    @staticmethod
-    def backward(ctx: Any, *derivatives: Tensor) -> Any:
-        refuse_second_derivatives()
-        return torch.from_numpy(_core.dropout(array_of(derivatives[0]), *ctx.draws)), None, None, None
 
 
 class Trained(TrainedModule, nn.RNNBase):
@@ -125,9 +63,14 @@ class Trained(TrainedModule, nn.RNNBase):
         recurrent_dropout: float = 0.0,
         zoneout: float | tuple[float, float] = 0.0,
         checkpoint: bool = False,
+        num_threads: int = 1,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        threads = _core.checked_num_threads(num_threads)
+        nn.Module.__init__(self)
+        # All that PyTorch's module has, which knows its arguments and draws its parameters.
+        self.__dict__.update(vars(self.fusedcell_replaces(*args, **kwargs)))
+        self.num_threads = threads
         self.recurrent_dropout = recurrent_dropout
         self.zoneout = zoneout
         self.checkpoint = bool(checkpoint)
@@ -170,16 +113,17 @@ class Trained(TrainedModule, nn.RNNBase):
 
         Where no gradient can be asked for, as in torch.no_grad(), it is computed by the kernels for inference, to the
         same bits. Raises TypeError or ValueError, naming the argument, for what does not fit, and RuntimeError under
-        functorch's transforms. What is exported has PyTorch's operators.
+        functorch's transforms. What is compiled has operators of ours, and so has what torch.export makes of a module
+        in evaluation mode. What is traced, or written as ONNX, has PyTorch's.
         """
         refuse_transforms()
         parts = lengths is not None or mask is not None or resets is not None
-        if is_exported():
-            dropout, *zoneout = self._rates()
+        if takes_pytorchs(self):
+            recurrent_dropout, *zoneout = self._rates()
             if parts:
-                raise UnsupportedError("lengths, mask, resets: exported programs have none of them")
-            if any(zoneout) or (self.training and dropout):
-                raise UnsupportedError("zoneout, recurrent_dropout: exported programs have neither")
+                raise UnsupportedError("lengths, mask, resets: PyTorch's operators have none of them")
+            if any(zoneout) or (self.training and recurrent_dropout):
+                raise UnsupportedError("zoneout, recurrent_dropout: PyTorch's operators have neither")
             return self.fusedcell_replaces.forward(self, input, hx)
         states = [] if hx is None else pair_of(hx) if self.mode == "LSTM" else [hx]
         if isinstance(input, PackedSequence):
@@ -193,6 +137,8 @@ class Trained(TrainedModule, nn.RNNBase):
         return tuple(last) if self.mode == "LSTM" else last[0]
 
     def _run_packed(self, packed: PackedSequence, states: list[Tensor]) -> Any:
+        if torch.compiler.is_compiling():  # where graphs may break, this is then a plain call
+            raise UnsupportedError("input: a PackedSequence in a graph; give the padded tensor and lengths=")
         data, batch_sizes, order, inverse = packed
         check_tensor("input.data", data, (2,), self.input_size)
         x, lengths = torch._VF._pad_packed_sequence(data, batch_sizes, False, 0.0, len(batch_sizes))
@@ -221,19 +167,28 @@ class Trained(TrainedModule, nn.RNNBase):
             shape = (count, *rows, size)
             if state.shape != shape:
                 raise ValueError(f"{name}: expected shape {shape}, got {tuple(state.shape)}")
-        lengths = lengths.numpy(force=True) if isinstance(lengths, Tensor) else lengths
-        mask, resets = _flags("mask", mask), _flags("resets", resets)
+        watched = is_watched(x)
+        if watched:
+            lengths, mask, resets = map(_tensor_of, (lengths, mask, resets))
+        else:
+            lengths = lengths.numpy(force=True) if isinstance(lengths, Tensor) else lengths
+            mask, resets = flags_of("mask", mask), flags_of("resets", resets)
         weights: list[Tensor] = [getattr(self, name) for name in self._flat_weights_names]
         form = form_of_layer(self)
-        packs.check(form, weights)
+        packs.check(form, weights, x.device)
 
         rates = self._rates()
         needs_graph = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *weights))
+        needs_graph = needs_graph and not (watched and is_exporting())
         drops = self.training and (rates[0] > 0 or (self.dropout > 0 and self.num_layers > 1))
         is_plain = not (needs_graph or drops or any(rates[1:]) or resets is not None)
+        h_0, c_0 = (*states, None, None)[:2]
+        if is_plain and watched:
+            given = x, h_0, c_0, None, batched and batch_first, self.num_threads, lengths, mask
+            y, *last = watched_layer(form, STORAGE, weights, *given)
+            return y, last
         if is_plain and packs.are_versioned(weights):
             stack = packs.packed(form, weights, STORAGE).stack
-            h_0, c_0 = (*states, None, None)[:2]
             batch_first = batched and batch_first
             y, *last = run_layer(stack, x, h_0, c_0, None, batch_first, self.num_threads, lengths, mask)
             return y, last
@@ -243,10 +198,9 @@ class Trained(TrainedModule, nn.RNNBase):
         elif batch_first:
             x = x.transpose(0, 1)
         mask, resets = (_by_step(flags, batched, batch_first) for flags in (mask, resets))
-        seed = int(torch.empty((), dtype=torch.int64).random_()) if drops or (self.training and any(rates[1:])) else 0
-        options = Options(KINDS[self.mode], lengths, mask, resets)
-        options = options._replace(saves=needs_graph and not self.checkpoint, num_threads=self.num_threads)
-        y, last = self._run(x, states, weights, options, seed, rates)
+        draws = drops or (self.training and any(rates[1:]))
+        seed = draw_seed(watched=watched) if draws else None if watched else 0
+        y, last = self._run(x, states, weights, (lengths, mask, resets, seed), rates, needs_graph, watched)
         if not batched:
             return y.squeeze(1), [state.squeeze(1) for state in last]
         return y.transpose(0, 1) if batch_first else y, last
@@ -256,27 +210,29 @@ class Trained(TrainedModule, nn.RNNBase):
         x: Tensor,
         states: list[Tensor],
         weights: list[Tensor],
-        options: Options,
-        seed: int,
+        given: tuple[Any, ...],
         rates: tuple[float, float, float],
+        needs_graph: bool,
+        watched: bool,
     ) -> tuple[Tensor, list[Tensor]]:
         directions = 1 + self.bidirectional
         of_direction = len(weights) // (directions * self.num_layers)
         recurrent_dropout, of_h, of_c = rates
-        recurrent_dropout *= self.training
+        rates = recurrent_dropout if self.training else 0.0, of_h, of_c
+        last_options = not self.training, needs_graph and not self.checkpoint, self.num_threads
         finals: list[tuple[Tensor, ...]] = []
         for layer in range(self.num_layers):
             if layer > 0 and self.dropout > 0 and self.training:
-                x = _Dropout.apply(x, seed, len(finals) * _STREAMS, float(self.dropout))
+                x = dropout(x, given[-1], len(finals) * STREAMS, float(self.dropout), watched=watched)
             outputs: list[Tensor] = []
-            for direction in range(directions):
+            for reverse in range(directions):
                 at = len(finals)
                 h_0, c_0 = (*(state[at] for state in states), None, None)[:2]
                 own = weights[at * of_direction : (at + 1) * of_direction]
                 weight_hr = own.pop() if self.proj_size > 0 else None
-                random = seed, at * _STREAMS, recurrent_dropout, of_h, of_c, not self.training
-                its = options._replace(reverse=bool(direction), random=random)
-                y, *last = Direction.apply(x, h_0, c_0, *(*own, None, None)[:4], weight_hr, its)
+                taken: Any = (*given, KINDS[self.mode], reverse == 1, at * STREAMS, rates, *last_options)
+                options = Options(*taken)
+                y, *last = direction(x, h_0, c_0, *(*own, None, None)[:4], weight_hr, options, watched=watched)
                 outputs.append(y)
                 finals.append(tuple(last))
             x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
@@ -285,19 +241,25 @@ class Trained(TrainedModule, nn.RNNBase):
         return x, [torch.stack(parts) for parts in zip(*finals, strict=True)]
 
 
-class RNN(Trained, nn.RNN):
+# Not of PyTorch's classes RNN, LSTM and GRU themselves, as torch.compile breaks graphs at whatever is one.
+class RNN(Trained, nn.RNNBase):
     """``torch.nn.RNN``, trained and run by fusedcell."""
 
     fusedcell_replaces = nn.RNN
 
 
-class LSTM(Trained, nn.LSTM):
+class LSTM(Trained, nn.RNNBase):
     """``torch.nn.LSTM``, trained and run by fusedcell."""
 
     fusedcell_replaces = nn.LSTM
 
+    # PyTorch's forward looks these up on the object.
+    check_forward_args = nn.LSTM.check_forward_args
+    get_expected_cell_size = nn.LSTM.get_expected_cell_size
+    permute_hidden = nn.LSTM.permute_hidden
 
-class GRU(Trained, nn.GRU):
+
+class GRU(Trained, nn.RNNBase):
     """``torch.nn.GRU``, trained and run by fusedcell."""
 
     fusedcell_replaces = nn.GRU
@@ -316,16 +278,8 @@ def form_of_layer(module: Trained) -> Form:
     )
 
 
-def _flags(name: str, values: Any) -> Any:
-    """An array of them; floats, as in which others keep what is done, become bools."""
-    if values is None:
-        return None
-    array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
-    if array.dtype.kind != "f":
-        return array  # of bools or integers, or refused by the extension
-    if not ((array == 0) | (array == 1)).all():
-        raise ValueError(f"{name}: expected bools, or 0 and 1, got other values")
-    return array != 0
+def _tensor_of(values: Any) -> Tensor | None:
+    return values if values is None or isinstance(values, Tensor) else torch.as_tensor(values)
 
 
 def _by_step(flags: Any, batched: bool, batch_first: bool) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .._timing import QUICK, Runner, measure, ratio
 from ..errors import UnsupportedError
 from ..model import Model
-from .modules import _is_watched
+from .operators import is_watched
 from .packs import CPU
 
 _AGREES = 1e-5  # of the largest value of an answer
@@ -143,7 +143,7 @@ class Whole(nn.Module):
         Raises RuntimeError in training mode or where a gradient would be needed, TypeError or ValueError for what
         is not as in the example.
         """
-        if any(map(_is_watched, (arg for arg in args if isinstance(arg, Tensor)))):
+        if any(map(is_watched, (arg for arg in args if isinstance(arg, Tensor)))):
             return super().forward(*args, **kwargs)
         if self.training:
             raise RuntimeError("a module that is one model runs inference only: call model.eval(), or report.undo()")

@@ -16,6 +16,7 @@ from typing import Any
 from ...errors import UnsupportedError
 
 _lock = threading.RLock()
+_followed = 0
 _OPTIONS = "bool has_biases, int num_layers, float dropout, bool train, bool bidirectional, bool batch_first"
 _LAYERS = {
     "lstm": f"lstm(Tensor input, Tensor[] hx, Tensor[] params, {_OPTIONS}) -> (Tensor, Tensor, Tensor)",
@@ -72,6 +73,11 @@ def _quiet() -> Iterator[None]:
         logging.disable(known)
 
 
+def is_followed() -> bool:
+    """Whether a module is exported for us, who know PyTorch's own operators."""
+    return _followed > 0
+
+
 def users_line(torch: Any, frames: Sequence[Any]) -> str:
     """The innermost line of the user's own code among frames, (file, line, function, text)."""
     inside = tuple(os.path.dirname(path) + os.sep for path in (torch.__file__, os.path.dirname(__file__)))
@@ -113,6 +119,7 @@ def _replaced(torch: Any) -> Iterator[list[int]]:
     torch.export cannot follow what is packed, as its size depends on the lengths. The list has an entry for each
     sequence that was packed.
     """
+    global _followed
     found: list[int] = []
     functions = torch._VF
     _operators(torch)
@@ -144,9 +151,11 @@ def _replaced(torch: Any) -> Iterator[list[int]]:
     with _lock:
         known = {name: vars(functions).get(name) for name in changed}
         vars(functions).update(changed)
+        _followed += 1
         try:
             yield found
         finally:
+            _followed -= 1
             for name, function in known.items():
                 if function is None:
                     del vars(functions)[name]
