@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 namespace fusedcell {
@@ -116,7 +117,77 @@ unsigned char* write_float(WeightType type, float weight, unsigned char* destina
 
 float weight_of(const SourceRow& row, std::ptrdiff_t k) { return row.weights == nullptr ? 0.0F : row.weights[k]; }
 
-void pack_floats(WeightType type, const SourceRow* rows, std::ptrdiff_t count, std::ptrdiff_t depth,
+// A vector of rows that are `stride` apart: destination[k * count + lane] is a row's k.
+template <int kLanes>
+void interleave(const float* rows, std::ptrdiff_t stride, std::ptrdiff_t depth, float* destination,
+                std::ptrdiff_t count) {
+    for (std::ptrdiff_t k = 0; k < depth; ++k, destination += count) {
+        for (int lane = 0; lane < kLanes; ++lane) destination[lane] = rows[lane * stride + k];
+    }
+}
+
+// Any rows, four at a time and some steps of them, of which loops of a fixed length become interleaving instructions.
+void interleave_any(const SourceRow* rows, std::ptrdiff_t width, std::ptrdiff_t depth, std::ptrdiff_t count,
+                    float* destination) {
+    constexpr std::ptrdiff_t kSteps = 16;
+    constexpr float kZeros[kSteps] = {};
+    float together[4 * kSteps];
+    const auto put_together = [&](const float* a, const float* b, const float* c, const float* d, auto steps) {
+        for (std::ptrdiff_t k = 0; k < steps; ++k) {
+            together[4 * k] = a[k];
+            together[4 * k + 1] = b[k];
+            together[4 * k + 2] = c[k];
+            together[4 * k + 3] = d[k];
+        }
+    };
+    for (std::ptrdiff_t first = 0; first < depth; first += kSteps) {
+        const std::ptrdiff_t steps = std::min(kSteps, depth - first);
+        for (std::ptrdiff_t r = 0; r < width; r += 4) {
+            const auto row = [&](std::ptrdiff_t i) {
+                return r + i >= width || rows[r + i].weights == nullptr ? kZeros : rows[r + i].weights + first;
+            };
+            if (steps == kSteps) {
+                put_together(row(0), row(1), row(2), row(3), std::integral_constant<std::ptrdiff_t, kSteps>());
+            } else {
+                put_together(row(0), row(1), row(2), row(3), steps);
+            }
+            float* next = destination + first * count + r;
+            if (width - r >= 4) {
+                for (std::ptrdiff_t k = 0; k < steps; ++k, next += count) std::copy_n(together + 4 * k, 4, next);
+            } else {
+                for (std::ptrdiff_t k = 0; k < steps; ++k, next += count)
+                    std::copy_n(together + 4 * k, width - r, next);
+            }
+        }
+    }
+}
+
+// How far rows are from each other where they are whole and at the same distance, as those of a matrix; else 0.
+std::ptrdiff_t distance_of(const SourceRow* rows, int count) {
+    if (rows[count - 1].weights == nullptr) return 0;    // in a last panel some are missing
+    const std::ptrdiff_t distance = rows[1].weights - rows[0].weights;
+    std::ptrdiff_t others = 0;
+    for (int r = 0; r < count; ++r) others += rows[r].weights != rows[0].weights + r * distance ? 1 : 0;
+    return others == 0 ? distance : 0;
+}
+
+void pack_float32(int lanes, const SourceRow* rows, std::ptrdiff_t count, std::ptrdiff_t depth, float* destination) {
+    if (lanes < 4) return interleave_any(rows, count, depth, count, destination);
+    for (std::ptrdiff_t r = 0; r < count; r += lanes, rows += lanes, destination += lanes) {
+        const std::ptrdiff_t distance = distance_of(rows, lanes);
+        if (distance != 0 && lanes == 16) {
+            interleave<16>(rows->weights, distance, depth, destination, count);
+        } else if (distance != 0 && lanes == 8) {
+            interleave<8>(rows->weights, distance, depth, destination, count);
+        } else if (distance != 0 && lanes == 4) {
+            interleave<4>(rows->weights, distance, depth, destination, count);
+        } else {
+            interleave_any(rows, lanes, depth, count, destination);
+        }
+    }
+}
+
+void pack_halves(WeightType type, const SourceRow* rows, std::ptrdiff_t count, std::ptrdiff_t depth,
                  unsigned char* destination) {
     for (std::ptrdiff_t k = 0; k < depth; ++k) {
         for (std::ptrdiff_t r = 0; r < count; ++r) {
@@ -230,8 +301,10 @@ void pack(const PanelShape& shape, const std::vector<SourceRow>& rows, std::ptrd
         unsigned char* weights = pack_initial(shape, block, count, destination);
         if (is_quantised(shape.type)) {
             pack_int8(shape, block, count, depth, weights);
+        } else if (shape.type == WeightType::float32) {
+            pack_float32(shape.lanes, block, count, depth, reinterpret_cast<float*>(weights));
         } else {
-            pack_floats(shape.type, block, count, depth, weights);
+            pack_halves(shape.type, block, count, depth, weights);
         }
         destination += block_size(shape, count, depth);
     }
@@ -239,37 +312,13 @@ void pack(const PanelShape& shape, const std::vector<SourceRow>& rows, std::ptrd
 
 namespace {
 
-// One vector of a block: `lanes` rows from `values` on, for each k, `block_rows` floats apart.
-template <int kLanes>
-void interleave(const float* values, std::ptrdiff_t row_stride, std::ptrdiff_t depth, float* destination,
-                std::ptrdiff_t block_rows) {
-    for (std::ptrdiff_t k = 0; k < depth; ++k) {
-        for (int lane = 0; lane < kLanes; ++lane) destination[lane] = values[lane * row_stride + k];
-        destination += block_rows;
-    }
-}
-
-void pack_vector(const StridedMatrix& matrix, std::ptrdiff_t row, std::ptrdiff_t rows, int lanes, std::ptrdiff_t depth,
-                 float* destination, std::ptrdiff_t block_rows) {
-    const float* values = matrix.values + row * matrix.row_stride;
-    if (matrix.stride == 1 && matrix.rotation == 0 && rows == lanes) {
-        switch (lanes) {
-            case 16: return interleave<16>(values, matrix.row_stride, depth, destination, block_rows);
-            case 8: return interleave<8>(values, matrix.row_stride, depth, destination, block_rows);
-            case 4: return interleave<4>(values, matrix.row_stride, depth, destination, block_rows);
-            default: break;
-        }
-    }
+// A block of vectors of the rows of `matrix` that its columns are in memory: as it lies there, line by line.
+void pack_columns(const StridedMatrix& matrix, std::ptrdiff_t row, std::ptrdiff_t rows, std::ptrdiff_t count,
+                  std::ptrdiff_t depth, float* destination) {
     std::ptrdiff_t from = matrix.rotation == 0 ? 0 : depth - matrix.rotation;
-    for (std::ptrdiff_t k = 0; k < depth; ++k, destination += block_rows) {
-        const float* element = values + from * matrix.stride;
-        if (matrix.row_stride == 1 && rows == lanes) {
-            std::memcpy(destination, element, static_cast<std::size_t>(lanes) * sizeof(float));
-        } else {
-            for (std::ptrdiff_t lane = 0; lane < lanes; ++lane) {
-                destination[lane] = lane < rows ? element[lane * matrix.row_stride] : 0.0F;
-            }
-        }
+    for (std::ptrdiff_t k = 0; k < depth; ++k) {
+        destination = std::copy_n(matrix.values + from * matrix.stride + row, rows, destination);
+        destination = std::fill_n(destination, count - rows, 0.0F);
         if (++from == depth) from = 0;
     }
 }
@@ -281,18 +330,26 @@ void pack_strided(const PanelShape& shape, const StridedMatrix& matrix, int gate
     const std::ptrdiff_t lanes = shape.lanes;
     const std::ptrdiff_t vectors = panels_for(units, shape.lanes) * gates;
     const std::ptrdiff_t block_vectors = std::ptrdiff_t{shape.panels_per_block} * shape.gates;
+    std::vector<SourceRow> sources(static_cast<std::size_t>(block_vectors * lanes));
     for (std::ptrdiff_t first = 0; first < vectors; first += block_vectors) {
         const std::ptrdiff_t count = std::min(block_vectors, vectors - first);
         auto* starts = reinterpret_cast<float*>(destination);
         float* weights = starts + (shape.has_initial_accumulators ? count / shape.gates * lanes : 0);
-        for (std::ptrdiff_t v = 0; v < count; ++v) {
-            const std::ptrdiff_t unit = (first + v) / gates * lanes;
-            const std::ptrdiff_t row = (first + v) % gates * units + unit;
+        SourceRow* source = sources.data();
+        for (std::ptrdiff_t v = first; v < first + count; ++v) {
+            const std::ptrdiff_t unit = v / gates * lanes;
+            const std::ptrdiff_t row = v % gates * units + unit;
             const std::ptrdiff_t rows = std::min(lanes, units - unit);
-            for (std::ptrdiff_t lane = 0; lane < lanes; ++lane) {
-                starts[v * lanes + lane] = initial != nullptr && lane < rows ? initial[row + lane] : 0.0F;
+            for (std::ptrdiff_t lane = 0; lane < lanes; ++lane, ++source) {
+                *starts++ = initial != nullptr && lane < rows ? initial[row + lane] : 0.0F;
+                source->weights = lane < rows ? matrix.values + (row + lane) * matrix.row_stride : nullptr;
             }
-            pack_vector(matrix, row, rows, shape.lanes, depth, weights + v * lanes, count * lanes);
+        }
+        if (matrix.stride == 1 && matrix.rotation == 0) {
+            pack_float32(shape.lanes, sources.data(), count * lanes, depth, weights);
+        } else {
+            pack_columns(matrix, first * lanes, std::min(count * lanes, units - first * lanes), count * lanes, depth,
+                         weights);
         }
         destination += block_size(shape, count * lanes, depth);
     }
