@@ -14,6 +14,7 @@ from torch_models import (
     CELLS,
     LAYERS,
     NO_ONEDNN,
+    Graphs,
     assert_close,
     assert_same_bits,
     ft,
@@ -40,17 +41,6 @@ def calls(graph: Any) -> list[str]:
     """The operators that a graph calls, but for those that take results apart."""
     targets = [str(node.target).removesuffix(".default") for node in graph.nodes if node.op.startswith("call_")]
     return [target for target in targets if "getitem" not in target]
-
-
-class Graphs:
-    """A backend that runs graphs as they are and keeps them."""
-
-    def __init__(self) -> None:
-        self.graphs: list[Any] = []
-
-    def __call__(self, module: Any, inputs: Any) -> Any:
-        self.graphs.append(module.graph)
-        return module.forward
 
 
 @pytest.mark.parametrize("name", LAYERS + CELLS)

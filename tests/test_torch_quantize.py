@@ -473,6 +473,8 @@ def with_a_forward() -> Any:
         (lambda: nn.GRU(3, 4).double(), "weight_ih_l0 in float64"),
         (lambda: OwnForward(3, 4), "OwnForward adds 'forward'"),
         (lambda: torch.jit.script(nn.Linear(3, 4)), "TorchScript"),
+        (lambda: ft.GRU(3, 4), "trains in float32"),
+        (lambda: ft.Linear(3, 4), "trains in float32"),
         (accelerated, "accelerated"),
         (prepared_already, "already"),
         (with_a_forward, "forward of its own"),

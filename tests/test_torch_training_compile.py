@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from torch_models import CELLS, LAYERS, assert_same_bits, ft, nn, torch
+from torch_models import CELLS, LAYERS, Graphs, assert_same_bits, ft, nn, torch
 
 # Compilers warn of what they find in PyTorch and Python; errors are what counts here.
 pytestmark = pytest.mark.filterwarnings(
@@ -26,17 +26,6 @@ def calls(graph: Any) -> list[str]:
     """Our operators that a graph calls."""
     targets = [str(node.target).removesuffix(".default") for node in graph.nodes if node.op == "call_function"]
     return [target for target in targets if target.startswith("fusedcell.")]
-
-
-class Graphs:
-    """A backend that runs graphs as they are and keeps them."""
-
-    def __init__(self) -> None:
-        self.graphs: list[Any] = []
-
-    def __call__(self, module: Any, inputs: Any) -> Any:
-        self.graphs.append(module.graph)
-        return module.forward
 
 
 def flat(result: Any) -> list[Any]:

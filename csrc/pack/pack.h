@@ -85,7 +85,8 @@ struct StridedMatrix {
 };
 
 /// What pack() writes of float32 rows of such a matrix in panels of one gate, as training does before every step.
-/// Rows are `gates` of each of `units` units, in PyTorch's order; `initial` has as many, or is null.
+/// Rows are `gates` of each of `units` units, in PyTorch's order; `initial` has as many, or is null. There is one gate
+/// where the matrix is not given row by row, or is rotated.
 void pack_strided(const PanelShape& shape, const StridedMatrix& matrix, int gates, std::ptrdiff_t units,
                   std::ptrdiff_t depth, const float* initial, unsigned char* destination);
 

@@ -58,7 +58,8 @@ def direction(*arguments: Any, watched: bool) -> tuple[Tensor, ...]:
     Takes x (T, B, I), h_0, c_0, the two weights, the two biases, the projection's weight and :class:`Options`.
     """
     if not watched:
-        return Direction.apply(*arguments)  # type: ignore[no-any-return]
+        found: tuple[Tensor, ...] = Direction.apply(*arguments)
+        return found
     *tensors, options = arguments
     results = torch.ops.fusedcell.train_forward(*tensors, *options)
     return tuple(results[: 3 if options.kind == "lstm" else 2])
