@@ -59,10 +59,12 @@ def sizes(path: Path) -> str:
 
 
 def wheel_sizes(path: Path) -> tuple[int, int]:
-    """Packed and unpacked, of what is ours, and without what Python caches of it."""
+    """Packed and unpacked, without what auditwheel adds, and without what Python caches of it."""
     with zipfile.ZipFile(path) as archive:
-        own = [entry for entry in archive.infolist() if not entry.filename.startswith(GRAFTED)]
-    return sum(entry.compress_size for entry in own), sum(entry.file_size for entry in own)
+        entries = archive.infolist()
+    added = sum(entry.compress_size for entry in entries if entry.filename.startswith(GRAFTED))
+    unpacked = sum(entry.file_size for entry in entries if not entry.filename.startswith(GRAFTED))
+    return path.stat().st_size - added, unpacked
 
 
 def metadata_faults(path: Path, text: bytes) -> list[str]:
