@@ -149,6 +149,7 @@ def test_weights_are_quantised_as_the_other_libraries_do() -> None:
     integers, scales = by_matrix(weights)
     np.testing.assert_array_equal(integers, [[64, -127], [25, 0]])
     np.testing.assert_allclose(scales, [1 / 127], rtol=1e-6)
+    np.testing.assert_array_equal(by_row(weights, largest=64)[0], [[32, -64], [64, 0]])
 
 
 def test_int8_peers_stand_beside_the_float32_ones() -> None:

@@ -166,7 +166,8 @@ def test_the_named_mode_is_onnx_runtimes_arithmetic(
     dtype: Any, per_row: bool, directions: int, attributes: dict[str, Any]
 ) -> None:
     ort = pytest.importorskip("onnxruntime")
-    model, _, case = quantised(dtype, per_row, directions=directions)
+    # Where the CPU has no VNNI, ONNX Runtime cuts sums of two products of int8 off at 16 bits unless they fit.
+    model, _, case = quantised(dtype, per_row, directions=directions, limit=64 if dtype == np.int8 else None)
     model.graph.node[0].attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1

@@ -16,7 +16,7 @@ from ..answers import PEER_INT8
 from ..cases import Case
 from .base import Forms, Peer
 from .onnx_model import make_int8_model, make_model
-from .weights import by_matrix, by_row
+from .weights import by_matrix, by_row, largest_integer
 
 
 class OnnxRuntime(Peer):
@@ -106,7 +106,10 @@ class OnnxRuntimeInt8(OnnxRuntime):
 
     def _models(self, case: Case, steps: int) -> dict[str, bytes]:
         choices = {", scale a matrix": by_matrix, ", scale a row": by_row}
-        return {name: make_int8_model(case, steps, quantise) for name, quantise in choices.items()}
+        largest = largest_integer()
+        return {
+            name: make_int8_model(case, steps, partial(quantise, largest=largest)) for name, quantise in choices.items()
+        }
 
 
 def _plain(session: Any, case: Case, blocks: list[FloatArray]) -> Runner:

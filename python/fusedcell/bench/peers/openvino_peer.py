@@ -13,7 +13,7 @@ from ..._timing import Runner
 from ..answers import PEER_INT8
 from ..cases import Case
 from .base import Forms, Peer
-from .weights import with_one_bias
+from .weights import largest_integer, with_one_bias
 
 # Blocks of PyTorch's order i f g o or r z n that make OpenVINO's f i c o or z r h.
 _ORDER = {"lstm": (1, 0, 2, 3), "gru": (1, 0, 2), "gru_reset_before": (1, 0, 2), "rnn": (0,)}
@@ -116,7 +116,7 @@ class OpenVinoInt8(OpenVino):
         return self._fake_quantize(node, largest.reshape(1, 1, 1), 256)
 
     def _matrix(self, node: Any) -> Any:
-        return self._fake_quantize(node, np.max(np.abs(node.data), axis=-1, keepdims=True), 255)
+        return self._fake_quantize(node, np.max(np.abs(node.data), axis=-1, keepdims=True), 2 * largest_integer() + 1)
 
     def _fake_quantize(self, node: Any, largest: Any, levels: int) -> Any:
         low, high = self._ops.constant(-largest), self._ops.constant(largest)

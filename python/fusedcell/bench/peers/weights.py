@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ... import _core
 from ..._base import FloatArray
 from ..cases import GATES, Case
 
@@ -31,17 +32,27 @@ def with_one_bias(case: Case, order: Sequence[int]) -> tuple[FloatArray, FloatAr
     return w, r, np.concatenate([(of_x + of_h)[:gates], of_x[gates:], of_h[gates:]]) if apart else of_x + of_h
 
 
-def by_row(weights: FloatArray) -> tuple[Int8Array, FloatArray]:
+def largest_integer() -> int:
+    """What int8 weights go to in a library that adds products of bytes in pairs of 16 bits.
+
+    x86 before VNNI does so, and the sum of two is cut off unless weights leave one bit unused: 2 * 255 * 64 < 2**15. The
+    libraries' own tools offer that as a reduced range.
+    """
+    features = set(_core.cpu_features())
+    return 64 if "ssse3" in features and not features & {"avx512vnni", "avxvnni"} else 127
+
+
+def by_row(weights: FloatArray, largest: int = 127) -> tuple[Int8Array, FloatArray]:
     """Integers (R, C) and scales (R,), with weights = integers * scales."""
-    scales = np.max(np.abs(weights), axis=1) / np.float32(127)
-    return _rounded(weights / scales[:, None]), scales
+    scales = np.max(np.abs(weights), axis=1) / np.float32(largest)
+    return _rounded(weights / scales[:, None], largest), scales
 
 
-def by_matrix(weights: FloatArray) -> tuple[Int8Array, FloatArray]:
+def by_matrix(weights: FloatArray, largest: int = 127) -> tuple[Int8Array, FloatArray]:
     """Integers (R, C) and one scale (1,)."""
-    scale = np.max(np.abs(weights)).reshape(1) / np.float32(127)
-    return _rounded(weights / scale), scale
+    scale = np.max(np.abs(weights)).reshape(1) / np.float32(largest)
+    return _rounded(weights / scale, largest), scale
 
 
-def _rounded(values: FloatArray) -> Int8Array:
-    return np.clip(np.rint(values), -127, 127).astype(np.int8)
+def _rounded(values: FloatArray, largest: int) -> Int8Array:
+    return np.clip(np.rint(values), -largest, largest).astype(np.int8)
