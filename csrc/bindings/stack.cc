@@ -252,7 +252,7 @@ PyObject* step_fastcall(PyObject* self, PyObject* const* args, Py_ssize_t count)
     }
 }
 
-PyMethodDef step_definition = {
+PyMethodDef cell_step_definition = {
     "step", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&step_fastcall)), METH_FASTCALL,
     "step($self, x, h=None, c=None, /)\n--\n\nOne step of a cell: h and c after it, None where there is no c."};
 
@@ -312,7 +312,7 @@ void bind_stack(py::module_& module) {
         .def_property_readonly("nbytes", &Stack::nbytes)
         .def_property_readonly("matrix_nbytes", &Stack::matrix_nbytes)
         .def_property_readonly("isa", [](const Stack& s) { return std::string(s.kernels().isa); });
-    add_method(stack, step_definition);
+    add_method(stack, cell_step_definition);
     refuse_pickling(stack);
 }
 

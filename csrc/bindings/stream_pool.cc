@@ -240,30 +240,30 @@ py::object leave(py::handle self, const Arguments& values) {
 PyMethodDef leave_definition =
     fast_method<kLeave, &leave>("leave", "leave($self, /, slot)\n--\n\nFrees a slot for another to join.");
 
-constexpr Signature kReset{"reset(slots)", {"slots"}, 1};
+constexpr Signature kResetSlots{"reset(slots)", {"slots"}, 1};
 
-py::object reset(py::handle self, const Arguments& values) {
+py::object reset_slots(py::handle self, const Arguments& values) {
     auto& pool = self.cast<Pool&>();
     const Pool::InUse in_use(pool);
     for (const std::ptrdiff_t slot : pool.read_slots(values[0])) pool.reset(slot);
     return py::none();
 }
 
-PyMethodDef reset_definition = fast_method<kReset, &reset>(
+PyMethodDef reset_slots_definition = fast_method<kResetSlots, &reset_slots>(
     "reset",
     "reset($self, /, slots)\n--\n\n"
     "Sets the state of joined slots to that of a new stream. `slots` are numbers, or one number.");
 
-constexpr Signature kStep{"step(slots, x, out=None)", {"slots", "x", "out"}, 2};
+constexpr Signature kStepSlots{"step(slots, x, out=None)", {"slots", "x", "out"}, 2};
 
-py::object step(py::handle self, const Arguments& values) {
+py::object step_slots(py::handle self, const Arguments& values) {
     auto& pool = self.cast<Pool&>();
     const Pool::InUse in_use(pool);
     const bool has_out = values[2] != nullptr && values[2] != Py_None;
     return pool.step(pool.read_slots(values[0]), values[1], has_out ? values[2] : nullptr);
 }
 
-PyMethodDef step_definition = fast_method<kStep, &step>(
+PyMethodDef step_slots_definition = fast_method<kStepSlots, &step_slots>(
     "step",
     "step($self, /, slots, x, out=None)\n--\n\n"
     "One time step of the given slots, in any order: X is (N, input_size), one row a slot. Returns h,\n"
@@ -293,7 +293,7 @@ void bind_stream_pool(py::module_& module) {
     py::class_<Pool> type(module, "StreamPool");
     refuse_pickling(type);
     for (PyMethodDef* method :
-         {&join_definition, &leave_definition, &reset_definition, &step_definition, &state_definition}) {
+         {&join_definition, &leave_definition, &reset_slots_definition, &step_slots_definition, &state_definition}) {
         add_method(type, *method);
     }
     type.def(py::init(&make_pool), py::arg("stack"), py::arg("capacity"), py::arg("num_threads") = 1,
