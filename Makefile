@@ -71,9 +71,9 @@ test-peers: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
 	  tests/test_json_models.py::test_guitarml_is_what_pytorch_has_of_it \
 	  tests/test_model_onnx_write.py $(wildcard tests/test_keras_*.py tests/test_*onnx_*.py tests/test_torch_*.py)
 
-## The C++ and Python tests under AddressSanitizer and UndefinedBehaviorSanitizer; CPP=1 leaves it at C++.
+## The C++ and Python tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 test-sanitize: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp
-	PATH="$(CURDIR)/$(BIN):$$PATH" tools/test_sanitize.sh $(if $(CPP),--cpp)
+	PATH="$(CURDIR)/$(BIN):$$PATH" tools/test_sanitize.sh
 
 ## The C++ tests of threads under ThreadSanitizer.
 test-tsan: $(VENV)/.group-cpp

@@ -56,6 +56,13 @@ def test_a_network_that_int8_loses_is_warned_of_by_the_matrix_that_loses_it() ->
     assert not caught(lambda: layer.astype("float16"))
 
 
+def test_the_largest_float_beside_the_least_is_said_and_overflows_nowhere() -> None:
+    weights = np.full((32, 32), 2.0**-149, np.float32)
+    weights[:, 3] = 2.0**127
+    (found,) = caught(lambda: lstm(uniform(2, 32, 5), weights[:, :8]).astype("int8"))
+    assert "(in row 0 1.214e+83 times)" in str(found.message)
+
+
 @pytest.mark.parametrize("make", EVERY_KIND, ids=lambda kind: kind.name)
 def test_usual_weights_warn_of_nothing(make: Kind) -> None:
     layer = make.make(make.weights(20, 24, layers=2))

@@ -1,13 +1,9 @@
 #!/usr/bin/env bash
 # The C++ tests, and the quick part of the Python tests on two tiers and the least, every pair of parameters once, under
-# AddressSanitizer and UndefinedBehaviorSanitizer. The C++ tests run kernels of every tier; `--cpp` leaves it at them.
+# AddressSanitizer and UndefinedBehaviorSanitizer. The C++ tests run kernels of every tier.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-if [[ ${1:-} == --cpp ]]; then
-  tools/build_cpp.sh sanitize -DFUSEDCELL_PYTHON=OFF
-  exec ctest --preset sanitize
-fi
 tools/sanitized.sh true # builds
 ctest --preset sanitize
 # The best one may have kernels for int8 alone, and the next those for floats.

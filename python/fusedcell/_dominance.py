@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,6 @@ LEAST_SHARE = 0.1
 LEAST_WEIGHTS = 8  # of a row, below which a small median is chance
 MOST_ROWS = 512  # are looked at, evenly spaced, so that astype takes little longer
 
-FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 _node: ContextVar[str] = ContextVar("node", default="")
 
@@ -43,7 +42,7 @@ def of_node(name: str) -> Iterator[None]:
         _node.reset(token)
 
 
-def ratios(matrix: npt.NDArray[np.floating], *, recurrent: bool = True) -> FloatArray:
+def ratios(matrix: npt.NDArray[np.floating], *, recurrent: bool = True) -> npt.NDArray[np.float64]:
     """Of each row, its largest magnitude over the median one of those that are not zero; 1 where these are few."""
     sizes = np.abs(matrix.astype(np.float32))
     if not recurrent:
@@ -53,8 +52,9 @@ def ratios(matrix: npt.NDArray[np.floating], *, recurrent: bool = True) -> Float
     zeros = np.count_nonzero(sizes == 0, axis=1)
     count = sizes.shape[1] - zeros
     medians = sizes[np.arange(len(sizes)), np.minimum(zeros + count // 2, sizes.shape[1] - 1)]
-    found: FloatArray = np.divide(
-        sizes[:, -1], medians, out=np.ones(len(sizes), np.float32), where=count >= LEAST_WEIGHTS
+    # float64 has room for the largest float32 over the least.
+    found: npt.NDArray[np.float64] = np.divide(
+        sizes[:, -1], medians, out=np.ones(len(sizes)), where=count >= LEAST_WEIGHTS, dtype=np.float64
     )
     return found
 
@@ -73,7 +73,7 @@ def warn_where_dominated(name: str, matrix: npt.NDArray[np.floating], *, recurre
     changes = f"{{{node!r}: {kept}, ...}}" if node else kept
     warnings.warn(
         f"{node}{'.' if node else ''}{name}: a few weights take the int8 scale of {len(rows)} of {len(found)} rows"
-        f"{looked_at}, whose largest is more than {LARGEST_RATIO} times their median one (in row {worst} {times:.0f} "
+        f"{looked_at}, whose largest is more than {LARGEST_RATIO} times their median one (in row {worst} {times:.4g} "
         f"times), so that half of their weights have {127 // LARGEST_RATIO} levels or fewer. Leave this matrix wider "
         f"by astype({changes}), or let fusedcell.quantization.calibrate choose; fusedcell.quantization.compare says "
         "what it costs on your data",

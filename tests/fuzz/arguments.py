@@ -54,6 +54,15 @@ def as_float32(argument: Argument | None) -> np.ndarray | None:
         return argument.plain.astype(np.float32)
 
 
+def is_of_zeros_and_ones(array: np.ndarray) -> bool:
+    return array.dtype.kind in "iu" and bool(np.isin(array, (0, 1)).all())
+
+
+def as_bools(array: np.ndarray) -> np.ndarray:
+    """Also of bools whose bytes are neither 0 nor 1."""
+    return (array.view(np.uint8) if array.dtype == np.bool_ else array) != 0
+
+
 def settled(valid: bool | None, refused: Exception | None, what: str) -> None:
     """What is right must be taken and what is wrong refused; of hostile arguments neither can be told."""
     if valid and refused is not None:
@@ -136,7 +145,8 @@ def call(data: bytes) -> None:
         a = lengths.plain
         valid &= a is not None and a.dtype.kind in "iu" and a.shape == (B,) and bool(((a >= 0) & (a <= T)).all())
     if mask is not None:
-        valid &= mask.plain is not None and mask.plain.dtype == np.bool_ and mask.plain.shape == rows
+        a = mask.plain
+        valid &= a is not None and a.shape == rows and (a.dtype == np.bool_ or is_of_zeros_and_ones(a))
     settled(valid, refusal.error, "call")
     if result is None:
         return
@@ -145,7 +155,7 @@ def call(data: bytes) -> None:
     plain_arguments = {
         "state": None if not parts else state if kind.gates == 4 else state[0],
         "lengths": None if lengths is None else lengths.plain,
-        "mask": None if mask is None or mask.plain is None else mask.plain.view(np.uint8) != 0,
+        "mask": None if mask is None or mask.plain is None else as_bools(mask.plain),
     }
     same(result, layer(as_float32(x), **plain_arguments, **flags), "call")
 

@@ -3,9 +3,9 @@
 #
 #   tools/aarch64/test.sh [--all] [--cpu NAME]... [-- PYTEST_ARGUMENTS]
 #
-# --all        every test; the default is those marked `core` and not `any_cpu`, a tenth of the drawn cases, and of
-#              combinations of parameters enough that every two values of two parameters meet, because emulation is some
-#              20 times slower
+# --all        every test; the default is those marked `core` and not `any_cpu`, of kernels rather than of states, files and
+#              arguments, a tenth of the drawn cases, and of combinations of parameters enough that every two values of two
+#              parameters meet, because emulation is some 20 times slower
 # --cpu NAME   a CPU of `qemu-aarch64 -cpu help`, may be repeated, to run the tests of all its tiers on
 #
 # The default is one CPU for each level of features: cortex-a53 (NEON), neoverse-n1 (and dotprod) and max (and i8mm). A
@@ -25,9 +25,12 @@ usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
 cpus=()
 select=(-m "core and not any_cpu" --combinations=pairs --bits-alone=scalar,neon_ld64,dotprod_ld64
   --hypothesis-profile=emulated)
+# Pytest takes a minute to collect all files here. Of these, tests.yml runs the tests on an ARM machine.
+elsewhere='argument_code|batch_first|finite_weights|initial_state|instances|model_files|pickles|storage|stream_bytes|stream_states'
+mapfile -t files < <(grep -l 'pytest\.mark\.core' tests/test_*.py | grep -vE "test_($elsewhere)\.py")
 while (($#)); do
   case $1 in
-    --all) select=() ;;
+    --all) select=() files=(tests) ;;
     --cpu) cpus+=("${2:?--cpu needs a name}") && shift ;;
     --) shift && break ;;
     -h | --help) usage && exit ;;
@@ -63,12 +66,16 @@ fi
 run_cpu() { # name, pytest arguments...
   local cpu=$1 isas only=${tiers[$1]:-} few=
   shift
-  [[ -z $only || $cpu == max ]] || few=1
+  local chosen=("${files[@]}")
+  if [[ -n $only && $cpu != max ]]; then
+    few=1
+    mapfile -t chosen < <(grep -rlw isa --include='test_*.py' "${files[@]}")
+  fi
   isas=$(isas_of "$cpu" 2>&1) || {
     printf '%-12s FAILED: import fusedcell\n%s\n' "$cpu" "$isas"
     return 1
   }
-  run_pytest "$(options_of "$cpu")" "${only:-$isas}" -o testpaths=tests ${only:+--tiers="$only"} ${few:+--tier-tests} "$@"
+  run_pytest "$(options_of "$cpu")" "${only:-$isas}" "${chosen[@]}" ${only:+--tiers="$only"} ${few:+--tier-tests} "$@"
 }
 
 pids=()

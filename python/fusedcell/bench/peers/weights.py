@@ -35,8 +35,8 @@ def with_one_bias(case: Case, order: Sequence[int]) -> tuple[FloatArray, FloatAr
 def largest_integer() -> int:
     """What int8 weights go to in a library that adds products of bytes in pairs of 16 bits.
 
-    x86 before VNNI does so, and the sum of two is cut off unless weights leave one bit unused: 2 * 255 * 64 < 2**15. The
-    libraries' own tools offer that as a reduced range.
+    x86 before VNNI does so, and the sum of two is cut off unless weights leave one bit unused: 2 * 255 * 64 < 2**15.
+    The libraries' own tools offer that as a reduced range.
     """
     features = set(_core.cpu_features())
     return 64 if "ssse3" in features and not features & {"avx512vnni", "avxvnni"} else 127

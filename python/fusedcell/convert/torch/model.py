@@ -483,10 +483,12 @@ def _check(source: _Source, roles: Sequence[Roles], followed: _Followed) -> None
                     far = f"{np.abs(got - want).max():.3g} apart"
                 elif got.ndim != want.ndim:
                     far += ", as by squeeze() without a dimension"
-                past = (
-                    "" if lengths is None else ", and mask what is past a sequence's length before they sum over time"
-                )
-                raise _DependsError(
+                past = ""
+                kind: type[_RefusedAtError] = _DependsError
+                if lengths is not None:
+                    past = ", and mask what is past a sequence's length before they sum over time"
+                    kind = _RefusedAtError  # other numbers of rows mend nothing
+                raise kind(
                     f"module: of inputs of shape {shapes} the model's answer {name!r} is not the module's: {far}; "
                     f"supported: modules that do the same at any number of rows and sequences{past}"
                 )
