@@ -63,13 +63,14 @@ check-workflows: $(VENV)/.group-lint
 test-cpp: $(VENV)/.group-cpp
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/test_cpp.sh dev
 
+# Those of Keras's files alone are run by test.
 ## The tests against PyTorch, Keras and ONNX Runtime, which test skips without them.
 test-peers: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
 	$(BIN)/python -m pytest -n auto tests/test_reference_torch.py tests/test_reference_onnx.py tests/test_bench_peers.py \
 	  tests/test_census.py tests/test_check.py tests/test_bench_model.py \
 	  tests/test_docs.py tests/test_layers.py::test_the_same_as_pytorch \
 	  tests/test_json_models.py::test_guitarml_is_what_pytorch_has_of_it \
-	  tests/test_model_onnx_write.py $(wildcard tests/test_keras_*.py tests/test_*onnx_*.py tests/test_torch_*.py)
+	  tests/test_model_onnx_write.py $(wildcard tests/test_keras_[lm]*.py tests/test_*onnx_*.py tests/test_torch_*.py)
 
 ## The C++ and Python tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 test-sanitize: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp
