@@ -17,8 +17,12 @@ mkdir -p build
 pybind11_DIR=$(python -m pybind11 --cmakedir)
 export pybind11_DIR Python_ROOT_DIR=$PWD/.venv
 cmake --preset tidy >build/tidy.log 2>&1 || { cat build/tidy.log >&2; exit 1; }
-# rtneural_cells.cc needs RTNeural.
-git ls-files 'bench/*.cc' 'csrc/*.cc' | grep -v -e '^csrc/kernels/isa/' -e '^bench/rtneural_cells.cc' |
+# rtneural_cells.cc needs RTNeural. Bindings are looked at as they are compiled, several files as one.
+{
+  git ls-files 'bench/*.cc' 'csrc/*.cc' |
+    grep -v -e '^csrc/kernels/isa/' -e '^bench/rtneural_cells.cc' -e '^csrc/bindings/'
+  ls csrc/bindings/{gil,module}.cc build/tidy/CMakeFiles/_core.dir/Unity/*.cxx
+} |
   xargs -P "$(nproc)" -n 1 clang-tidy --quiet -p build/tidy 2>/dev/null
 
 # Each word or name has one room; see docs/layout.md.
