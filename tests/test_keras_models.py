@@ -30,6 +30,7 @@ from live_keras import (
 from models import uniform
 
 pytestmark = MARKS
+ops = keras.ops
 
 FRAMES: dict[str, Any] = {"shape": (None, 12, 2)}
 
@@ -156,6 +157,17 @@ LAYERS: dict[str, Callable[[], Any]] = {
         keras.ops.mean(x, axis=1), keras.ops.max(x, axis=-1), keras.ops.sum(x, axis=[1, 2]),
         keras.ops.mean(x, axis=2, keepdims=True),
     ]),
+    "functions": lambda: keras.Model(x := keras.Input((None, 4)), [
+        ops.log1p(ops.abs(x)) + ops.sqrt(ops.square(x)) - ops.log10(ops.maximum(ops.abs(x), 0.1)),
+        ops.expm1(-x), ops.log2(ops.log(ops.exp(x) + 2.0)), ops.silu(ops.softplus(ops.relu6(x))),
+        ops.concatenate([ops.minimum(x, L.Dense(4)(x)), x], axis=-1),
+    ]),
+    "extremes": lambda: keras.Model(x := keras.Input((None, 4)), [
+        L.Maximum()([x, y := L.Dense(4)(x), L.LSTM(4, return_sequences=True)(x)]), L.Minimum()([x, y]),
+    ]),
+    "features as many as there are": lambda: sequential(
+        L.Conv2D(2, 3, padding="same"), L.Reshape((6, -1)), L.GRU(3), shape=(6, 5, 1)
+    ),
     "a token": lambda: sequential(L.Embedding(WORDS, 3), L.Flatten(), L.Dense(2), shape=(1,), dtype="int32"),
 }  # fmt: skip
 FUNCTIONS = (

@@ -174,7 +174,31 @@ class Handed(Refused):
         return self.rnn(x, h)[0]  # here
 
 
+class Nan(Refused):
+    def forward(self, x: Any) -> Any:
+        return self.rnn(torch.where(x != x, torch.zeros_like(x), x))[0]  # here
+
+
+class OfConstants(Refused):
+    def forward(self, x: Any) -> Any:
+        return self.rnn(torch.ones(5).expand_as(x))[0] + x[..., :1]  # here
+
+
+class Sine(Refused):
+    def forward(self, x: Any) -> Any:
+        return torch.sin(self.rnn(x)[0])  # here
+
+
+class LastButOne(Refused):
+    def forward(self, x: Any) -> Any:
+        return self.rnn(x)[0][:, -2]  # here
+
+
 REFUSED = {
+    Nan: "ne of a value and itself, as to find NaN",
+    OfConstants: "a recurrent layer over constants",
+    Sine: r"sin is not supported; fusedcell\.torch\.accelerate\(model, example=\.\.\.\) runs",
+    LastButOne: "row 35 of a sequence; supported: the last and the first",
     Dropped: r"in training mode; supported: module\.eval",
     Branch: "a branch, or a size, that depends on what the input holds",
     Attention: ATTENTION,
@@ -210,6 +234,24 @@ def test_what_a_model_cannot_do_is_refused_with_its_line(cls: Any, capfd: Any) -
         if line.endswith("# here\n") and cls is not FixedRows:  # whose line is the layer's that it keeps from time
             assert f"{__file__}:{first + place} in forward, {line.strip()!r}" in str(caught.value)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_what_was_made_of_a_module_is_refused_with_a_word_about_it() -> None:
+    module = nn.Sequential(nn.Linear(5, 5), nn.ReLU()).eval()
+    quantised = torch.ao.quantization.quantize_dynamic(module)
+    with pytest.raises(fc.UnsupportedError, match="'0' is quantised; bring the module that it was made of"):
+        fc.Model.from_torch(quantised, x_of(2, 9, 5))
+    with pytest.raises(fc.UnsupportedError, match=r"an ExportedProgram, .* bring the module that it was made of"):
+        fc.Model.from_torch(torch.export.export(module, (x_of(2, 9, 5),)), x_of(2, 9, 5))
+
+
+def test_tokens_beside_each_other_are_refused_with_the_inputs_axes() -> None:
+    module = seeded(
+        lambda: module_of(lambda s, x: s.rnn(s.emb(x).flatten(2))[0], emb=nn.Embedding(9, 4), rnn=lstm(8, 3))
+    )
+    with pytest.raises(fc.UnsupportedError, match=r"of axes \(batch, time, 2\); supported: tokens without an axis"):
+        fc.Model.from_torch(module, torch.ones(2, 9, 2, dtype=torch.int64))
 
 
 class Turned(nn.Module):  # type: ignore[name-defined]

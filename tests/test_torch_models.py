@@ -274,6 +274,41 @@ def pruned(part: Any) -> Any:
     return part
 
 
+def powers(s: Any, x: Any) -> Any:
+    a, y = x.abs() + 1e-3, s.rnn(x)[0]
+    logs = torch.log1p(a) + torch.log2(a) - torch.log10(a) + torch.expm1(y) + torch.exp2(y) + 10 ** (y / 20)
+    return logs + a**0.3 + F.relu(x) ** 1.5 + (2 + y) ** -1 + a**-0.5 + y**4, s.k**y + a**s.k
+
+
+def extremes(s: Any, x: Any) -> Any:
+    y = s.rnn(x)[0]
+    both = torch.maximum(y, x) + torch.min(y, s.k) + torch.clamp(x, -s.k, s.k) + torch.lerp(x, y, 0.3)
+    return torch.addcmul(both, x, y, value=0.5), y.amin(-1), y.min(1).values
+
+
+def thresholds(s: Any, x: Any) -> Any:
+    """Also beyond 1, behind matrices that are not small, and of numbers that are the threshold."""
+    y = 50 * s.d(s.rnn(x)[0])
+    high, low = x > 1.5, x < -1000.0
+    return (y > 0) ^ (y > 20), torch.sign(y), (high | low) & (x == 2), s.rnn((x >= 2) * x)[0]
+
+
+def windows(s: Any, x: Any) -> Any:
+    return s.rnn(F.pad(x, (0, 0, 2, 0)).unfold(1, 3, 1).flatten(2))[0].narrow(-1, 1, 4).unfold(2, 2, 2).mean(-1)
+
+
+def rarer_activations(s: Any, x: Any) -> Any:
+    y = s.rnn(x)[0]
+    return F.celu(y, 0.5) + F.softshrink(y, 0.1) + F.tanhshrink(y) + F.rrelu(y) + s.k.expand_as(x)
+
+
+def kept_aside(s: Any, x: Any) -> Any:
+    """A loss that nobody asks for, and answers that are None."""
+    y = s.rnn(x)[0]
+    s.loss = y.square().mean()
+    return {"loss": None, "y": y}
+
+
 CASES: dict[str, tuple[Callable[[], Any], Any, bool]] = {
     "cells in a loop": (lambda: module_of(cell_loop, cell=nn.LSTMCell(5, 6)), x_of(2, 9, 5), True),
     "a head in the loop": (
@@ -456,6 +491,23 @@ CASES: dict[str, tuple[Callable[[], Any], Any, bool]] = {
         x_of(2, 24, 3),
         False,
     ),
+    **{
+        function.__name__: (
+            lambda function=function, size=size: module_of(  # type: ignore[misc] # bound now
+                function, rnn=lstm(size, 5), d=nn.Linear(5, 5), k=nn.Parameter(torch.rand(5) + 0.3)
+            ),
+            x_of(2, 9, 5).mul(4).round() if function is thresholds else x_of(2, 9, 5),
+            function is not extremes,
+        )
+        for function, size in [
+            (powers, 5),
+            (extremes, 5),
+            (thresholds, 5),
+            (windows, 15),
+            (rarer_activations, 5),
+            (kept_aside, 5),
+        ]
+    },
     "a projected layer": (lambda: nn.Sequential(lstm(5, 6, 2, proj_size=4), TakeFirst()), x_of(2, 9, 5), True),
 }
 

@@ -191,11 +191,15 @@ def reshape(call: Call, x: Rows) -> Rows:
         type(size) is int and (size == -1 or 0 < size < 1 << 31) for size in target
     ):
         raise RefusedError(f"target_shape={target!r:.100}")
-    known = -1 in target or not x.has_time
-    dims = [] if known else [dim for dim, size in enumerate(target) if size == x.steps[0]]
     refusals = []
-    for dim in dims or [-1]:  # which of the numbers is the length
-        shapes = [[steps if place == dim else size for place, size in enumerate(target)] for steps in x.steps]
+    choices = [(target, -1)]  # which of the numbers is the length, -1 where none of them is
+    if x.has_time and (call.is_fixed or -1 not in target):
+        each = math.prod(x.shapes[0][1:]) // -math.prod(target) if -1 in target else 1
+        full = [each if size == -1 else size for size in target]
+        lasting = [(full, dim) for dim, size in enumerate(full) if size == x.steps[0]]
+        choices = [*choices[: -1 in target], *lasting] or choices
+    for sizes, dim in choices:
+        shapes = [[steps if place == dim else size for place, size in enumerate(sizes)] for steps in x.steps]
         try:
             return x.reshaped([(batch, *shape) for batch, shape in zip(x.batch, shapes, strict=True)])
         except RefusedError as refusal:
@@ -244,7 +248,7 @@ def repeat(call: Call, x: Rows) -> Rows:
 
 
 def merged(call: Call, values: Sequence[Rows], kind: str) -> Rows:
-    """Add, Subtract, Multiply, Average; tensors of fewer axes are the same at every step."""
+    """Add, Subtract, Multiply, Average, Maximum, Minimum; tensors of fewer axes are the same at every step."""
     tracer, place = call.tracer, call.place
     rank = max(len(value.axes) for value in values)
     aligned = [

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from ..tracing import Rows
+from ..tracing import Rows, Tracer
 from . import features, windows
 from .call import Call
 
@@ -95,11 +95,30 @@ MERGES: dict[str, Callable[[Call, Sequence[Any]], Rows]] = {
     "Subtract": partial(features.merged, kind="subtract"),
     "Multiply": partial(features.merged, kind="multiply"),
     "Average": partial(features.merged, kind="mean"),
+    "Maximum": partial(features.merged, kind="maximum"),
+    "Minimum": partial(features.merged, kind="minimum"),
     "Concatenate": features.concatenated,
 }
 
 # Operations of keras.ops.
-ARITHMETIC = {"Add": "add", "Subtract": "subtract", "Multiply": "multiply", "Divide": "divide", "TrueDivide": "divide"}
-ACTIVATIONS = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Exp": "exponential", "Softsign": "softsign"}
+ARITHMETIC = {
+    **{name: name.lower() for name in ("Add", "Subtract", "Multiply", "Divide", "Maximum", "Minimum")},
+    "TrueDivide": "divide",
+}
+ACTIVATIONS = {
+    **{name: name.lower() for name in ("Relu", "Relu6", "Sigmoid", "Silu", "Softplus", "Softsign", "Tanh")},
+    "Exp": "exponential",
+}
+FUNCTIONS: dict[str, Callable[[Tracer, Rows, str], Rows]] = {
+    **{
+        name: lambda tracer, x, place, made=made: tracer.activation(x, made, place=place)  # type: ignore[misc]
+        for name, made in {"Absolute": "Abs", "Log": "Log", "Sqrt": "Sqrt", "Square": "Square"}.items()
+    },
+    **{
+        name: lambda tracer, x, place, name=name: tracer.function(x, name.lower(), place)  # type: ignore[misc]
+        for name in ("Log1p", "Log2", "Log10", "Expm1")
+    },
+    "Negative": lambda tracer, x, place: tracer.multiply(x, -1.0, place),
+}
 REDUCTIONS = {"Mean": "mean", "Max": "max", "Sum": "sum"}
 ONES = ("OnesLike", "ZerosLike")

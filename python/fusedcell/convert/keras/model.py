@@ -20,7 +20,19 @@ from .config import Options, is_own, is_recurrent
 from .features import item as item_of
 from .features import reduced
 from .graph import Calls, Names, named_inputs, named_outputs
-from .kinds import ACTIVATIONS, ARITHMETIC, KINDS, MERGES, NEVER, ONES, OPTIONS_OF_MERGES, REDUCTIONS, WITH_MASK, Kind
+from .kinds import (
+    ACTIVATIONS,
+    ARITHMETIC,
+    FUNCTIONS,
+    KINDS,
+    MERGES,
+    NEVER,
+    ONES,
+    OPTIONS_OF_MERGES,
+    REDUCTIONS,
+    WITH_MASK,
+    Kind,
+)
 from .recurrent import recurrent
 from .search import WRAPPER, Item, every_layer
 from .sources import Source, open_source
@@ -256,7 +268,9 @@ class _Conversion:
         if masks:
             known = [mask.sources for mask in masks if mask.sources is not None]
             return Mask(frozenset().union(*known) if len(known) == len(masks) else None)
-        if name not in (*ARITHMETIC, *ACTIVATIONS, *REDUCTIONS, "GetItem"):
+        if name == "Concatenate" and not kwargs and all(isinstance(value, Value) for value in values):
+            return self._together(values, MERGES[name](call(OPTIONS_OF_MERGES), [value.rows for value in values]))
+        if name not in (*ARITHMETIC, *ACTIVATIONS, *FUNCTIONS, *REDUCTIONS, "GetItem"):
             raise RefusedError(f"the operation {name[:100]} is not supported; supported: {_operations()}")
         made, rest = call("axis keepdims initial" if name in REDUCTIONS else ""), args[1:]
         x = next((value for value in values if isinstance(value, Value)), None)
@@ -277,6 +291,8 @@ class _Conversion:
                 self._padded.append(where)
         elif name in ACTIVATIONS and not rest:
             rows = activated(made, x.rows, ACTIVATIONS[name])
+        elif name in FUNCTIONS and not rest:
+            rows = FUNCTIONS[name](self._tracer, x.rows, made.place)
         else:
             raise RefusedError(f"the operation {name[:100]} of {len(args)} arguments; supported: of tensors alone")
         return Value(rows, padded=any(isinstance(value, Value) and value.padded for value in values))
@@ -388,4 +404,4 @@ def _supported() -> str:
 
 
 def _operations() -> str:
-    return ", ".join(sorted([*ARITHMETIC, *ACTIVATIONS, *REDUCTIONS, "GetItem"]))
+    return ", ".join(sorted([*ARITHMETIC, *ACTIVATIONS, *FUNCTIONS, *REDUCTIONS, "Concatenate", "GetItem"]))

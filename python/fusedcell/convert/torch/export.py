@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
@@ -82,7 +83,7 @@ def users_line(torch: Any, frames: Sequence[Any]) -> str:
     """The innermost line of the user's own code among frames, (file, line, function, text)."""
     inside = tuple(os.path.dirname(path) + os.sep for path in (torch.__file__, os.path.dirname(__file__)))
     for file, line, function, text in reversed(frames):
-        if not file.startswith((*inside, "<")):
+        if not file.startswith((*inside, "<")) and file != contextlib.__file__:
             return f"{file}:{line} in {function}, {(text or '').strip()!r}"
     return ""
 

@@ -112,6 +112,10 @@ class _DependsError(_RefusedAtError):
 def read_model(module: Any, example: Any) -> ModelSpec:
     """As :meth:`.Model.from_torch`."""
     torch: Any = sys.modules.get("torch")
+    if type(module).__name__ == "ExportedProgram":
+        raise UnsupportedError(
+            "module: an ExportedProgram, which holds for some sizes; bring the module that it was made of"
+        )
     if torch is None or not isinstance(module, torch.nn.Module):
         raise UnsupportedError(f"module: {type(module).__name__} is not a module of PyTorch")
     leaves, structure = torch.utils._pytree.tree_flatten(
@@ -124,6 +128,8 @@ def read_model(module: Any, example: Any) -> ModelSpec:
     for name, part in module.named_modules():
         if name and isinstance(part, torch.jit.ScriptModule) and not isinstance(module, torch.jit.ScriptModule):
             raise UnsupportedError(f"module: {name!r} of it is TorchScript; bring the module that this was made of")
+        if ".nn.quantized." in type(part).__module__:
+            raise UnsupportedError(f"module: {name or 'it'!r} is quantised; bring the module that it was made of")
     if not source.tensors:
         raise TypeError("example: expected a tensor or a tuple of them, got none")
     refusals: list[UnsupportedError] = []
@@ -289,7 +295,10 @@ def _traced(
     buffers = {**signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
     from_module = {**signature.inputs_to_parameters, **buffers}
     names: list[str] = []
+    live = _live(program.graph)
     for reached, node in enumerate(program.graph.nodes):
+        if node.op == "call_function" and node not in live:
+            continue
         if node.op == "placeholder":
             if node.name in from_module:
                 value = held[from_module[node.name]].detach()
@@ -327,9 +336,20 @@ def _traced(
     raise AssertionError("a graph without an output")
 
 
+def _live(graph: Any) -> set[Any]:
+    """The operations that answers are made of, or that write: not what a module keeps to itself, such as losses."""
+    found: set[Any] = set()
+    for node in reversed(graph.nodes):
+        writes = getattr(getattr(node.target, "_schema", None), "is_mutable", False)
+        if node.op == "output" or writes or not found.isdisjoint(node.users):
+            found.add(node)
+    return found
+
+
 def _has_numbers(answer: Sequence[Any]) -> bool:
     """Whether it is not all NaN, as a mean is of no rows, where a model has zeros."""
-    return any(tensor.numel() == 0 or not bool(tensor.isnan().all()) for tensor in answer)
+    tensors = [tensor for tensor in answer if tensor is not None]
+    return any(tensor.numel() == 0 or not bool(tensor.isnan().all()) for tensor in tensors)
 
 
 def _tokens(node: Any) -> int:
@@ -348,7 +368,8 @@ def _what(torch: Any, node: Any, error: Exception) -> str:
         isinstance(error, ValueError | TypeError) and not innermost.startswith(_CONVERT)
     ):
         return str(error)
-    return f"following {node.target} failed by a fault of fusedcell, {type(error).__name__}: {error}; please report it"
+    first = next(iter(str(error).splitlines()), "")[:500]
+    return f"following {node.target} failed by a fault of fusedcell, {type(error).__name__}: {first}; please report it"
 
 
 def _answer_of(output: Any, error: Exception) -> Any:
@@ -361,7 +382,12 @@ def _answer_of(output: Any, error: Exception) -> Any:
 def _finished(interpreter: Interpreter, node: Any, names: Sequence[str]) -> _Followed:
     graph = interpreter.tracer.graph
     given = [interpreter.values.get(value, value) for value in node.args[0]]
-    given = [interpreter.loops.final(value) for value in given]
+    for place, value in enumerate(given):
+        try:
+            given[place] = interpreter.loops.final(value)
+        except RefusedError as error:
+            error.answer = place
+            raise
     states = [name for name in names if graph.is_state(name)]
     back = {name: place for name in states for place, value in enumerate(given) if _is_back(graph, name, value)}
     places = [back.get(name, -1) for name in states]

@@ -16,6 +16,7 @@ from .moving import Mover, Operand, replaced
 from .rows import BATCH, BEFORE_ITS_ROWS, TIME, Floats, Indices, RefusedError, Rows, flat, said
 
 _LARGEST = float(np.finfo(np.float32).max)
+_STEEP = 2.0**127  # by which the least normal number comes to 1 or more
 
 
 class RowTracer(Mover):
@@ -52,8 +53,50 @@ class RowTracer(Mover):
         """a / b, broadcast, as a * sign(b) * exp(-log |b|), in which a division by 0 is NaN."""
         logarithm = self.activation(self.activation(b, "Abs", place=f"{place}.abs"), "Log", place=f"{place}.log")
         inverse = self.activation(self.multiply(logarithm, -1.0, place), "Exp", place=f"{place}.exp")
-        sign = self.activation(self.multiply(b, _LARGEST, place), "Clip", -1.0, 1.0, place=f"{place}.sign")
-        return self.multiply(a, self.multiply(sign, inverse, place), place)
+        return self.multiply(a, self.multiply(self.sign(b, f"{place}.sign"), inverse, place), place)
+
+    def sign(self, x: Rows, place: str = "sign") -> Rows:
+        """-1, 0 or 1."""
+        half = self.activation(x, "HardSigmoid", _STEEP, 0.5, place=place)
+        return self.add(self.multiply(half, 2.0, place), -1.0, place)
+
+    def above_zero(self, x: Rows, place: str = "step") -> Rows:
+        """1 where x > 0, else 0; one node, whose factor no matrix before it can take over and overflow."""
+        return self.activation(x, "HardSigmoid", _STEEP, 0.0, place=place)
+
+    def maximum(self, a: Operand, b: Operand, place: str = "maximum") -> Rows:
+        """The larger at each place, broadcast."""
+        a, b = (a, b) if isinstance(a, Rows) else (b, a)
+        if isinstance(b, int | float):
+            return self.activation(a, "Clip", float(b), _LARGEST, place=place)
+        if isinstance(b, Rows):
+            a, b = self._aligned(a, b, place)
+        else:
+            arrays = self._each(b)
+            shapes = [np.broadcast_shapes(shape, array.shape) for shape, array in zip(a.shapes, arrays, strict=True)]
+            a, b = a.expanded(shapes), list(map(np.broadcast_to, arrays, shapes))
+        return self.reduce(self.stack([a, b], -1, place), "max", [-1], place=place)
+
+    def minimum(self, a: Operand, b: Operand, place: str = "minimum") -> Rows:
+        """The smaller at each place, broadcast."""
+
+        def turned(value: Operand) -> Operand:
+            if isinstance(value, Rows):
+                return self.multiply(value, -1.0, place)
+            return -value if isinstance(value, int | float) else [-array for array in self._each(value)]
+
+        return self.multiply(self.maximum(turned(a), turned(b), place), -1.0, place)
+
+    def function(self, x: Rows, name: str, place: str = "") -> Rows:
+        """log1p, log2, log10, exp2 or expm1."""
+        if name == "log1p":
+            x = self.add(x, 1.0, place or name)
+        elif name == "exp2":
+            x = self.multiply(x, math.log(2), place or name)
+        made = self.activation(x, "Log" if name.startswith("log") else "Exp", place=place or name)
+        if name == "expm1":
+            return self.add(made, -1.0, place or name)
+        return self.multiply(made, 1 / math.log(int(name[3:])), place or name) if name in ("log2", "log10") else made
 
     def affine(self, x: Rows, weight: Floats, bias: Floats, place: str) -> Rows:
         """weight * x + bias of each feature, both in the shape of the features, float64."""
@@ -181,8 +224,15 @@ class RowTracer(Mover):
 
     def embedding(self, x: Rows, table: Floats, place: str = "embedding") -> Rows:
         """Rows of a table by the tokens of an input."""
-        if x.parts != x.parts[:1] or not self.graph.is_input(x.parts[0]) or x.indices.tolist() != [0]:
-            raise RefusedError("an embedding of what is computed; supported: of an input of tokens")
+        is_input = len(x.parts) == 1 and self.graph.is_input(x.parts[0])
+        axes = flat(self.graph.axes(x.parts[0])) if is_input else []
+        if any(isinstance(axis, int) for axis in axes):
+            raise RefusedError(
+                f"an embedding of the input {x.parts[0]!r} of axes {said(tuple(axes))}; supported: tokens without an "
+                "axis of features, each column an input of its own"
+            )
+        if not is_input or x.indices.tolist() != [0]:
+            raise RefusedError("an embedding of what is computed; supported: of an input of tokens, as they are")
         self.graph.has_tokens(x.parts[0], len(table))
         name = self.graph.add(place, nodes.Embedding(table), x.parts, table.shape[1])
         return self._made(x, name, (*x.axes, table.shape[1]))
@@ -251,20 +301,25 @@ class RowTracer(Mover):
     def _pairwise(self, a: Operand, b: Operand, node: Any, place: str, of_constant: Any) -> Rows:
         if not isinstance(a, Rows):
             a, b = b, a
-        rank = max(len(a.axes), len(b.axes) if isinstance(b, Rows) else max(array.ndim for array in self._each(b)))
-        a = self._with_rank(a, rank)
         if not isinstance(b, Rows):
+            a = self._with_rank(a, max(len(a.axes), *(array.ndim for array in self._each(b))))
             shapes = [
                 np.broadcast_shapes(shape, array.shape) for shape, array in zip(a.shapes, self._each(b), strict=True)
             ]
             a = a.expanded(shapes)
             weight, bias = of_constant(self._features_of(b, a.axes))
             return self.affine(a, weight, bias, place)
-        b = self._with_rank(b, rank)
-        a, b = self._together([_beside(a, b), _beside(b, a)], place)
-        if a.axes != b.axes:
-            raise RefusedError(f"{said(a.axes)} beside {said(b.axes)}")
+        a, b = self._aligned(a, b, place)
         return self._elementwise([a, b], lambda names, order: self.graph.add(place, node, names, len(order)))
+
+    def _aligned(self, a: Rows, b: Rows, place: str) -> list[Rows]:
+        """Both of the same axes, broadcast to each other."""
+        rank = max(len(a.axes), len(b.axes))
+        a, b = self._with_rank(a, rank), self._with_rank(b, rank)
+        made = self._together([_beside(a, b), _beside(b, a)], place)
+        if made[0].axes != made[1].axes:
+            raise RefusedError(f"{said(made[0].axes)} beside {said(made[1].axes)}")
+        return made
 
     def _with_rank(self, x: Rows, rank: int) -> Rows:
         return x.with_grid((1,) * (rank - len(x.axes)) + x.axes, x.indices)

@@ -68,16 +68,25 @@ def _not(interpreter: Interpreter, a: Args, place: str) -> Any:
     return interpreter.tracer.subtract(1.0, a.self, place)
 
 
-@operation("bitwise_and", "logical_and", "__and")
+@operation("bitwise_and", "logical_and", "__and", "bitwise_or", "logical_or", "__or", "bitwise_xor", "logical_xor",
+           "__xor")  # fmt: skip
 def _and(interpreter: Interpreter, a: Args, place: str) -> Any:
     for node in interpreter.node.args:
         _check_bool(node)
-    return interpreter.tracer.multiply(interpreter.constant(a.self), interpreter.constant(a.other), place)
+    tracer, name = interpreter.tracer, name_of(interpreter.node)
+    first, second = interpreter.constant(a.self), interpreter.constant(a.other)
+    both = tracer.multiply(first, second, place)
+    if "and" in name:
+        return both
+    both = tracer.multiply(both, 2.0, place) if "xor" in name else both
+    return tracer.subtract(tracer.add(first, second, place), both, place)
 
 
 @operation("gt", "lt", "ge", "le", "ne", "eq")
 def _compared(interpreter: Interpreter, a: Args, place: str) -> Any:
     tracer, name = interpreter.tracer, name_of(interpreter.node)
+    if interpreter.node.args[0] is interpreter.node.args[1]:
+        raise RefusedError(f"{name} of a value and itself, as to find NaN; supported: inputs without NaN")
     more, less = interpreter.constant(a.self), interpreter.constant(a.other)
     if isinstance(less, int | float) and (tokens := tracer.graph.tokens(more.parts[0])):
         table = getattr(operator, name)(np.arange(tokens), less).astype(np.float32)
@@ -85,17 +94,13 @@ def _compared(interpreter: Interpreter, a: Args, place: str) -> Any:
     if name in ("lt", "ge"):
         more, less = less, more
     difference = tracer.subtract(more, less, place)
-    truth = not_zero(interpreter, difference, place) if name in ("ne", "eq") else _above_zero(tracer, difference, place)
+    truth = not_zero(interpreter, difference, place) if name in ("ne", "eq") else tracer.above_zero(difference, place)
     return tracer.subtract(1.0, truth, place) if name in ("ge", "le", "eq") else truth
 
 
 def not_zero(interpreter: Interpreter, x: Rows, place: str) -> Rows:
     """1 where a number is not zero."""
-    return _above_zero(interpreter.tracer, interpreter.tracer.activation(x, "Abs", place=place), place)
-
-
-def _above_zero(tracer: Tracer, x: Rows, place: str) -> Rows:
-    return tracer.activation(tracer.multiply(x, float(np.finfo(np.float32).max), place), "Clip", 0.0, 1.0, place=place)
+    return interpreter.tracer.above_zero(interpreter.tracer.activation(x, "Abs", place=place), place)
 
 
 @operation("masked_fill")
@@ -137,7 +142,8 @@ def _chosen(interpreter: Interpreter, mask: Any, chosen: Any, other: Any, place:
 
 
 # A product with 0 would not leave out what these give.
-_MAY_BE_INFINITE = {"div", "reciprocal", "rsqrt", "sqrt", "log", "exp", "pow"}
+_MAY_BE_INFINITE = {"div", "reciprocal", "rsqrt", "sqrt", "pow"}
+_MAY_BE_INFINITE |= {"log", "log1p", "log2", "log10", "exp", "exp2", "expm1"}
 
 
 def _ancestors(node: Any) -> set[Any]:
@@ -187,6 +193,28 @@ def _is_softsign(node: Any) -> bool:
     return bool(names == ["add", "abs"] and below.args[1] == 1 and not below.kwargs and below.args[0].args[0] is x)
 
 
+@operation("maximum", "minimum")
+def _maximum(interpreter: Interpreter, a: Args, place: str) -> Any:
+    method = getattr(interpreter.tracer, name_of(interpreter.node)[:3] + "imum")
+    return method(interpreter.constant(a.self), interpreter.constant(a.other), place)
+
+
+@operation("lerp")
+def _lerp(interpreter: Interpreter, a: Args, place: str) -> Any:
+    tracer = interpreter.tracer
+    first, last, weight = (interpreter.constant(value) for value in (a.self, a.end, a.weight))
+    return tracer.add(first, tracer.multiply(tracer.subtract(last, first, place), weight, place), place)
+
+
+@operation("addcmul")
+def _addcmul(interpreter: Interpreter, a: Args, place: str) -> Any:
+    tracer = interpreter.tracer
+    first, second, third = (interpreter.constant(value) for value in (a.self, a.tensor1, a.tensor2))
+    if not isinstance(second, Rows) and not isinstance(third, Rows):
+        return tracer.add(first, second * third * a.value, place)
+    return tracer.add(first, tracer.multiply(tracer.multiply(second, third, place), a.value, place), place)
+
+
 @operation("neg")
 def _neg(interpreter: Interpreter, a: Args, place: str) -> Any:
     return interpreter.tracer.multiply(a.self, -1.0, place)
@@ -213,6 +241,11 @@ OPERATIONS |= {
 }
 
 
+@operation("log1p", "log2", "log10", "exp2", "expm1")
+def _function(interpreter: Interpreter, a: Args, place: str) -> Any:
+    return interpreter.tracer.function(a.self, name_of(interpreter.node).rstrip("_"), place)
+
+
 @operation("leaky_relu")
 def _leaky_relu(interpreter: Interpreter, a: Args, place: str) -> Any:
     return interpreter.tracer.activation(a.self, "LeakyRelu", a.negative_slope, place=place)
@@ -223,6 +256,30 @@ def _elu(interpreter: Interpreter, a: Args, place: str) -> Any:
     if a.scale != 1 or a.input_scale != 1:
         raise RefusedError("elu with scales")
     return interpreter.tracer.activation(a.self, "Elu", a.alpha, place=place)
+
+
+@operation("celu")
+def _celu(interpreter: Interpreter, a: Args, place: str) -> Any:
+    x = interpreter.tracer.multiply(a.self, 1 / a.alpha, place)
+    return interpreter.tracer.multiply(interpreter.tracer.activation(x, "Elu", 1.0, place=place), a.alpha, place)
+
+
+@operation("rrelu")
+def _rrelu(interpreter: Interpreter, a: Args, place: str) -> Any:
+    if a.training:
+        raise RefusedError("rrelu in training mode; supported: module.eval()")
+    return interpreter.tracer.activation(a.self, "LeakyRelu", (a.lower + a.upper) / 2, place=place)
+
+
+@operation("softshrink")
+def _softshrink(interpreter: Interpreter, a: Args, place: str) -> Any:
+    near = interpreter.tracer.activation(a.self, "Clip", -a.lambd, a.lambd, place=place)
+    return interpreter.tracer.subtract(a.self, near, place)
+
+
+@operation("sign")
+def _sign(interpreter: Interpreter, a: Args, place: str) -> Any:
+    return interpreter.tracer.sign(a.self, place)
 
 
 @operation("selu")
@@ -237,7 +294,8 @@ def _clip(interpreter: Interpreter, a: Args, place: str) -> Any:
     least = next((getattr(a, name) for name in ("min_val", "min") if getattr(a, name, None) is not None), -largest)
     most = next((getattr(a, name) for name in ("max_val", "max") if getattr(a, name, None) is not None), largest)
     if not isinstance(least, int | float) or not isinstance(most, int | float):
-        raise RefusedError("clamp with tensors")
+        x = interpreter.tracer.maximum(a.self, interpreter.constant(least), place)
+        return interpreter.tracer.minimum(x, interpreter.constant(most), place)
     return interpreter.tracer.activation(a.self, "Clip", least, most, place=place)
 
 
@@ -285,11 +343,37 @@ def _prelu(interpreter: Interpreter, a: Args, place: str) -> Any:
 
 @operation("pow")
 def _pow(interpreter: Interpreter, a: Args, place: str) -> Any:
-    if a.exponent == 2:
-        return interpreter.tracer.activation(a.self, "Square", place=place)
-    if a.exponent == 0.5:
-        return interpreter.tracer.activation(a.self, "Sqrt", place=place)
-    if a.exponent == 3:
-        square = interpreter.tracer.activation(a.self, "Square", place=place)
-        return interpreter.tracer.multiply(a.self, square, place)
-    raise RefusedError(f"a power of {a.exponent}; supported: 2, 3 and 0.5")
+    tracer, x, power = interpreter.tracer, a.self, interpreter.constant(a.exponent)
+    if isinstance(power, Rows):
+        base = interpreter.constant(x)
+        if isinstance(base, Rows) or np.min(base) <= 0:
+            raise RefusedError("a power whose exponent depends on the input; supported: of constants above 0")
+        return tracer.activation(tracer.multiply(power, np.log(base), place), "Exp", place=place)
+    if isinstance(power, np.ndarray) and power.size > 1:
+        if (power == np.round(power)).any():
+            raise RefusedError("a power of several exponents; supported: one, or numbers that are not whole")
+        return _exp_log(tracer, x, power, place)
+    power = float(np.squeeze(power))
+    if power < 0 and (power == int(power) or power == -0.5):
+        return tracer.quotient(1.0, _raised(tracer, x, -power, place), place)
+    return _raised(tracer, x, power, place)
+
+
+def _raised(tracer: Tracer, x: Rows, power: float, place: str) -> Rows:
+    if power == 1:
+        return x
+    if power in (2, 0.5):
+        return tracer.activation(x, "Square" if power == 2 else "Sqrt", place=place)
+    if power in (3, 4):
+        square = tracer.activation(x, "Square", place=place)
+        return tracer.multiply(x, square, place) if power == 3 else tracer.activation(square, "Square", place=place)
+    if power == int(power):
+        raise RefusedError(
+            f"a power of {power:g}; supported: from 1 to 4, their negatives, and numbers that are not whole"
+        )
+    return _exp_log(tracer, x, power, place)
+
+
+def _exp_log(tracer: Tracer, x: Rows, power: Any, place: str) -> Rows:
+    logarithm = tracer.multiply(tracer.activation(x, "Log", place=place), power, place)
+    return tracer.activation(logarithm, "Exp", place=place)

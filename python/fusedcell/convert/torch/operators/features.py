@@ -143,5 +143,20 @@ def _variance(interpreter: Interpreter, a: Args, place: str) -> Any:
     return tracer.activation(made, "Sqrt", place=place) if name_of(interpreter.node) == "std" else made
 
 
-OPERATIONS |= {"mean": _reduction("mean"), "sum": _reduction("sum"), "amax": _reduction("max")}
-OPERATIONS["max"] = lambda interpreter, a, place: (_reduction("max")(interpreter, a, place), None)
+def _largest(interpreter: Interpreter, a: Args, place: str) -> Any:
+    """max and min, of two tensors or along an axis, where they answer with places, too."""
+    if hasattr(a, "other"):
+        return OPERATIONS["maximum"](interpreter, a, place)
+    return _extreme(interpreter, a, place), None
+
+
+def _extreme(interpreter: Interpreter, a: Args, place: str) -> Any:
+    name = name_of(interpreter.node).removeprefix("a")
+    if name == "max" or getattr(a, "dim", None) in (None, []):
+        return _reduction(name)(interpreter, a, place)
+    a.self = interpreter.tracer.multiply(a.self, -1.0, place)
+    return interpreter.tracer.multiply(_reduction("max")(interpreter, a, place), -1.0, place)
+
+
+OPERATIONS |= {"mean": _reduction("mean"), "sum": _reduction("sum"), "amax": _extreme, "amin": _extreme}
+OPERATIONS |= {"max": _largest, "min": _largest}

@@ -11,7 +11,7 @@ from typing import Any
 from ....weights.tensors import to_array
 from ...tracing import RefusedError, Rows, Tracer
 from ..export import NAMESPACE
-from .values import Final, Lengths, Opaque, StateStep, Step, has_symbols, mapped
+from .values import OTHERWISE, Final, Lengths, Opaque, StateStep, Step, has_symbols, mapped
 
 Args = SimpleNamespace
 Operation = Callable[["Interpreter", Args, str], Any]
@@ -56,6 +56,8 @@ class Interpreter:
         args = self.torch.fx.map_arg(node.args, self.values.__getitem__)
         kwargs = self.torch.fx.map_arg(node.kwargs, self.values.__getitem__)
         if not has_symbols((args, kwargs)):
+            if getattr(node.target, "namespace", "") == NAMESPACE:
+                raise RefusedError("a recurrent layer over constants; supported: over what depends on the input")
             self.values[node] = node.target(*args, **kwargs)
             return
         if node.target is operator.getitem:
@@ -63,7 +65,7 @@ class Interpreter:
             return
         schema = getattr(node.target, "_schema", None)
         if schema is None:
-            raise RefusedError(f"{getattr(node.target, '__name__', node.target)} is not supported")
+            raise RefusedError(f"{getattr(node.target, '__name__', node.target)} is not supported; {OTHERWISE}")
         name = schema.name.removeprefix("aten::").removeprefix(f"{NAMESPACE}::").rstrip("_")
         place = _module_of(node) or name
         if name == "copy" and isinstance(args[0], self.torch.Tensor):
@@ -81,7 +83,7 @@ class Interpreter:
             return self._of_lengths(self, name, SimpleNamespace(**given), place)
         follow = OPERATIONS.get(name)
         if follow is None:
-            raise RefusedError(f"{name} is not supported")
+            raise RefusedError(f"{name} is not supported; {OTHERWISE}")
         if has_symbols(given, Step | StateStep):
             return self.loops.run(name, follow, given, place)
         if has_symbols(given, Final) and name in _MOVES:

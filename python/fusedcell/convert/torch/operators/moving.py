@@ -24,7 +24,9 @@ def _same(interpreter: Interpreter, a: Args, place: str) -> Any:
         getattr(node.meta.get("val"), "dtype", None) for node in (interpreter.node.args[0], interpreter.node)
     )
     x, is_truth = getattr(a, "self", getattr(a, "input", None)), after == interpreter.torch.bool
-    if is_truth and before != after and isinstance(x, Rows):
+    if not isinstance(x, Rows):
+        return x
+    if is_truth and before != after:
         return not_zero(interpreter, x, place)
     if before is not None and after is not None and before.is_floating_point and not after.is_floating_point:
         raise RefusedError(f"a change of {before} to {after}, which rounds")
@@ -43,6 +45,8 @@ def _dropout(interpreter: Interpreter, a: Args, place: str) -> Any:
 def _view(interpreter: Interpreter, a: Args, place: str) -> Any:
     shape = getattr(a, "size", getattr(a, "shape", None))
     shape = list(shape if shape is not None else a.other.shapes[0])
+    if not isinstance(a.self, Rows):
+        return a.self.reshape(shape)
     x: Rows = a.self
     if x.axes[-2:-1] == (TIME,) and len(shape) == len(x.axes) and x.kind == "rows" and not x.reversed:
         # Rows that become one, and one that becomes several: (..., T, C) to (..., T / k, k * C) and back.
@@ -195,6 +199,21 @@ def _rows_of_cache() -> Any:
     raise RefusedError("the last rows of a sequence, otherwise than as a state that the module gives back")
 
 
+@operation("narrow")
+def _narrow(interpreter: Interpreter, a: Args, place: str) -> Any:
+    return _sliced(interpreter, a.self, a.dim, a.start, a.start + a.length, 1, place)
+
+
+@operation("unfold")
+def _unfold(interpreter: Interpreter, a: Args, place: str) -> Any:
+    x, dim = a.self, a.self.dim(a.dimension)
+    count = x.shapes[0][dim] - a.size + 1
+    if x.axes[dim] == TIME and a.step != 1:
+        raise RefusedError(f"windows that move by {a.step} along time; supported: by 1, and view to join rows")
+    windows = [_sliced(interpreter, x, dim, start, start + count, a.step, place) for start in range(a.size)]
+    return interpreter.tracer.stack(windows, -1, place)
+
+
 @operation("select")
 def _select(interpreter: Interpreter, a: Args, place: str) -> Any:
     dim = a.self.dim(a.dim)
@@ -250,6 +269,8 @@ def _flip(interpreter: Interpreter, a: Args, place: str) -> Any:
 @operation("expand", "expand_as", "broadcast_to")
 def _expand(interpreter: Interpreter, a: Args, place: str) -> Any:
     shape = a.size if hasattr(a, "size") else a.other.shapes[0]
+    if not isinstance(a.self, Rows):
+        return a.self.expand(shape)
     return interpreter.tracer.expand(a.self, [shape], place)
 
 

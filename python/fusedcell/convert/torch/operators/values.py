@@ -8,10 +8,8 @@ from typing import Any
 
 from ...tracing import Rows
 
-ATTENTION = (
-    "attention, in which rows of a sequence are weighed by each other, is not supported; "
-    "fusedcell.torch.accelerate(model, example=...) runs the recurrent parts, and PyTorch the rest"
-)
+OTHERWISE = "fusedcell.torch.accelerate(model, example=...) runs the recurrent parts, and PyTorch the rest"
+ATTENTION = f"attention, in which rows of a sequence are weighed by each other, is not supported; {OTHERWISE}"
 
 
 @dataclass(frozen=True, eq=False)
