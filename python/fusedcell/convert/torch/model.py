@@ -277,7 +277,11 @@ def _read(source: _Source, roles: Sequence[Roles], probes: Sequence[tuple[int, i
 
 def _where_they_differ(specs: Sequence[ModelSpec]) -> str:
     for several in zip(*(spec.nodes for spec in specs), strict=False):
-        if len({f"{name} {node!r} {source}" for name, node, source in several}) > 1:
+        numbers = [
+            tuple(value.tobytes() for value in vars(node).values() if isinstance(value, np.ndarray))
+            for _, node, _ in several
+        ]
+        if len({f"{name} {node!r} {source}" for name, node, source in several}) > 1 or len(set(numbers)) > 1:
             return f" at {several[0][0]!r}"
     return ""
 

@@ -226,7 +226,7 @@ class RowTracer(Mover):
         """Rows of a table by the tokens of an input."""
         is_input = len(x.parts) == 1 and self.graph.is_input(x.parts[0])
         axes = flat(self.graph.axes(x.parts[0])) if is_input else []
-        if any(isinstance(axis, int) for axis in axes):
+        if any(isinstance(axis, int) and axis > 1 for axis in axes):
             raise RefusedError(
                 f"an embedding of the input {x.parts[0]!r} of axes {said(tuple(axes))}; supported: tokens without an "
                 "axis of features, each column an input of its own"
