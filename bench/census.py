@@ -64,9 +64,6 @@ REFUSED_TEXT = """\
 The next table lists models that do not run whole, with the error that names the reason and its place in the source.
 Their recurrent layers, and parts of them, still run: [Bring your model](models.md).
 
-GTCRN lacks two forms of a recurrent layer and nothing else. One goes along the bands of each frame, both ways. The
-other goes over time for each band, with the same weights. With dense layers in their place it runs, as 204 nodes.
-
 """
 REFUSED = ("model", "door", "from", "why not")
 

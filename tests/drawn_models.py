@@ -279,11 +279,14 @@ class Drawing:
     def layer(self) -> None:
         read = self.sources(pooled=False)
         kind: Kind = self.pick(*KINDS, *GENERAL_KINDS)
-        directions = 1 if self.has_streams else self.draw(st.integers(1, 2))
-        reverse = not self.has_streams and directions == 1 and kind in KINDS and self.draw(st.booleans())
+        size = sum(v.size for v in read)
+        positions = self.pick(None, None, None, *(count for count in range(1, size + 1) if size % count == 0))
+        is_one_way = self.has_streams and positions is None
+        directions = 1 if is_one_way else self.draw(st.integers(1, 2))
+        reverse = not is_one_way and directions == 1 and kind in KINDS and self.draw(st.booleans())
         layers = 1 if reverse else self.draw(st.integers(1, 2))
         self.seed += 1
-        size = sum(v.size for v in read)
+        size //= positions or 1
         mapping = kind.weights(size, self.draw(SIZES), layers=layers, directions=directions, seed=self.seed)
         made = kind.make(mapping)
         if reverse:
@@ -294,10 +297,11 @@ class Drawing:
             parts = state if isinstance(state, tuple) else (state,)
             made = made.with_initial_state(*(part[:, None] for part in parts))
         arguments = {"kind": kind.reference.__name__, "layers": mapping, "state": state, "reverse": reverse}
-        arguments |= kind.options
+        arguments |= {**kind.options, "positions": positions}
         if isinstance(kind, GeneralKind):
             arguments |= reference_options(kind.cell_options)
-        outputs = directions * mapping["weight_hh_l0"].shape[1]
+        outputs = directions * mapping["weight_hh_l0"].shape[1] * (positions or 1)
+        made = made if positions is None else nodes.Inside(made, positions)
         about_one = not any(name in kind.name for name in ("relu", "elu", "hard", "leaky", "projected"))
         self.add(made, read, [("layer", arguments)], outputs, about_one=about_one)
 

@@ -16,6 +16,7 @@ def every_node() -> NodeList:
     elu = ("elu", 0.5)
     gru, lstm = KIND["gru_reset_after"], KIND["lstm"]
     state = (uniform(1, 1, 1, 3), uniform(2, 1, 1, 3))
+    two_ways = lstm.make(lstm.weights(4, 1, directions=2))
     return [
         ("emb", nodes.Embedding(uniform(3, 5, 4)).astype("bfloat16"), "t"),
         ("conv", nodes.Window(uniform(4, 8, 18), uniform(5, 8), taps=3, padding=(2, 0), groups=2, activation=elu), "x"),
@@ -41,11 +42,14 @@ def every_node() -> NodeList:
         ("gru", gru.make(gru.weights(8, 3), dtype="int8"), ("emb", "slice")),
         ("lstm", lstm.make(lstm.weights(3, 3)).with_initial_state(*state), "gru"),
         ("both", lstm.make(lstm.weights(3, 2, directions=2)), "gru"),
+        ("along", nodes.Inside(two_ways.with_initial_state(uniform(19, 2, 1, 1), uniform(20, 2, 1, 1)), 2), "add"),
+        ("along_mean", nodes.Mean(), "along"),
         ("last", nodes.Last(2), "both"),
         ("mean", nodes.Mean(), "lstm"),
         ("max", nodes.Max(), "lstm"),
         ("sum", nodes.Sum(), "lstm"),
-        ("head", nodes.Dense(uniform(17, 2, 13), uniform(18, 2)).astype("int8"), ("last", "mean", "max", "sum")),
+        ("head", nodes.Dense(uniform(17, 2, 17), uniform(18, 2)).astype("int8"),
+         ("last", "mean", "max", "sum", "along_mean")),
     ]  # fmt: skip
 
 

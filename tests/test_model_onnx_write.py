@@ -125,6 +125,7 @@ CASES: dict[str, tuple[type[Any], Any]] = {
     "Mean": (nodes.Mean, nodes.Mean()),
     "Max": (nodes.Max, nodes.Max()),
     "Sum": (nodes.Sum, nodes.Sum()),
+    "Inside": (nodes.Inside, nodes.Inside(layer_of("gru_reset_after", 2, 5, directions=2), 3)),
     "Chain": (nodes.Chain, nodes.Chain([nodes.Dense(array(4, 6), activation="softmax"), nodes.Mean(), nodes.L2Norm()])),
 }  # fmt: skip
 

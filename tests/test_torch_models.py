@@ -261,6 +261,19 @@ def rows_as_batch(s: Any, x: Any) -> Any:
     return s.rnn(y)[0]
 
 
+def dual_path(s: Any, x: Any) -> Any:
+    """Over the bands of each frame, and over time for each band."""
+    b, t, bands, _ = x.shape
+    y = s.intra(x.reshape(b * t, bands, -1))[0].reshape(b, t, bands, -1).transpose(1, 2)
+    return s.inter(y.reshape(b * bands, t, -1))[0].reshape(b, bands, t, -1).transpose(1, 2)
+
+
+def ends_of_bands(s: Any, x: Any) -> Any:
+    b, t, bands, _ = x.shape
+    y, (h, _) = s.intra(x.flip(2).flatten(0, 1).transpose(0, 1))
+    return y.transpose(0, 1).reshape(b, t, bands, -1), h.reshape(-1, b, t, 6)
+
+
 def masked_lm(s: Any, x: Any) -> Any:
     return s.head(s.ln(s.rnn(s.emb(x) * 2.0)[0])).softmax(-1)
 
@@ -508,6 +521,25 @@ CASES: dict[str, tuple[Callable[[], Any], Any, bool]] = {
             (kept_aside, 5),
         ]
     },
+    "over bands and over time": (
+        lambda: module_of(
+            dual_path,
+            intra=nn.GRU(3, 4, bidirectional=True, batch_first=True),
+            inter=nn.LSTM(8, 6, 2, proj_size=5, batch_first=True),
+        ),
+        x_of(2, 9, 7, 3),
+        True,
+    ),
+    "both ways over time for each band": (
+        lambda: module_of(
+            dual_path,
+            intra=nn.RNN(3, 4, 2, batch_first=True),
+            inter=nn.GRU(4, 5, 2, bidirectional=True, batch_first=True, bias=False),
+        ),
+        x_of(2, 9, 3, 3),
+        False,
+    ),
+    "the ends of layers over bands": (lambda: module_of(ends_of_bands, intra=nn.LSTM(3, 6, 2)), x_of(2, 9, 7, 3), True),
     "a projected layer": (lambda: nn.Sequential(lstm(5, 6, 2, proj_size=4), TakeFirst()), x_of(2, 9, 5), True),
 }
 

@@ -157,7 +157,9 @@ private:
         if (type->load == nullptr) {
             refuse_unsupported(label("type") + ": this build of fusedcell leaves out nodes of type " + name);
         }
-        expect_keys(fields_, std::string("name type inputs ") + type->options, node_.name);
+        const bool is_inside = name == "layer" && find(fields_, "positions") != nullptr;
+        expect_keys(fields_, std::string("name type inputs ") + type->options + (is_inside ? " positions" : ""),
+                    node_.name);
         set_sources(name == "embedding");
         tensors_.clear();
         if (const auto found = arrays_of_nodes_.find(node_.name); found != arrays_of_nodes_.end()) {
@@ -532,8 +534,18 @@ private:
         if (layer.is_cell) fail("layer", "a layer", "a cell");
         if (layer.initial_rows > 1) fail("initial_h", "one row, for all sequences", std::to_string(layer.initial_rows));
         const NodeShape& shape = layer.stack->shape();
-        if (shape.input_size != size_) {
-            fail("inputs", std::to_string(shape.input_size) + " features", std::to_string(size_));
+        const bool is_inside = find(fields_, "positions") != nullptr;
+        const auto positions = static_cast<std::ptrdiff_t>(is_inside ? option("positions", 1, kMost) : 1);
+        if (size_ % positions != 0 || shape.input_size != size_ / positions) {
+            fail("inputs",
+                 (is_inside ? std::to_string(positions) + " times " : "") + std::to_string(shape.input_size) +
+                     " features",
+                 std::to_string(size_));
+        }
+        if (is_inside) {
+            spend(positions, shape.output_size, node_.name);
+            return set_operation(make_layer_inside(std::move(layer.stack), std::move(layer.initial_h),
+                                                   std::move(layer.initial_c), positions));
         }
         node_.kind = ModelNode::Kind::kLayer;
         node_.output_size = shape.output_size;

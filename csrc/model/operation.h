@@ -8,8 +8,10 @@
 #include <vector>
 
 #include "kernels/kernel_api.h"
+#include "model/node.h"
 #include "model/packed_linear.h"
 #include "model/window.h"
+#include "model/workspace.h"
 #include "pack/aligned_buffer.h"
 
 namespace fusedcell {
@@ -21,8 +23,9 @@ struct OperationSpace {
     std::vector<float> floats;           // likewise
     std::vector<LinearRow> positions;    // of windows inside a row
     std::vector<float> padded;           // rows with their padding
+    Workspace layer;                     // inside a row
 
-    std::size_t nbytes() const { return inputs.nbytes() + bytes_of(rows, floats, positions, padded); }
+    std::size_t nbytes() const { return inputs.nbytes() + bytes_of(rows, floats, positions, padded) + layer.nbytes(); }
 };
 
 class Operation {
@@ -87,5 +90,9 @@ std::shared_ptr<const Operation> make_row_operation(RowKernel kernel, const RowS
 /// beside each other. No window leaves rows out at its left or right.
 std::shared_ptr<const Operation> make_inside(std::shared_ptr<const Operation> operation, const Window& window,
                                              std::ptrdiff_t positions);
+
+/// The layer along the `positions` of one row, from these initial states (S, size), or empty, zeros, in every row.
+std::shared_ptr<const Operation> make_layer_inside(std::shared_ptr<const Node> layer, std::vector<float> initial_h,
+                                                   std::vector<float> initial_c, std::ptrdiff_t positions);
 
 }    // namespace fusedcell

@@ -237,6 +237,76 @@ private:
     std::ptrdiff_t features_;    // of a position
 };
 
+class LayerInside final : public Operation {
+public:
+    LayerInside(std::shared_ptr<const Node> layer, std::vector<float> initial_h, std::vector<float> initial_c,
+                std::ptrdiff_t positions)
+        : Operation(product_of(positions, layer->shape().input_size),
+                    product_of(positions, layer->shape().output_size)),
+          layer_(std::move(layer)),
+          initial_h_(std::move(initial_h)),
+          initial_c_(std::move(initial_c)),
+          positions_(positions) {
+        const NodeShape& shape = layer_->shape();    // without initial states zeros
+        initial_h_.resize(count_of<float>(shape.state_layers, shape.h_size));
+        initial_c_.resize(count_of<float>(shape.state_layers, shape.c_size));
+    }
+
+    // The rows are a batch of sequences.
+    void run(const LinearRow* rows, std::ptrdiff_t num_rows, OperationSpace& space) const override {
+        const NodeShape& shape = layer_->shape();
+        for (std::ptrdiff_t batch; num_rows > 0; rows += batch, num_rows -= batch) {
+            batch = std::min(num_rows, most_rows());
+            float* const x = space.floats.data();
+            float* const y = x + batch * window_size();
+            float* const h = y + batch * output_size();
+            float* const c = start(initial_h_, shape.h_size, batch, h);
+            start(initial_c_, shape.c_size, batch, c);
+            for (std::ptrdiff_t b = 0; b < batch; ++b) {
+                std::copy_n(floats_of(rows[b]), window_size(), x + b * window_size());
+            }
+            layer_->run({positions_,
+                         batch,
+                         sequence_view<const float>(x, positions_, batch, shape.input_size, true),
+                         sequence_view(y, positions_, batch, shape.output_size, true),
+                         {h, h, shape.c_size > 0 ? c : nullptr},
+                         nullptr},
+                        space.layer);
+            for (std::ptrdiff_t b = 0; b < batch; ++b) {
+                std::copy_n(y + b * output_size(), output_size(), rows[b].y);
+            }
+        }
+    }
+
+    void reserve(std::ptrdiff_t rows, OperationSpace& space) const override {
+        const NodeShape& shape = layer_->shape();
+        const std::ptrdiff_t states = product_of(shape.state_layers, sum_of(shape.h_size, shape.c_size));
+        rows = std::min(rows, most_rows());
+        grow(space.floats, rows, sum_of(sum_of(window_size(), output_size()), states));
+        layer_->reserve(positions_, rows, space.layer);
+    }
+
+    double operations() const override { return layer_->step_operations() * static_cast<double>(positions_); }
+    std::size_t nbytes() const override { return layer_->nbytes(); }
+
+private:
+    // So few that they stay in a cache.
+    std::ptrdiff_t most_rows() const {
+        return std::clamp<std::ptrdiff_t>((std::ptrdiff_t{1} << 15) / (window_size() + output_size()), 1, 128);
+    }
+    // Returns the end of the states (S, batch, size).
+    float* start(const std::vector<float>& initial, std::ptrdiff_t size, std::ptrdiff_t batch, float* states) const {
+        for (std::ptrdiff_t i = 0; i < layer_->shape().state_layers * batch; ++i, states += size) {
+            std::copy_n(initial.data() + i / batch * size, size, states);
+        }
+        return states;
+    }
+
+    std::shared_ptr<const Node> layer_;
+    std::vector<float> initial_h_, initial_c_;
+    std::ptrdiff_t positions_;
+};
+
 }    // namespace
 
 void Operation::reserve(std::ptrdiff_t, OperationSpace&) const {}
@@ -280,6 +350,11 @@ std::shared_ptr<const Operation> make_row_operation(RowKernel kernel, const RowS
 std::shared_ptr<const Operation> make_inside(std::shared_ptr<const Operation> operation, const Window& window,
                                              std::ptrdiff_t positions) {
     return std::make_shared<Inside>(std::move(operation), window, positions);
+}
+
+std::shared_ptr<const Operation> make_layer_inside(std::shared_ptr<const Node> layer, std::vector<float> initial_h,
+                                                   std::vector<float> initial_c, std::ptrdiff_t positions) {
+    return std::make_shared<LayerInside>(std::move(layer), std::move(initial_h), std::move(initial_c), positions);
 }
 
 }    // namespace fusedcell

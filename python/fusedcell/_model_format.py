@@ -15,7 +15,7 @@ import numpy as np
 from . import _file_format
 from ._dominance import of_node
 from .layers import Layer, layer_from_bytes
-from .nodes import Add, Chain, Embedding, Multiply, Node, node_of
+from .nodes import Add, Chain, Embedding, Inside, Multiply, Node, node_of
 from .nodes.base import MatrixNode, Tensors
 
 Source: TypeAlias = "str | Sequence[str]"
@@ -132,6 +132,7 @@ def from_bytes(
         name, arrays, sources = item["name"], tensors.get(item["name"], {}), item["inputs"]
         if item["type"] == "layer":
             node = layer_from_bytes(_file_format.to_bytes(item["layer"], arrays), isa)
+            node = Inside(node, item["positions"]) if "positions" in item else node
         else:
             node = node_of(item["type"], item, arrays)
         nodes.append((name, node, sources[0] if len(sources) == 1 else tuple(sources)))
@@ -180,6 +181,8 @@ def dtypes_of(nodes: Iterable[Node | Layer]) -> set[str]:
     for node in nodes:
         if isinstance(node, Chain):
             found |= dtypes_of(node.nodes)
+        elif isinstance(node, Inside):
+            found |= dtypes_of([node.layer])
         elif isinstance(node, Layer):
             found |= set(node.dtypes.values())
         elif isinstance(node, MatrixNode):
@@ -198,6 +201,8 @@ def _astype(node: Layer, dtype: Any, name: str) -> Layer: ...
 def _astype(node: Node | Layer, dtype: Any, name: str) -> Node | Layer:
     if isinstance(node, Chain):
         return Chain([_astype(item, dtype, name) for item in node.nodes])
+    if isinstance(node, Inside):
+        return Inside(_astype(node.layer, dtype, name), node.positions)
     if not isinstance(node, MatrixNode | Layer):
         return node
     try:
@@ -264,7 +269,7 @@ def _follow(name: str, node: Node | Layer, sources: Sequence[str], sizes: dict[s
         return
     if isinstance(node, Layer):
         size: int | None = node.input_size
-        sizes[name] = (node.proj_size or node.hidden_size) * (2 if node.bidirectional else 1)
+        sizes[name] = node.output_size
     else:
         size = node._input_size()
         if size is None and node._same_size():

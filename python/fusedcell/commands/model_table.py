@@ -10,7 +10,7 @@ from .._text import aligned
 from ..errors import UnsupportedError
 from ..layers import Layer
 from ..model import Model
-from ..nodes import Depthwise, Embedding, Max, Mean, Sum
+from ..nodes import Depthwise, Embedding, Inside, Max, Mean, Sum
 from ..nodes.base import MatrixNode
 
 _ONCE = (Mean, Max, Sum)  # which answer when the sequence has ended
@@ -66,8 +66,9 @@ def _products(model: Model) -> dict[str, tuple[float, bool]]:
         windows = rate if inside else rate / getattr(node, "stride", 1)
         rates[name] = windows * getattr(node, "repeat", 1)
         count = 0.0
-        if isinstance(node, Layer):
-            count = sum(array.size for cell in node.stack.arrays() for array in cell.values() if array.ndim == 2)
+        if isinstance(node, Layer | Inside):
+            cells = (node if isinstance(node, Layer) else node.layer).stack.arrays()
+            count = sum(array.size for cell in cells for array in cell.values() if array.ndim == 2) * (inside or 1)
         elif isinstance(node, MatrixNode | Depthwise) and not isinstance(node, Embedding):
             weight: Any = getattr(node, "weight")  # noqa: B009 - which each of these classes has
             features = weight.shape[1] if isinstance(node, Depthwise) else len(weight)

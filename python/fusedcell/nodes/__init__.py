@@ -31,7 +31,7 @@ from .features import (
     Softmax,
     Take,
 )
-from .sequences import Chain, Last, Max, Mean, Rows, Sum
+from .sequences import Chain, Inside, Last, Max, Mean, Rows, Sum
 from .windows import PLAIN, Dense, Depthwise, Embedding, MaxPool, MeanPool, Window
 
 _CLASSES: dict[str, type[Node]] = {
@@ -50,6 +50,7 @@ __all__ = [
     "Dense",
     "Depthwise",
     "Embedding",
+    "Inside",
     "L2Norm",
     "Last",
     "LayerNorm",

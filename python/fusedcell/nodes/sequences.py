@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from .base import Node, pair, whole
+from ..layers import Layer
+from .base import Node, Tensors, pair, whole
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -85,6 +87,44 @@ class Sum(Node):
     """
 
     type = "sum"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Inside(Node):
+    """A recurrent layer along the positions inside each row, from its initial state in every row.
+
+    A row is so many positions of the layer's features, and so is the result. As no state goes from row to row, it has
+    streams in both directions.
+
+    >>> import numpy as np, fusedcell as fc
+    >>> from fusedcell import nodes
+    >>> layer = fc.GRU.from_state_dict({"weight_ih_l0": np.ones((6, 3)), "weight_hh_l0": np.ones((6, 2))})
+    >>> fc.Model([("bands", nodes.Inside(layer, positions=4), "x")]).sizes
+    {'x': 12, 'bands': 8}
+    """
+
+    type = "layer"
+
+    layer: Layer
+    positions: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.layer, Layer):
+            raise TypeError(f"layer: expected an RNN, LSTM or GRU, got {type(self.layer).__name__}")
+        self._set(positions=whole(self.positions, "positions"))
+
+    def _input_size(self) -> int:
+        return self.positions * self.layer.input_size
+
+    def _output_size(self, size: int) -> int:
+        return self.positions * self.layer.output_size
+
+    def _same_size(self) -> bool:
+        return False
+
+    def _to_file(self) -> tuple[dict[str, Any], Tensors]:
+        layer, arrays = self.layer._to_tensors()
+        return {"layer": layer, "positions": self.positions}, arrays
 
 
 class Chain(Node):

@@ -17,9 +17,25 @@ from .layers import gru, lstm, rnn
 _LAYERS: Mapping[str, Callable[..., Any]] = {"rnn": rnn, "gru": gru, "lstm": lstm}
 
 
-def layer(x: ArrayLike, *, kind: str, layers: Any, state: Any = None, reverse: bool = False, **options: Any) -> Array:
-    """Returns y of recurrent layers, "rnn", "gru" or "lstm", as `layers.py` has it; `reverse` goes backward in time."""
+def layer(
+    x: ArrayLike,
+    *,
+    kind: str,
+    layers: Any,
+    state: Any = None,
+    reverse: bool = False,
+    positions: int | None = None,
+    **options: Any,
+) -> Array:
+    """Returns y of recurrent layers, "rnn", "gru" or "lstm", as `layers.py` has it; `reverse` goes backward in time.
+
+    With `positions`, a row is a sequence of so many, by itself.
+    """
     rows = as_float64("x", x)
+    if positions is not None:
+        options |= {"kind": kind, "layers": layers, "state": state, "reverse": reverse}
+        each = [layer(row.reshape(positions, -1), **options).reshape(-1) for row in rows]
+        return np.array(each).reshape(len(rows), -1)
     y: Array = _LAYERS[kind](rows[::-1] if reverse else rows, layers, state, **options)[0]
     return y[::-1] if reverse else y
 

@@ -256,6 +256,14 @@ class NodeWriter:
         size = count // node.repeat
         return Rows(self._repeated(name, node.repeat, size), size, x.steps if node.repeat == 1 else self._other_steps)
 
+    def _inside(self, node: nodes.Inside, x: Rows) -> str:
+        # The rows of all sequences are a batch, and what the layer gives is as many rows again.
+        parts = self.reshape(x.name, -1, node.positions, node.layer.input_size)
+        y = f"{self._prefix}along"
+        write_layer(self._graph, node.layer, self.add("Transpose", parts, perm=[1, 0, 2]), y, self._prefix)
+        shape = self.add("Concat", self.add("Shape", x.name, end=2), self.integers(node._output_size(x.size)), axis=0)
+        return self.add("Reshape", self.add("Transpose", y, perm=[1, 0, 2]), shape)
+
     # Over the rows of a sequence
 
     def _rows(self, node: nodes.Rows, x: Rows) -> Rows:
@@ -293,6 +301,7 @@ _WRITERS: dict[type[nodes.Node], Callable[[NodeWriter, Any, Rows], str | Rows]] 
     nodes.RMSNorm: NodeWriter._rms_norm,
     nodes.L2Norm: NodeWriter._l2_norm,
     nodes.Take: NodeWriter._take,
+    nodes.Inside: NodeWriter._inside,
     nodes.Rows: NodeWriter._rows,
     nodes.Last: NodeWriter._last,
     nodes.Mean: NodeWriter._reduced,

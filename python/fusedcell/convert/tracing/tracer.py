@@ -237,23 +237,28 @@ class RowTracer(Mover):
         name = self.graph.add(place, nodes.Embedding(table), x.parts, table.shape[1])
         return self._made(x, name, (*x.axes, table.shape[1]))
 
-    def recurrent(self, x: Rows, layer: Callable[[bool], Layer], place: str = "rnn") -> Rows:
+    def recurrent(
+        self, x: Rows, layer: Callable[[bool], Layer], place: str = "rnn", positions: int | None = None
+    ) -> Rows:
         """A layer over (time, batch, features) in either order of the first two, or without batch.
 
-        `layer` makes it, running backwards if asked to.
+        `layer` makes it, running backwards if asked to. With `positions`, the axis of so many features before the last
+        is the one that it goes along, in each row by itself.
         """
-        if len(x.axes) not in (2, 3) or set(x.axes[:-1]) - {BATCH} != {TIME} or not isinstance(x.axes[-1], int):
+        rows = set(flat(x.axes[:-1])) - {BATCH, positions}
+        ranks = (2, 3) if positions is None else (3,)
+        if len(x.axes) not in ranks or rows != {TIME} or not isinstance(x.axes[-1], int):
             raise RefusedError(
                 f"a recurrent layer over {said(x.axes)}; supported: (batch, time, features) in either order"
             )
         if x.kind == "state":
             raise RefusedError("a recurrent layer over a state")
-        made = layer(x.reversed)
-        size = (made.proj_size or made.hidden_size) * (2 if made.bidirectional else 1)
+        made = layer(x.reversed and positions is None)
         if made.input_size != x.axes[-1]:
             raise RefusedError(f"a layer of {made.input_size} inputs over {said(x.axes)}")
-        name = self.graph.add(place, made, self.sources(x), size)
-        return self._made(x, name, (*x.axes[:-1], size))
+        node = made if positions is None else nodes.Inside(made, positions)
+        name = self.graph.add(place, node, self.sources(x), made.output_size * (positions or 1))
+        return self._made(x, name, (*x.axes[:-1], made.output_size))
 
     def ends(self, x: Rows, dim: int, place: str = "last") -> Rows:
         """The last row of the first half of the last axis, and the first row of the second, where reverse ends."""

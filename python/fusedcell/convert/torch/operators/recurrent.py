@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,8 @@ import numpy as np
 
 from ....cell_options import Activation, CellOptions
 from ...spec import RecurrentSpec, build
-from ...tracing import TIME, OtherAxisError, RefusedError, Rows, Tracer
-from ...tracing.rows import said
+from ...tracing import BATCH, TIME, OtherAxisError, RefusedError, Rows, Tracer
+from ...tracing.rows import flat, said
 from .interpreter import OPERATIONS, Args, Interpreter
 from .values import Final
 
@@ -25,6 +26,8 @@ KINDS = {
 _ALL = slice(None)
 # An LSTM whose output gate is open and whose h is c: what remains of it is c' = f c + i g.
 _GIVES_C = CellOptions((Activation("Sigmoid"), Activation("Tanh"), Activation("Affine", 1.0, 0.0)))
+_MOST_OF_COPIES = 2**22  # weights of a matrix that has a block for each
+_ENDS = "a final c, or that of both directions, of several sequences in a row; supported: y, and h of one direction"
 _OPEN = 100.0  # of which float32's sigmoid is 1
 DECODER = (
     "the final state of an encoder as the initial state of a decoder; supported: zeros and constants as initial "
@@ -164,15 +167,24 @@ def _layer(name: str) -> Any:
         is_step = x.axes[time] == 1 and not interpreter.tracer.graph.has_time
         if is_step:
             x = _one_row(x, time, begins)
-        if x.axes[time] != TIME:
+        along, others = x.axes[time], flat([x.axes[1 - time]]) if len(x.axes) == 3 else []
+        positions = along if isinstance(along, int) and TIME in others else None
+        if along != TIME and positions is None:
             raise OtherAxisError(
                 f"a recurrent layer along an axis of {said(x.axes[time])}, which is not the time of an input: the "
                 "module makes it itself, or runs at no other number of rows than the example's; supported: sequences "
                 "of any length"
             )
-        if directions > 1 and any(begin.carried is not None for begin in begins):
-            raise RefusedError("a state that goes through a bidirectional layer")
+        copies = 1 if positions else math.prod(part for part in others if isinstance(part, int))
+        is_apart = positions is not None or copies > 1
+        if (directions > 1 or is_apart) and any(begin.carried is not None for begin in begins):
+            raise RefusedError("a state that goes through a bidirectional layer, or one of several sequences in a row")
         cells = cells_of(interpreter, name, a)
+        axes = x.axes
+        if copies > 1:  # one layer whose matrices have one block for each
+            cells = [_of_copies(cell, copies, directions if i >= directions else 1) for i, cell in enumerate(cells)]
+            begins = [Beginning(None if begin.array is None else np.tile(begin.array, copies)) for begin in begins]
+            x = x.with_grid([*(part for part in others if part == BATCH), TIME, copies * axes[-1]], x.indices)
         apart = a.num_layers > 1 and any(
             _reads_state(user, begins[0].carried is not None) for user in interpreter.node.users
         )
@@ -181,14 +193,23 @@ def _layer(name: str) -> Any:
         for first in range(0, len(cells), layers * directions):
             part = slice(first, first + layers * directions)
             inputs.append(x)
-            x = tracer.recurrent(x, layer_maker(KINDS[name], cells[part], layers, begins, part), place)
+            x = tracer.recurrent(x, layer_maker(KINDS[name], cells[part], layers, begins, part), place, positions)
             outputs.append(x)
+        if copies > 1:
+            grids = [output.indices.reshape(directions, copies, -1).swapaxes(0, 1) for output in outputs]
+            axes = (*axes[:-1], grids[0].shape[2] * directions)
+            outputs = [output.with_grid(axes, grid) for output, grid in zip(outputs, grids, strict=True)]
+            x = outputs[-1]
 
         def final(rows: Sequence[Rows]) -> Any:
+            if is_apart and directions > 1:
+                raise RefusedError(_ENDS)
             found = _final(tracer, rows, directions, time)
             return tracer.unsqueeze(found, 1) if is_single else found
 
         def final_c() -> Any:
+            if is_apart:
+                raise RefusedError(_ENDS)
             parts = [slice(first, first + directions) for first in range(0, len(cells), directions)]
             return final(
                 [
@@ -228,6 +249,28 @@ def _cell(name: str) -> Any:
 
 
 OPERATIONS |= {name: (_cell if name.endswith("_cell") else _layer)(name) for name in KINDS}
+
+
+def _of_copies(cell: dict[str, Any], copies: int, directions: int) -> dict[str, Any]:
+    """The cell that does for each of so many parts of x and h what this one does; of x in each of the directions."""
+
+    def spread(name: str, array: Any) -> Any:
+        gates = 1 if name == "weight_hr" else len(cell["weight_hh"]) // units
+        rows = array.reshape(gates, 1, len(array) // gates, *array.shape[1:])
+        if array.ndim == 1:
+            return rows.repeat(copies, 1).reshape(-1)
+        if copies * copies * array.size > _MOST_OF_COPIES:
+            raise RefusedError(
+                f"a recurrent layer for each of {copies} sequences in a row, whose matrix would have "
+                f"{copies**2 * array.size} weights; supported: at most {_MOST_OF_COPIES}"
+            )
+        sides = directions if name == "weight_ih" else 1
+        parts = rows.reshape(gates, len(array) // gates, sides, -1)
+        blocks = np.einsum("grdk,mn->gmrdnk", parts, np.eye(copies))
+        return blocks.reshape(copies * len(array), -1).astype(array.dtype)
+
+    units = len(cell["weight_hr"].T) if "weight_hr" in cell else cell["weight_hh"].shape[1]
+    return {name: spread(name, array) for name, array in cell.items()}
 
 
 def _without_time(make: Callable[[], Rows]) -> Callable[[], Rows]:
