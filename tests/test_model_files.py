@@ -109,7 +109,8 @@ def test_the_package_safetensors_reads_what_is_written(path: Path) -> None:
 def test_a_key_that_is_missing_or_of_another_type_is_named(name: str, key: str, path: Path) -> None:
     labels = {"name": "nodes: (expected a )?name", "type": f"{name}.type", "layer": name}
     label = labels.get(key, f"{name}(: '|\\.){key}")
-    with pytest.raises(ValueError, match=label):
+    # Without positions the layer is one over rows, of other features.
+    with pytest.raises(ValueError, match="along.inputs" if name == "along" and key == "positions" else label):
         load_changed(path, lambda description, _: of(description, name).pop(key))
     for wrong in ("", -3e20, [None], {"name": 7}):
         with pytest.raises(ValueError, match=label):

@@ -34,8 +34,8 @@ def layer(
     rows = as_float64("x", x)
     if positions is not None:
         options |= {"kind": kind, "layers": layers, "state": state, "reverse": reverse}
-        each = [layer(row.reshape(positions, -1), **options).reshape(-1) for row in rows]
-        return np.array(each).reshape(len(rows), -1)
+        every = np.vstack((rows, np.zeros((1, rows.shape[1]))))  # one more, so that there is one
+        return np.array([layer(row.reshape(positions, -1), **options).reshape(-1) for row in every])[:-1]
     y: Array = _LAYERS[kind](rows[::-1] if reverse else rows, layers, state, **options)[0]
     return y[::-1] if reverse else y
 
