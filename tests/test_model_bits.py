@@ -14,6 +14,8 @@ from fusedcell import nodes
 from golden import assert_published, digest, published
 from models import KIND, uniform
 
+pytestmark = [pytest.mark.core, pytest.mark.of_bits]
+
 STEPS, INPUTS, CHANNELS, UNITS, OUTPUTS = 12, 5, 19, 17, 21
 EPSILON = 1e-3
 DTYPES = ("float32", "int8", "int8_int16")

@@ -15,7 +15,7 @@ dir=$PWD/.armv7l
 tests=(-o testpaths=tests)
 while (($#)); do
   case $1 in
-    --short) tests=(tests/test_bits.py tests/test_isa.py tests/test_sizes.py) ;;
+    --short) tests=(tests/test_bits.py tests/test_isa.py tests/test_model_bits.py tests/test_sizes.py) ;;
     --) shift && break ;;
     *) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
   esac
