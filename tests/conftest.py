@@ -50,10 +50,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption(
         "--combinations",
-        choices=("all", "some", "pairs"),
+        choices=("all", "some", "pairs", "tiers"),
         default="all",
         help="of a test's combinations of parameters, run all, or enough that every two values of two parameters meet "
-        "(pairs), or of tests marked `all_combinations` all and of others pairs (some)",
+        "(pairs), or of tests marked `all_combinations` all and of others pairs (some), or enough that every value "
+        "meets every tier (tiers)",
     )
 
     parser.addoption(
@@ -89,11 +90,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
     left_out = {item for item in items if is_left_out(item)}
     if (combinations := config.option.combinations) != "all":
         is_whole = combinations == "some"
-        left_out |= without_new_pairs(
+        candidates = (
             item
             for item in items
             if item not in left_out and not (is_whole and item.get_closest_marker("all_combinations"))
         )
+        left_out |= without_new_pairs(candidates, with_tiers=combinations == "tiers")
     if left_out:
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
@@ -105,8 +107,11 @@ def is_of_floats(item: pytest.Function) -> bool:
     return item.get_closest_marker("float_weights") is not None if dtype is None else dtype not in QUANTISED
 
 
-def without_new_pairs(items: Iterable[pytest.Function]) -> set[pytest.Function]:
-    """The items of which earlier ones of the same test have every two parameters' values together."""
+def without_new_pairs(items: Iterable[pytest.Function], *, with_tiers: bool = False) -> set[pytest.Function]:
+    """The items of which earlier ones of the same test have every two parameters' values together.
+
+    With `with_tiers` that is asked of a tier and another value alone.
+    """
     seen: dict[str, set[Any]] = {}
     found: set[pytest.Function] = set()
     for item in items:
@@ -115,6 +120,8 @@ def without_new_pairs(items: Iterable[pytest.Function]) -> set[pytest.Function]:
             continue
         values = sorted((name, id(value)) for name, value in callspec.params.items())  # combinations share objects
         pairs = set(combinations_with_replacement(values, 2))
+        if with_tiers:
+            pairs = {(one, other) for one, other in pairs if one == other or "isa" in (one[0], other[0])}
         known = seen.setdefault(item.nodeid.partition("[")[0], set())
         if pairs <= known:
             found.add(item)

@@ -4,14 +4,14 @@
 #   tools/aarch64/test.sh [--all] [--cpu NAME]... [-- PYTEST_ARGUMENTS]
 #
 # --all        every test; the default is those marked `core` and not `any_cpu`, of kernels rather than of states, files and
-#              arguments, a tenth of the drawn cases, and of combinations of parameters enough that every two values of two
-#              parameters meet, because emulation is some 20 times slower
+#              arguments, a tenth of the drawn cases, and of combinations of parameters enough that every value meets every
+#              tier, because emulation is some 20 times slower
 # --cpu NAME   a CPU of `qemu-aarch64 -cpu help`, may be repeated, to run the tests of all its tiers on
 #
 # The default is one CPU for each level of features: cortex-a53 (NEON), neoverse-n1 (and dotprod) and max (and i8mm). A
-# tier's tests run on the least CPU that has it, where an instruction beyond the tier's is an illegal one: of `scalar`, and
-# of tiers that only load otherwise than another, those of bits. The choice of a tier is tested on all three, and what has
-# nothing to do with tiers on max.
+# tier's tests run on the least CPU that has it, where an instruction beyond the tier's is an illegal one. Of `scalar`, of
+# tiers that only load otherwise than another, and of `dotprod`, whose other tests i8mm runs, these are the tests of bits.
+# The choice of a tier is tested on all three, and what has nothing to do with tiers on max.
 #
 # Subprocesses work: sys.executable is a native script that starts QEMU with the same CPU. Time under emulation means
 # nothing: a test that must run here has no deadline.
@@ -23,7 +23,7 @@ parallel=2
 usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
 
 cpus=()
-select=(-m "core and not any_cpu" --combinations=pairs --bits-alone=scalar,neon_ld64,dotprod_ld64
+select=(-m "core and not any_cpu" --combinations=tiers --bits-alone=scalar,neon_ld64,dotprod,dotprod_ld64
   --hypothesis-profile=emulated)
 # Pytest takes a minute to collect all files here. Of these, tests.yml runs the tests on an ARM machine.
 elsewhere='argument_code|batch_first|finite_weights|initial_state|instances|model_files|pickles|storage|stream_bytes|stream_states'
