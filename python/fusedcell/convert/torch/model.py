@@ -143,7 +143,8 @@ def read_model(module: Any, example: Any) -> ModelSpec:
         except ValueError as error:  # of the model, for nodes that do not fit each other
             refusals.append(_RefusedAtError(f"module: no model can be made of it: {error}"))
     if refusals:
-        raise max(refusals, key=lambda error: getattr(error, "reached", 0)) from None
+        farthest = max(refusals, key=lambda error: getattr(error, "reached", 0))
+        raise UnsupportedError(str(farthest)) from None
     source.run(source.tensors)  # which says what is wrong with the example
     raise UnsupportedError(
         "module: it runs at no other number of rows than the example's, so none of its axes is time; supported: "
