@@ -82,6 +82,13 @@ except ValueError as error:
 """
 
 
+def test_a_file_for_another_reader_says_which(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"not of HDF5")
+    with pytest.raises(ValueError, match=r"not an HDF5 file, or damaged: .*; read an ONNX model with"):
+        fc.from_keras(path)
+
+
 @with_limits
 @pytest.mark.parametrize("make", [with_false_length, with_a_text_many_times])
 def test_memory_goes_by_the_files_size(tmp_path: Path, make: Any) -> None:

@@ -241,6 +241,8 @@ def test_files_that_are_not_onnx_or_not_there(tmp_path: Path) -> None:
         path.write_bytes(data)
         with pytest.raises(ValueError, match=r"model\.onnx: not an ONNX model"):
             fc.from_onnx(path)
+    with pytest.raises(ValueError, match=r"net\.keras: not an ONNX model.*; read a model of Keras with"):
+        fc.from_onnx(path.rename(tmp_path / "net.keras"))
 
 
 def test_without_onnx_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

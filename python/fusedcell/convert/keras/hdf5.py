@@ -24,6 +24,7 @@ import numpy as np
 
 from ..._base import FloatArray
 from ...errors import UnsupportedError
+from ...weights.file_kinds import KERAS, advice_of
 from ...weights.floats import to_float32
 from .weights import Shape, fits
 
@@ -61,7 +62,10 @@ def open_hdf5(path: Path, label: str, member: str | None = None) -> Iterator[Hdf
         # JSON may take six bytes for a character.
         process.largest = 6 * size + (1 << 16)
         root = Hdf5(process, (), size, label)
-        root.ask("open", label, path=os.fspath(path), member=member)
+        try:
+            root.ask("open", label, path=os.fspath(path), member=member)
+        except ValueError as error:
+            raise ValueError(f"{error}{advice_of(path, KERAS)}") from error.__cause__
         yield root
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..._files import open_file
 from ...errors import UnsupportedError
+from ...weights.file_kinds import ONNX, advice_of
 
 Values: TypeAlias = npt.NDArray[Any]
 
@@ -58,11 +59,11 @@ class OnnxFile:
             try:
                 self.model.ParseFromString(data)
             except importlib.import_module("google.protobuf.message").DecodeError as error:
-                raise ValueError(f"{self.name}: not an ONNX model: {error}") from error
+                raise ValueError(f"{self.name}: not an ONNX model: {error}{advice_of(self.name, ONNX)}") from error
         else:
             raise TypeError(f"model: expected a path, bytes or an onnx.ModelProto, got {type(source).__name__}")
         if not self.model.HasField("graph"):
-            raise ValueError(f"{self.name}: not an ONNX model: it holds no graph")
+            raise ValueError(f"{self.name}: not an ONNX model: it holds no graph{advice_of(self.name, ONNX)}")
         _check_strings(self.name, self.model)
 
     def array(self, tensor: Any) -> Values:
