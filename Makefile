@@ -63,14 +63,16 @@ check-workflows: $(VENV)/.group-lint
 test-cpp: $(VENV)/.group-cpp
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/test_cpp.sh dev
 
-# Those of Keras's files alone are run by test.
+# Those that need no Keras are run by test.
+WITHOUT_KERAS := $(patsubst %,tests/test_keras_%.py,calls errors files names process)
 ## The tests against PyTorch, Keras and ONNX Runtime, which test skips without them.
 test-peers: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-peers
 	$(BIN)/python -m pytest -n auto tests/test_reference_torch.py tests/test_reference_onnx.py tests/test_bench_peers.py \
 	  tests/test_census.py tests/test_check.py tests/test_bench_model.py \
 	  tests/test_docs.py tests/test_layers.py::test_the_same_as_pytorch \
 	  tests/test_json_models.py::test_guitarml_is_what_pytorch_has_of_it \
-	  tests/test_model_onnx_write.py $(wildcard tests/test_keras_[lm]*.py tests/test_*onnx_*.py tests/test_torch_*.py)
+	  tests/test_model_onnx_write.py \
+	  $(filter-out $(WITHOUT_KERAS),$(wildcard tests/test_keras_*.py tests/test_*onnx_*.py tests/test_torch_*.py))
 
 ## The C++ and Python tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 test-sanitize: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp
@@ -137,13 +139,13 @@ test-armv7l:
 	  $(if $(SHORT),--exclude-regex 'allocation|bounds|real_time|threads')
 	tools/armv7l/test.sh $(if $(SHORT),--short)
 
-## Compile for macOS, musl and Windows, and run the C++ tests for Windows under Wine.
+## Compile for macOS, musl and Windows, and run the C++ tests for Windows under Wine; SHORT=1 leaves out what repeats.
 check-ports: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp .venv-wheels/.installed
-	PATH="$(CURDIR)/$(BIN):$(CURDIR)/.venv-wheels/bin:$$PATH" tools/check_ports.sh
+	PATH="$(CURDIR)/$(BIN):$(CURDIR)/.venv-wheels/bin:$$PATH" tools/check_ports.sh $(if $(SHORT),--short)
 
-## The C++ library installed, found by CMake and held against Python.
+## The C++ library installed, found by CMake and held against Python; SHORT=1 is two tiers of x86-64.
 example-cpp: $(VENV)/.installed $(VENV)/.group-test $(VENV)/.group-cpp
-	PATH="$(CURDIR)/$(BIN):$$PATH" tools/example_cpp.sh
+	PATH="$(CURDIR)/$(BIN):$$PATH" tools/example_cpp.sh $(if $(SHORT),--short)
 
 ##@ For maintainers: speed
 

@@ -1,11 +1,26 @@
 #!/usr/bin/env bash
 # What the Linux of this machine does not compile, with the Clang of the package ziglang and with warnings as errors: the
-# C++ library for Macs, without optimisation, which takes long; of it, for musl and Windows on ARM, what knows systems; and
-# for Windows on x86-64 the library and the C++ tests, which Wine runs, with the published hashes and Python's bits held
-# against its programs.
+# C++ library for Macs, musl and Windows on ARM, without optimisation, which takes long; and for Windows on x86-64 as well
+# the C++ tests, which Wine runs, with the published hashes and Python's bits held against its programs. Kernels know
+# nothing of the system (docs/layout.md), so those of ARM are compiled for Macs alone.
+#
+#   tools/check_ports.sh [--short]
+#
+# --short      of musl and Windows on ARM only the sources that know systems, of Windows on x86-64 two tiers, and no test
+#              of threads, which wait for each other through Wine's server, two minutes long
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-mapfile -t systems < <(git grep -lE '_WIN32|__linux__|__APPLE__' -- 'csrc/*.cc' ':!csrc/bindings')
+tiers= targets=() without=()
+case ${1:-} in
+  '') ;;
+  --short)
+    tiers='avx2;scalar' without=(--exclude-regex threads)
+    mapfile -t systems < <(git grep -lE '_WIN32|__linux__|__APPLE__' -- 'csrc/*.cc' ':!csrc/bindings')
+    systems=("${systems[@]/#/$PWD/}")
+    targets=(--target "${systems[@]/%/^}") # to Ninja, SOURCE^ is what is made of it
+    ;;
+  *) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
+esac
 run=windows-x86_64
 
 find_wine() { PATH=$PATH:/usr/lib/wine command -v wine64 || command -v wine; }
@@ -34,21 +49,18 @@ mkdir -p build
 "$WINE" wineboot --init >build/wine.log 2>&1 || { cat build/wine.log >&2; exit 1; }
 
 tools/build_cpp.sh macos-aarch64
-echo 'macos-aarch64: compiled'
 for preset in musl-aarch64 windows-aarch64; do
-  sources=("${systems[@]/#/$PWD/}")
   log=build/$preset.log
-  # To Ninja, SOURCE^ is what is made of it.
-  { cmake --preset "$preset" && cmake --build "build/$preset" --target "${sources[@]/%/^}"; } >"$log" 2>&1 ||
+  { cmake --preset "$preset" && cmake --build --preset "$preset" "${targets[@]}"; } >"$log" 2>&1 ||
     { cat "$log" >&2; exit 1; }
-  echo "$preset: compiled" "${systems[@]}"
 done
+echo 'macos-aarch64, musl-aarch64, windows-aarch64: compiled'
 
-# Threads wait for each other through Wine's server, two minutes long.
-tools/test_cpp.sh "$run" --exclude-regex threads "$@"
+tools/build_cpp.sh "$run" -DFUSEDCELL_TIERS="$tiers"
+ctest --preset "$run" "${without[@]}"
 # A program in the place of the one that it starts.
 programs=build/$run/tests/cpp
 printf '#!/bin/sh\nexec "%s" "$0.exe" "$@"\n' "$WINE" >"$programs/run_files"
 chmod +x "$programs/run_files"
-tiers=$("$programs/run_files" --isas | tr -d '\r' | paste -sd,)
-python -m pytest -q tests/test_cpp_library.py -k bits --tiers="$tiers" --cpp-tests="$programs"
+built=$("$programs/run_files" --isas | tr -d '\r' | paste -sd,)
+python -m pytest -q tests/test_cpp_library.py -k bits --tiers="$built" --cpp-tests="$programs"

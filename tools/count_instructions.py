@@ -43,7 +43,6 @@ MODES: dict[str, tuple[list[str], tuple[int, int]]] = {
 # the weights have kernels of their own, which more steps or units only repeat.
 HIDDEN = {"step": (17, 64, 256), "batch of 4": (64,), "sequence": (17, 64)}
 HIDDEN_SCALAR = {"step": (17, 64), "batch of 4": (64,), "sequence": (17,)}
-HIDDEN_OTHERS = {"step": (17, 64)}  # of cells that share their loops with the first two
 
 
 class Tier(NamedTuple):
@@ -100,7 +99,7 @@ def cases(arch: Arch) -> list[Case]:
         for tier in arch.tiers
         for cell in CELLS
         for dtype in tier.dtypes
-        for mode, sizes in (tier.hidden if cell in CELLS[:2] else HIDDEN_OTHERS).items()
+        for mode, sizes in tier.hidden.items()
         for hidden in sizes
     ]
 

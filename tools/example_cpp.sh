@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Install the library into a folder of its own, build examples/cpp against it as its users do, and hold what it answers
-# against Python. Then add the sources to another project, which needs nothing but its compiler and make.
+# against Python. Then add the sources to another project, which needs nothing but its compiler and make. `--short` builds
+# two tiers of x86-64 alone, with the bits of all.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=$PWD/.venv/bin/python
 
-# Two tiers of x86-64 stand for all, whose bits are the same.
-tiers=
-[[ $(uname -m) != x86_64 ]] || tiers='avx2;scalar'
-tools/build_cpp.sh library -DFUSEDCELL_TIERS="$tiers"
+options=()
+[[ ${1:-} != --short ]] || options=(-DFUSEDCELL_TIERS='avx2;scalar')
+tools/build_cpp.sh library "${options[@]}"
 prefix=$(mktemp -d)
 trap 'rm -rf "$prefix"' EXIT
 cmake --install build/library --prefix "$prefix/installed" >/dev/null
@@ -21,8 +21,6 @@ log=$prefix/log
 strip -o "$prefix/stripped" "$prefix/build/stream_layer"
 size "$prefix/stripped" | awk 'NR == 2 { printf "%d bytes of code, %d of data\n", $1, $2 }'
 
-# Options of the library above, so that ccache knows its files.
-as_compiled=(-DCMAKE_BUILD_TYPE=Release -DFUSEDCELL_DEV=ON)
 mkdir "$prefix/project"
 cat >"$prefix/project/CMakeLists.txt" <<END
 cmake_minimum_required(VERSION 3.18)
@@ -32,7 +30,7 @@ add_executable(stream_layer "$PWD/examples/cpp/stream_layer.cc")
 target_link_libraries(stream_layer PRIVATE fusedcell::fusedcell)
 END
 {
-  cmake -S "$prefix/project" -B "$prefix/other" -G 'Unix Makefiles' -DFUSEDCELL_TIERS=scalar "${as_compiled[@]}" &&
+  cmake -S "$prefix/project" -B "$prefix/other" -G 'Unix Makefiles' -DFUSEDCELL_TIERS=scalar &&
     cmake --build "$prefix/other" --target stream_layer --parallel
 } >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
 echo 'add_subdirectory: built'

@@ -28,7 +28,6 @@ LEAST_SHARE = 0.1
 LEAST_WEIGHTS = 8  # of a row, below which a small median is chance
 MOST_ROWS = 512  # are looked at, evenly spaced, so that astype takes little longer
 
-
 _node: ContextVar[str] = ContextVar("node", default="")
 
 

@@ -110,15 +110,15 @@ ACTIVATIONS = {
     "Exp": "exponential",
 }
 FUNCTIONS: dict[str, Callable[[Tracer, Rows, str], Rows]] = {
-    **{
-        name: lambda tracer, x, place, made=made: tracer.activation(x, made, place=place)  # type: ignore[misc]
-        for name, made in {"Absolute": "Abs", "Log": "Log", "Sqrt": "Sqrt", "Square": "Square"}.items()
-    },
-    **{
-        name: lambda tracer, x, place, name=name: tracer.function(x, name.lower(), place)  # type: ignore[misc]
-        for name in ("Log1p", "Log2", "Log10", "Expm1")
-    },
+    "Absolute": lambda tracer, x, place: tracer.activation(x, "Abs", place=place),
+    "Expm1": lambda tracer, x, place: tracer.function(x, "expm1", place),
+    "Log": lambda tracer, x, place: tracer.activation(x, "Log", place=place),
+    "Log10": lambda tracer, x, place: tracer.function(x, "log10", place),
+    "Log1p": lambda tracer, x, place: tracer.function(x, "log1p", place),
+    "Log2": lambda tracer, x, place: tracer.function(x, "log2", place),
     "Negative": lambda tracer, x, place: tracer.multiply(x, -1.0, place),
+    "Sqrt": lambda tracer, x, place: tracer.activation(x, "Sqrt", place=place),
+    "Square": lambda tracer, x, place: tracer.activation(x, "Square", place=place),
 }
 REDUCTIONS = {"Mean": "mean", "Max": "max", "Sum": "sum"}
 ONES = ("OnesLike", "ZerosLike")
