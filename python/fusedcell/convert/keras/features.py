@@ -197,7 +197,8 @@ def reshape(call: Call, x: Rows) -> Rows:
         each = math.prod(x.shapes[0][1:]) // -math.prod(target) if -1 in target else 1
         full = [each if size == -1 else size for size in target]
         lasting = [(full, dim) for dim, size in enumerate(full) if size == x.steps[0]]
-        choices = [*choices[: -1 in target], *lasting] or choices
+        if lasting:
+            choices = [*choices, *lasting] if -1 in target else lasting
     for sizes, dim in choices:
         shapes = [[steps if place == dim else size for place, size in enumerate(sizes)] for steps in x.steps]
         try:
