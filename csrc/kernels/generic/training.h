@@ -199,7 +199,10 @@ FUSEDCELL_NOINLINE void OuterTile(const float* d, const float* x, ptrdiff_t num_
     FUSEDCELL_UNROLL
     for (int g = 0; g < kOuterGates; ++g) {
         FUSEDCELL_UNROLL
-        for (int v = 0; v < kVectors; ++v) acc[g][v] = Zero();
+        for (int v = 0; v < kVectors; ++v) {
+            acc[g][v] = Zero();
+            FUSEDCELL_PREFETCH(total + g * stride + v * kLanes);    // of a large matrix in an outer cache by now
+        }
     }
     FUSEDCELL_NO_UNROLL
     for (ptrdiff_t r = 0; r < num_rows; ++r, d += kOuterGates, x += kVectors * kLanes) {
@@ -212,6 +215,17 @@ FUSEDCELL_NOINLINE void OuterTile(const float* d, const float* x, ptrdiff_t num_
             FUSEDCELL_UNROLL
             for (int v = 0; v < kVectors; ++v) acc[g][v] = MulAdd(factor, in[v], acc[g][v]);
         }
+    }
+    if (gates == kOuterGates && inputs == kVectors * kLanes) {
+        FUSEDCELL_UNROLL
+        for (int g = 0; g < kOuterGates; ++g) {
+            FUSEDCELL_UNROLL
+            for (int v = 0; v < kVectors; ++v) {
+                float* const sum = total + g * stride + v * kLanes;
+                Store(sum, Add(Load(sum), acc[g][v]));
+            }
+        }
+        return;
     }
     F32 sums[kOuterGates][kVectors];    // through memory, so that what is added up is one small loop
     FUSEDCELL_UNROLL
@@ -247,11 +261,13 @@ void Outer(const OuterRow* rows, ptrdiff_t num_rows, const OuterShape& shape, fl
         const ptrdiff_t left = (shape.last - first + kOuterGates - 1) / kOuterGates;
         const ptrdiff_t count = left < kOuterTiles ? left : kOuterTiles;
         for (ptrdiff_t r = 0; r < num_rows; ++r) {
-            for (ptrdiff_t tile = 0; tile < count; ++tile) {
-                const float* d = rows[r].d + first + tile * kOuterGates;
-                float* to = tiles + tile * tile_floats + r * kOuterGates;
+            const float* d = rows[r].d + first;
+            float* to = tiles + r * kOuterGates;
+            FUSEDCELL_UNROLL
+            for (int tile = 0; tile < kOuterTiles; ++tile, d += kOuterGates, to += tile_floats) {
+                if (tile == count) break;
                 // The last vector goes beyond the row, into the next one, which comes later.
-                FUSEDCELL_NO_UNROLL
+                FUSEDCELL_UNROLL
                 for (int i = 0; i < kOuterCopied; i += kLanes) Store(to + i, Load(d + i));
             }
         }
