@@ -20,10 +20,17 @@ public:
     ~ThreadWorkspace() {
         if (inner_) return;
         constexpr std::size_t kMostBytes = std::size_t{1} << 22;
+        // What trains a layer calls again and again, and needs memory for the layer's weights twice.
+        constexpr std::size_t kMostBytesOfTraining = std::size_t{1} << 25;
         Memory& memory = kept().memory;
-        const std::size_t nbytes = memory.workspace.nbytes() + memory.training.nbytes() + memory.model.nbytes() +
+        if (memory.training.nbytes() > kMostBytesOfTraining) memory.training = {};
+        const std::size_t nbytes = memory.workspace.nbytes() + memory.model.nbytes() +
                                    bytes_of(memory.state, memory.rows, memory.stream_rows);
-        if (nbytes > kMostBytes) memory = {};
+        if (nbytes > kMostBytes) {
+            TrainingSpace training = std::move(memory.training);
+            memory = {};
+            memory.training = std::move(training);
+        }
         kept().in_use = false;
     }
     ThreadWorkspace(const ThreadWorkspace&) = delete;
