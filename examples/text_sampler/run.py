@@ -14,7 +14,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +34,6 @@ MANY = 64
 PROMPT = "And it came to pass"
 PERPLEXITY = 3.4
 WORSE = {"float16": 1.001, "int8": 1.01}  # than float32's perplexity, at most
-PRUNED_BITS = 1.03  # of float32's bits a character, at most
 TOLERANCE = 1e-4  # of a character's log-probability in float32, from that in float64
 
 
@@ -49,8 +47,8 @@ class Weights(NamedTuple):
     bias: Array
 
     @classmethod
-    def load(cls, name: str = "weights.npz") -> Weights:
-        with np.load(FOLDER / name) as file:
+    def load(cls) -> Weights:
+        with np.load(FOLDER / "weights.npz") as file:
             gru = {name.removeprefix("gru."): file[name] for name in file.files if name.startswith("gru.")}
             characters, *others = (
                 file[name] for name in ("characters", "embedding.weight", "head.weight", "head.bias")
@@ -193,20 +191,6 @@ def speed(writer: Writer, length: int) -> Speed:
     )
 
 
-def speed_up(writer: Writer, other: Writer, rounds: int = 41) -> Logits:
-    """How many times as fast a step of the other's model is: percentiles 10, 50 and 90 of rounds in turns."""
-    streams, code = [one.model.stream() for one in (writer, other)], np.array(0)
-    out = np.empty(len(writer.characters), np.float32)
-
-    def steps(stream: fc.ModelStream) -> None:
-        for _ in range(100):
-            stream.step(code, out=out)
-
-    # The thread's own clock, as other programs may run in between.
-    times = np.array([[seconds(partial(steps, one), time.thread_time) for one in streams] for _ in range(rounds)])
-    return np.percentile(times[:, 0] / times[:, 1], (10, 50, 90))
-
-
 def in_float64(weights: Weights, codes: NDArray[np.intp]) -> Logits:
     """Log-probabilities by the formulas: some seconds, as NumPy takes single steps."""
     y, _ = fc.reference.gru(weights.embedding[codes[:-1]], weights.gru)
@@ -279,8 +263,6 @@ def main() -> int:
 
     weights = Weights.load()
     writers = {dtype: Writer(weights, dtype) for dtype in DTYPES}
-    if (FOLDER / "pruned.npz").exists():
-        writers["pruned"] = Writer(Weights.load("pruned.npz"), "float32")
     continuations(writers["float32"], arguments)
 
     text = (FOLDER / "held_out.txt").read_text()
@@ -304,8 +286,7 @@ def main() -> int:
         perplexities[dtype] = float(np.exp(-values.mean()))
         off = float(np.abs(values - exact).max())
         times = speed(writer, arguments.length)
-        off_text = f"{off:.1e}" if dtype in DTYPES else ""  # pruned, it is another network
-        print(f"{'fusedcell, ' + dtype:20}{perplexities[dtype]:11.4f}{off_text:>15}", end="")
+        print(f"{'fusedcell, ' + dtype:20}{perplexities[dtype]:11.4f}{off:15.1e}", end="")
         print(f"{times.step:8.1f}{times.step_many:8.2f}{times.one:8.1f}{times.many:8.2f}", end="")
         print(f"{f'{1e6 / times.one:,.0f}; {1e6 / times.many:,.0f}':>22}{writer.model.nbytes:>12,}")
         if not times.same:
@@ -321,14 +302,6 @@ def main() -> int:
         for dtype, most in WORSE.items()
         if perplexities[dtype] > most * perplexities["float32"]
     ]
-
-    if "pruned" in writers:
-        of_bits = np.log(perplexities["pruned"]) / np.log(perplexities["float32"])
-        low, middle, high = speed_up(writers["float32"], writers["pruned"])
-        print(f"Pruned: {of_bits:.3f} times float32's bits a character;", end="")
-        print(f" a step of the model is {middle:.2f} ({low:.2f}..{high:.2f}) times as fast")
-        if of_bits > PRUNED_BITS:
-            failures.append(f"pruned, {of_bits:.3f} times the bits a character, more than {PRUNED_BITS}")
 
     if arguments.picture:
         picture(arguments.picture, writers, text)

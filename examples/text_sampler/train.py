@@ -2,10 +2,8 @@
 
 pip install fusedcell[torch] tqdm
 python examples/text_sampler/train.py [--compare]
-python examples/text_sampler/train.py --prune 0.2
 
---prune goes on from weights.npz, takes out blocks of the matrices little by little, and writes pruned.npz. --compare
-trains for some batches with PyTorch's modules, too, in turns, says how long both take, and writes nothing.
+--compare trains for some batches with PyTorch's modules, too, in turns, says how long both take, and writes nothing.
 """
 
 import argparse
@@ -32,7 +30,6 @@ HELD_OUT = "Ecclesiastes"
 EMBEDDING, HIDDEN, LAYERS = 64, 128, 2
 STREAMS, STEPS = 64, 128
 UPDATES, RATE = 1500, 8e-3
-PRUNING_UPDATES, PRUNING_RATE = 4500, 4e-3
 
 
 class Network(nn.Module):
@@ -86,8 +83,7 @@ def bits(network: Network, codes: torch.Tensor) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--prune", type=float, metavar="DENSITY", help="prune the trained network to this density")
-    parser.add_argument("--updates", type=int, help=f"batches ({UPDATES}, and {PRUNING_UPDATES} with --prune)")
+    parser.add_argument("--updates", type=int, default=UPDATES, help=f"batches ({UPDATES})")
     parser.add_argument("--compare", action="store_true", help="time PyTorch's modules and fusedcell's in turns")
     arguments = parser.parse_args()
     torch.manual_seed(0)
@@ -103,26 +99,14 @@ def main() -> None:
         compare(lambda modules: batches(Network(len(characters), modules), x, target, UPDATES, RATE), 40)
         return
 
-    network, pruning = Network(len(characters)), None
-    if arguments.prune:
-        with np.load(FOLDER / "weights.npz") as file:
-            network.load_state_dict({name: torch.from_numpy(file[name]) for name in network.state_dict()})
-        print(f"before pruning: {bits(network, rest):.4f} bits a character held out")
-    updates = arguments.updates or (PRUNING_UPDATES if arguments.prune else UPDATES)
-    if arguments.prune:
-        pruning = fusedcell.torch.prune(network, density=arguments.prune, steps=updates * 2 // 5)
-    training = batches(network, x, target, updates, PRUNING_RATE if arguments.prune else RATE)
+    network, updates = Network(len(characters)), arguments.updates
+    training = batches(network, x, target, updates, RATE)
     for update in (progress := trange(updates, unit="update")):
         loss = next(training)
-        if pruning:
-            pruning.step()
         if update % 100 == 99 or update + 1 == updates:
             progress.set_postfix(loss=f"{loss:.3f}", held_out=f"{bits(network, rest):.4f} bits")
 
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
-    if pruning:
-        np.savez_compressed(FOLDER / "pruned.npz", characters=np.array(characters), **weights)
-        return
     np.savez(FOLDER / "weights.npz", characters=np.array(characters), **weights)
     (FOLDER / "held_out.txt").write_text(held_out)
 
