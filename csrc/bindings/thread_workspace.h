@@ -24,8 +24,8 @@ public:
         constexpr std::size_t kMostBytesOfTraining = std::size_t{1} << 25;
         Memory& memory = kept().memory;
         if (memory.training.nbytes() > kMostBytesOfTraining) memory.training = {};
-        const std::size_t nbytes = memory.workspace.nbytes() + memory.model.nbytes() +
-                                   bytes_of(memory.state, memory.rows, memory.stream_rows);
+        const std::size_t nbytes =
+            memory.workspace.nbytes() + memory.model.nbytes() + bytes_of(memory.state, memory.rows, memory.stream_rows);
         if (nbytes > kMostBytes) {
             TrainingSpace training = std::move(memory.training);
             memory = {};
