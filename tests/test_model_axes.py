@@ -380,7 +380,7 @@ def test_arrays_that_do_not_fit_are_refused_in_the_models_axes() -> None:
             TypeError,
             "streams: expected a sequence of streams, got int",
         ),
-        (lambda: stream.step(x[:, :, 0]), TypeError, "expected 2 positional arguments, got 1"),
+        (lambda: stream.step(x[:, :, 0]), TypeError, "expected 2 or 3 positional arguments, got 1"),
         (lambda: step(out=x[0, 0]), TypeError, "out: expected a tuple of 2 arrays, one an output, got ndarray"),
         (lambda: step(out=(new(2, 6), new(2, 2))), ValueError, r"out\[0\]: expected shape \(6, 2\), got \(2, 6\)"),
         (lambda: step(out=(new(2, 6).T, new(2, 2))), ValueError, r"out\[0\]: expected a writeable, aligned, C-contig"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -34,6 +35,11 @@ def looks_ahead() -> fc.Model:
     return fc.Model([("conv", fc.Window(uniform(5, 5, 9), taps=3, padding=(1, 1)), "x"), ("gru", gru, "conv")])
 
 
+def layer_of_two() -> fc.GRU:
+    """Takes 2 features and has 5 units."""
+    return fc.GRU.from_state_dict({"weight_ih_l0": uniform(3, 15, 2), "weight_hh_l0": uniform(4, 15, 5)})
+
+
 def of_two_rows() -> fc.Model:
     """Takes two rows (3 features) for one answer."""
     return fc.Model([("conv", fc.Window(uniform(6, 4, 6), taps=2, stride=2), "x")])
@@ -59,8 +65,14 @@ WRONG: dict[str, tuple[Callable[[fc.ModelStream], Any], type[Exception], str]] =
     "an input too few": (
         lambda s: s.step(X),
         TypeError,
-        r"step\(x, t, out=None\): expected 2 positional arguments, got 1",
+        r"step\(x, t, out=None\): expected 2 or 3 positional arguments, got 1",
     ),
+    "an input too many": (
+        lambda s: s.process(X[None], [1], None),
+        TypeError,
+        r"process\(x, t\): expected 2 positional arguments, got 3",
+    ),
+    "two outs": (lambda s: s.step(X, 1, None, out=None), TypeError, "one value for 'out', got two"),
     "an unknown name": (lambda s: s.process(X[None], [1], **{"out": None}), TypeError, "no argument named 'out'"),
     "one out": (lambda s: s.step(X, 1, out=np.empty(4, np.float32)), TypeError, "out: expected a tuple of 2 arrays"),
     "out of another shape": (
@@ -126,6 +138,75 @@ def test_out_is_written_and_returned() -> None:
         else:
             assert y is out
             np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("axes", [{}, {"y": (3, 2, "time")}], ids=["rows", "axes"])
+def test_out_follows_the_inputs_as_in_streams_of_layers(axes: dict[str, Any]) -> None:
+    model = fc.Model([("y", fc.Dense(uniform(1, 6, 4)), "x")], axes=axes)
+    out = np.zeros((3, 2) if axes else 6, np.float32)
+    x = uniform(2, 4)
+    assert model.stream().step(x, out) is out
+    np.testing.assert_array_equal(out, model.stream().step(x))
+    with pytest.raises(TypeError, match=r"step\(x, out=None\): expected 1 or 2 positional arguments, got 3"):
+        model.stream().step(x, out, out)
+    with pytest.raises(TypeError, match="one value for 'out', got two"):
+        model.stream().step(x, out, out=out)
+
+
+def features_last(batch_first: bool, axes: dict[str, Any]) -> fc.Model:
+    return fc.Model([("y", fc.Dense(uniform(1, 6, 4)), "x")], batch_first=batch_first, axes=axes)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: features_last(True, {})(uniform(2, 3, 4, 7)),
+            "x: expected shape (steps, 4) or (batch, steps, 4), got (3, 4, 7); "
+            "numpy.transpose(array, (0, 2, 1)), or (2, 0, 1), would fit",
+        ),
+        (
+            lambda: features_last(True, {}).stream(3).process(uniform(2, 7, 3, 4)),
+            "x: expected shape (3, steps, 4), got (7, 3, 4); numpy.transpose(array, (1, 0, 2)) would fit",
+        ),
+        (
+            lambda: features_last(False, {"x": ("batch", "time", 2, 2)})(uniform(2, 2, 2, 7)),
+            "x: expected shape (time, 2, 2), got (2, 2, 7); numpy.transpose(array, (2, 0, 1)), or (2, 1, 0), would fit",
+        ),
+        (
+            lambda: layer_of_two()(uniform(2, 2, 7)),
+            "x: expected shape (steps, batch, 2) or (steps, 2), got (2, 7); numpy.transpose(array, (1, 0)) would fit",
+        ),
+        (
+            lambda: layer_of_two().stream(3).process(uniform(2, 3, 7, 2)),
+            "block: expected shape (steps, 3, 2), got (3, 7, 2); numpy.transpose(array, (1, 0, 2)) would fit",
+        ),
+        (
+            lambda: layer_of_two()(uniform(2, 7, 3, 2), np.zeros((3, 1, 5))),
+            "h_0: expected shape (1, 3, 5), got (3, 1, 5); numpy.transpose(array, (1, 0, 2)) would fit",
+        ),
+        (
+            lambda: features_last(True, {})(uniform(2, 3, 5, 7)),
+            "x: expected shape (steps, 4) or (batch, steps, 4), got (3, 5, 7)",
+        ),
+    ],
+)
+def test_axes_in_another_order_are_told_the_transpose_that_fits(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [("state", "stream_from_bytes"), ("bind", r"step\(x, out\)"), ("input_size", "sizes"), ("output_size", "sizes")],
+)
+def test_what_streams_of_layers_alone_have_says_what_there_is_instead(name: str, instead: str) -> None:
+    stream = looks_ahead().stream()
+    assert not hasattr(stream, name)
+    with pytest.raises(AttributeError, match=f"'{name}' is of layers' streams; of a model's, .*{instead}"):
+        getattr(stream, name)
+    with pytest.raises(AttributeError, match=instead):
+        setattr(stream, name, 0)
 
 
 def test_a_hop_of_two_rows_is_an_axis() -> None:

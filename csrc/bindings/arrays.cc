@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cfenv>
 #include <cstring>
+#include <numeric>
 
 namespace fusedcell::bindings {
 namespace {
@@ -132,8 +133,25 @@ void throw_shape_error(const std::string& name, const std::string& expected, con
     throw py::value_error(shape_error(name, expected, got));
 }
 
+std::string transposing(const Shape& got, const std::vector<Shape>& fitting) {
+    constexpr std::size_t kMostAxes = 5;    // whose orders are few
+    Shape order(got.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::vector<std::string> found;
+    while (order.size() <= kMostAxes && found.size() < 2 && std::next_permutation(order.begin(), order.end())) {
+        const bool fits = std::any_of(fitting.begin(), fitting.end(), [&](const Shape& sizes) {
+            return std::equal(order.begin(), order.end(), sizes.begin(), sizes.end(),
+                              [&](std::ptrdiff_t axis, std::ptrdiff_t size) { return size < 0 || got[axis] == size; });
+        });
+        if (fits) found.push_back(to_text(order));
+    }
+    if (found.empty()) return "";
+    return "; numpy.transpose(array, " + found[0] + ")" + (found.size() > 1 ? ", or " + found[1] + "," : "") +
+           " would fit";
+}
+
 void throw_state_error(const std::string& name, const Shape& expected, const Shape& got, py::handle value) {
-    throw py::value_error(shape_error(name, to_text(expected), to_text(got)) +
+    throw py::value_error(shape_error(name, to_text(expected), to_text(got) + transposing(got, {expected})) +
                           (is_pair(value) ? "; only an LSTM's state is a pair (h, c)" : ""));
 }
 

@@ -29,6 +29,10 @@ namespace py = pybind11;
 /// ValueError "name: expected shape (3, 4), got (3, 5)".
 [[noreturn]] void throw_shape_error(const std::string& name, const std::string& expected, const std::string& got);
 
+/// What follows the shape that came where its axes in another order are one of `fitting`, of whose sizes negative ones
+/// stand for any: "; numpy.transpose(array, (1, 0)) would fit", or the first two such orders; else "".
+std::string transposing(const Shape& got, const std::vector<Shape>& fitting);
+
 /// The same for a state, whose `value` may be an LSTM's pair where only h was expected.
 [[noreturn]] void throw_state_error(const std::string& name, const Shape& expected, const Shape& got, py::handle value);
 

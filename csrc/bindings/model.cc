@@ -105,8 +105,13 @@ GivenRows::GivenRows(const Network& model, PyObject* const* values, const std::v
         const auto is_expected = [&](const Shape& wanted) { return are_of(axes, wanted); };
         if (!has_features || !std::any_of(expected.begin(), expected.end(), is_expected)) {
             std::string text;
-            for (const Shape& wanted : expected) text += (text.empty() ? "" : " or ") + axes_text(wanted, size);
-            throw_shape_error(input.name, text, got);
+            std::vector<Shape> fitting = expected;
+            for (Shape& wanted : fitting) {
+                text += (text.empty() ? "" : " or ") + axes_text(wanted, size);
+                if (size > 0) wanted.push_back(size);
+            }
+            if (size > 0 && has_features) axes.push_back(size);
+            throw_shape_error(input.name, text, to_text(axes) + transposing(axes, fitting));
         }
         if (i > 0 && axes != axes_) {
             throw_shape_error(input.name, axes_text(axes_, size) + ", as many rows as '" + model.inputs()[0].name + "'",
@@ -254,6 +259,7 @@ void bind_model(py::module_& module) {
             FloatArray(out, name).expect_shape(shape);
         },
         py::arg("out"), py::arg("name"), py::arg("shape"));
+    module.def("transposing", &transposing, py::arg("got"), py::arg("fitting"));
 }
 
 }    // namespace fusedcell::bindings

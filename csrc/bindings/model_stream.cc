@@ -134,22 +134,25 @@ void ModelStreamObject::run_pieces(std::ptrdiff_t rows, bool is_end, Checkpoint*
 
 namespace {
 
-// The inputs of a call are its positional arguments. Returns `out`, or null.
+// The inputs of a call are its positional arguments, which `out` may follow. Returns that, or null.
 PyObject* read_call(const Network& model, const char* name, bool takes_out, PyObject* const* args, Py_ssize_t count,
                     PyObject* keywords) {
     const auto signature = [&] {
         return std::string(name) + "(" + names_of(model) + (takes_out ? ", out=None)" : ")") + ": expected ";
     };
-    if (count != static_cast<Py_ssize_t>(model.inputs().size())) {
-        throw py::type_error(signature() + std::to_string(model.inputs().size()) + " positional arguments, got " +
-                             std::to_string(count));
+    const auto inputs = static_cast<Py_ssize_t>(model.inputs().size());
+    const bool has_out = takes_out && count == inputs + 1;
+    if (count != inputs && !has_out) {
+        const std::string expected = std::to_string(inputs) + (takes_out ? " or " + std::to_string(inputs + 1) : "");
+        throw py::type_error(signature() + expected + " positional arguments, got " + std::to_string(count));
     }
-    PyObject* out = nullptr;
+    PyObject* out = has_out ? args[inputs] : nullptr;
     for (Py_ssize_t i = 0; keywords != nullptr && i < PyTuple_GET_SIZE(keywords); ++i) {
         PyObject* keyword = PyTuple_GET_ITEM(keywords, i);
         if (!takes_out || PyUnicode_CompareWithASCIIString(keyword, "out") != 0) {
             throw py::type_error(signature() + "no argument named " + py::repr(keyword).cast<std::string>());
         }
+        if (has_out) throw py::type_error(signature() + "one value for 'out', got two");
         out = args[count + i];
     }
     return out == Py_None ? nullptr : out;
@@ -192,7 +195,7 @@ PyMethodDef step_definition = input_method<&step>(
     "step($self, /, *inputs, out=None)\n--\n\n"
     "The next hop of rows, usually one: an array for each of the model's inputs, (size,) for a stream of one row,\n"
     "else (batch_size, size); of tokens integers without the last axis. Of a model whose hop is more than one row,\n"
-    "the rows are a further axis, where calls of the model have it.\n\n"
+    "the rows are a further axis, where calls of the model have it. `out` may also come by position, after them.\n\n"
     "Returns what the model answers in the same arrangement, a tuple where it has several outputs, and None for an\n"
     "output that has no answer yet. With `out`, an array, or a tuple of them, float32 and C-contiguous and just\n"
     "right for a hop's usual rows, these are written there, and with float32 C-contiguous inputs nothing is\n"

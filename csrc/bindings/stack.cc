@@ -58,9 +58,9 @@ py::tuple run(const Stack& stack, py::handle x_value, py::handle h_value, py::ha
     const FloatArray x(x_value, "x");
     if ((x.ndim() != 2 && x.ndim() != 3) || x.dim(x.ndim() - 1) != geometry.input_size) {
         const std::string size = std::to_string(geometry.input_size);
-        throw_shape_error("x",
-                          (batch_first ? "(batch, steps, " : "(steps, batch, ") + size + ") or (steps, " + size + ")",
-                          to_text(x.shape()));
+        throw_shape_error(
+            "x", (batch_first ? "(batch, steps, " : "(steps, batch, ") + size + ") or (steps, " + size + ")",
+            to_text(x.shape()) + transposing(x.shape(), {{-1, -1, geometry.input_size}, {-1, geometry.input_size}}));
     }
     const std::ptrdiff_t x_size = x.size();
     const bool batched = x.ndim() == 3;
@@ -203,7 +203,8 @@ PyObject* step(const Stack& stack, PyObject* x_value, PyObject* h_value, PyObjec
     const FloatArray x(x_value, "x");
     if ((x.ndim() != 1 && x.ndim() != 2) || x.dim(x.ndim() - 1) != geometry.input_size) {
         const std::string size = std::to_string(geometry.input_size);
-        throw_shape_error("x", "(" + size + ",) or (batch, " + size + ")", to_text(x.shape()));
+        throw_shape_error("x", "(" + size + ",) or (batch, " + size + ")",
+                          to_text(x.shape()) + transposing(x.shape(), {{-1, geometry.input_size}}));
     }
     const std::ptrdiff_t x_size = x.size();
     const std::ptrdiff_t batch = x.ndim() == 2 ? x.dim(0) : 1;

@@ -150,7 +150,10 @@ py::object process(py::handle self, const Arguments& values) {
         const std::string size = std::to_string(inputs);
         const std::string rows = std::to_string(batch);
         const std::string three = "(" + (batch_first ? rows + ", steps" : "steps, " + rows) + ", " + size + ")";
-        throw_shape_error("block", batch == 1 ? "(steps, " + size + ") or " + three : three, to_text(x.shape()));
+        std::vector<Shape> fitting{batch_first ? Shape{batch, -1, inputs} : Shape{-1, batch, inputs}};
+        if (batch == 1) fitting.push_back({-1, inputs});
+        throw_shape_error("block", batch == 1 ? "(steps, " + size + ") or " + three : three,
+                          to_text(x.shape()) + transposing(x.shape(), fitting));
     }
     if (overlaps(x.array(), stream.states())) x.detach();
     const std::ptrdiff_t steps = x.dim(batch_first && !unbatched ? 1 : 0);

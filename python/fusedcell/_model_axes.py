@@ -84,6 +84,7 @@ class Arrangement:
             for name, size, tokens in core.inputs
         ]
         self._outputs = [_Rows(name, axes[name], (size,), core.batch_first) for name, size, _ in core.outputs]
+        self.num_inputs = len(self._inputs)
         self._has_time = any(TIME in item.labels for item in self._inputs)
         batched = {name: given if BATCH in given else (BATCH, *given) for name, given in axes.items()}
         self._many = self if batched == axes else Arrangement(core, batched)
@@ -186,12 +187,14 @@ class Arrangement:
             if len(expected) != array.ndim or any(
                 not isinstance(size, str) and size != got for size, got in zip(expected, array.shape, strict=True)
             ):
-                texts = [_text(expected)]
+                shapes = [expected]
                 if is_open and len(expected) != array.ndim:
-                    texts = [
-                        _text(item.shape(item.taken(has_batch, TIME in lead), sizes)) for has_batch in (True, False)
-                    ]
-                raise ValueError(f"{item.name}: expected shape {' or '.join(texts)}, got {array.shape}")
+                    shapes = [item.shape(item.taken(has_batch, TIME in lead), sizes) for has_batch in (True, False)]
+                advice = _core.transposing(
+                    array.shape, [[-1 if isinstance(size, str) else size for size in shape] for shape in shapes]
+                )
+                texts = " or ".join(map(_text, shapes))
+                raise ValueError(f"{item.name}: expected shape {texts}, got {array.shape}{advice}")
             item.check_tokens(array)
             sizes.update(
                 {label: size for label, size in zip(labels, array.shape, strict=True) if label in (BATCH, TIME)}
@@ -244,6 +247,10 @@ class ArrangedStream(ModelStream):
                 if answer is not None and answer.ndim == 1:
                     return answer.reshape(answer_shape)
                 return self._arrangement.stream_answers(answer, 1)
+        if len(inputs) == self._arrangement.num_inputs + 1:
+            if out is not None:
+                return super().step(*inputs, out=out)  # which says what is wrong
+            inputs, out = inputs[:-1], inputs[-1]
         if out is None or not self._steps_are_rows:
             return self._arrangement.step(super().step, self.batch_size, inputs, out)
         answers = super().step(*inputs, out=out)

@@ -24,11 +24,32 @@ _files: WeakKeyDictionary[_core.Model, bytes] = WeakKeyDictionary()
 _fingerprints: WeakKeyDictionary[_core.Model, bytes] = WeakKeyDictionary()
 
 
+class _OfLayersAlone:
+    """An attribute of layers' streams: reading or setting it says what there is instead."""
+
+    def __init__(self, instead: str) -> None:
+        self._instead = instead
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, stream: object, owner: type) -> NoReturn:
+        raise AttributeError(f"stream: {self._name!r} is of layers' streams; of a model's, {self._instead}")
+
+    def __set__(self, stream: object, value: object) -> NoReturn:
+        self.__get__(stream, type(stream))
+
+
 class ModelStream(_core.ModelStream):
     """The state of one sequence, or of a batch of them, that goes through a model in any pieces.
 
     Made by :meth:`.Model.stream`. The inputs and answers of a stream of one row have no batch axis.
     """
+
+    state = _OfLayersAlone("copy(), to_bytes() and model.stream_from_bytes(data) keep and set what is carried on")
+    bind = _OfLayersAlone("step(x, out) writes in place")
+    input_size = _OfLayersAlone("model.sizes has the features of each input")
+    output_size = _OfLayersAlone("model.sizes has the features of each output")
 
     def decay(self, factor: float, rows: Any = None) -> None:
         """Takes what sequences carry on, s, towards what they begin with: s becomes factor * s + (1 - factor) * s_0.
