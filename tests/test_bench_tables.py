@@ -10,7 +10,7 @@ from bench_results import INT8, made_up
 from fusedcell.bench import page, plot, tables
 from fusedcell.bench.bars import Bars, bars_of_cases
 from fusedcell.bench.limits import PhaseLimit
-from fusedcell.bench.results import Findings, Result
+from fusedcell.bench.results import Findings, Result, disturbed
 
 
 def table(*results: Result) -> list[str]:
@@ -231,3 +231,16 @@ def test_figures_come_out(results: list[Result], suffix: str, tmp_path: Path) ->
     path.unlink()
     plot.draw_bars(path, "Some CPU", bars_of_cases(results))
     assert path.read_bytes().startswith(start)
+
+
+def test_rows_that_other_programs_disturbed_are_named() -> None:
+    calm = made_up(us={"fusedcell": [1.0, 1.1, 1.4], "torch": [4.0, 4.1, 4.2]})
+    wide = made_up(us={"fusedcell": [1.0, 1.1, 1.2], "torch": [4.0, 4.1, 9.0]}, size=16)
+    beside = made_up(us={"fusedcell": [1.0, 1.1, 1.2], "torch": [2.0] * 3, "numpy": [4.0, 4.1, 9.0]}, size=32)
+    tails = made_up("tails", {"warm": [1.0, 9.0, 99.0]})
+    shown = {each.name: each.shown for each in (calm, wide, beside, tails)}
+    assert disturbed(shown) == [
+        "other programs, or the machine's host, disturbed 1 of 4 rows, in which p90 of the rounds is over 1.5 times "
+        "p10; measure these again: lstm 16, step, float32"
+    ]
+    assert disturbed({calm.name: calm.shown, tails.name: tails.shown}) == []

@@ -25,7 +25,7 @@ from .limits import multiply_rate, read_limits
 from .machine import BEGINNING, describe_machine, look, machine_texts, mixed_kinds, own_cpus, slowed_down, summary
 from .options import STDOUT
 from .page import page
-from .results import Findings, Result
+from .results import Findings, Result, disturbed
 from .studies import RepeatError, Study, measure_study, study_of
 from .tables import failures, tables
 
@@ -74,7 +74,8 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     clock = summary(findings.looks)
     for text in filter(None, [failures(findings.failures), clock if options.details else ""]):
         print(text, end="\n\n")
-    machine["warnings"] = [*mixed_kinds(machine), *slowed_down(machine, findings.looks)]
+    spread = disturbed({result.name: result.shown for result in findings.results})
+    machine["warnings"] = [*mixed_kinds(machine), *slowed_down(machine, findings.looks), *spread]
     for text in machine["warnings"]:
         print(f"Warning: {text}.")
     document |= {"results": list(map(_entry, findings.results)), "looks": [asdict(each) for each in findings.looks]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,6 +14,9 @@ from .machine import Look
 from .tiers import OURS
 
 Rounds = dict[str, list[list[float]]]
+
+# Of p10: the p90 of rounds that nothing disturbs is below.
+_MOST_SPREAD = 1.5
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,13 @@ class Result:
         return Lead(fast, slow, ours.p50 / share, theirs.p50 / share, quotient)
 
     @property
+    def shown(self) -> list[Summary]:
+        """The times that its row shows, but of tails, whose rounds are not alike."""
+        lead = self.lead
+        names = [] if self.kind == "tails" else [lead.fast, lead.slow] if lead else [self.ours]
+        return [time for name in names if (time := self.time(name))]
+
+    @property
     def limit_us(self) -> float:
         """What a call takes at least: its phases, one after the other."""
         return sum(phase.us for phase in self.limit)
@@ -139,6 +149,16 @@ class Findings:
     def failures(self) -> list[tuple[Result, str, str]]:
         """The case, the variant without a time, and why."""
         return [(result, name, why) for result in self.results for name, why in result.failures.items()]
+
+
+def disturbed(rows: Mapping[str, Sequence[Summary]]) -> list[str]:
+    """A warning that names the rows in which one of the times that they show had rounds too far apart."""
+    wide = [name for name, times in rows.items() if any(time.p90 > _MOST_SPREAD * time.p10 for time in times)]
+    text = (
+        f"other programs, or the machine's host, disturbed {len(wide)} of {len(rows)} rows, in which p90 of the rounds "
+        f"is over {_MOST_SPREAD} times p10; measure these again: {'; '.join(wide)}"
+    )
+    return [text] if wide else []
 
 
 def over_repeats(summaries: Iterable[Summary]) -> Summary | None:

@@ -13,9 +13,10 @@ import numpy as np
 
 from .._files import write_file
 from .._text import aligned, show_progress, three_digits
-from .._timing import FULL, QUICK, Runner, measure, ratio, summarise
+from .._timing import FULL, QUICK, Runner, Summary, measure, ratio, summarise
 from ..runtime import runtime_info
 from .options import STDOUT
+from .results import disturbed
 from .tables import span_text
 
 # Batch, steps, units, of which there are as many inputs.
@@ -41,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
         file=out,
     )
     results = []
+    shown: dict[str, list[Summary]] = {}
     for cell in options.cells:
         rows, ratios = [], []
         for batch, steps, units in cases:
@@ -55,7 +57,9 @@ def run(options: argparse.Namespace) -> int:
                 return 1
             runners = {name: _runner(torch, module, x) for name, module in (("ours", ours), ("torch", theirs))}
             rounds = measure(runners, QUICK if options.quick else FULL)
-            times = {name: summarise(values).p50 / 1e6 for name, values in rounds.items()}
+            found = {name: summarise(values) for name, values in rounds.items()}
+            shown[f"{cell} {batch} {steps} {units}"] = list(found.values())
+            times = {name: summary.p50 / 1e6 for name, summary in found.items()}
             quotient = ratio(rounds["torch"], rounds["ours"])
             ratios.append(quotient.p50)
             rows.append([*map(str, (batch, steps, units)), *map(three_digits, (*times.values(), quotient.p50))])
@@ -65,6 +69,8 @@ def run(options: argparse.Namespace) -> int:
         show_progress("")
         print(f"{cell}\n{aligned(['B', 'T', 'H', 'fusedcell ms', 'torch ms', 'times faster'], rows, ())}", file=out)
         print(f"fusedcell is {span_text(ratios)} torch.\n", file=out, flush=True)
+    for text in disturbed(shown):
+        print(f"Warning: {text}.", file=out)
     if options.json is not None:
         document = {"runtime": runtime_info(), "torch": torch.__version__, "results": results}
         text = json.dumps(document, indent=1, default=vars) + "\n"
