@@ -21,6 +21,32 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out) == fc.runtime_info()
 
 
+def test_info_fits_a_terminal_of_100_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    words = " ".join(lines).replace(",", "").split()
+    assert {*fc.runtime_info()["kernels"]} <= {*words}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["inspect", "nope"],
+        ["convert", "nope", "out.onnx"],
+        ["quantize", "nope", "out.safetensors", "--data", "x.npy"],
+        ["run", "nope", "in.npy", "out.npy"],
+        ["run", "model.onnx", "nope", "out.npy"],
+        ["bench", "model", "nope"],
+    ],
+)
+def test_a_file_that_is_not_there_is_said_not_to_be_there(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == "fusedcell: [Errno 2] No such file or directory: 'nope'\n"
+
+
 @pytest.mark.parametrize("arguments", [["info"], ["--help"]])
 def test_the_bench_is_imported_by_its_own_command_alone(arguments: list[str]) -> None:
     code = (

@@ -361,6 +361,7 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(tmp_path: Path
     fc.save(fc.RNNCell(np.ones((1, 1)), np.ones((1, 1))), tmp_path / "cell.safetensors")
     np.save(tmp_path / "in.npy", uniform(1, 5, 3))
     write_wav(tmp_path / "in.wav", np.zeros((10, 1)), 16)
+    (tmp_path / "in.txt").touch()
     for line, message in (
         ("two.safetensors in.npy out.npy", "has 2 inputs, a, b; run takes one"),
         ("cell.safetensors in.npy out.npy", "holds a RNNCell; supported: whole models and layers"),

@@ -341,14 +341,17 @@ def test_mutants_load_or_raise(suffix: str, tmp_path: Path) -> None:
 
 
 def test_files_that_are_not_there_and_of_unknown_kinds(tmp_path: Path) -> None:
-    for name in ("a.pt", "a.safetensors"):
+    others = (("a.h5", "from_keras"), ("a.keras", "from_keras"), ("a.onnx", "from_onnx"))
+    for name in ("a.pt", "a.safetensors", "a.xyz", *(name for name, _ in others)):
         with pytest.raises(FileNotFoundError):
             fc.LSTM.from_state_dict(tmp_path / name)
+    for name in ("a.xyz", *(name for name, _ in others)):
+        (tmp_path / name).touch()
     with pytest.raises(
         fc.UnsupportedError, match=r"a.xyz' is not a kind of file .*; supported: .safetensors, .pt, .pth"
     ):
         fc.LSTM.from_state_dict(tmp_path / "a.xyz")
-    for name, reader in (("a.h5", "from_keras"), ("a.keras", "from_keras"), ("a.onnx", "from_onnx")):
+    for name, reader in others:
         with pytest.raises(fc.UnsupportedError, match=rf"read a.* model.* with fusedcell.{reader}\(path\)"):
             fc.LSTM.from_state_dict(tmp_path / name)
     with pytest.raises(TypeError, match="expected a mapping of names to arrays, or a path, got int"):

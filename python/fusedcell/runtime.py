@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -75,4 +76,5 @@ def show_runtime() -> None:
             value = ", ".join(f"{name} {item}" for name, item in value.items()) or "unknown"
         elif isinstance(value, list):
             value = ", ".join(value) or "none"
-        print(f"{key:<14} {value}")
+        lines = textwrap.wrap(str(value), 85, break_long_words=False, break_on_hyphens=False)
+        print(f"{key:<14} {(chr(10) + 15 * ' ').join(lines)}")

@@ -21,9 +21,9 @@ from ..errors import UnsupportedError
 from ..layers import Layer
 from ..model import Model
 from ..storage import load, save
-from ..weights.file_kinds import JSON, ONNX, PYTORCH, SAFETENSORS, FileKind, kind_of
+from ..weights.file_kinds import JSON, ONNX, PYTORCH, SAFETENSORS, FileKind, kind_of, known_kind
 from ..weights.state_files import is_own_file
-from .options import add_file, add_ignore, check_is_for_onnx, known_kind
+from .options import add_file, add_ignore, check_is_for_onnx
 from .text import show
 
 _Made = TypeVar("_Made", Model, Recurrent)

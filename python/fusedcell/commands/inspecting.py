@@ -23,10 +23,10 @@ from ..convert.state_modules import report as report_modules
 from ..layers import GRU, Layer
 from ..model import Model
 from ..storage import load
-from ..weights.file_kinds import JSON, KERAS, ONNX, SAFETENSORS
+from ..weights.file_kinds import JSON, KERAS, ONNX, SAFETENSORS, known_kind
 from ..weights.state_files import is_own_file
 from .model_table import model_rows, node_table
-from .options import add_file, add_ignore, check_is_for_onnx, known_kind
+from .options import add_file, add_ignore, check_is_for_onnx
 from .text import show, table
 
 _MOST_PORTS = 50

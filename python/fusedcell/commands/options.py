@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..convert.onnx.node import IGNORABLE
-from ..weights.file_kinds import ONNX, SUFFIXES, FileKind, kind_of
+from ..weights.file_kinds import ONNX, SUFFIXES, FileKind
 
 
 def add_file(parser: argparse.ArgumentParser, name: str, text: str, of: Callable[[str], Any] = Path) -> None:
@@ -33,14 +33,6 @@ def add_ignore(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="of an ONNX node: take the default where the model makes it in a way that is not understood",
     )
-
-
-def known_kind(path: Path) -> FileKind:
-    """The kind of file by its name; ValueError for another."""
-    kind = kind_of(path)
-    if kind is None:
-        raise ValueError(f"expected a file ending in {', '.join(SUFFIXES)}, got {path.name!r}")
-    return kind
 
 
 def check_is_for_onnx(options: Any, kind: FileKind, path: Path) -> None:

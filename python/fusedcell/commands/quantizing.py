@@ -12,10 +12,10 @@ from ..convert.model_files import read_model
 from ..layers import Layer
 from ..quantization import calibrate
 from ..storage import load, save
-from ..weights.file_kinds import SAFETENSORS, kind_of
+from ..weights.file_kinds import SAFETENSORS, kind_of, known_kind
 from ..weights.state_files import is_own_file
 from .npy import open_npy
-from .options import add_file, check_is_for_onnx, known_kind
+from .options import add_file, check_is_for_onnx
 from .text import show
 
 

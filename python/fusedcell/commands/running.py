@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from .._base import FloatArray
-from .._files import write_file
+from .._files import open_file, write_file
 from ..convert.amplifiers.model import sample_rate
 from ..convert.model_files import read_model
 from ..model import Model
-from ..weights.file_kinds import JSON, kind_of
+from ..weights.file_kinds import JSON, kind_of, known_kind
 from .npy import Array, open_npy
-from .options import add_file, check_is_for_onnx, known_kind
+from .options import add_file, check_is_for_onnx
 from .text import show
 from .wav import Wav, open_wav
 
@@ -66,6 +66,8 @@ def _check_files(options: argparse.Namespace) -> None:
     """ValueError for names of files that do not go together."""
     path, out = options.source, options.out
     known, given = {".npy", ".wav"}, path.suffix.lower()
+    if given not in known:
+        open_file(path).close()  # which says so where there is none
     if given not in known or out.suffix.lower() not in known - ({".wav"} - {given}):
         raise ValueError(f"expected .npy to .npy, or .wav to .wav or .npy, got {path.name!r} to {out.name!r}")
     check_is_for_onnx(options, known_kind(options.model), options.model)

@@ -9,7 +9,7 @@ from ..errors import UnsupportedError
 from ..layers import Layer
 from ..model import Model
 from ..storage import load
-from ..weights.file_kinds import JSON, KERAS, ONNX, SAFETENSORS, SUFFIXES, kind_of
+from ..weights.file_kinds import JSON, KERAS, ONNX, SAFETENSORS, known_kind
 from ..weights.state_files import is_own_file
 
 WHOLE_MODULE = "fusedcell.Model.from_torch(module, example)"
@@ -21,9 +21,7 @@ def read_model(path: Path, states: Mapping[str, str] | None = None, *, isa: str 
     `states` are those of ``Model.from_onnx``. Raises what the readers raise, ValueError for a file of another kind,
     UnsupportedError for one that has weights alone.
     """
-    kind = kind_of(path)
-    if kind is None:
-        raise ValueError(f"expected a file ending in {', '.join(SUFFIXES)}, got {path.name!r}")
+    kind = known_kind(path)
     if states and kind != ONNX:
         raise ValueError(f"--state: is for ONNX files, and {path.name!r} says itself what its states are")
     if kind == ONNX:

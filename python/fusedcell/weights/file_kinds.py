@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from .._files import open_file
+
 
 class FileKind(NamedTuple):
     """The ends of its names, in lower case, and what reads it, for errors."""
@@ -36,3 +38,12 @@ def kind_of(path: str | os.PathLike[str]) -> FileKind | None:
     """What the end of the name says; None for another."""
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     return next((kind for kind in _KINDS if suffix in kind.suffixes), None)
+
+
+def known_kind(path: str | os.PathLike[str]) -> FileKind:
+    """The kind of a file that is there; OSError where there is none, ValueError for another name."""
+    kind = kind_of(path)
+    if kind is None:
+        open_file(path).close()
+        raise ValueError(f"expected a file ending in {', '.join(SUFFIXES)}, got {os.path.basename(path)!r}")
+    return kind

@@ -48,6 +48,7 @@ def open_state_dict(source: StateDict) -> Iterator[StateDictionary]:
     elif kind == PYTORCH:
         yield _pytorch(path)
     else:
+        open_file(path).close()  # which says so where there is none
         suffixes = ", ".join((*SAFETENSORS.suffixes, *PYTORCH.suffixes))
         raise UnsupportedError(
             f"mapping: {os.fspath(path)!r} is not a kind of file that has a state dictionary; supported: {suffixes}"
