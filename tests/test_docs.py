@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import doctest
 import json
 import re
@@ -44,6 +46,23 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text(page), re.DOTALL | re.MULTILINE)
 
 
+def names_that_nothing_shown_makes(page: str) -> set[str]:
+    shown = re.sub(r"<!---.*?-->", "", text(page), flags=re.DOTALL)
+    tree = ast.parse("\n".join(re.findall(r"^```python\n(.*?)^```$", shown, re.DOTALL | re.MULTILINE)))
+    used: set[str] = set()
+    made = set(dir(builtins))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            (used if isinstance(node.ctx, ast.Load) else made).add(node.id)
+        elif isinstance(node, ast.alias):
+            made.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.ExceptHandler):
+            made.add(node.name or "")
+        elif isinstance(node, ast.arg):
+            made.add(node.arg)
+    return used - made
+
+
 WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
 
 
@@ -57,6 +76,17 @@ def test_every_block_of_python_runs(page: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     for example in Document.parse(str(ROOT / page), PythonCodeBlockParser()).examples():
         example.evaluate()
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON)
+def test_a_reader_sees_where_every_name_comes_from(page: str) -> None:
+    """What is not shown, in comments, makes the files that stand for the reader's, and checks what is shown."""
+    assert names_that_nothing_shown_makes(page) == set()
+
+
+def test_no_page_names_a_version_of_ours_that_has_passed() -> None:
+    for page in PAGES:
+        assert set(re.findall(r"fusedcell (\d+\.\d+\.\d+)", text(page))) <= {fc.runtime_info()["fusedcell"]}, page
 
 
 MODULES = [fc, fc.quantization, nodes, nodes.features, nodes.sequences, nodes.windows, sys.modules[fc.Model.__module__]]

@@ -154,7 +154,9 @@ def main() -> None:
     out = parser.parse_args().out
 
     installed = {name: runtime for name, runtime in RUNTIMES.items() if importlib.util.find_spec(name)}
-    versions = ", ".join(f"{label} {importlib.metadata.version(name)}" for name, (label, _) in installed.items())
+    versions = ", ".join(
+        f"{label} {importlib.metadata.version(name)}" for name, (label, _) in installed.items() if name != "fusedcell"
+    )
     lines = [INTRODUCTION.format(versions=versions, tolerance=TOLERANCE)]
     labels = [label for label, _ in installed.values()]
     for op in GATES:
