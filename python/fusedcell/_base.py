@@ -73,3 +73,8 @@ def check_gates(kind: str, arrays: Mapping[str, Any], suffix: str) -> None:
             f"weight_hh{suffix}: expected shape ({rows}, hidden_size), got {tuple(weight_hh.shape)}, which has "
             f"{GATES[found][1]}: use fusedcell.{found}{'' if suffix else 'Cell'}"
         )
+
+
+def describe_as(cls: type, base: type) -> None:
+    """What holds for all of a base's subclasses is written once, below the first line of its own, and shown of each."""
+    cls.__doc__ = (cls.__doc__ or "") + "".join((base.__doc__ or "").partition("\n")[1:])

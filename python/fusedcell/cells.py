@@ -81,9 +81,16 @@ class Cell(Recurrent):
 class RNNCell(Cell):
     """h' = f(W x + b_ih + R h + b_hh), f = tanh or relu (``torch.nn.RNNCell``).
 
+    Weights are floats, ``weight_ih`` W (H, I) and ``weight_hh`` R (H, H), and biases (H,). A call is one step.
+
     Raises UnsupportedError for another nonlinearity or dtype, ValueError for a tier that this machine does not run,
     and TypeError or ValueError, naming the array, for weights that are not floats, not finite, or whose shapes do not
-    fit.
+    fit; a call so for its arguments.
+
+    >>> import numpy as np, fusedcell as fc
+    >>> cell = fc.RNNCell(np.ones((2, 3)), np.zeros((2, 2)), nonlinearity="relu")
+    >>> cell(np.ones(3), np.zeros(2))
+    array([3., 3.], dtype=float32)
     """
 
     def __init__(
@@ -117,7 +124,7 @@ class GRUCell(Cell):
     - True (PyTorch, Keras's default, ONNX linear_before_reset=1): n = tanh(W_n x + b_in + r (R_n h + b_hn))
     - False (Cho et al. 2014, ONNX's default): n = tanh(W_n x + b_in + R_n (r h) + b_hn)
 
-    Errors as for :class:`RNNCell`.
+    Weights are (3 H, I) and (3 H, H), and biases (3 H,), with rows in the order r z n. Errors as for :class:`RNNCell`.
     """
 
     def __init__(
@@ -148,6 +155,7 @@ class LSTMCell(Cell):
     """c' = f c + i g and h' = o tanh(c'), with i, f, o = sigmoid and g = tanh of W x + b_ih + R h + b_hh
     (``torch.nn.LSTMCell``).
 
+    Weights are (4 H, I) and (4 H, H), and biases (4 H,), with rows in the order i f g o.
     With ``weight_hr`` (P, H), h' = weight_hr (o tanh(c')) has size P, and ``weight_hh`` is (4 H, P) (Sak et al. 2014).
     Errors as for :class:`RNNCell`.
     """

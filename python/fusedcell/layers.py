@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias,
 
 import numpy as np
 
-from ._base import ARRAY_NAMES, FloatArray, check_gates, check_nonlinearity
+from ._base import ARRAY_NAMES, FloatArray, check_gates, check_nonlinearity, describe_as
 from ._core import Stack, Stream, as_array, expect_finite, load_layer, step_many
 from ._dtypes import check_dtype
 from ._file_format import Description, Tensors
@@ -90,6 +90,14 @@ class Layer(Recurrent):
     - num_threads: up to so many threads share the work, as many as pay and at most the CPUs that the process may use.
       The result has the same bits with any number.
     - return_gates, and return_cells of an LSTM: return a :class:`.Trace` too. y has the same bits with and without.
+
+    Raises TypeError or ValueError that names the argument for what is not so, or is of another shape.
+
+    >>> import numpy as np, fusedcell as fc
+    >>> gru = fc.GRU.from_state_dict({"weight_ih_l0": np.ones((6, 3)), "weight_hh_l0": np.ones((6, 2))})
+    >>> y, h_n = gru(np.ones((5, 4, 3)), lengths=[5, 2, 0, 1])
+    >>> y.shape, h_n.shape
+    ((5, 4, 2), (1, 4, 2))
     """
 
     _arrays: ClassVar[tuple[str, ...]] = ARRAY_NAMES[:4]
@@ -99,9 +107,8 @@ class Layer(Recurrent):
     __signature__ = _NoArguments()
 
     def __init_subclass__(cls) -> None:
-        """What holds for all kinds is written once, above, and shown of each."""
         super().__init_subclass__()
-        cls.__doc__ = (cls.__doc__ or "") + "".join((Layer.__doc__ or "").partition("\n")[1:])
+        describe_as(cls, Layer)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Raises TypeError that says what makes a layer, as it is made of trained weights."""

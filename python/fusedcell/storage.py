@@ -31,6 +31,12 @@ def save(layer: Recurrent | Model, path: str | os.PathLike[str]) -> None:
     and after an error it is as it was.
 
     Raises TypeError for what is none of these, ValueError for a path that ends as files of others do, such as .onnx.
+
+    >>> import numpy as np, fusedcell as fc
+    >>> rnn = fc.RNN.from_state_dict({"weight_ih_l0": np.ones((2, 3)), "weight_hh_l0": np.ones((2, 2))})
+    >>> fc.save(rnn, "rnn.safetensors")
+    >>> fc.load("rnn.safetensors", isa="scalar")
+    RNN(3, 2, dtype='float32', isa='scalar')
     """
     data = _bytes_of(layer)
     kind = kind_of(path)

@@ -27,6 +27,13 @@ class StreamPool(_core.StreamPool):
     ``step`` is that of :meth:`.Model.step_many` for a model, of whose slots ``state`` shows nothing.
 
     Raises ValueError for a capacity below 1, UnsupportedError for what has no streams.
+
+    >>> import numpy as np, fusedcell as fc
+    >>> rnn = fc.RNN.from_state_dict({"weight_ih_l0": np.ones((2, 3)), "weight_hh_l0": np.ones((2, 2))})
+    >>> pool = fc.StreamPool(rnn, 100)
+    >>> slots = [pool.join(), pool.join()]
+    >>> pool.step(slots, np.ones((2, 3), np.float32)).shape
+    (2, 2)
     """
 
     def __init__(self, layer: Layer | Model, capacity: int, *, num_threads: int = 1) -> None:

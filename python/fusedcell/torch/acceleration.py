@@ -60,6 +60,13 @@ def accelerate(
 
     Raises TypeError unless `model` is a module and `num_threads` an integer, UnsupportedError for an unknown dtype,
     ValueError for a tier that this machine does not run or no threads.
+
+    >>> import torch, fusedcell.torch as ft
+    >>> model = torch.nn.Sequential(torch.nn.LSTM(3, 2)).eval()
+    >>> with torch.inference_mode(), ft.accelerate(model) as report:
+    ...     y, state = model(torch.ones(5, 4, 3))
+    >>> [entry.swapped for entry in report]
+    [True]
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._base import describe_as
 from ..convert.torch.modules import Form
 from . import packs
 from .autograd import TrainedModule, check_tensor, is_exporting, refuse_transforms, takes_pytorchs, warn_of_autocast
@@ -21,6 +22,10 @@ class TrainedCell(TrainedModule, nn.RNNCellBase):
     `num_threads`, given by name, is how many threads a call may use at most.
 
     Where the steps are known beforehand, a layer is quicker: a cell packs its weights at every call.
+
+    >>> import torch, fusedcell.torch as ft
+    >>> ft.GRUCell(3, 2)(torch.ones(4, 3)).shape
+    torch.Size([4, 2])
     """
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
@@ -90,3 +95,7 @@ class GRUCell(TrainedCell, nn.GRUCell):
     """``torch.nn.GRUCell``, trained and run by fusedcell."""
 
     fusedcell_replaces = nn.GRUCell
+
+
+for _class in (RNNCell, LSTMCell, GRUCell):
+    describe_as(_class, TrainedCell)

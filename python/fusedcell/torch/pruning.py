@@ -135,6 +135,10 @@ def prune(
     Raises TypeError unless `model` is a module, UnsupportedError for another dtype and, naming each, for modules whose
     matrices cannot be pruned; ValueError for a density outside (0, 1] or of another number of gates, negative `steps`,
     a name in `keep` that is no submodule, or if there is nothing to prune.
+
+    >>> import torch, fusedcell.torch as ft
+    >>> pruning = ft.prune(torch.nn.GRU(128, 128), density=0.1, steps=1000)
+    >>> pruning.step()  # after each of the optimiser's
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")

@@ -39,6 +39,10 @@ def quantize(
     Raises TypeError unless `model` is a module, UnsupportedError for another dtype, unknown inputs, and, naming each,
     modules that cannot be prepared; ValueError for a name in `keep` that is no submodule, or if there is nothing to
     prepare. Nothing is changed then.
+
+    >>> import torch, fusedcell.torch as ft
+    >>> ft.quantize(torch.nn.Sequential(torch.nn.LSTM(3, 2)))
+    ('0',)
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")

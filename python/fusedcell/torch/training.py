@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from .. import _core
+from .._base import describe_as
 from ..convert.torch.modules import Form
 from ..errors import UnsupportedError
 from . import packs
@@ -51,6 +52,11 @@ class Trained(TrainedModule, nn.RNNBase):
     draws are the same on every tier, with any number of threads, and for packed, padded and batch-first arrangements.
 
     Raises ValueError for a rate that is not in [0, 1], and UnsupportedError for zoneout with a projection.
+
+    >>> import torch, fusedcell.torch as ft
+    >>> y, h_n = ft.GRU(3, 2)(torch.ones(5, 4, 3), lengths=torch.tensor([5, 2, 5, 1]))
+    >>> y.shape
+    torch.Size([5, 4, 2])
     """
 
     recurrent_dropout: float = 0.0
@@ -263,6 +269,10 @@ class GRU(Trained, nn.RNNBase):
     """``torch.nn.GRU``, trained and run by fusedcell."""
 
     fusedcell_replaces = nn.GRU
+
+
+for _class in (RNN, LSTM, GRU):
+    describe_as(_class, Trained)
 
 
 def form_of_layer(module: Trained) -> Form:

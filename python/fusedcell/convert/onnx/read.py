@@ -47,6 +47,11 @@ def from_onnx(
     Raises UnsupportedError naming the attribute, input or operator that cannot be honoured, ValueError for a broken
     file, shapes that do not fit, a node that is not there or another name in `ignore`, and ImportError without the
     package onnx (``pip install fusedcell[onnx]``).
+
+    >>> import numpy as np, fusedcell as fc
+    >>> rnn = fc.RNN.from_state_dict({"weight_ih_l0": np.ones((2, 3)), "weight_hh_l0": np.ones((2, 2))})
+    >>> fc.from_onnx(fc.to_onnx(rnn), isa="scalar")
+    RNN(3, 2, dtype='float32', isa='scalar')
     """
     ignored = checked_ignore(ignore)
     file = OnnxFile(model)

@@ -35,6 +35,12 @@ def to_onnx(layer: Layer, path: str | os.PathLike[str] | None = None, *, state_i
     Raises UnsupportedError for a projection, for clip with clip_before_h=False and for weights of 2 GiB and more, none
     of which ONNX can express, TypeError for what is not a layer, ImportError without the package onnx
     (``pip install fusedcell[onnx]``).
+
+    >>> import numpy as np, fusedcell as fc
+    >>> rnn = fc.RNN.from_state_dict({"weight_ih_l0": np.ones((2, 3)), "weight_hh_l0": np.ones((2, 2))})
+    >>> model = fc.to_onnx(rnn, "rnn.onnx")
+    >>> [output.name for output in model.graph.output]
+    ['Y', 'Y_h']
     """
     if not isinstance(layer, Layer):
         advice = "; model.to_onnx(path) writes it" if hasattr(layer, "to_onnx") else ""

@@ -94,6 +94,10 @@ def from_torch(module: Any, *, dtype: str = "float32", isa: str | None = None) -
 
     Raises UnsupportedError, naming what came, for any other module, one that computes something of its own, or one with
     dropout in training mode; otherwise as ``from_state_dict``.
+
+    >>> import torch, fusedcell as fc
+    >>> fc.from_torch(torch.nn.GRU(3, 2, batch_first=True), isa="scalar")
+    GRU(3, 2, batch_first=True, dtype='float32', isa='scalar')
     """
     form = form_of(module)
     for name in ("dropout", "recurrent_dropout"):
