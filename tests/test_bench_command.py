@@ -376,16 +376,20 @@ def test_reports_of_other_cpus_do_not_overwrite_each_other(monkeypatch: pytest.M
 
 def test_bench_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch")
-    path = tmp_path / "results.json"
-    assert main(["bench", "train", "--quick", "--sizes", "64", "--cells", "rnn", "--json", str(path)]) == 0
+    pytest.importorskip("matplotlib")
+    path, figure = tmp_path / "results.json", tmp_path / "figure.svg"
+    quick = ["bench", "train", "--quick", "--sizes", "64", "--cells", "rnn"]
+    assert main([*quick, "--json", str(path), "--plot", str(figure)]) == 0
     out, _ = capsys.readouterr()
     assert "A step of training" in out
-    assert "as fast as torch." in out
+    assert "as fast as torch" in out
+    assert "Training, rnn" in figure.read_text(encoding="utf-8")
     found = json.loads(path.read_text(encoding="utf-8"))["results"]
     assert [(its["cell"], its["batch"], its["steps"], its["units"]) for its in found] == [
         ("rnn", 1, 100, 64), ("rnn", 8, 128, 64), ("rnn", 32, 100, 64),
     ]  # fmt: skip
-    assert all(min(its["ms"].values()) > 0 for its in found)
+    assert all({"fusedcell", "torch"} <= set(its["ms"]) and min(its["ms"].values()) > 0 for its in found)
+    assert all(its["limit"] > 0 for its in found)
     assert main(["bench", "train", "--cells", "gru_reset_before"]) == 2
     assert "argument --cells: bench train has lstm, gru, rnn, got gru_reset_before" in capsys.readouterr().err
     assert main(["bench", "--sizes", "100", "train"]) == 2

@@ -9,6 +9,8 @@ from .results import Result
 from .tables import case_text, groups, sentence, title
 from .whole import call_text, shares
 
+TIMES_FASTER = "times faster: higher is better, 1 is a tie"
+
 
 @dataclass(frozen=True)
 class Bars:
@@ -28,7 +30,7 @@ def bars_of_cases(results: Sequence[Result]) -> list[Bars]:
         times = {case_text(result): lead.times.p50 for result in group if (lead := result.lead)}
         if times:
             what = title(group).partition(":")[0] + (", by cell and units" if group[0].size else "")
-            found.append(Bars(what, "times faster: higher is better, 1 is a tie", sentence(group), times, tie=1))
+            found.append(Bars(what, TIMES_FASTER, sentence(group), times, tie=1))
     return found
 
 

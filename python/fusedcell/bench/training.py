@@ -1,20 +1,27 @@
-"""`fusedcell bench train`: forward, backward and update of a layer beside PyTorch's, one thread, in turns."""
+"""`fusedcell bench train`: forward, backward and update of a layer beside other libraries', one thread, in turns."""
 
 from __future__ import annotations
 
 import argparse
 import copy
+import importlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from .._base import FloatArray
 from .._files import write_file
 from .._text import aligned, show_progress, three_digits
 from .._timing import FULL, QUICK, Runner, Summary, measure, ratio, summarise
 from ..runtime import runtime_info
+from . import plot
+from .bars import TIMES_FASTER, Bars
+from .cases import GATES
+from .limits import multiply_rate
 from .options import STDOUT
 from .results import disturbed
 from .tables import span_text
@@ -23,6 +30,8 @@ from .tables import span_text
 CASES = [(1, 100, 64), (8, 128, 64), (32, 100, 64), (8, 100, 256), (32, 100, 256), (32, 100, 512)]
 _LAYERS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
 _TOLERANCE = 2e-5  # of the largest derivative
+# Read where TensorFlow is loaded, which alone takes no notice of the variables of others.
+_TENSORFLOW_THREADS = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,14 +46,22 @@ def run(options: argparse.Namespace) -> int:
     torch.set_num_threads(1)
     out = sys.stderr if options.json == STDOUT else sys.stdout
     cases = [case for case in CASES if case[2] in options.sizes]
+    runtime, keras = runtime_info(), _keras()
+    versions = {"torch": torch.__version__}
+    if keras is not None:
+        versions[f"keras on {keras.backend.backend()}"] = keras.__version__
+    beside = " and ".join(f"{name} {version}" for name, version in versions.items())
     print(
-        f"A step of training, x with a gradient, SGD, one thread, beside torch {torch.__version__}: ms, medians.\n",
+        f"A step of training, x with a gradient, SGD, one thread, beside {beside}: ms, medians.\n"
+        "limit %: the least time to multiply, over the time of fusedcell.\n",
         file=out,
     )
-    results = []
+    headings = ["B", "T", "H", "fusedcell ms", "limit %", *(f"{name} ms" for name in versions), "times faster"]
+    rate = multiply_rate(runtime["isa"], "float32") * 1e9
+    results, groups = [], []
     shown: dict[str, list[Summary]] = {}
     for cell in options.cells:
-        rows, ratios = [], []
+        rows, ratios = [], {}
         for batch, steps, units in cases:
             show_progress(f"{cell} {batch} {steps} {units}")
             x = torch.randn(steps, batch, units)
@@ -55,24 +72,36 @@ def run(options: argparse.Namespace) -> int:
             if difference > _TOLERANCE:
                 print(f"fusedcell: {cell}: derivatives differ by {difference:.1e} of the largest", file=sys.stderr)
                 return 1
-            runners = {name: _runner(torch, module, x) for name, module in (("ours", ours), ("torch", theirs))}
-            rounds = measure(runners, QUICK if options.quick else FULL)
+            runners = [_runner(torch, ours, x), _runner(torch, theirs, x)]
+            runners += [_keras_runner(keras, cell, x.numpy())] if keras else []
+            names = ["fusedcell", *versions]
+            rounds = measure(dict(zip(names, runners, strict=True)), QUICK if options.quick else FULL)
             found = {name: summarise(values) for name, values in rounds.items()}
             shown[f"{cell} {batch} {steps} {units}"] = list(found.values())
             times = {name: summary.p50 / 1e6 for name, summary in found.items()}
-            quotient = ratio(rounds["torch"], rounds["ours"])
-            ratios.append(quotient.p50)
-            rows.append([*map(str, (batch, steps, units)), *map(three_digits, (*times.values(), quotient.p50))])
-            results.append(
-                {"cell": cell, "batch": batch, "steps": steps, "units": units, "ms": times, "ratio": quotient}
-            )
+            quotient = ratio(rounds[min(versions, key=lambda name: times[name])], rounds["fusedcell"])
+            ratios[f"{batch}, {steps}, {units}"] = quotient.p50
+            # Forward, and on the way back the derivatives by the inputs and by the weights.
+            multiply_adds = 3 * steps * batch * GATES[cell] * units * (units + units)
+            limit = 1e3 * multiply_adds / rate / times["fusedcell"]
+            texts = [three_digits(times["fusedcell"]), f"{100 * limit:.0f}"]
+            texts += [three_digits(value) for value in (*list(times.values())[1:], quotient.p50)]
+            rows.append([*map(str, (batch, steps, units)), *texts])
+            key = {"cell": cell, "batch": batch, "steps": steps, "units": units}
+            results.append({**key, "ms": times, "limit": limit, "ratio": quotient})
         show_progress("")
-        print(f"{cell}\n{aligned(['B', 'T', 'H', 'fusedcell ms', 'torch ms', 'times faster'], rows, ())}", file=out)
-        print(f"fusedcell is {span_text(ratios)} torch.\n", file=out, flush=True)
+        others = " or ".join(versions) + (", whichever is faster" if keras else "")
+        text = f"fusedcell is {span_text(list(ratios.values()))} {others}."
+        title = f"Training, {cell}, by batch, steps and units"
+        groups.append(Bars(title, TIMES_FASTER, text, ratios, tie=1))
+        print(f"{cell}\n{aligned(headings, rows, ())}\n{text}\n", file=out, flush=True)
     for text in disturbed(shown):
         print(f"Warning: {text}.", file=out)
+    if options.plot is not None:
+        plot.draw_bars(options.plot, runtime["cpu"], groups)
+        print(f"The figure is {options.plot}.", file=out)
     if options.json is not None:
-        document = {"runtime": runtime_info(), "torch": torch.__version__, "results": results}
+        document = {"runtime": runtime, "versions": versions, "results": results}
         text = json.dumps(document, indent=1, default=vars) + "\n"
         if options.json == STDOUT:
             print(text, end="")
@@ -98,6 +127,24 @@ def _step(torch: Any, module: Any, x: Any) -> Callable[[], Any]:
 
 def _runner(torch: Any, module: Any, x: Any) -> Runner:
     return Runner(_step(torch, module, x), [()], lambda y: np.array(y.detach()))
+
+
+def _keras() -> Any:
+    """The module, or None where it or what it runs on is not installed."""
+    os.environ.update(_TENSORFLOW_THREADS)
+    try:
+        return importlib.import_module("keras")
+    except ImportError:
+        return None
+
+
+def _keras_runner(keras: Any, cell: str, x: FloatArray) -> Runner:
+    """Keras's layer, which gives x no gradient."""
+    layer = getattr(keras.layers, {"rnn": "SimpleRNN"}.get(cell, _LAYERS[cell]))(x.shape[2], return_sequences=True)
+    model = keras.Sequential([keras.Input((len(x), x.shape[2])), layer])
+    model.compile(keras.optimizers.SGD(1e-6), "mse")
+    given = np.ascontiguousarray(x.swapaxes(0, 1))
+    return Runner(lambda: model.train_on_batch(given, given), [()], lambda _: given)
 
 
 def _difference(torch: Any, ours: Any, theirs: Any, x: Any) -> float:
