@@ -74,7 +74,7 @@ float* ModelRun::add_rows(const Sequence& sequence, const SequenceCounts& counts
     std::int64_t& front = counts.front[value];
     if (counts.rows[value] - front + rows + plan.after > plan.capacity) {
         const std::int64_t first = plan_.first_needed(model_, value, counts.rows, counts.results);
-        const std::size_t floats = count_of<float>(counts.rows[value] - first, model_.value_size(value));
+        const std::size_t floats = count_of<float>(to_size(counts.rows[value] - first), model_.value_size(value));
         std::memmove(row(sequence, counts, value, front), row(sequence, counts, value, first), floats * sizeof(float));
         front = first;
     }

@@ -131,9 +131,10 @@ void NetworkStream::for_each_state(const Sequence& sequence, const Function& fun
     for (std::size_t v = 0; v < plan_->values.size(); ++v) {
         const std::int64_t needed = plan_->first_needed(*model_, v, counts.rows, counts.results);
         const std::int64_t first = std::max<std::int64_t>(needed, 0);
+        const auto kept = static_cast<std::ptrdiff_t>(counts.rows[v] - first);
         const std::ptrdiff_t size = model_->value_size(v);
         float* const rows = sequence.floats + plan_->values[v].offset;
-        function(rows + (first - counts.front[v]) * size, (counts.rows[v] - first) * size);
+        function(rows + (first - counts.front[v]) * size, kept * size);
     }
     const std::ptrdiff_t layers = plan_->state_offset;
     function(sequence.floats + layers, plan_->floats - layers);
