@@ -184,7 +184,7 @@ std::shared_ptr<const Operation> of_row(std::ptrdiff_t window_size, std::ptrdiff
 class Inside final : public Operation {
 public:
     Inside(std::shared_ptr<const Operation> operation, const Window& window, std::ptrdiff_t positions)
-        : Operation(product_of(positions, operation->window_size() / window.taps),
+        : Operation(product_of(positions, operation->window_size() / static_cast<std::ptrdiff_t>(window.taps)),
                     product_of(to_size(window.windows(positions, true)), operation->output_size())),
           operation_(std::move(operation)),
           window_(window),
