@@ -10,6 +10,7 @@
 list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES FUSEDCELL_ZIG_TARGET)
 
 string(REGEX REPLACE "-.*" "" CMAKE_SYSTEM_PROCESSOR "${FUSEDCELL_ZIG_TARGET}")
+string(REGEX REPLACE "^arm$" "armv7l" CMAKE_SYSTEM_PROCESSOR "${CMAKE_SYSTEM_PROCESSOR}")    # the least that Zig means by it
 if(FUSEDCELL_ZIG_TARGET MATCHES "-macos")
   set(CMAKE_SYSTEM_NAME Darwin)
   set(CMAKE_INSTALL_NAME_TOOL ":")    # there is none, and nothing is installed

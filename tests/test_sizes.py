@@ -92,8 +92,9 @@ def test_rows_that_there_are_no_addresses_for_are_a_memory_error(kind: Kind, siz
         layer = layer.with_initial_state(*(np.zeros_like(part) for part in flat((layer.stream().state,))))
     with pytest.raises(MemoryError):
         layer.stream(size)
-    with pytest.raises(MemoryError):
-        fc.StreamPool(layer, size)
+    for node in (layer, fc.Model([("layer", layer, "x")])):
+        with pytest.raises(MemoryError):
+            fc.StreamPool(node, size)
 
 
 @on_32_bits

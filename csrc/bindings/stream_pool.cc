@@ -1,5 +1,6 @@
 // StreamPool: argument checks, and one call at a time.
 #include "model/stream_pool.h"
+#include "pack/sizes.h"
 
 #include <pybind11/stl.h>
 
@@ -19,7 +20,7 @@ namespace {
 class Pool {
 public:
     explicit Pool(std::ptrdiff_t capacity) : chosen_(static_cast<std::size_t>(capacity)) {
-        slots_.reserve(chosen_.size());
+        slots_.reserve(count_of<std::ptrdiff_t>(capacity));
     }
     virtual ~Pool() = default;
     Pool(const Pool&) = delete;
@@ -139,7 +140,7 @@ public:
         : Pool(capacity),
           slots_(capacity),
           stream_(model.model, capacity, static_cast<std::ptrdiff_t>(model.model->hop_in())) {
-        rows_.reserve(static_cast<std::size_t>(capacity));
+        rows_.reserve(count_of<NetworkStream::StreamRow>(capacity));
     }
 
     const Slots& slots() const override { return slots_; }

@@ -37,9 +37,9 @@ void ModelRun::reserve(const Network& model, const ModelPlan& plan, std::ptrdiff
                        ModelWorkspace& workspace) {
     grow(workspace.rows, kMostWindows);
     if (workspace.layers.size() < model.nodes().size()) workspace.layers.resize(model.nodes().size());
-    workspace.with_rows.reserve(static_cast<std::size_t>(sequences));
-    workspace.lengths.reserve(static_cast<std::size_t>(sequences));
-    workspace.states.reserve(static_cast<std::size_t>(sequences));
+    workspace.with_rows.reserve(count_of<Sequence>(sequences));
+    workspace.lengths.reserve(count_of<std::int64_t>(sequences));
+    workspace.states.reserve(count_of<RowState>(sequences));
     for (std::size_t i = 0; i < model.nodes().size(); ++i) {
         const ModelNode& node = model.nodes()[i];
         if (node.operation) {
