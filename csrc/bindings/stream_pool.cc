@@ -1,6 +1,5 @@
 // StreamPool: argument checks, and one call at a time.
 #include "model/stream_pool.h"
-#include "pack/sizes.h"
 
 #include <pybind11/stl.h>
 
@@ -12,6 +11,7 @@
 #include "bindings/gil.h"
 #include "bindings/model.h"
 #include "bindings/stream.h"
+#include "pack/sizes.h"
 
 namespace fusedcell::bindings {
 namespace {
