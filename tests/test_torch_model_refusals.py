@@ -267,7 +267,7 @@ class Turned(nn.Module):  # type: ignore[name-defined]
 
 class Together(Turned):
     def forward(self, x: Any) -> Any:
-        return self.rnn(x)[0].flatten(1)  # here
+        return self.rnn(x)[0].flatten(0, 1)  # here
 
 
 @pytest.mark.parametrize(("cls", "message"), [(Turned, "that runs backwards"), (Together, "in which some are merged")])
@@ -304,8 +304,22 @@ def test_lengths_as_an_answer_are_refused_as_such() -> None:
         return rnn.pad_packed_sequence(self.rnn(p)[0], batch_first=True)
 
     module = seeded(lambda: module_of(forward, rnn=lstm(5, 6))).eval()
-    with pytest.raises(fc.UnsupportedError, match="or is the sequences' lengths"):
+    with pytest.raises(fc.UnsupportedError, match="answer 1, from 0 on, is a constant"):
         fc.Model.from_torch(module, (x_of(3, 9, 5), torch.tensor([3, 9, 7])))
+
+
+@pytest.mark.parametrize(
+    ("answers", "what"),
+    [
+        (lambda s, x: (s.rnn(x)[0], s.k), r"answer 1, from 0 on, is a constant of shape \(6,\), which is not computed"),
+        (lambda s, x: {"y": s.rnn(x)[0], "rate": 16000}, "answer 1, from 0 on, is 16000, which is not computed"),
+        (lambda s, x: {"name": "gru", "y": s.rnn(x)[0]}, "answer 0, from 0 on, is 'gru', which is not computed"),
+        (lambda s, x: None, "it answers with nothing"),
+    ],
+)
+def test_an_answer_that_is_not_computed_of_the_input_is_refused_by_its_place(answers: Any, what: str) -> None:
+    with pytest.raises(fc.UnsupportedError, match=what):
+        fc.Model.from_torch(module_of(answers, rnn=lstm(5, 6), k=nn.Parameter(torch.ones(6))).eval(), x_of(2, 9, 5))
 
 
 def test_batch_norm_in_training_is_refused() -> None:

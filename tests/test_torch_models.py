@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -16,6 +18,8 @@ prune = pytest.importorskip("torch.nn.utils.prune")
 
 from torch_whole_modules import (  # noqa: E402 - as torch may be absent
     agrees,
+    close,
+    leaves,
     lstm,
     module_of,
     seeded,
@@ -312,7 +316,31 @@ def windows(s: Any, x: Any) -> Any:
 
 def rarer_activations(s: Any, x: Any) -> Any:
     y = s.rnn(x)[0]
-    return F.celu(y, 0.5) + F.softshrink(y, 0.1) + F.tanhshrink(y) + F.rrelu(y) + s.k.expand_as(x)
+    both = F.celu(y, 0.5) + F.softshrink(y, 0.1) + F.tanhshrink(y) + F.rrelu(y) + s.k.expand_as(x)
+    return both, F.hardshrink(y, 0.1), F.threshold(x, 0.2, -0.3), F.relu6(9 * x)
+
+
+def lengths_and_angles(s: Any, x: Any) -> Any:
+    y = s.rnn(x)[0]
+    unit = F.normalize(y, p=1, dim=-1) + F.normalize(y, p=math.inf, dim=-1)
+    alike = F.cosine_similarity(y.unsqueeze(2), s.k, -1), F.cosine_similarity(x, s.d(y), -1)
+    return unit, torch.linalg.norm(x, dim=-1), x.norm(p=1, dim=-1, keepdim=True), *alike
+
+
+def moments(s: Any, x: Any) -> Any:
+    y = s.rnn(x)[0]
+    several = *torch.var_mean(y, -1), *torch.std_mean(y, dim=-1, keepdim=True), *torch.var_mean(x, -1, correction=0)
+    return *several, torch.logsumexp(50 * y, -1), torch.logsumexp(y.unflatten(2, (3, 2)), (2, 3))
+
+
+def differences(s: Any, x: Any) -> Any:
+    y = s.rnn(torch.diff(x, dim=1, prepend=torch.zeros_like(x[:, :1])))[0]
+    turned = torch.roll(y.unflatten(2, (3, 2)), (1, -1), (2, 3)).flatten(2)
+    return torch.diff(x, n=2), torch.diff(y, append=y[..., :1]), turned, *torch.tensor_split(y, 4, -1)
+
+
+def cut_at(s: Any, x: Any) -> Any:
+    return s.rnn(torch.cat(torch.tensor_split(x, (1, -2), 2)[::-1], -1))[0]
 
 
 def kept_aside(s: Any, x: Any) -> Any:
@@ -320,6 +348,37 @@ def kept_aside(s: Any, x: Any) -> Any:
     y = s.rnn(x)[0]
     s.loss = y.square().mean()
     return {"loss": None, "y": y}
+
+
+@dataclass
+class Answers:
+    y: Any
+    more: Any = None
+
+
+def in_dataclasses(s: Any, x: Any) -> Any:
+    y, (h, _) = s.rnn(x)
+    return {"answers": Answers(s.a(y), [Answers(h[-1]), y])}
+
+
+def framed(s: Any, x: Any) -> Any:
+    return s.rnn(x.reshape(len(x), -1, 20))[0].flatten(1)
+
+
+def framed_alone(s: Any, x: Any) -> Any:
+    return s.rnn(x.view(-1, 20))[0].view(-1)
+
+
+def overlapping(s: Any, x: Any) -> Any:
+    return s.rnn(x.unfold(1, 20, 8))[0]
+
+
+def sampled(s: Any, x: Any) -> Any:
+    return s.rnn(s.conv(x.unsqueeze(1)).transpose(1, 2))[0]
+
+
+def sample_by_sample(s: Any, x: Any) -> Any:
+    return s.rnn(x.unsqueeze(-1))[0][..., 0]
 
 
 CASES: dict[str, tuple[Callable[[], Any], Any, bool]] = {
@@ -540,6 +599,14 @@ CASES: dict[str, tuple[Callable[[], Any], Any, bool]] = {
         False,
     ),
     "the ends of layers over bands": (lambda: module_of(ends_of_bands, intra=nn.LSTM(3, 6, 2)), x_of(2, 9, 7, 3), True),
+    "lengths and angles": (
+        lambda: module_of(lengths_and_angles, rnn=lstm(5, 6), d=nn.Linear(6, 5), k=nn.Parameter(torch.randn(4, 6))),
+        x_of(2, 9, 5),
+        True,
+    ),
+    "moments": (lambda: module_of(moments, rnn=lstm(5, 6)), x_of(2, 9, 5), True),
+    "differences": (lambda: module_of(differences, rnn=lstm(5, 6)), x_of(2, 9, 5), True),
+    "parts by places": (lambda: module_of(cut_at, rnn=lstm(5, 6)), x_of(2, 9, 5), True),
     "a projected layer": (lambda: nn.Sequential(lstm(5, 6, 2, proj_size=4), TakeFirst()), x_of(2, 9, 5), True),
 }
 
@@ -556,6 +623,33 @@ def moved(norm: Any) -> Any:
 def test_a_module_answers_as_in_pytorch(name: str) -> None:
     make, example, streams = CASES[name]
     agrees(seeded(make), example, streams)
+
+
+@pytest.mark.parametrize(
+    ("forward", "shapes"),
+    [
+        (framed, [(2, 400), (3, 640)]),
+        (framed_alone, [(400,), (640,)]),
+        (overlapping, [(2, 100), (3, 244)]),
+        (sampled, [(2, 100), (1, 57)]),
+        (sample_by_sample, [(2, 30), (3, 11)]),
+    ],
+)
+def test_samples_are_rows_and_no_features(forward: Any, shapes: Any) -> None:
+    size = {sampled: 4, sample_by_sample: 1}.get(forward, 20)
+    conv = nn.Conv1d(1, 4, 8, stride=4)
+    module = seeded(lambda: module_of(forward, conv=conv, rnn=nn.GRU(size, 20, batch_first=True))).eval()
+    model = fc.Model.from_torch(module, x_of(*shapes[0]))
+    for shape in shapes:
+        close(model(x_of(*shape).numpy()), leaves(module(x_of(*shape)))[0])
+
+
+def test_dataclasses_are_answers_in_the_order_of_their_fields() -> None:
+    module, x = seeded(lambda: module_of(in_dataclasses, rnn=lstm(5, 6), a=nn.Linear(6, 3))).eval(), x_of(2, 9, 5)
+    y, (h, _) = module.rnn(x)
+    for got, want in zip(fc.Model.from_torch(module, x)(x.numpy()), leaves([module.a(y), h[-1], y]), strict=True):
+        close(got, want)
+    assert not module._forward_hooks
 
 
 def test_time_is_the_second_axis_even_if_a_slice_may_leave_no_rows() -> None:

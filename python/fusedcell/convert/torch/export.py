@@ -11,6 +11,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any
 
@@ -46,7 +47,9 @@ def exported(torch: Any, module: Any, args: tuple[Any, ...]) -> tuple[Any, bool]
                 from torch._export.converter import TS2EPConverter
 
                 return TS2EPConverter(module, args, {}).convert(), False
-            return torch.export.export(module, args, strict=False), bool(packed)
+            # Within it the hook's handle removes the hook at the end.
+            with module.register_forward_hook(lambda _, __, answers: without_dataclasses(torch, answers)):
+                return torch.export.export(module, args, strict=False), bool(packed)
     except Exception as error:  # of many kinds: whatever PyTorch, or the module's own code, finds
         if isinstance(error, MemoryError | RecursionError):
             raise
@@ -60,6 +63,17 @@ def exported(torch: Any, module: Any, args: tuple[Any, ...]) -> tuple[Any, bool]
         if "data-dependent" in first or "unbacked" in first:
             first = f"a branch, or a size, that depends on what the input holds; supported: torch.where ({first})"
         raise UnsupportedError(f"{place or 'module'}: torch.export cannot follow it: {first}") from error
+
+
+def without_dataclasses(torch: Any, answers: Any) -> Any:
+    """What a module answers, with tuples of their fields in place of dataclasses, which torch.export does not take."""
+
+    def opened(value: Any) -> Any:
+        if not is_dataclass(value):
+            return value
+        return tuple(without_dataclasses(torch, getattr(value, field.name)) for field in fields(value))
+
+    return torch.utils._pytree.tree_map(opened, answers)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from ...errors import UnsupportedError
 from ...model import Model
 from ..spec import ModelSpec
 from ..tracing import BATCH, TIME, OtherAxisError, OtherRowsError, RefusedError, Rows, Tracer
-from .export import exported, users_line
+from .export import exported, users_line, without_dataclasses
 from .operators import ATTENTION, Final, Interpreter, Lengths, Loops, Writes, name_of, of_lengths
 
 LENGTHS = "lengths"
@@ -70,7 +70,7 @@ class _Source:
         with self.torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             answers = self.module(*self.arguments([tensor.clone() for tensor in tensors]))
-        found: list[Any] = self.torch.utils._pytree.tree_leaves(answers)
+        found: list[Any] = self.torch.utils._pytree.tree_leaves(without_dataclasses(self.torch, answers))
         return found
 
     def attempt(self, tensors: Sequence[Any]) -> list[Any] | None:
@@ -175,15 +175,20 @@ def _in_float32(source: _Source) -> _Source:
 def _readings(source: _Source, refusals: Sequence[Exception]) -> Iterator[tuple[_Probes, tuple[Roles, ...]]]:
     """What the axes of the inputs may be, the likeliest first, with sizes at which the module runs so.
 
-    A module whose first input has axes enough for time is read without time only if none of them is.
+    A module whose first input has axes enough for time is read without time only if none of them is. One whose first
+    input has fewer is read otherwise only if they are not batch and time, or time alone.
     """
     first = source.tensors[0]
     every = list(islice(_assignments(source), _MOST_TRIED))
-    timed = [roles for roles in every if any(isinstance(time, int) for _, time in roles)]
-    others = [roles for roles in every if roles not in timed]
     together = first.ndim < (3 if first.is_floating_point() else 2)
-    for choices in [every] if together else [timed, others]:
-        sizes: list[Any] = [_PROBES, _EVEN_PROBES, *([] if choices is others else _STRIDES)]
+    if together:
+        usual: list[Roles] = [(None, 0)] if first.ndim == 1 else [(0, 1), (1, 0)]
+        likely = [roles for roles in every if first.is_floating_point() and roles[0] in usual]
+    else:
+        likely = [roles for roles in every if any(isinstance(time, int) for _, time in roles)]
+    others = [roles for roles in every if roles not in likely]
+    for choices in (likely, others):
+        sizes: list[Any] = [_PROBES, _EVEN_PROBES, *([] if choices is others and not together else _STRIDES)]
         found = False
         for place, given in enumerate(sizes):
             before = found
@@ -194,8 +199,8 @@ def _readings(source: _Source, refusals: Sequence[Exception]) -> Iterator[tuple[
                     yield probes, roles
             depends = any(isinstance(error, _DependsError) for error in refusals)
             if found and (not depends or (place > 1 and not before)):
-                return
-        if found:
+                break
+        if found and not together:
             return
 
 
@@ -406,10 +411,16 @@ def _finished(interpreter: Interpreter, node: Any, names: Sequence[str]) -> _Fol
     if not chosen:  # a cell, which answers with its h
         chosen = places[:1]
     answers = [value.value() if isinstance(value, Final) else value for value in (given[place] for place in chosen)]
-    if not answers or not all(isinstance(answer, Rows) for answer in answers):
-        raise RefusedError(
-            "an answer that does not depend on the input, or is the sequences' lengths; return what is computed of it"
-        )
+    if not answers:
+        raise RefusedError("it answers with nothing; return what is computed of the input")
+    for place, answer in zip(chosen, answers, strict=True):
+        if not isinstance(answer, Rows):
+            refusal = RefusedError(
+                f"answer {place}, from 0 on, is {_said(answer)}, which is not computed of the input; leave it out of "
+                "what the module returns"
+            )
+            refusal.answer = place
+            raise refusal
     notes = tuple(_not_carried(name, place) for name, place in _given_back(graph, names, states, chosen, answers))
     try:
         spec = interpreter.tracer.finish([("", answer) for answer in answers])
@@ -418,6 +429,14 @@ def _finished(interpreter: Interpreter, node: Any, names: Sequence[str]) -> _Fol
             error.answer = chosen[error.answer]
         raise
     return _Followed(replace(spec, notes=notes), chosen, [name in states for name in names])
+
+
+def _said(answer: Any) -> str:
+    """What an answer is that is none of the model's."""
+    if isinstance(answer, Lengths):
+        return "the sequences' lengths"
+    shape = getattr(answer, "shape", None)
+    return f"{answer!r:.50}" if shape is None else f"a constant of shape {tuple(shape)}"
 
 
 def _given_back(

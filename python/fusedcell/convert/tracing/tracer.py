@@ -87,6 +87,37 @@ class RowTracer(Mover):
 
         return self.multiply(self.maximum(turned(a), turned(b), place), -1.0, place)
 
+    def chosen(self, mask: Operand, a: Operand, b: Operand, place: str = "where") -> Rows:
+        """a where the mask is 1, b where it is 0, broadcast; of constants that are infinite the largest of float32."""
+        outside = (
+            self.subtract(1.0, mask, place) if isinstance(mask, Rows) else [1 - array for array in self._each(mask)]
+        )
+
+        def kept(value: Operand, keep: Operand) -> Operand:
+            value = value if isinstance(value, Rows) else [c.clip(-_LARGEST, _LARGEST) for c in self._each(value)]
+            if isinstance(value, Rows) or isinstance(keep, Rows):
+                return self.multiply(value, keep, place)
+            return [array * by for array, by in zip(value, self._each(keep), strict=True)]
+
+        return self.add(kept(a, mask), kept(b, outside), place)
+
+    def compared(self, a: Operand, b: Operand, kind: str, place: str = "compare") -> Rows:
+        """1 where a is "gt", "lt", "ge", "le", "eq" or "ne" b, else 0, broadcast."""
+        a, b = (b, a) if kind in ("lt", "ge") else (a, b)
+        difference = self.subtract(a, b, place)
+        if kind in ("ne", "eq"):
+            difference = self.activation(difference, "Abs", place=place)
+        truth = self.above_zero(difference, place)
+        return self.subtract(1.0, truth, place) if kind in ("ge", "le", "eq") else truth
+
+    def logical(self, a: Operand, b: Operand, kind: str, place: str = "logical") -> Rows:
+        """a "and", "or" or "xor" b, of zeros and ones, broadcast."""
+        both = self.multiply(a, b, place)
+        if kind == "and":
+            return both
+        both = self.multiply(both, 2.0, place) if kind == "xor" else both
+        return self.subtract(self.add(a, b, place), both, place)
+
     def function(self, x: Rows, name: str, place: str = "") -> Rows:
         """log1p, log2, log10, exp2 or expm1."""
         if name == "log1p":
@@ -206,6 +237,16 @@ class RowTracer(Mover):
         return self.affine(
             x, self._features_of(factor.reshape(shape), x.axes), self._features_of(offset.reshape(shape), x.axes), place
         )
+
+    def group_norm(self, x: Rows, groups: int, weight: Any, bias: Any, eps: float, place: str = "group_norm") -> Rows:
+        """Of (batch, channels, ...) the layer norm of each group of channels with all behind, by weight and bias."""
+        if x.has_time and x.axes[0] != (BATCH, TIME):
+            raise RefusedError("a norm over all rows of a sequence; supported: norms of each row")
+        x.feature_dim(1, place)
+        size = x.shapes[0][1]
+        apart = x.reshaped([(shape[0], groups, size // groups, *shape[2:]) for shape in x.shapes])
+        made = self.layer_norm(apart, list(range(2, len(apart.axes))), None, None, eps, place).reshaped(x.shapes)
+        return self.batch_norm(made, 1, np.zeros(size), np.ones(size), weight, bias, 0.0, place)
 
     # With weights.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from types import SimpleNamespace
 from typing import Any
@@ -73,13 +74,8 @@ def _not(interpreter: Interpreter, a: Args, place: str) -> Any:
 def _and(interpreter: Interpreter, a: Args, place: str) -> Any:
     for node in interpreter.node.args:
         _check_bool(node)
-    tracer, name = interpreter.tracer, name_of(interpreter.node)
-    first, second = interpreter.constant(a.self), interpreter.constant(a.other)
-    both = tracer.multiply(first, second, place)
-    if "and" in name:
-        return both
-    both = tracer.multiply(both, 2.0, place) if "xor" in name else both
-    return tracer.subtract(tracer.add(first, second, place), both, place)
+    kind = next(kind for kind in ("and", "xor", "or") if kind in name_of(interpreter.node))
+    return interpreter.tracer.logical(interpreter.constant(a.self), interpreter.constant(a.other), kind, place)
 
 
 @operation("gt", "lt", "ge", "le", "ne", "eq")
@@ -91,11 +87,7 @@ def _compared(interpreter: Interpreter, a: Args, place: str) -> Any:
     if isinstance(less, int | float) and (tokens := tracer.graph.tokens(more.parts[0])):
         table = getattr(operator, name)(np.arange(tokens), less).astype(np.float32)
         return tracer.squeeze(tracer.embedding(more, table[:, None], place), [-1])
-    if name in ("lt", "ge"):
-        more, less = less, more
-    difference = tracer.subtract(more, less, place)
-    truth = not_zero(interpreter, difference, place) if name in ("ne", "eq") else tracer.above_zero(difference, place)
-    return tracer.subtract(1.0, truth, place) if name in ("ge", "le", "eq") else truth
+    return tracer.compared(more, less, name, place)
 
 
 def not_zero(interpreter: Interpreter, x: Rows, place: str) -> Rows:
@@ -121,7 +113,6 @@ def _check_bool(node: Any) -> None:
 
 def _chosen(interpreter: Interpreter, mask: Any, chosen: Any, other: Any, place: str) -> Any:
     """`chosen` where the mask is 1, else `other`; numbers that are infinite are the largest of float32."""
-    tracer, largest = interpreter.tracer, float(np.finfo(np.float32).max)
     inside, shape = interpreter.constant(mask), tuple(interpreter.node.meta["val"].shape)
     for value, truth in ((chosen, 1), (other, 0)):
         is_same = not isinstance(inside, Rows) and (inside == truth).all()
@@ -130,15 +121,7 @@ def _chosen(interpreter: Interpreter, mask: Any, chosen: Any, other: Any, place:
     if risky := _MAY_BE_INFINITE & {name_of(node) for node in _ancestors(interpreter.node)}:
         raise RefusedError(f"a choice between values that may be infinite or NaN, of {', '.join(sorted(risky))}")
 
-    def kept(value: Any, keep: Any) -> Any:
-        value = interpreter.constant(value)
-        value = value if isinstance(value, Rows) else np.clip(value, -largest, largest)
-        return (
-            tracer.multiply(value, keep, place) if isinstance(value, Rows) or isinstance(keep, Rows) else value * keep
-        )
-
-    outside = tracer.subtract(1.0, inside, place) if isinstance(inside, Rows) else 1.0 - inside
-    return tracer.add(kept(chosen, inside), kept(other, outside), place)
+    return interpreter.tracer.chosen(inside, interpreter.constant(chosen), interpreter.constant(other), place)
 
 
 # A product with 0 would not leave out what these give.
@@ -174,14 +157,35 @@ def _length_below(node: Any) -> tuple[int, float] | None:
     return (dims[0], eps) if order == 2 and keepdim and dims is not None and len(dims) == 1 else None
 
 
-@operation("linalg_vector_norm", "norm")
+@operation("linalg_vector_norm", "linalg_norm", "norm")
 def _norm(interpreter: Interpreter, a: Args, place: str) -> Any:
-    order, dims = getattr(a, "ord", getattr(a, "p", 2)), ints(a.dim) if a.dim is not None else []
-    if order != 2 or not dims:
-        raise RefusedError(f"a norm of order {order}, or over everything; supported: 2, along axes")
-    square = interpreter.tracer.activation(a.self, "Square", place=place)
-    total = interpreter.tracer.reduce(square, "sum", dims, keepdims=a.keepdim, place=place)
-    return interpreter.tracer.activation(total, "Sqrt", place=place)
+    tracer, order = interpreter.tracer, getattr(a, "ord", getattr(a, "p", None))
+    dims = ints(a.dim) if getattr(a, "dim", None) is not None else []
+    order = 2 if order is None else order
+    of_matrix = len(dims) > 1 and name_of(interpreter.node) == "linalg_norm"
+    if order not in (1, 2, math.inf) or not dims or of_matrix:
+        raise RefusedError(f"a norm of order {order}, of matrices or over everything; supported: 1, 2 and inf, of axes")
+    each = tracer.activation(a.self, "Square" if order == 2 else "Abs", place=place)
+    made = tracer.reduce(each, "max" if order == math.inf else "sum", dims, keepdims=a.keepdim, place=place)
+    return tracer.activation(made, "Sqrt", place=place) if order == 2 else made
+
+
+@operation("cosine_similarity")
+def _cosine(interpreter: Interpreter, a: Args, place: str) -> Any:
+    dim = a.dim if a.dim < 0 else a.dim - interpreter.node.meta["val"].ndim - 1
+    shapes = [x.shapes[0] if isinstance(x, Rows) else x.shape for x in (a.x1, a.x2)]
+    if any(len(shape) < -dim for shape in shapes) or len({shape[dim] for shape in shapes}) > 1:
+        raise RefusedError(
+            f"cosine_similarity of {' and '.join(str(tuple(shape)) for shape in shapes)}, of other lengths"
+        )
+
+    def normal(x: Any) -> Any:
+        if isinstance(x, Rows):
+            return interpreter.tracer.l2_norm(x, dim, a.eps, place)
+        return interpreter.constant(interpreter.torch.nn.functional.normalize(x.double(), dim=dim, eps=a.eps))
+
+    both = interpreter.tracer.multiply(normal(a.x1), normal(a.x2), place)
+    return interpreter.tracer.reduce(both, "sum", [dim], place=place)
 
 
 def _is_softsign(node: Any) -> bool:
@@ -288,7 +292,25 @@ def _selu(interpreter: Interpreter, a: Args, place: str) -> Any:
     return interpreter.tracer.multiply(elu, 1.0507009873554805, place)
 
 
-@operation("hardtanh", "relu6", "clamp", "clamp_min", "clamp_max")
+@operation("hardshrink")
+def _hardshrink(interpreter: Interpreter, a: Args, place: str) -> Any:
+    tracer = interpreter.tracer
+    size = tracer.activation(a.self, "Abs", place=place)
+    return tracer.multiply(a.self, tracer.above_zero(tracer.add(size, -a.lambd, place), place), place)
+
+
+@operation("threshold")
+def _threshold(interpreter: Interpreter, a: Args, place: str) -> Any:
+    above = interpreter.tracer.above_zero(interpreter.tracer.add(a.self, -a.threshold, place), place)
+    return _chosen(interpreter, above, a.self, a.value, place)
+
+
+@operation("relu6")
+def _relu6(interpreter: Interpreter, a: Args, place: str) -> Any:
+    return interpreter.tracer.activation(a.self, "Clip", 0.0, 6.0, place=place)
+
+
+@operation("hardtanh", "clamp", "clamp_min", "clamp_max")
 def _clip(interpreter: Interpreter, a: Args, place: str) -> Any:
     largest = float(np.finfo(np.float32).max)
     least = next((getattr(a, name) for name in ("min_val", "min") if getattr(a, name, None) is not None), -largest)

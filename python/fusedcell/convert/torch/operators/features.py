@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...tracing import BATCH, TIME, RefusedError, Rows
+from ...tracing import TIME, RefusedError, Rows
 from ...tracing.rows import flat
 from .interpreter import OPERATIONS, Args, Interpreter, Operation, each, ints, operation
 from .values import ATTENTION, name_of
@@ -110,14 +110,8 @@ def _instance_norm(interpreter: Interpreter, a: Args, place: str) -> Any:
 
 
 def _grouped_norm(interpreter: Interpreter, x: Rows, groups: int, a: Args, place: str) -> Any:
-    tracer, shape = interpreter.tracer, x.shapes[0]
-    if x.has_time and x.axes[0] != (BATCH, TIME):
-        raise RefusedError("a norm over all rows of a sequence; supported: norms of each row")
-    apart = x.reshaped([(shape[0], groups, shape[1] // groups, *shape[2:])])
-    made = tracer.layer_norm(apart, list(range(2, len(shape) + 1)), None, None, a.eps, place).reshaped([shape])
-    ones = np.ones(shape[1])
     weight, bias = interpreter.array(a.weight), interpreter.array(a.bias)
-    return tracer.batch_norm(made, 1, 0 * ones, ones, weight, bias, 0.0, place)
+    return interpreter.tracer.group_norm(x, groups, weight, bias, a.eps, place)
 
 
 def _reduction(kind: str) -> Operation:
@@ -140,7 +134,25 @@ def _variance(interpreter: Interpreter, a: Args, place: str) -> Any:
     square = tracer.activation(from_mean, "Square", place=place)
     made = tracer.reduce(square, "mean", dims, keepdims=a.keepdim, place=place)
     made = tracer.multiply(made, count / (count - correction) if count > correction else float("nan"), place)
-    return tracer.activation(made, "Sqrt", place=place) if name_of(interpreter.node) == "std" else made
+    return tracer.activation(made, "Sqrt", place=place) if name_of(interpreter.node).startswith("std") else made
+
+
+@operation("var_mean", "std_mean")
+def _variance_and_mean(interpreter: Interpreter, a: Args, place: str) -> Any:
+    made = _variance(interpreter, a, place)
+    return made, interpreter.tracer.reduce(a.self, "mean", ints(a.dim), keepdims=a.keepdim, place=place)
+
+
+@operation("logsumexp")
+def _logsumexp(interpreter: Interpreter, a: Args, place: str) -> Any:
+    tracer, dims = interpreter.tracer, ints(a.dim)
+    if any(not isinstance(a.self.axes[a.self.dim(dim)], int) for dim in dims):
+        raise RefusedError("logsumexp over rows or sequences; supported: over features")
+    most = tracer.reduce(a.self, "max", dims, keepdims=True, place=place)
+    parts = tracer.activation(tracer.subtract(a.self, most, place), "Exp", place=place)
+    total = tracer.reduce(parts, "sum", dims, keepdims=True, place=place)
+    made = tracer.add(tracer.activation(total, "Log", place=place), most, place)
+    return made if a.keepdim else tracer.squeeze(made, dims)
 
 
 def _largest(interpreter: Interpreter, a: Args, place: str) -> Any:

@@ -48,19 +48,29 @@ def _view(interpreter: Interpreter, a: Args, place: str) -> Any:
     if not isinstance(a.self, Rows):
         return a.self.reshape(shape)
     x: Rows = a.self
-    if x.axes[-2:-1] == (TIME,) and len(shape) == len(x.axes) and x.kind == "rows" and not x.reversed:
+    count = math.prod(x.shapes[0])
+    free = [count // -math.prod(shape) if each == -1 else each for each in shape]
+    if x.axes[-1:] == (TIME,) and free[:-2] == list(x.shapes[0][:-1]):
+        x = interpreter.tracer.unsqueeze(x, -1)  # samples, as rows of one
+    is_merged = x.axes[-2:-1] == (TIME,) and free[:-1] == list(x.shapes[0][:-2])
+    free += [1] if is_merged else []
+    if x.axes[-2:-1] == (TIME,) and free[:-2] == list(x.shapes[0][:-2]) and x.kind == "rows" and not x.reversed:
         # Rows that become one, and one that becomes several: (..., T, C) to (..., T / k, k * C) and back.
-        steps, size = x.shapes[0][-2:]
-        count = math.prod(x.shapes[0])
-        free = [count // -math.prod(shape) if each == -1 else each for each in shape]
-        if free[:-2] == list(x.shapes[0][:-2]) and free[-2] * free[-1] == steps * size and free[-2] != steps:
-            if steps % free[-2] == 0:
-                return interpreter.tracer.joined(x, steps // free[-2], place)
-            if free[-2] % steps == 0:
-                each = free[-2] // steps
-                axes = (*x.axes[:-1], size // each)
-                return interpreter.tracer.spread(x, x.indices, each, place, axes)
-    return x.reshaped([shape])
+        made = _rejoined(interpreter, x, free[-2], free[-1], place)
+        if made is not None:
+            return interpreter.tracer.squeeze(made, [-1]) if is_merged else made
+    return a.self.reshaped([shape])
+
+
+def _rejoined(interpreter: Interpreter, x: Rows, count: int, width: int, place: str) -> Rows | None:
+    """As so many rows of so many features each; None where that is none of what rows can become."""
+    steps, size = x.shapes[0][-2:]
+    if count * width != steps * size or count in (1, steps):
+        return None
+    if steps % count == 0:
+        return interpreter.tracer.joined(x, steps // count, place)
+    each = count // steps
+    return interpreter.tracer.spread(x, x.indices, each, place, (*x.axes[:-1], width)) if count % steps == 0 else None
 
 
 @operation("repeat", "tile")
@@ -110,14 +120,15 @@ def _repeated(interpreter: Interpreter, x: Rows, dim: int, count: int, place: st
 @operation("flatten")
 def _flatten(interpreter: Interpreter, a: Args, place: str) -> Any:
     (shape,), first, last = a.self.shapes, a.self.dim(a.start_dim), a.self.dim(a.end_dim)
-    return a.self.reshaped([(*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])])
+    size = (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])
+    return _view(interpreter, Args(self=a.self, size=size), place)
 
 
 @operation("unflatten")
 def _unflatten(interpreter: Interpreter, a: Args, place: str) -> Any:
     (shape,), dim = a.self.shapes, a.self.dim(a.dim)
     sizes = [size if size != -1 else shape[dim] // -math.prod(a.sizes) for size in a.sizes]
-    return a.self.reshaped([(*shape[:dim], *sizes, *shape[dim + 1 :])])
+    return _view(interpreter, Args(self=a.self, size=(*shape[:dim], *sizes, *shape[dim + 1 :])), place)
 
 
 @operation("permute", "transpose", "swapaxes", "swapdims", "t", "mT", "movedim", "moveaxis")
@@ -208,10 +219,8 @@ def _narrow(interpreter: Interpreter, a: Args, place: str) -> Any:
 def _unfold(interpreter: Interpreter, a: Args, place: str) -> Any:
     x, dim = a.self, a.self.dim(a.dimension)
     count = x.shapes[0][dim] - a.size + 1
-    if x.axes[dim] == TIME and a.step != 1:
-        raise RefusedError(f"windows that move by {a.step} along time; supported: by 1, and view to join rows")
-    windows = [_sliced(interpreter, x, dim, start, start + count, a.step, place) for start in range(a.size)]
-    return interpreter.tracer.stack(windows, -1, place)
+    windows = [_sliced(interpreter, x, dim, start, start + count, 1, place) for start in range(a.size)]
+    return interpreter.tracer.slice(interpreter.tracer.stack(windows, -1, place), dim, 0, count, a.step, place)
 
 
 @operation("select")
@@ -237,14 +246,44 @@ def _split(interpreter: Interpreter, a: Args, place: str) -> Any:
     if hasattr(a, "chunks"):
         each = -(-size // a.chunks)
         sizes = [min(each, size - start) for start in range(0, size, each)]
+    elif hasattr(a, "sections"):
+        sizes = [size // a.sections + (place_of < size % a.sections) for place_of in range(a.sections)]
+    elif hasattr(a, "indices"):
+        sizes = np.diff([slice(at).indices(size)[1] for at in (0, *a.indices, size)]).tolist()
     else:
-        given: Any = getattr(a, "split_size", None) or a.split_sizes
+        given: Any = getattr(a, "split_size", None) or getattr(a, "split_sizes", None)
+        if given is None:
+            raise RefusedError("tensor_split by a tensor; supported: by numbers")
         sizes = [min(given, size - at) for at in range(0, size, given)] if isinstance(given, int) else list(given)
     starts: list[int] = np.cumsum([0, *sizes]).tolist()
     return [
         _sliced(interpreter, a.self, a.dim, start, start + length, 1, place)
         for start, length in zip(starts, sizes, strict=False)
     ]
+
+
+@operation("diff")
+def _diff(interpreter: Interpreter, a: Args, place: str) -> Any:
+    x, tracer = a.self, interpreter.tracer
+    around = [interpreter.constant(value) for value in (a.prepend, x, a.append) if value is not None]
+    if len(around) > 1:
+        x = tracer.concat(around, a.dim, place)
+    for _ in range(a.n):
+        size = x.shapes[0][x.dim(a.dim)]
+        later, earlier = (_sliced(interpreter, x, a.dim, start, size - 1 + start, 1, place) for start in (1, 0))
+        x = tracer.subtract(later, earlier, place)
+    return x
+
+
+@operation("roll")
+def _roll(interpreter: Interpreter, a: Args, place: str) -> Any:
+    x: Rows = a.self
+    if not a.dims:
+        raise RefusedError("roll over everything; supported: of axes")
+    for count, dim in zip(ints(a.shifts), ints(a.dims), strict=True):
+        x.feature_dim(dim, "roll")
+        x = x.taken(dim, np.roll(np.arange(x.shapes[0][dim]), count))
+    return x
 
 
 @operation("index_select")
