@@ -89,12 +89,20 @@ OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "GlobalAveragePool": ("a = Unsqueeze(x, i) b = GlobalAveragePool(a) y = Flatten(b)", {"i": [-1]}),
     "GlobalMaxPool": ("a = Transpose <perm=[0,2,1]> (x) y = GlobalMaxPool(a)", {}),
+    "GroupNormalization": (
+        "s = Shape(x) a = Reshape(x, i) n = GroupNormalization <num_groups=2, epsilon=0.1> (a, w, b) y = Reshape(n, s)",
+        {"i": [-1, 4, 1], "w": array(4), "b": array(4), "opset": 21},
+    ),
     "HardSigmoid": ("y = HardSigmoid <alpha=0.3> (x)", {}),
     "HardSwish": ("y = HardSwish(x)", {}),
     "Identity": ("a = Identity(x) y = Tanh(a)", {}),
     "If": (
         "y = If (c) <then_branch = t () => (float a) {a = Tanh(x)}, else_branch = e () => (float b) {b = Det(x)}>",
         {"c": True},
+    ),
+    "InstanceNormalization": (
+        "s = Shape(x) a = Reshape(x, i) n = InstanceNormalization <epsilon=0.01> (a, w, b) y = Reshape(n, s)",
+        {"i": [-1, 2, 2], "w": array(2), "b": array(2)},
     ),
     "LayerNormalization": (
         "y = LayerNormalization <epsilon=0.001> (x, w, b)",
@@ -108,6 +116,7 @@ OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "MatMul from the left": ("a = Transpose <perm=[0,2,1]> (x) y = MatMul(w, a)", {"w": array(6, 4)}),
     "MatMul by a vector": ("y = MatMul(x, w)", {"w": array(4)}),
     "Max": ("y = Max(x, c)", {"c": np.float32(0.1)}),
+    "Max of several": ("a = Tanh(x) b = Neg(x) y = Max(c, a, x, b)", {"c": array(4)}),
     "MaxPool": ("a = Transpose <perm=[0,2,1]> (x) y = MaxPool <kernel_shape=[3], strides=[2]> (a)", {}),
     "MaxPool inside": ("a = Unsqueeze(x, i) y = MaxPool <kernel_shape=[1,3], pads=[0,1,0,1]> (a)", {"i": [1]}),
     "AveragePool": ("a = Transpose <perm=[0,2,1]> (x) y = AveragePool <kernel_shape=[3]> (a)", {}),
@@ -116,6 +125,7 @@ OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
         {},
     ),
     "Min": ("y = Min(c, x)", {"c": np.float32(0.1)}),
+    "Min of several": ("a = ReduceMean <axes=[-1]> (x) y = Min(x, a, c)", {"c": array(4), "opset": 17}),
     "Mish": ("y = Mish(x)", {}),
     "Mul": ("y = Mul(x, c)", {"c": array(1, 1, 4)}),
     "Neg": ("y = Neg(x)", {}),
@@ -178,6 +188,14 @@ OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
         "y = Mul(n, g)",
         {"eps": np.float32(1e-5), "g": array(4), "opset": 17},
     ),
+    "comparisons": (
+        "a = Tanh(x) g = Greater(x, a) l = LessOrEqual(x, c) o = GreaterOrEqual(c, a) s = Less(x, k) n = Not(s) "
+        "d = And(g, l) e = Or(d, o) h = Xor(e, n) y = Cast <to=1> (h)",
+        {"c": array(4), "k": np.float32(0.1)},
+    ),
+    "Equal": ("r = Relu(x) e = Equal(r, z) f = Equal(x, r) o = Xor(e, f) y = Cast <to=1> (o)", {"z": np.float32(0)}),
+    "Where": ("g = Greater(x, z) n = Neg(x) y = Where(g, n, c)", {"z": np.float32(0.1), "c": array(4)}),
+    "Where by constants": ("n = Neg(x) y = Where(m, x, n)", {"m": np.array([True, False, True, True])}),
     "ThresholdedRelu by Where": ("l = Less(x, t) y = Where(l, z, x)", {"t": np.float32(0.2), "z": np.float32(0)}),
     "Softplus with a threshold": (
         "a = Mul(x, b) g = Greater(a, t) s = Softplus(a) d = Div(s, b) y = Where(g, x, d)",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -95,10 +96,12 @@ def _clipped(call: Call, x: Any, least: float, most: float) -> Any:
 
 
 def _bounded(call: Call) -> Any:
-    """Min and Max of one tensor and constants."""
+    """Min and Max; of one tensor and constants of one element as Clip."""
     numbers = [value for value in call.inputs if value is not None and value.numbers]
-    if len(call.inputs) - len(numbers) != 1:
-        raise call.refused(f"{call.op_type} of several tensors; supported: of one, and constants of one element")
+    if len(call.inputs) - len(numbers) > 1 or any(value.numbers[0].size != 1 for value in numbers):
+        method = call.tracer.maximum if call.op_type == "Max" else call.tracer.minimum
+        order = sorted(range(len(call.inputs)), key=lambda index: bool(call.value(index).numbers))
+        return reduce(partial(method, place=call.place), (_operand(call, index) for index in order))
     place = next(index for index, value in enumerate(call.inputs) if value not in numbers)
     bounds = [call.scalar(index, 0.0) for index in range(len(call.inputs)) if index != place]
     x = _spread(call, place)
@@ -133,11 +136,35 @@ def _pairwise(call: Call) -> Any:
     return made
 
 
+# A product with 0 would not leave out what these give.
+_MAY_BE_INFINITE = frozenset(("Div", "Exp", "Log", "Pow", "Reciprocal", "Sqrt"))
+_COMPARISONS = {"Equal": "eq", "Greater": "gt", "GreaterOrEqual": "ge", "Less": "lt", "LessOrEqual": "le"}
+
+
 def _where(call: Call) -> Any:
     made = patterns.softplus(call) or patterns.thresholded(call)
-    if made is None:
-        raise call.refused("of data; supported: of constants, and as Softplus and ThresholdedRelu are written with it")
-    return made
+    if made is not None:
+        return made
+    if risky := sorted(_MAY_BE_INFINITE & set(patterns.ancestors(call))):
+        raise call.refused(f"between values that may be infinite or NaN, of {', '.join(risky)}")
+    operands = [_operand(call, index) for index in range(3)]
+    if any(not np.isfinite(array).all() for each in operands if isinstance(each, list) for array in each):
+        raise call.refused("between data and constants that are not finite; supported: finite ones")
+    return call.tracer.chosen(*operands, place=call.place)
+
+
+def _compared(call: Call) -> Any:
+    if call.value(0) is call.value(1):
+        raise call.refused("of a value and itself, as to find NaN; supported: inputs without NaN")
+    return call.tracer.compared(_operand(call, 0), _operand(call, 1), _COMPARISONS[call.op_type], place=call.place)
+
+
+def _logical(call: Call) -> Any:
+    return call.tracer.logical(_operand(call, 0), _operand(call, 1), call.op_type.lower(), place=call.place)
+
+
+def _not(call: Call) -> Any:
+    return call.tracer.subtract(1.0, call.rows(), place=call.place)
 
 
 def _negative(call: Call) -> Any:
@@ -245,6 +272,14 @@ def _batch_norm(call: Call) -> Any:
     weight, bias, mean, variance = (call.floats(index) for index in range(1, 5))
     eps = call.number("epsilon", 1e-5)
     return call.tracer.batch_norm(call.rows(), 1, mean, variance, weight, bias, eps, place=call.place)
+
+
+def _group_norm(call: Call) -> Any:
+    x, (weight, bias) = call.rows(), (call.floats(index) for index in (1, 2))
+    size = len(weight) if call.op_type == "InstanceNormalization" else call.whole("num_groups", 1)
+    if call.op_type == "GroupNormalization" and call.opset < 21:
+        raise call.refused(f"in operator set {call.opset}, with weights for groups; supported: from 21 on")
+    return call.tracer.group_norm(x, size, weight, bias, call.number("epsilon", 1e-5), place=call.place)
 
 
 def _lp_norm(call: Call) -> Any:
@@ -434,6 +469,9 @@ OPERATORS: dict[str, Callable[[Call], Any]] = {
     **dict.fromkeys(_ACTIVATIONS, _activation),
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Sum"), _pairwise),
     **dict.fromkeys(("Max", "Min"), _bounded),
+    **dict.fromkeys(_COMPARISONS, _compared),
+    **dict.fromkeys(("And", "Or", "Xor"), _logical),
+    **dict.fromkeys(("GroupNormalization", "InstanceNormalization"), _group_norm),
     **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
     **dict.fromkeys(("LayerNormalization", "RMSNormalization"), _layer_norm),
     **dict.fromkeys((f"Reduce{kind}" for kind in ("L1", "L2", "Max", "Mean", "Min", "Sum", "SumSquare")), _reduce),
@@ -458,6 +496,7 @@ OPERATORS: dict[str, Callable[[Call], Any]] = {
     "MatMulInteger": _matmul_integer,
     "Mish": _mish,
     "Neg": _negative,
+    "Not": _not,
     "OneHot": _one_hot,
     "PRelu": _prelu,
     "Pow": _power,

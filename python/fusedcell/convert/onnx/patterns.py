@@ -104,6 +104,19 @@ def thresholded(call: Call) -> Any:
     return call.tracer.activation(x.rows, "ThresholdedRelu", threshold, place=call.place)
 
 
+def ancestors(call: Call) -> set[str]:
+    """The operators that what a node reads is computed by, but for divisions by constants."""
+    found: dict[int, Call] = {}
+    todo = [call]
+    while todo:
+        for value in todo.pop().inputs:
+            made = value.made_by if value is not None and value.rows is not None else None
+            if made is not None and id(made) not in found:
+                found[id(made)] = made
+                todo.append(made)
+    return {made.op_type for made in found.values() if made.op_type != "Div" or not made.value(1).numbers}
+
+
 def _factors(call: Call, depth: int) -> tuple[float, list[Value]]:
     """What a Mul multiplies: one number, and tensors."""
     number = 1.0
