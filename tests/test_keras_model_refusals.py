@@ -20,7 +20,7 @@ class TestRefusals:
         ("layers", "message"),
         [
             (lambda: [L.Lambda(lambda x: x + 1, name="f")], "Lambda layer 'f': Lambda is not supported; supported: A"),
-            (lambda: [L.GroupNormalization(2)], "GroupNormalization is not supported"),
+            (lambda: [L.GroupNormalization(2)], "a norm over all rows of a sequence"),
             (lambda: [L.Conv1D(3, 3, strides=2, padding="same", name="c")], "Conv1D layer 'c': padding='same' with"),
             (lambda: [L.Softmax(axis=1)], "along time"),
             (lambda: [L.Softmax(axis=(1, 2))], r"axis=\[1, 2\]; supported: one axis"),
@@ -75,7 +75,8 @@ class TestRefusals:
         refuse(keras.Model(x, keras.ops.mean(x, axis=None)), "axis=None; supported: an integer")
         refuse(keras.Model(x, L.Attention()([x, x])), "layer 'attention.*': Attention is not supported; supported: A")
         refuse(keras.Model(x, L.MultiHeadAttention(2, 3)(x, x)), "MultiHeadAttention is not supported; supported: A")
-        refuse(keras.Model(x, L.Dot(-1)([x, x])), "Dot is not supported; supported: A")
+        refuse(keras.Model(x, L.Dot(-1)([x, x])), "axes=-1; supported: 1, of two tensors")
+        refuse(keras.Model(x, keras.ops.split(x, [1], axis=1)), "split along time; supported: along features")
         refuse(sequential(L.Dense(6), L.Reshape((6, 1)), L.LSTM(3), shape=(6,)), "whose steps are parts of one row")
         refuse(keras.Model(x, L.Concatenate(axis=1)([x, x])), "sequences one after another")
         refuse(keras.Model(x, x[:, 3]), "row 3 of a sequence; supported: the last and the first")

@@ -162,6 +162,17 @@ LAYERS: dict[str, Callable[[], Any]] = {
         ops.expm1(-x), ops.log2(ops.log(ops.exp(x) + 2.0)), ops.silu(ops.softplus(ops.relu6(x))),
         ops.concatenate([ops.minimum(x, L.Dense(4)(x)), x], axis=-1),
     ]),
+    "functions with options": lambda: keras.Model(x := keras.Input((None, 4)), [
+        ops.clip(x, -0.5, 1), *ops.split(x, 2, axis=-1), *ops.split(x, [1, 3], axis=2),
+        ops.squeeze(L.Conv2D(1, 3, padding="same")(ops.expand_dims(x, -1)), axis=-1), ops.stack([x, -x], axis=2),
+    ]),
+    "products of rows": lambda: keras.Model(x := keras.Input((None, 4)), [
+        L.Dot(axes=1)([y := L.GRU(3)(x), z := L.LSTM(3)(x)]), L.Dot(axes=[-1, -1], normalize=True)([z, y]),
+    ]),
+    "GroupNormalization of frames": lambda: sequential(
+        L.TimeDistributed(L.GroupNormalization(2, axis=1)), L.TimeDistributed(L.GroupNormalization(-1, scale=False)),
+        **FRAMES,
+    ),
     "extremes": lambda: keras.Model(x := keras.Input((None, 4)), [
         L.Maximum()([x, y := L.Dense(4)(x), L.LSTM(4, return_sequences=True)(x)]), L.Minimum()([x, y]),
     ]),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import reduce
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,22 @@ def layer_norm(call: Call, x: Rows) -> Rows:
     )
     eps = call.options.number("epsilon", 1e-3)
     return call.tracer.layer_norm(x, dims, arrays.get("gamma"), arrays.get("beta"), eps, call.place)
+
+
+def group_norm(call: Call, x: Rows) -> Rows:
+    """GroupNormalization of each row."""
+    dim, groups = _axis(call, x), call.options.get("groups")
+    size = call.size(x, dim)
+    groups = size if groups == -1 else groups
+    if type(groups) is not int or groups < 1 or size % groups:
+        raise RefusedError(f"groups={groups!r:.100} of {size} features; supported: a divisor of them, or -1")
+    arrays = call.weights(
+        gamma=(size,) if call.options.boolean("scale", required=True) else None,
+        beta=(size,) if call.options.boolean("center", required=True) else None,
+    )
+    weights = (arrays.get("gamma"), arrays.get("beta"))
+    moved, eps = x.moved(dim, 1), call.options.number("epsilon", 1e-3)
+    return call.tracer.group_norm(moved, groups, *weights, eps, call.place).moved(1, dim)
 
 
 def rms_norm(call: Call, x: Rows) -> Rows:
@@ -264,10 +281,53 @@ def merged(call: Call, values: Sequence[Rows], kind: str) -> Rows:
 
 def concatenated(call: Call, values: Sequence[Rows]) -> Rows:
     """Concatenate."""
-    axis = call.options.get("axis")
-    if type(axis) is not int:
-        raise RefusedError(f"axis={axis!r:.100}; supported: an integer")
-    return call.tracer.concat(values, axis, call.place)
+    return call.tracer.concat(values, _whole(call, "axis"), call.place)
+
+
+def stacked(call: Call, values: Sequence[Rows]) -> Rows:
+    """keras.ops.stack."""
+    return call.tracer.stack(list(values), _whole(call, "axis"), call.place)
+
+
+def dot(call: Call, values: Sequence[Rows]) -> Rows:
+    """Dot, of the features of two tensors without time."""
+    axes = call.options.get("axes")
+    if len(values) != 2 or any(len(x.axes) != 2 for x in values) or axes not in (1, -1, [1, 1], [-1, -1]):
+        raise RefusedError(f"axes={axes!r:.100}; supported: 1, of two tensors (batch, features)")
+    if call.options.boolean("normalize"):
+        values = [call.tracer.l2_norm(x, 1, place=call.place) for x in values]
+    product = call.tracer.multiply(values[0], values[1], call.place)
+    return call.tracer.reduce(product, "sum", [1], keepdims=True, place=call.place)
+
+
+def clipped(call: Call, x: Rows) -> Rows:
+    """keras.ops.clip."""
+    least, most = (call.options.number(name, math.nan) for name in ("x_min", "x_max"))
+    return call.tracer.activation(x, "Clip", least, most, place=call.place)
+
+
+def expanded(call: Call, x: Rows) -> Rows:
+    """keras.ops.expand_dims."""
+    made: Rows = call.tracer.unsqueeze(x, _whole(call, "axis"))
+    return made
+
+
+def squeezed(call: Call, x: Rows) -> Rows:
+    """keras.ops.squeeze."""
+    return call.tracer.squeeze(x, [_whole(call, "axis")])
+
+
+def divided(call: Call, x: Rows) -> list[Rows]:
+    """keras.ops.split."""
+    dim, given = x.dim(_whole(call, "axis")), call.options.get("indices_or_sections")
+    x.feature_dim(dim, "split")
+    size = x.sizes[dim][0]
+    if type(given) is int and given > 0 and size % given == 0:
+        given = list(range(size // given, size, size // given))
+    if not isinstance(given, list) or any(type(each) is not int for each in given):
+        raise RefusedError(f"indices_or_sections={given!r:.100} of {size}; supported: a divisor, or integers")
+    ends = [slice(end).indices(size)[1] for end in (0, *given, size)]
+    return [x.taken(dim, slice(*pair)) for pair in pairwise(ends)]
 
 
 def reduced(call: Call, x: Rows, kind: str) -> Rows:
@@ -305,6 +365,13 @@ def item(call: Call, x: Rows, keys: Any) -> Rows:
         else:
             raise RefusedError(f"an index {key!r:.100}; supported: slices and integers")
     return x
+
+
+def _whole(call: Call, name: str) -> int:
+    value = call.options.get(name)
+    if type(value) is not int:
+        raise RefusedError(f"{name}={value!r:.100}; supported: an integer")
+    return value
 
 
 def _axes(call: Call, x: Rows) -> list[int]:

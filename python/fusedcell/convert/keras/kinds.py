@@ -62,6 +62,7 @@ KINDS: dict[str, Kind] = {
         "virtual_batch_size adjustment",
     ),
     "LayerNormalization": Kind(features.layer_norm, "axis epsilon center scale rms_scaling"),
+    "GroupNormalization": Kind(features.group_norm, "groups axis epsilon center scale"),
     "RMSNormalization": Kind(features.rms_norm, "axis epsilon"),
     "UnitNormalization": Kind(features.unit_norm, "axis"),
     "Normalization": Kind(features.normalization, "axis mean variance invert"),
@@ -89,7 +90,7 @@ for _rank in (1, 2):
         f"UpSampling{_rank}D": _over(windows.upsampled, "size data_format interpolation", _rank),
     }
 
-OPTIONS_OF_MERGES = "axis"
+OPTIONS_OF_MERGES = "axis axes normalize"
 MERGES: dict[str, Callable[[Call, Sequence[Any]], Rows]] = {
     "Add": partial(features.merged, kind="add"),
     "Subtract": partial(features.merged, kind="subtract"),
@@ -98,6 +99,7 @@ MERGES: dict[str, Callable[[Call, Sequence[Any]], Rows]] = {
     "Maximum": partial(features.merged, kind="maximum"),
     "Minimum": partial(features.merged, kind="minimum"),
     "Concatenate": features.concatenated,
+    "Dot": features.dot,
 }
 
 # Operations of keras.ops.
@@ -120,5 +122,15 @@ FUNCTIONS: dict[str, Callable[[Tracer, Rows, str], Rows]] = {
     "Sqrt": lambda tracer, x, place: tracer.activation(x, "Sqrt", place=place),
     "Square": lambda tracer, x, place: tracer.activation(x, "Square", place=place),
 }
-REDUCTIONS = {"Mean": "mean", "Max": "max", "Sum": "sum"}
+JOINS = {"Concatenate": features.concatenated, "Stack": features.stacked}
+# With their options.
+OPTIONED: dict[str, tuple[str, Callable[[Call, Rows], Rows | list[Rows]]]] = {
+    **{
+        name: ("axis keepdims initial", partial(features.reduced, kind=name.lower())) for name in ("Mean", "Max", "Sum")
+    },
+    "Clip": ("x_min x_max", features.clipped),
+    "ExpandDims": ("axis", features.expanded),
+    "Split": ("indices_or_sections axis", features.divided),
+    "Squeeze": ("axis", features.squeezed),
+}
 ONES = ("OnesLike", "ZerosLike")

@@ -18,18 +18,18 @@ from .call import Absent, Call, Mask, Value, activated
 from .calls import check_training
 from .config import Options, is_own, is_recurrent
 from .features import item as item_of
-from .features import reduced
 from .graph import Calls, Names, named_inputs, named_outputs
 from .kinds import (
     ACTIVATIONS,
     ARITHMETIC,
     FUNCTIONS,
+    JOINS,
     KINDS,
     MERGES,
     NEVER,
     ONES,
+    OPTIONED,
     OPTIONS_OF_MERGES,
-    REDUCTIONS,
     WITH_MASK,
     Kind,
 )
@@ -41,6 +41,7 @@ from .weights import KerasArrays, Shape
 _LENGTHS = (5040, 7560)  # of what has any length: whatever strides there are divide them
 _SOME = 2, 2, 3  # sequences
 _MOVES = ("Reshape", "Permute")
+_OPERATIONS = {*ARITHMETIC, *ACTIVATIONS, *FUNCTIONS, *OPTIONED, *JOINS, "GetItem"}
 _MOST_FEATURES = 2**22  # each takes a microsecond
 
 
@@ -268,11 +269,14 @@ class _Conversion:
         if masks:
             known = [mask.sources for mask in masks if mask.sources is not None]
             return Mask(frozenset().union(*known) if len(known) == len(masks) else None)
-        if name == "Concatenate" and not kwargs and all(isinstance(value, Value) for value in values):
-            return self._together(values, MERGES[name](call(OPTIONS_OF_MERGES), [value.rows for value in values]))
-        if name not in (*ARITHMETIC, *ACTIVATIONS, *FUNCTIONS, *REDUCTIONS, "GetItem"):
-            raise RefusedError(f"the operation {name[:100]} is not supported; supported: {_operations()}")
-        made, rest = call("axis keepdims initial" if name in REDUCTIONS else ""), args[1:]
+        if name in JOINS and not kwargs and all(isinstance(value, Value) for value in values):
+            return self._together(values, JOINS[name](call("axis"), [value.rows for value in values]))
+        if name not in _OPERATIONS:
+            raise RefusedError(
+                f"the operation {name[:100]} is not supported; supported: {', '.join(sorted(_OPERATIONS))}"
+            )
+        options, function = OPTIONED.get(name, ("", None))
+        made, rest = call(options), args[1:]
         x = next((value for value in values if isinstance(value, Value)), None)
         if x is None or kwargs:
             raise RefusedError("an operation with options; supported: with tensors alone")
@@ -283,19 +287,20 @@ class _Conversion:
             rows = getattr(self._tracer, ARITHMETIC[name])(*pair, made.place)
         elif name == "GetItem" and len(rest) == 1 and args[0] is x:
             rows = item_of(made, x.rows, rest[0])
-            if x.padded and (rows.kind, rows.steps) != (x.rows.kind, x.rows.steps):
-                self._padded.append(where)
-        elif name in REDUCTIONS and not rest:
-            rows = reduced(made, x.rows, REDUCTIONS[name])
-            if x.padded and x.rows.kind != rows.kind:
-                self._padded.append(where)
+        elif function is not None and not rest:
+            rows = function(made, x.rows)
         elif name in ACTIVATIONS and not rest:
             rows = activated(made, x.rows, ACTIVATIONS[name])
         elif name in FUNCTIONS and not rest:
             rows = FUNCTIONS[name](self._tracer, x.rows, made.place)
         else:
             raise RefusedError(f"the operation {name[:100]} of {len(args)} arguments; supported: of tensors alone")
-        return Value(rows, padded=any(isinstance(value, Value) and value.padded for value in values))
+        padded = any(isinstance(value, Value) and value.padded for value in values)
+        several = rows if isinstance(rows, list) else [rows]
+        if x.padded and any((each.kind, each.steps) != (x.rows.kind, x.rows.steps) for each in several):
+            self._padded.append(where)
+        made_of_it = [Value(each, padded=padded) for each in several]
+        return made_of_it if isinstance(rows, list) else made_of_it[0]
 
     def _each_step(self, names: Names, item: Item, x: Rows, where: str) -> Rows:
         """TimeDistributed: the steps as so many more sequences."""
@@ -362,7 +367,7 @@ def _is_operation(item: Item) -> bool:
     module = item.get("module")
     if module is None:
         own = isinstance(item.get("config"), Mapping) and item["config"].keys() == {"name"}
-        return own or item["class_name"] in REDUCTIONS
+        return own or item["class_name"] in (*OPTIONED, "Stack")
     return isinstance(module, str) and module.startswith("keras.src.ops.")
 
 
@@ -401,7 +406,3 @@ def _rows(value: Any) -> Rows:
 
 def _supported() -> str:
     return ", ".join(sorted([*KINDS, *MERGES, WRAPPER, "SimpleRNN", "GRU", "LSTM", "RNN", "Bidirectional"]))
-
-
-def _operations() -> str:
-    return ", ".join(sorted([*ARITHMETIC, *ACTIVATIONS, *FUNCTIONS, *REDUCTIONS, "Concatenate", "GetItem"]))
