@@ -278,9 +278,26 @@ def test_an_answer_that_a_model_cannot_give_is_refused_with_the_line_that_makes_
         fc.Model.from_torch(cls(), x_of(2, 9, 5))
 
 
+@pytest.mark.parametrize(
+    ("forward", "what"),
+    [
+        (lambda s, x: torch.where(s.rnn(x)[0] > 0)[0], "this form of the operation, without 'self', is not supported"),
+        (lambda s, x: torch.ones(1, 3, 6) @ s.rnn(x)[0].mT, "a product of 3 axes of weights with 3 axes"),
+        (lambda s, x: torch.tensor_split(s.rnn(x)[0], torch.tensor([1, 3]), -1)[0], "tensor_split by a tensor"),
+        (lambda s, x: F.cosine_similarity(s.rnn(x)[0], x[..., :1], -1), "cosine_similarity of"),
+        (lambda s, x: s.rnn(x)[0].norm(p=3, dim=-1), "a norm of order 3"),
+        (lambda s, x: torch.roll(s.rnn(x)[0], 1, 1), "roll along time; supported: along features"),
+        (lambda s, x: torch.logsumexp(s.rnn(x)[0], 1), "logsumexp over rows or sequences"),
+    ],
+)
+def test_forms_of_operations_that_are_not_followed_are_refused_and_no_fault(forward: Any, what: str) -> None:
+    with pytest.raises(fc.UnsupportedError, match=what):
+        fc.Model.from_torch(module_of(forward, rnn=lstm(5, 6)).eval(), x_of(2, 9, 5))
+
+
 def test_a_fault_of_our_own_is_a_refusal_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(interpreter: Any, a: Any, place: str) -> Any:
-        return a.nothing
+        return interpreter.nothing
 
     monkeypatch.setitem(OPERATIONS, "neg", broken)
     with pytest.raises(

@@ -340,7 +340,8 @@ def differences(s: Any, x: Any) -> Any:
 
 
 def cut_at(s: Any, x: Any) -> Any:
-    return s.rnn(torch.cat(torch.tensor_split(x, (1, -2), 2)[::-1], -1))[0]
+    y = s.rnn(torch.cat(torch.tensor_split(x, (1, -2), 2)[::-1], -1))[0]
+    return y, torch.arange(6.0) @ y.mT
 
 
 def kept_aside(s: Any, x: Any) -> Any:

@@ -227,6 +227,10 @@ def test_a_recurrent_node_gives_its_rows_and_its_last_state(op: str, direction: 
     assert model.streamable == (direction == "forward")
 
 
+def test_an_output_that_a_graph_names_twice_is_given_twice() -> None:
+    assert_agrees(graph_of("y = Tanh(x)", outputs="float y, float y"))
+
+
 def test_a_recurrent_node_over_a_sequence_turned_round_and_back() -> None:
     body = (
         "r = Slice(x, a, b, t, s) i = Transpose <perm=[1,0,2]> (r) "

@@ -173,6 +173,7 @@ class Graph:
             if name and name not in names:
                 _rename(steps, answers[place], name)
                 answers[place] = name
+                names.add(name)
         found = {name: given.axes for name, given in self._inputs.items() if not given.is_state}
         found |= {answer: given for answer, (*_, given) in zip(answers, outputs, strict=True)}
         batch_first = next((_begins_with_batch(given) for given in found.values() if TIME in given), True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,9 +30,7 @@ def _subtract(interpreter: Interpreter, a: Args, place: str) -> Any:
 
 
 OPERATIONS["sub"] = OPERATIONS["subtract"] = _subtract
-OPERATIONS["rsub"] = lambda interpreter, a, place: _subtract(
-    interpreter, SimpleNamespace(self=a.other, other=a.self), place
-)
+OPERATIONS["rsub"] = lambda interpreter, a, place: _subtract(interpreter, Args(self=a.other, other=a.self), place)
 
 
 @operation("mul", "multiply")

@@ -13,7 +13,18 @@ from ...tracing import RefusedError, Rows, Tracer
 from ..export import NAMESPACE
 from .values import OTHERWISE, Final, Lengths, Opaque, StateStep, Step, has_symbols, mapped
 
-Args = SimpleNamespace
+
+class _OtherFormError(RefusedError, AttributeError):
+    """An operation without an argument that what follows it reads; one that may be absent is read by getattr."""
+
+
+class Args(SimpleNamespace):
+    """An operation's arguments, by name."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise _OtherFormError(f"this form of the operation, without {name!r}, is not supported; {OTHERWISE}")
+
+
 Operation = Callable[["Interpreter", Args, str], Any]
 
 OPERATIONS: dict[str, Operation] = {}
@@ -80,7 +91,7 @@ class Interpreter:
     def follow(self, name: str, given: dict[str, Any], place: str) -> Any:
         """What an operation gives of these arguments."""
         if has_symbols(given, Lengths | Opaque):
-            return self._of_lengths(self, name, SimpleNamespace(**given), place)
+            return self._of_lengths(self, name, Args(**given), place)
         follow = OPERATIONS.get(name)
         if follow is None:
             raise RefusedError(f"{name} is not supported; {OTHERWISE}")
@@ -92,17 +103,17 @@ class Interpreter:
                 return self._moved(follow, given, carried, place)
         if name not in ("lstm", "gru", "rnn_tanh", "rnn_relu") and not name.endswith("_cell"):
             given = mapped(given, lambda value: value.value() if isinstance(value, Final) else value)
-        return follow(self, SimpleNamespace(**given), place)
+        return follow(self, Args(**given), place)
 
     def _moved(self, follow: Operation, given: Any, carried: Any, place: str) -> Any:
         def value() -> Any:
             if not done:
                 plain = mapped(given, lambda item: item.value() if isinstance(item, Final) else item)
-                done.append(follow(self, SimpleNamespace(**plain), place))
+                done.append(follow(self, Args(**plain), place))
             return done[0]
 
         done: list[Any] = []
-        made = follow(self, SimpleNamespace(**carried), place)
+        made = follow(self, Args(**carried), place)
         if isinstance(made, Rows):
             return Final(value, made)
         return [Final(lambda i=i: value()[i], each) for i, each in enumerate(made)]  # type: ignore[misc] # bound now

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from types import SimpleNamespace
 from typing import Any
 
 from ...tracing import TIME, RefusedError, Rows
@@ -53,7 +52,7 @@ class Loops:
     def run(self, name: str, follow: Any, given: dict[str, Any], place: str) -> Any:
         """An operation on steps."""
         if name in KINDS:
-            return self._cell(name, SimpleNamespace(**given), place)
+            return self._cell(name, Args(**given), place)
         whole, given = given, mapped(given, self.as_step)
         steps = [value for value in _listed(given) if isinstance(value, Step)]
         rows = {step.at for step in steps}
@@ -75,7 +74,7 @@ class Loops:
         if key not in self._made:
             plain = mapped(given, lambda value: value.rows if isinstance(value, Step) else value)
             plain = mapped(plain, lambda value: value.value() if isinstance(value, Final) else value)
-            self._made[key] = follow(self._interpreter, SimpleNamespace(**plain), place)
+            self._made[key] = follow(self._interpreter, Args(**plain), place)
         return _each_of(self._made[key], lambda made: Step(made, at, direction))
 
     def final(self, value: Any) -> Any:

@@ -30,9 +30,12 @@ def _matmul(interpreter: Interpreter, a: Args, place: str) -> Any:
     if isinstance(second, Rows):
         if isinstance(first, Rows):
             raise RefusedError(f"a product of two tensors that both depend on the input, as in {ATTENTION}")
-        order = [*range(len(second.axes) - 2), len(second.axes) - 1, len(second.axes) - 2]
-        made = interpreter.tracer.linear(second.permuted(order), interpreter.array(first), None, place)
-        return made.permuted(order)
+        left, rank = interpreter.array(first), len(second.axes)
+        if left.ndim > 2 or rank < 2:
+            raise RefusedError(f"a product of {left.ndim} axes of weights with {rank} axes")
+        order = [*range(rank - 2), rank - 1, rank - 2]
+        made = interpreter.tracer.linear(second.permuted(order), np.atleast_2d(left), None, place).permuted(order)
+        return made if left.ndim == 2 else interpreter.tracer.squeeze(made, [-2])
     weight = interpreter.array(second)
     if weight.ndim == 1:
         made = interpreter.tracer.linear(first, weight[None], None, place)
@@ -46,7 +49,9 @@ def _matmul(interpreter: Interpreter, a: Args, place: str) -> Any:
 def _addmm(interpreter: Interpreter, a: Args, place: str) -> Any:
     if a.alpha != 1 or a.beta != 1 or not isinstance(a.mat1, Rows):
         raise RefusedError("addmm but of an input, weights and a bias")
-    weight, bias = interpreter.array(a.mat2).T, interpreter.array(a.self)
+    weight, bias = interpreter.array(a.mat2).T, np.squeeze(interpreter.array(a.self))
+    if bias.ndim > 1:
+        raise RefusedError("addmm but of an input, weights and a bias")
     return interpreter.tracer.linear(a.mat1, weight, np.broadcast_to(bias, (len(weight),)), place)
 
 
