@@ -7,16 +7,16 @@
 #
 #   tools/check_ports.sh [--short]
 #
-# --short      of musl and Windows on ARM only the sources that know systems, of musl those that count rows and bytes too,
-#              of Windows on x86-64 two tiers, and no test of threads, which wait for each other through Wine's server, two
-#              minutes long
+# --short      of musl and Windows on ARM only the sources that know systems, and of musl those that count rows and bytes;
+#              for Macs no tier that only loads otherwise than another; of Windows on x86-64 two tiers, and no test of
+#              threads, which wait for each other through Wine's server, two minutes long
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-tiers= systems=() counts=() without=()
+tiers= macs_tiers= systems=() counts=() without=()
 case ${1:-} in
   '') ;;
   --short)
-    tiers='avx2;scalar' without=(--exclude-regex threads)
+    tiers='avx2;scalar' macs_tiers='neon;dotprod;i8mm;scalar' without=(--exclude-regex threads)
     mapfile -t systems < <(git grep -lE '_WIN32|__linux__|__APPLE__' -- 'csrc/*.cc' ':!csrc/bindings')
     mapfile -t counts < <(git ls-files 'csrc/model/*.cc' 'csrc/load/*.cc')
     ;;
@@ -49,7 +49,7 @@ trap '{ "$WINE" wineboot --kill; PATH=$PATH:/usr/lib/wine wineserver --wait; } >
 mkdir -p build
 "$WINE" wineboot --init >build/wine.log 2>&1 || { cat build/wine.log >&2; exit 1; }
 
-tools/build_cpp.sh macos-aarch64
+tools/build_cpp.sh macos-aarch64 -DFUSEDCELL_TIERS="$macs_tiers"
 for preset in musl-armv7l windows-aarch64; do
   log=build/$preset.log sources=("${systems[@]}") targets=()
   [[ $preset != musl-* ]] || sources+=("${counts[@]}")
