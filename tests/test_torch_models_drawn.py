@@ -99,8 +99,10 @@ def cell(draw: Any, size: int, add: Any) -> Any:
 def convolution(draw: Any, size: int, add: Any) -> Any:
     out, taps, dilation = sizes(draw), sizes(draw, 4), sizes(draw, 2)
     groups = draw(st.sampled_from([g for g in range(1, 7) if size % g == 0 and out % g == 0]))
-    padding = draw(st.integers(0, 3))
-    options = {"stride": sizes(draw, 2), "dilation": dilation, "groups": groups, "padding": padding}
+    padding, stride = draw(st.integers(0, 3)), sizes(draw, 2)
+    if stride == dilation == 2:  # with odd padding PyTorch 2.13 crashes at one row, on CPUs with AVX-512
+        padding = padding // 2 * 2
+    options = {"stride": stride, "dilation": dilation, "groups": groups, "padding": padding}
     part = add(nn.Conv1d(size, out, taps, **options))
     return (lambda x: part(x.transpose(1, 2)).transpose(1, 2)), out
 
