@@ -24,37 +24,36 @@ public:
         constexpr std::size_t kMostBytesOfTraining = std::size_t{1} << 25;
         Memory& memory = kept().memory;
         if (memory.training.nbytes() > kMostBytesOfTraining) memory.training = {};
-        const std::size_t nbytes =
-            memory.workspace.nbytes() + memory.model.nbytes() + bytes_of(memory.state, memory.rows, memory.stream_rows);
-        if (nbytes > kMostBytes) {
-            TrainingSpace training = std::move(memory.training);
-            memory = {};
-            memory.training = std::move(training);
-        }
+        if (memory.runs.nbytes() > kMostBytes) memory.runs = {};
         kept().in_use = false;
     }
     ThreadWorkspace(const ThreadWorkspace&) = delete;
     ThreadWorkspace& operator=(const ThreadWorkspace&) = delete;
 
-    Workspace& get() { return memory().workspace; }
+    Workspace& get() { return memory().runs.workspace; }
     /// h of a step, which the run updates in place.
-    std::vector<float>& state() { return memory().state; }
+    std::vector<float>& state() { return memory().runs.state; }
     /// Where the states of many streams lie.
-    std::vector<RowState>& rows() { return memory().rows; }
+    std::vector<RowState>& rows() { return memory().runs.rows; }
     /// The same of layers that are trained.
     TrainingSpace& training() { return memory().training; }
     /// The same of models.
-    ModelWorkspace& model() { return memory().model; }
-    std::vector<NetworkStream::StreamRow>& stream_rows() { return memory().stream_rows; }
+    ModelWorkspace& model() { return memory().runs.model; }
+    std::vector<NetworkStream::StreamRow>& stream_rows() { return memory().runs.stream_rows; }
 
 private:
-    struct Memory {
+    struct Runs {
         Workspace workspace;
         std::vector<float> state;
         std::vector<RowState> rows;
-        TrainingSpace training;
         ModelWorkspace model;
         std::vector<NetworkStream::StreamRow> stream_rows;
+
+        std::size_t nbytes() const { return workspace.nbytes() + model.nbytes() + bytes_of(state, rows, stream_rows); }
+    };
+    struct Memory {
+        Runs runs;
+        TrainingSpace training;
     };
     struct Kept {
         Memory memory;

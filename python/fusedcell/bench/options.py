@@ -28,7 +28,7 @@ SUBCOMMANDS = {
     "and fusedcell-report.html is a page for a browser; a few minutes",
     "model": "a whole model from a file: a step (a sequence, if it has no streams), what each node has of that, by "
     "models cut after each node, in turns, and a sequence beside ONNX Runtime",
-    "train": "a step of training, forward, backward and update, beside PyTorch, and Keras where it is installed",
+    "train": "a step of training, forward, backward and update, beside PyTorch, and Keras where it runs on PyTorch",
     "compare": "two files of --json: are the times of the second others than those of the first?",
 }
 TRAINED: dict[str, list[Any]] = {"cells": ["lstm", "gru", "rnn"], "sizes": [64, 256, 512]}

@@ -6,7 +6,6 @@ import argparse
 import copy
 import importlib
 import json
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -30,8 +29,6 @@ from .tables import span_text
 CASES = [(1, 100, 64), (8, 128, 64), (32, 100, 64), (8, 100, 256), (32, 100, 256), (32, 100, 512)]
 _LAYERS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
 _TOLERANCE = 2e-5  # of the largest derivative
-# Read where TensorFlow is loaded, which alone takes no notice of the variables of others.
-_TENSORFLOW_THREADS = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -49,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     runtime, keras = runtime_info(), _keras()
     versions = {"torch": torch.__version__}
     if keras is not None:
-        versions[f"keras on {keras.backend.backend()}"] = keras.__version__
+        versions["keras on torch"] = keras.__version__
     beside = " and ".join(f"{name} {version}" for name, version in versions.items())
     print(
         f"A step of training, x with a gradient, SGD, one thread, beside {beside}: ms, medians.\n"
@@ -57,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         file=out,
     )
     headings = ["B", "T", "H", "fusedcell ms", "limit %", *(f"{name} ms" for name in versions), "times faster"]
-    rate = multiply_rate(runtime["isa"], "float32") * 1e9
+    most = multiply_rate(runtime["isa"], "float32") * 1e6  # multiply-adds a ms
     results, groups = [], []
     shown: dict[str, list[Summary]] = {}
     for cell in options.cells:
@@ -83,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
             ratios[f"{batch}, {steps}, {units}"] = quotient.p50
             # Forward, and on the way back the derivatives by the inputs and by the weights.
             multiply_adds = 3 * steps * batch * GATES[cell] * units * (units + units)
-            limit = 1e3 * multiply_adds / rate / times["fusedcell"]
+            limit = multiply_adds / (most * times["fusedcell"])
             texts = [three_digits(times["fusedcell"]), f"{100 * limit:.0f}"]
             texts += [three_digits(value) for value in (*list(times.values())[1:], quotient.p50)]
             rows.append([*map(str, (batch, steps, units)), *texts])
@@ -130,12 +127,12 @@ def _runner(torch: Any, module: Any, x: Any) -> Runner:
 
 
 def _keras() -> Any:
-    """The module, or None where it or what it runs on is not installed."""
-    os.environ.update(_TENSORFLOW_THREADS)
+    """The module, or None where it is not installed or does not run on PyTorch, whose one thread is its own then."""
     try:
-        return importlib.import_module("keras")
+        keras: Any = importlib.import_module("keras")
     except ImportError:
         return None
+    return keras if keras.backend.backend() == "torch" else None
 
 
 def _keras_runner(keras: Any, cell: str, x: FloatArray) -> Runner:

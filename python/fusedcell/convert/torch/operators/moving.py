@@ -247,7 +247,7 @@ def _split(interpreter: Interpreter, a: Args, place: str) -> Any:
         each = -(-size // a.chunks)
         sizes = [min(each, size - start) for start in range(0, size, each)]
     elif hasattr(a, "sections"):
-        sizes = [size // a.sections + (place_of < size % a.sections) for place_of in range(a.sections)]
+        sizes = [size // a.sections + (part < size % a.sections) for part in range(a.sections)]
     elif hasattr(a, "indices"):
         sizes = np.diff([slice(at).indices(size)[1] for at in (0, *a.indices, size)]).tolist()
     else:
