@@ -150,6 +150,7 @@ ARRAYS: dict[str, Callable[[Any], Any]] = {
     "state c": lambda v: setattr(LAYER.stream(2), "state", (H, v)),
     "rows": lambda v: LAYER.stream(2).reset(v),
     "rows of decay": lambda v: LAYER.stream(2).decay(0.5, v),
+    "rows of reorder": lambda v: LAYER.stream(2).reorder(v),
     "x of step_many": lambda v: LAYER.step_many([LAYER.stream()], v),
     "x of a pool": lambda v: pool_call("step", [0], v),
     "slots": lambda v: pool_call("step", v, X[0, :1]),

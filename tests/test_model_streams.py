@@ -108,6 +108,36 @@ def test_the_state_may_fade_towards_the_beginning() -> None:
         np.testing.assert_array_equal(y[:, 0], model(x)[7:, 0])
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_search_may_branch_and_drop_rows(kind: Kind) -> None:
+    """Each row has, at the end, the answers of the rows that it went on from, wherever these were in their sequence."""
+    model = fc.Model(
+        [
+            ("conv", nodes.Window(uniform(1, 6, 9), uniform(2, 6), taps=3, padding=(1, 1)), "x"),
+            ("layer", kind.make(kind.weights(6, 8)), "conv"),
+            ("pool", nodes.MaxPool(2), "layer"),
+        ]
+    )
+    rng, rows = np.random.default_rng(1), 4
+    stream = model.stream(rows)
+    seen, said = [np.empty((0, 3), np.float32)] * rows, [np.empty((0, model.sizes["pool"]), np.float32)] * rows
+    for step in range(20):
+        if step == 7:
+            stream.reset([1])
+            seen[1], said[1] = seen[1][:0], said[1][:0]
+        order = rng.integers(0, rows, rows)
+        stream.reorder(order)
+        x = uniform(step + 1, int(rng.integers(1, 4)), rows, 3)
+        y = stream.process(x)
+        seen = [np.concatenate((seen[old], x[:, row])) for row, old in enumerate(order)]
+        said = [np.concatenate((said[old], y[:, row])) for row, old in enumerate(order)]
+    for row in range(rows):
+        np.testing.assert_array_equal(said[row][~np.isnan(said[row][:, 0])], model.stream().process(seen[row]))
+    stream.flush()
+    with pytest.raises(ValueError, match="stream: its rows have ended"):
+        stream.reorder(range(rows))
+
+
 def test_the_norm_is_of_the_layers_states() -> None:
     for kind in KINDS:
         model, layer = detector(kind), kind.make(kind.weights(6, 8))

@@ -163,3 +163,37 @@ def test_x_may_be_the_streams_own_state(part: int) -> None:
     np.testing.assert_array_equal(state_of(stream), state_of(other))
     with pytest.raises(ValueError, match="x: expected memory of its own, got the stream's state"):
         stream.bind(stream.state[part][0, 0], np.empty(129, np.float32))
+
+
+@every_kind
+def test_rows_go_on_from_those_that_are_named(kind: Kind) -> None:
+    stream, start = moving_stream(kind, 4, started=True)
+    before = state_of(stream)
+    stream.reorder([2, 2, 0, -1])
+    for part, old in zip(state_of(stream), before, strict=True):
+        np.testing.assert_array_equal(part, old[:, [2, 2, 0, 3]])
+    stream.reset([1])
+    for part, old, begin in zip(state_of(stream), before, start, strict=True):
+        np.testing.assert_array_equal(part[:, 1], begin[:, 1])
+        np.testing.assert_array_equal(part[:, 0], old[:, 2])
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        ([0, 1, 2], ValueError, "rows: expected 4 row numbers, one for each row, got 3"),
+        ([True, False, True, True], ValueError, "rows: expected 4 row numbers, one for each row, got 3"),
+        ([0, 1, 2, 4], IndexError, "rows: expected numbers from 0 to 3, got 4"),
+        ([0.0, 1.0, 2.0, 3.0], TypeError, "rows: expected row numbers or a boolean mask, got dtype float64"),
+        (None, TypeError, "rows: expected row numbers or a boolean mask"),
+    ],
+)
+def test_rows_of_reorder_that_cannot_be_are_named(rows: Any, error: type[Exception], message: str) -> None:
+    stream, _ = moving_stream(KIND["lstm"], 4)
+    before = state_of(stream)
+    model = fc.Model([("layer", KIND["lstm"].make(KIND["lstm"].weights(6, 9)), "x")])
+    for each in (stream, model.stream(4)):
+        with pytest.raises(error, match=f"^{message}"):
+            each.reorder(rows)
+    for part, old in zip(state_of(stream), before, strict=True):
+        np.testing.assert_array_equal(part, old)

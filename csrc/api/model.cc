@@ -221,6 +221,18 @@ void ModelStream::reset(std::size_t row) noexcept FUSEDCELL_NONBLOCKING {
     data_->stream.reset_row(static_cast<std::ptrdiff_t>(row));
 }
 
+void ModelStream::reorder(const std::size_t* rows) {
+    std::vector<std::ptrdiff_t> order;
+    for (std::size_t b = 0; b < batch(); ++b) {
+        if (rows[b] >= batch()) {
+            throw std::invalid_argument("rows: expected from 0 to " + std::to_string(batch() - 1) + ", got " +
+                                        std::to_string(rows[b]));
+        }
+        order.push_back(static_cast<std::ptrdiff_t>(rows[b]));
+    }
+    if (!data_->stream.has_ended()) data_->stream.reorder(order);
+}
+
 const Model& ModelStream::model() const noexcept { return data_->model; }
 std::size_t ModelStream::batch() const noexcept { return size_of(data_->stream.batch()); }
 

@@ -257,6 +257,13 @@ PyMethodDef reset_definition = fast_method<kReset, &reset>(
     "reset($self, /, rows=None)\n--\n\n"
     "Begins other sequences: in every row, or in the given row numbers, or where a boolean mask is true.");
 
+void reorder(ModelStreamObject& object, py::handle value) {
+    const std::vector<std::ptrdiff_t> rows = read_order(value, object.layout().batch);
+    const ModelStreamObject::InUse in_use(object);
+    object.expect_open();
+    object.stream().reorder(rows);
+}
+
 py::list snapshot(ModelStreamObject& object) {
     const ModelStreamObject::InUse in_use(object);
     object.expect_open();
@@ -317,6 +324,7 @@ void bind_model_stream(py::module_& module) {
     stream
         .def(py::init(&make_stream), py::arg("model") = py::none(), py::arg("batch_size") = 1,
              py::arg("num_threads") = 1)
+        .def("reorder", &reorder, py::arg("rows"), kReorderDoc)
         .def("_snapshot", &snapshot)
         .def(
             "_state_floats",

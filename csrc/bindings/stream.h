@@ -116,6 +116,13 @@ void check_apart(PyArrayObject* out, States& states);
 void read_rows(py::handle value, const char* name, std::ptrdiff_t first, std::ptrdiff_t batch,
                std::vector<std::ptrdiff_t>& rows);
 
+/// A row number for each row of the batch, likewise: whose state each goes on from.
+std::vector<std::ptrdiff_t> read_order(py::handle value, std::ptrdiff_t batch);
+inline constexpr char kReorderDoc[] =
+    "Each row goes on from another's state: row b from that of row ``rows[b]``, as beam search does with its\n"
+    "hypotheses. `rows` is one number for each row; a row may come several times, or not at all. Raises IndexError\n"
+    "or ValueError, and leaves the state as it was, otherwise.";
+
 /// A writeable view of `owner`'s own memory, which it keeps alive. Strides are in floats; empty: contiguous.
 py::object view_of(const py::object& owner, float* data, const Shape& shape, const Shape& strides = {});
 

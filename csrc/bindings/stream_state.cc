@@ -104,6 +104,12 @@ PyMethodDef reset_definition = fast_method<kReset, &reset>(
     "Sets the state to what it started from: of every row, or of the given row numbers, or where a boolean "
     "mask is true.");
 
+void reorder(Stream& stream, py::handle value) {
+    const std::vector<std::ptrdiff_t> rows = read_order(value, stream.batch());
+    const Stream::InUse in_use(stream);
+    stream.states().reorder(rows);
+}
+
 constexpr Signature kDecay{"decay(factor, rows=None)", {"factor", "rows"}, 1};
 
 py::object decay(py::handle self, const Arguments& values) {
@@ -307,6 +313,14 @@ void read_rows(py::handle value, const char* name, std::ptrdiff_t first, std::pt
     }
 }
 
+std::vector<std::ptrdiff_t> read_order(py::handle value, std::ptrdiff_t batch) {
+    std::vector<std::ptrdiff_t> rows;
+    read_rows(value, "rows", -batch, batch, rows);
+    if (to_size(rows.size()) == batch) return rows;
+    throw py::value_error("rows: expected " + std::to_string(batch) + " row numbers, one for each row, got " +
+                          std::to_string(rows.size()));
+}
+
 py::object view_of(const py::object& owner, float* data, const Shape& shape, const Shape& strides) {
     std::vector<npy_intp> dims(shape.begin(), shape.end());
     std::vector<npy_intp> bytes;
@@ -350,6 +364,7 @@ void bind_states(py::class_<Stream>& stream) {
         add_method(stream, *method);
     }
     stream.def("_snapshot", &snapshot)
+        .def("reorder", &reorder, py::arg("rows"), kReorderDoc)
         .def_property_readonly("_stack", &Stream::owner)
         .def_property("state", &get_state, &set_state,
                       "h, or (h, c) for an LSTM: writeable views, (num_layers, batch_size, size). Assigning copies.");

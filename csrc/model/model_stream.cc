@@ -119,6 +119,16 @@ void NetworkStream::reset_row(std::ptrdiff_t row) {
     }
 }
 
+void NetworkStream::reorder(const std::vector<std::ptrdiff_t>& rows) {
+    const auto move = [&](auto& values, std::ptrdiff_t size) {
+        const auto before = values;
+        auto to = values.begin();
+        for (const std::ptrdiff_t row : rows) to = std::copy_n(before.begin() + row * size, size, to);
+    };
+    move(floats_, plan_->floats);
+    move(counts_, num_counts());
+}
+
 std::int64_t NetworkStream::rows_in(std::ptrdiff_t row) const {
     return counts_[static_cast<std::size_t>(row * num_counts()) + model_->num_values()];
 }

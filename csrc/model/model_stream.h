@@ -94,6 +94,8 @@ public:
     /// All rows, which may have ended.
     void reset();
     void reset_row(std::ptrdiff_t row);
+    /// Sequence b goes on from what sequence rows[b] has had. Only while rows have not ended. Allocates.
+    void reorder(const std::vector<std::ptrdiff_t>& rows);
     /// Rows of the inputs that a sequence has had.
     std::int64_t rows_in(std::ptrdiff_t row) const;
     bool has_ended() const { return has_ended_; }

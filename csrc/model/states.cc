@@ -1,5 +1,6 @@
 #include "model/states.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/simd/float_mode.h"
@@ -36,6 +37,18 @@ void States::for_each(Self& states, std::ptrdiff_t row, const Function& function
 void States::reset_row(std::ptrdiff_t row) {
     for_each(*this, row,
              [](Part& part, std::size_t i) { part.values[i] = part.initial.empty() ? 0 : part.initial[i]; });
+}
+
+void States::reorder(const std::vector<std::ptrdiff_t>& rows) {
+    for (Part* part : {&h_, &c_}) {
+        const std::vector<float> before = part->values;
+        float* to = part->values.data();
+        for (std::ptrdiff_t layer = 0; layer < layers_; ++layer) {
+            for (const std::ptrdiff_t row : rows) {
+                to = std::copy_n(before.data() + (layer * batch_ + row) * part->size, part->size, to);
+            }
+        }
+    }
 }
 
 void States::decay_row(std::ptrdiff_t row, double factor) {

@@ -31,6 +31,8 @@ public:
     void start_from(const float* h, const float* c);
     /// Sets the state of one row to what it starts from.
     void reset_row(std::ptrdiff_t row);
+    /// Row b goes on from what row rows[b] has had. Allocates.
+    void reorder(const std::vector<std::ptrdiff_t>& rows);
     /// Takes the state s of one row towards what it starts from, s_0: factor * s + (1 - factor) * s_0, computed in
     /// double and rounded once.
     void decay_row(std::ptrdiff_t row, double factor);

@@ -1,14 +1,14 @@
-"""The network of train.py: encoder and GRU by fusedcell or in float64, with attention in NumPy, and all in PyTorch."""
+"""The network of train.py: encoder and decoder by fusedcell or in float64, attention in NumPy, and all in PyTorch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from search import Array, State
+from search import Array
 
 import fusedcell as fc
 
@@ -21,72 +21,128 @@ class Memory(NamedTuple):
     absent: Array  # (words, 1, letters): -inf where a word has no letter
 
 
-class Attending:
-    """An encoder, letters (words, letters) to keys and values, a decoder's GRU, and in NumPy the attention between."""
+class Decoder(Protocol):
+    """Rows of the decoder, each of which goes on from its own h."""
 
-    def __init__(
-        self, weights: dict[str, Array], encoder: Callable[..., tuple[Array, Array]], decoder: Callable[..., Array]
-    ) -> None:
-        self.encoder, self.decoder = encoder, decoder
-        self.phonemes = weights["phonemes.weight"]
-        self.units = len(weights["keys.weight"])
-        self.from_h = weights["attentional.weight"].T[: self.units]
-        self.output, self.output_bias = weights["output.weight"].T, weights["output.bias"]
+    def step(self, symbols: NDArray[np.int64], attentional: Array) -> tuple[Array, Array]:
+        """h of each row, and what h brings to the next attentional, which `attentional` is the last of."""
 
-    def encode(self, spellings: list[list[int]]) -> tuple[Memory, State]:
+    def reorder(self, rows: NDArray[np.int64]) -> None: ...
+
+
+class Attending(NamedTuple):
+    """An encoder, letters (words, letters) to keys and values, a decoder, and in NumPy the attention between."""
+
+    encoder: Callable[..., tuple[Array, Array]]
+    decoder: Callable[[int], Decoder]  # of so many rows
+    output: Array
+    output_bias: Array
+
+    def begin(self, spellings: list[list[int]], width: int = 1) -> Hypotheses:
         letters, lengths = padded(spellings)
         keys, values = self.encoder(letters, lengths=lengths)
         memory = Memory(keys.swapaxes(1, 2), values, absent(lengths))
-        return memory, State.zeros(len(spellings), self.units, values.shape[2])
+        return Hypotheses(self, memory, self.decoder(width * len(spellings)), width)
 
-    def step(self, memory: Memory, symbols: NDArray[np.int64], state: State) -> tuple[Array, State, Array]:
-        h = self.decoder(np.concatenate((self.phonemes[symbols], state.attentional), axis=1), state.h)
-        attention = h.reshape(len(memory.keys), -1, h.shape[1]) @ memory.keys
-        attention += memory.absent
+
+class Hypotheses:
+    def __init__(self, network: Attending, memory: Memory, decoder: Decoder, width: int) -> None:
+        self.network, self.memory, self.decoder = network, memory, decoder
+        words, _, size = memory.values.shape
+        self.attentional = np.zeros((words * width, size), memory.values.dtype)
+
+    def step(self, symbols: NDArray[np.int64]) -> tuple[Array, Array]:
+        keys, values, absent = self.memory
+        h, attentional = self.decoder.step(symbols, self.attentional)
+        attention = h.reshape(len(keys), -1, h.shape[1]) @ keys
+        attention += absent
         attention -= attention.max(axis=2, keepdims=True)
         np.exp(attention, out=attention)
         attention /= attention.sum(axis=2, keepdims=True)
-        attentional = h @ self.from_h
-        attentional += (attention @ memory.values).reshape(attentional.shape)
-        np.tanh(attentional, out=attentional)
-        return attentional @ self.output + self.output_bias, State(h, attentional), attention
+        attentional += (attention @ values).reshape(attentional.shape)
+        self.attentional = np.tanh(attentional, out=attentional)
+        return attentional @ self.network.output + self.network.output_bias, attention
+
+    def reorder(self, rows: NDArray[np.int64]) -> None:
+        self.decoder.reorder(rows)
+        self.attentional = self.attentional[rows]
 
 
-def of_values(weights: dict[str, Array]) -> tuple[Array, Array]:
-    """What makes values of what is encoded: the attention adds up to one, so the bias may be in them, and projecting
-    them before it does so once a letter."""
-    return weights["attentional.weight"][:, len(weights["keys.weight"]) :], weights["attentional.bias"]
+def split_attentional(weights: dict[str, Array]) -> tuple[Array, Array]:
+    """The part of its weights that h goes through, and the part of values. As the attention adds up to one, values
+    may have the bias in them, and projecting them before it does so once a letter."""
+    units = len(weights["keys.weight"])
+    return weights["attentional.weight"][:, :units], weights["attentional.weight"][:, units:]
+
+
+class ModelDecoder:
+    """By a stream of a model, whose one row has no batch axis."""
+
+    def __init__(self, model: fc.Model, rows: int) -> None:
+        self.stream = model.stream(rows)
+        self.reorder = self.stream.reorder
+
+    def step(self, symbols: NDArray[np.int64], attentional: Array) -> tuple[Array, Array]:
+        if len(symbols) > 1:
+            return self.stream.step(symbols, attentional)
+        h, from_h = self.stream.step(symbols[0], attentional[0])
+        return h[None], from_h[None]
 
 
 def fused(weights: dict[str, Array], dtype: str) -> tuple[Attending, int, int]:
     """The network by fusedcell, the bytes of its GRUs' matrices, and those of all that the GRUs have."""
-    gru = fc.GRU.from_state_dict(weights, "encoder.", dtype=dtype)
+    from_h, of_values = split_attentional(weights)
+    encoding = fc.GRU.from_state_dict(weights, "encoder.", dtype=dtype)
     encoder = fc.Model(
         [
             ("letters", fc.Embedding(weights["letters.weight"]), "text"),
-            ("encoded", gru, "letters"),
+            ("encoded", encoding, "letters"),
             ("keys", fc.Dense(weights["keys.weight"]), "encoded"),
-            ("values", fc.Dense(*of_values(weights)), "encoded"),
+            ("values", fc.Dense(of_values, weights["attentional.bias"]), "encoded"),
         ],
         outputs=("keys", "values"),
         batch_first=True,
     )
-    decoder = fc.GRUCell(*(weights[f"decoder.{name}"] for name in CELL), dtype=dtype)
-    return Attending(weights, encoder, decoder), gru.matrix_nbytes + decoder.matrix_nbytes, gru.nbytes + decoder.nbytes
+    decoding = fc.GRU.from_state_dict({f"{name}_l0": weights[f"decoder.{name}"] for name in CELL}, dtype=dtype)
+    decoder = fc.Model(
+        [
+            ("symbol", fc.Embedding(weights["phonemes.weight"]), "phoneme"),
+            ("h", decoding, ("symbol", "attentional")),
+            ("from_h", fc.Dense(from_h), "h"),
+        ],
+        inputs=("phoneme", "attentional"),
+        outputs=("h", "from_h"),
+    )
+    network = Attending(encoder, partial(ModelDecoder, decoder), weights["output.weight"].T, weights["output.bias"])
+    return network, encoding.matrix_nbytes + decoding.matrix_nbytes, encoding.nbytes + decoding.nbytes
+
+
+class ExactDecoder:
+    def __init__(self, weights: dict[str, Array], rows: int) -> None:
+        self.symbols, self.from_h = weights["phonemes.weight"], split_attentional(weights)[0].T
+        self.cell = {name: weights[f"decoder.{name}"] for name in CELL}
+        self.h = np.zeros((rows, len(self.from_h)))
+
+    def step(self, symbols: NDArray[np.int64], attentional: Array) -> tuple[Array, Array]:
+        x = np.concatenate((self.symbols[symbols], attentional), axis=1)
+        self.h = fc.reference.gru_step(x, self.h, **self.cell)
+        return self.h, self.h @ self.from_h
+
+    def reorder(self, rows: NDArray[np.int64]) -> None:
+        self.h = self.h[rows]
 
 
 def exact(weights: dict[str, Array]) -> Attending:
     """All of it in float64, the GRUs by their formulas."""
     wide = {name: value.astype(np.float64) for name, value in weights.items()}
-    to_values, bias = of_values(wide)
+    _, of_values = split_attentional(wide)
 
     def encoder(letters: NDArray[np.int64], lengths: NDArray[np.int64]) -> tuple[Array, Array]:
         letters_seen = wide["letters.weight"][letters]
         encoded, _ = fc.reference.gru(letters_seen, wide, prefix="encoder.", lengths=lengths, batch_first=True)
-        return encoded @ wide["keys.weight"].T, encoded @ to_values.T + bias
+        return encoded @ wide["keys.weight"].T, encoded @ of_values.T + wide["attentional.bias"]
 
-    cell = {name: wide[f"decoder.{name}"] for name in CELL}
-    return Attending(wide, encoder, partial(fc.reference.gru_step, **cell))
+    return Attending(encoder, partial(ExactDecoder, wide), wide["output.weight"].T, wide["output.bias"])
 
 
 def torch_network(weights: dict[str, Array]) -> Any:
@@ -105,12 +161,26 @@ def torch_network(weights: dict[str, Array]) -> Any:
     units, size = weights["decoder.weight_hh"].shape[1], weights["phonemes.weight"].shape[1]
     encoder = torch.nn.GRU(size, weights["encoder.weight_hh_l0"].shape[1], bidirectional=True, batch_first=True)
     load(encoder, "encoder.")
-    decoder = load(torch.nn.GRUCell(weights["decoder.weight_ih"].shape[1], units), "decoder.")
-    from_h, to_values = tensors["attentional.weight"].T.split((units, 2 * encoder.hidden_size))
+    cell = load(torch.nn.GRUCell(weights["decoder.weight_ih"].shape[1], units), "decoder.")
+    from_h, to_values = (part.T for part in split_attentional(tensors))
 
-    class Torch:
+    class TorchDecoder:
+        def __init__(self, rows: int) -> None:
+            self.h = torch.zeros(rows, units)
+
+        def tensors(self, symbols: NDArray[np.int64], attentional: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            symbol = tensors["phonemes.weight"][torch.from_numpy(symbols)]
+            self.h = cell(torch.cat((symbol, attentional), 1), self.h)
+            return self.h, self.h @ from_h
+
         @torch.inference_mode()
-        def encode(self, spellings: list[list[int]]) -> tuple[tuple[torch.Tensor, ...], State]:
+        def step(self, symbols: NDArray[np.int64], attentional: Array) -> tuple[Array, Array]:
+            h, from_h = self.tensors(symbols, torch.from_numpy(attentional))
+            return h.numpy(), from_h.numpy()
+
+    class TorchHypotheses:
+        @torch.inference_mode()
+        def __init__(self, spellings: list[list[int]], width: int = 1) -> None:
             letters, lengths = padded(spellings)
             x = tensors["letters.weight"][torch.from_numpy(letters)]
             if len(spellings) == 1:
@@ -120,27 +190,28 @@ def torch_network(weights: dict[str, Array]) -> Any:
                     x, torch.from_numpy(lengths), batch_first=True, enforce_sorted=False
                 )
                 encoded = torch.nn.utils.rnn.pad_packed_sequence(encoder(packed)[0], batch_first=True)[0]
-            keys = tensors["keys.weight"] @ encoded.transpose(1, 2)
-            values = encoded @ to_values + tensors["attentional.bias"]
-            memory = keys, values, torch.from_numpy(absent(lengths))
-            return memory, State.zeros(len(spellings), units, values.shape[2])
-
-        @staticmethod
-        @torch.inference_mode()
-        def decoder(x: Array, h: Array) -> Array:
-            return decoder(torch.from_numpy(x), torch.from_numpy(h)).numpy()
+            self.keys = tensors["keys.weight"] @ encoded.transpose(1, 2)
+            self.values = encoded @ to_values + tensors["attentional.bias"]
+            self.absent = torch.from_numpy(absent(lengths))
+            self.decoder = TorchDecoder(width * len(spellings))
+            self.attentional = torch.zeros(width * len(spellings), self.values.shape[2])
 
         @torch.inference_mode()
-        def step(
-            self, memory: tuple[torch.Tensor, ...], symbols: NDArray[np.int64], state: State
-        ) -> tuple[Array, State, Array]:
-            keys, values, absent = memory
-            symbol = tensors["phonemes.weight"][torch.from_numpy(symbols)]
-            h = decoder(torch.cat((symbol, torch.from_numpy(state.attentional)), 1), torch.from_numpy(state.h))
-            attention = (h.view(len(keys), -1, units) @ keys + absent).softmax(2)
-            attentional = (h @ from_h + (attention @ values).view(len(h), -1)).tanh()
-            logits = torch.nn.functional.linear(attentional, tensors["output.weight"], tensors["output.bias"])
-            return logits.numpy(), State(h.numpy(), attentional.numpy()), attention.numpy()
+        def step(self, symbols: NDArray[np.int64]) -> tuple[Array, Array]:
+            h, brought = self.decoder.tensors(symbols, self.attentional)
+            attention = (h.view(len(self.keys), -1, units) @ self.keys + self.absent).softmax(2)
+            self.attentional = (brought + (attention @ self.values).view(len(h), -1)).tanh()
+            logits = torch.nn.functional.linear(self.attentional, tensors["output.weight"], tensors["output.bias"])
+            return logits.numpy(), attention.numpy()
+
+        @torch.inference_mode()
+        def reorder(self, rows: NDArray[np.int64]) -> None:
+            order = torch.from_numpy(rows)
+            self.decoder.h, self.attentional = self.decoder.h[order], self.attentional[order]
+
+    class Torch:
+        begin = TorchHypotheses
+        decoder = TorchDecoder
 
     return Torch()
 

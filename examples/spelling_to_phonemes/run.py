@@ -21,7 +21,7 @@ import numpy as np
 from networks import exact, fused, torch_network
 from numpy.typing import NDArray
 from search import Answer, Network, beam, greedy
-from words import LETTERS, PHONEMES, Words, held_out, spelt
+from words import END, LETTERS, PHONEMES, Words, held_out, spelt
 
 FOLDER = Path(__file__).parent
 DTYPES = ("float32", "float16", "int8")
@@ -86,14 +86,14 @@ def result(network: Network, words: Words, exact: list[Answer]) -> Result:
 class Times(NamedTuple):
     """us: medians over words or batches, each the best of TURNS."""
 
-    step: float  # of the decoder's GRU, one row
+    step: float  # of the decoder before its attention, one row
     greedy: float  # a word alone
     beam: float
     greedy_batch: float  # a word in a batch of words about as long
     beam_batch: float
 
 
-def times(networks: dict[str, Network], spellings: list[list[int]], inputs: int, units: int) -> dict[str, Times]:
+def times(networks: dict[str, Any], spellings: list[list[int]], size: int) -> dict[str, Times]:
     """All take turns at each word and each batch, in random order, since each leaves the caches to the next."""
     rng = np.random.default_rng(0)
     contenders = list(networks.values())
@@ -112,11 +112,12 @@ def times(networks: dict[str, Network], spellings: list[list[int]], inputs: int,
                     taken[i, turn, who] = (time.perf_counter_ns() - start) / 1e3 / len(group)
         return list(np.median(taken.min(axis=1), axis=0))
 
-    def step(network: Network, some: list[list[int]]) -> None:
+    def step(network: Any, some: list[list[int]]) -> None:
+        decoder = network.decoder(1)
         for _ in some:
-            network.decoder(x, h)
+            decoder.step(symbols, attentional)
 
-    x, h = np.zeros((1, inputs), np.float32), np.zeros((1, units), np.float32)
+    symbols, attentional = np.full(1, END), np.zeros((1, size), np.float32)
     searches = [medians(act, groups) for groups in (alone, together) for act in (greedy, partial(beam, width=WIDTH))]
     return {name: Times(*values) for name, *values in zip(networks, medians(step, together), *searches, strict=True)}
 
@@ -178,11 +179,11 @@ def main() -> int:
     print(f"{len(words)} words that training did not see; alone, and in batches of {BATCH}\n")
     print(
         f"{'':18}{'greedy':>14}{f'beam {WIDTH}':>14}{'largest':>9}{'decoder':>9}{'us a word':>16}{'words a second':>17}"
-        f"\n{'':18}{'PER %':>7}{'WER %':>7}{'PER %':>7}{'WER %':>7}{'dp':>9}{'GRU, us':>9}"
+        f"\n{'':18}{'PER %':>7}{'WER %':>7}{'PER %':>7}{'WER %':>7}{'dp':>9}{'step, us':>9}"
         f"{'greedy':>9}{'beam':>7}{'greedy':>10}{'beam':>7}{'matrices + rest':>18}"
     )
     right, right_pruned = (in_batches(partial(greedy, exact(one)), spellings) for one in (weights, pruned))
-    taken = times(networks, spellings, weights["decoder.weight_ih"].shape[1], weights["decoder.weight_hh"].shape[1])
+    taken = times(networks, spellings, len(weights["attentional.weight"]))
     found: dict[str, Result] = {}
     for name, (network, matrices, size) in made.items():
         exact_answers = right_pruned if name == "fusedcell, pruned" else right

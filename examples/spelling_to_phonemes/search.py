@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,25 +12,19 @@ Array = NDArray[np.float32]
 MOST_PHONEMES = 40
 
 
-class State(NamedTuple):
-    """All that a hypothesis is: a row of each. To branch is to copy rows, to drop is not to."""
+class Hypotheses(Protocol):
+    """A row for each hypothesis, those of a word beside each other."""
 
-    h: Array  # (rows, units of the decoder)
-    attentional: Array  # (rows, size), fed back into the decoder
+    def step(self, symbols: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Logits (rows, symbols) after `symbols`, and attention (words, rows a word, letters)."""
 
-    @classmethod
-    def zeros(cls, rows: int, units: int, size: int) -> State:
-        return cls(np.zeros((rows, units), np.float32), np.zeros((rows, size), np.float32))
+    def reorder(self, rows: NDArray[np.int64]) -> None:
+        """Row i goes on from what row rows[i] has been: to branch is to name a row twice, to drop is not to name it."""
 
 
 class Network(Protocol):
-    decoder: Callable[[Array, Array], Array]  # the GRU alone: x and h to the new h
-
-    def encode(self, spellings: list[list[int]]) -> tuple[Any, State]:
-        """What the decoder attends to, and the state it starts from, a row a word."""
-
-    def step(self, memory: Any, symbols: NDArray[np.int64], state: State) -> tuple[Array, State, Array]:
-        """Logits (rows, symbols) after `symbols`, the new state, and attention (words, rows a word, letters)."""
+    def begin(self, spellings: list[list[int]], width: int = 1) -> Hypotheses:
+        """`width` hypotheses a word, all alike."""
 
 
 class Answer(NamedTuple):
@@ -51,12 +44,12 @@ class Answer(NamedTuple):
 
 def greedy(network: Network, spellings: list[list[int]]) -> list[Answer]:
     """The likeliest symbol at each step, for all words together, until the last word ends."""
-    memory, state = network.encode(spellings)
+    hypotheses = network.begin(spellings)
     symbols = np.full(len(spellings), END)
     ended = np.zeros(len(spellings), bool)
     chosen, likely, attended = [], [], []
     while not ended.all() and len(chosen) < MOST_PHONEMES:
-        logits, state, attention = network.step(memory, symbols, state)
+        logits, attention = hypotheses.step(symbols)
         symbols = logits.argmax(axis=1)
         ended |= symbols == END
         chosen.append(symbols)
@@ -72,16 +65,15 @@ def greedy(network: Network, spellings: list[list[int]]) -> list[Answer]:
 
 def beam(network: Network, spellings: list[list[int]], width: int) -> list[NDArray[np.int64]]:
     """The likeliest of `width` hypotheses a word. A word is done when its best has ended, as others only lose."""
-    memory, state = network.encode(spellings)
+    hypotheses = network.begin(spellings, width)
     words = len(spellings)
-    state = State(np.repeat(state.h, width, axis=0), np.repeat(state.attentional, width, axis=0))
     score = np.full((words, width), -np.inf, np.float32)
     score[:, 0] = 0.0  # all start alike, so one counts
     said = np.full((words * width, 1), END)
     ended = np.zeros(words * width, bool)
     first = width * np.arange(words)[:, None]
     while said.shape[1] <= MOST_PHONEMES:
-        logits, state, _ = network.step(memory, said[:, -1], state)
+        logits, _ = hypotheses.step(said[:, -1])
         log_p = log_softmax(logits)
         log_p[ended] = -np.inf
         log_p[ended, END] = 0.0
@@ -90,7 +82,7 @@ def beam(network: Network, spellings: list[list[int]], width: int) -> list[NDArr
         score = np.take_along_axis(total, best, axis=1)
         parent, symbol = np.divmod(best, logits.shape[1])
         rows = (first + parent).ravel()
-        state = State(state.h[rows], state.attentional[rows])
+        hypotheses.reorder(rows)
         said = np.concatenate((said[rows], symbol.reshape(-1, 1)), axis=1)
         ended = ended[rows] | (symbol.ravel() == END)
         leader = first[:, 0] + score.argmax(axis=1)

@@ -236,6 +236,10 @@ public:
     /// Begins other sequences: all, or after no flush() one of 0 to batch() - 1.
     void reset() noexcept FUSEDCELL_NONBLOCKING;
     void reset(std::size_t row) noexcept FUSEDCELL_NONBLOCKING;
+    /// Sequence b goes on from what sequence rows[b] has had, for each of batch(), as beam search does with its
+    /// hypotheses. After flush() it does nothing, until reset(). Not for real-time threads: it allocates. Throws
+    /// std::invalid_argument for a row that is not there, std::bad_alloc.
+    void reorder(const std::size_t* rows);
 
     const Model& model() const noexcept;
     std::size_t batch() const noexcept;

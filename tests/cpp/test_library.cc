@@ -68,6 +68,31 @@ void steps_are_those_worked_by_hand_on_every_tier() {
     }
 }
 
+// Both rows of a batch as the second would have been, after it alone has had the first row.
+void rows_go_on_from_those_that_are_named(const fusedcell::Model& model, const float* x, const std::int32_t* tokens,
+                                          const std::vector<float>& expected) {
+    fusedcell::ModelStream stream(model, 2);
+    const float first_x[2] = {-5.0F, x[0]};
+    const std::int32_t first_tokens[2] = {2, tokens[0]};
+    const fusedcell::Input first[2] = {first_x, first_tokens};
+    float y[2] = {};
+    float* outputs = y;
+    CHECK(stream.process(first, 1, &outputs) == 0);
+    const std::size_t second[2] = {1, 1};
+    const std::size_t wrong[2] = {0, 2};
+    expect_error<std::invalid_argument>([&] { stream.reorder(wrong); }, "rows: expected from 0 to 1, got 2");
+    stream.reorder(second);
+    for (int t = 1; t < 3; ++t) {
+        const float next_x[2] = {x[t], x[t]};
+        const std::int32_t next_tokens[2] = {tokens[t], tokens[t]};
+        const fusedcell::Input next[2] = {next_x, next_tokens};
+        CHECK(stream.process(next, 1, &outputs) == 1);
+        CHECK(y[0] == expected[static_cast<std::size_t>(t - 1)] && y[1] == y[0]);
+    }
+    CHECK(stream.flush(&outputs) == 1 && y[0] == expected[2] && y[1] == expected[2]);
+    stream.reorder(second);
+}
+
 // y of a row is x + 2 e + 3 x' + 4 e' with those of the next row, e = 0, 10, 100 by token; h' = relu(y + h).
 void a_model_answers_as_worked_by_hand_on_every_tier() {
     const std::string file = fusedcell::test::small_model();
@@ -102,6 +127,7 @@ void a_model_answers_as_worked_by_hand_on_every_tier() {
         }
     }
     const fusedcell::Model model = fusedcell::load_model(file.data(), file.size());
+    rows_go_on_from_those_that_are_named(model, x, tokens, expected);
     expect_error<std::invalid_argument>([&] { fusedcell::ModelStream(model, 0); }, "batch: expected from 1 to 2^31");
     expect_error<fusedcell::LoadError>([] { fusedcell::load_model("no/such/file"); }, "no/such/file: cannot be opened");
     expect_error<fusedcell::LoadError>([&] { fusedcell::load(file.data(), file.size()); }, "got a whole model");

@@ -147,6 +147,21 @@ def reset(shadow: Shadow, source: Source) -> None:
         shadow.adopt()
 
 
+def reorder(shadow: Shadow, source: Source) -> None:
+    rows = [source.below(shadow.batch + (8 if source.chance(4) else 0)) for _ in range(shadow.batch)]
+    given = nonsense(Draw(source, np.zeros(1))) if source.chance(4) else rows
+    before = [part.copy() for part in flat((shadow.stream.state,))]
+    with may_raise(*DOCUMENTED, IndexError) as refusal:
+        shadow.stream.reorder(given)
+    if refusal:
+        shadow.check("a refused reorder")
+        return
+    if given is rows:
+        after = tuple(part[:, rows] for part in before)
+        check(bits((shadow.stream.state,)) == bits(after), "rows do not go on from those that were named")
+    shadow.adopt()
+
+
 def set_state(shadow: Shadow, source: Source) -> None:
     parts = [part.shape for part in flat((shadow.stream.state,))]
     if shadow.batch == 1 and source.chance(2):
@@ -165,7 +180,7 @@ def copy(shadow: Shadow, source: Source) -> None:
     shadow.bound.clear()  # which step the stream that was copied
 
 
-OPERATIONS = (step, process, bind, call_bound, reset, set_state, copy, step, call_bound)
+OPERATIONS = (step, process, bind, call_bound, reset, reorder, set_state, copy, step, call_bound)
 
 
 def stream(data: bytes) -> None:
