@@ -15,6 +15,11 @@ void Node::step_rows(const float* x, float* y, const RowState* rows, std::ptrdif
                      int num_threads) const {
     const std::ptrdiff_t parts = (num_rows + kMostRows - 1) / kMostRows;
     if (parts == 0) return;
+    const bool is_apart = rows->layer_rows > 1 && shape_.state_layers > 1;
+    if (num_rows == 1 && !is_apart && (num_threads == 1 || is_small(1))) {    // in one pass
+        reserve(1, 1, workspace);
+        return step(x, y, rows->h, rows->c, workspace);
+    }
     reserve(1, (num_rows + parts - 1) / parts, workspace, num_threads);
     for (std::ptrdiff_t i = 0; i < parts; ++i) {
         const std::ptrdiff_t first = share_of(num_rows, i, parts);
