@@ -55,6 +55,22 @@ def test_a_prefix_is_found_with_and_without_its_dot_and_in_dictionaries_within(
         same(make(nested, whole), expected)
 
 
+@pytest.mark.parametrize("value", [{}, {1: 2}, {"a": {}}, {"a": np.ones(8)}], ids=["empty", "number", "deep", "array"])
+@pytest.mark.parametrize("prefix", ["", "lstm."])
+def test_a_dictionary_in_the_place_of_an_array_is_refused(value: dict[Any, Any], prefix: str) -> None:
+    broken = prefixed(weights("lstm"), prefix) | {f"{prefix}bias_ih_l0": value}
+    for path, mapping in (("", broken), ("net.", {"net": broken})):
+        message = f"^mapping: '{path}{prefix}bias_ih_l0': expected an array of floats, got a mapping$"
+        with pytest.raises(TypeError, match=message):
+            fc.LSTM.from_state_dict(mapping, prefix)
+
+
+def test_dictionaries_elsewhere_may_have_the_names_of_arrays() -> None:
+    module = prefixed(weights("lstm"), "lstm.")
+    optimizer = {"state": {name: {"step": 1} for name in module}}
+    same(fc.LSTM.from_state_dict(module | {"optimizer": optimizer}, "lstm."), fc.LSTM.from_state_dict(module, "lstm."))
+
+
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_a_wrong_prefix_is_told_those_there_are(wrapper: str) -> None:
     state = prefixed(weights("lstm"), f"{wrapper}lstm.") | prefixed(weights("gru_reset_after"), f"{wrapper}dec.gru.")

@@ -201,6 +201,10 @@ class StateDictionary:
                 result[name] = value
             else:
                 computed.setdefault(part.array, {})[part.role] = name
+        for name in (path.removesuffix(".") for path in self._paths):
+            part = _part(name)
+            if part is not None and part.prefix == prefix:
+                raise TypeError(f"mapping: {name!r}: expected an array of floats, got a mapping")
         for array, parts in computed.items():
             result[prefix + array] = (
                 self._values[parts[""]] if list(parts) == [""] else self._computed(prefix + array, parts)
