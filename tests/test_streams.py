@@ -300,6 +300,7 @@ def test_every_method_says_its_signature() -> None:
         "is_finite": "(self, /)",
         "norm": "(self, /)",
         "process": "(self, /, block)",
+        "reorder": "(self, /, rows)",
         "reset": "(self, /, rows=None)",
         "step": "(self, /, x, out=None)",
         "to_bytes": "(self, /)",

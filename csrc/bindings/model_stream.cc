@@ -257,12 +257,16 @@ PyMethodDef reset_definition = fast_method<kReset, &reset>(
     "reset($self, /, rows=None)\n--\n\n"
     "Begins other sequences: in every row, or in the given row numbers, or where a boolean mask is true.");
 
-void reorder(ModelStreamObject& object, py::handle value) {
-    const std::vector<std::ptrdiff_t> rows = read_order(value, object.layout().batch);
+py::object reorder(py::handle self, const Arguments& values) {
+    auto& object = instance_of<ModelStreamObject>(self.ptr());
+    const std::vector<std::ptrdiff_t> rows = read_order(values[0], object.layout().batch);
     const ModelStreamObject::InUse in_use(object);
     object.expect_open();
     object.stream().reorder(rows);
+    return py::none();
 }
+
+PyMethodDef reorder_definition = fast_method<kReorder, &reorder>("reorder", kReorderDoc);
 
 py::list snapshot(ModelStreamObject& object) {
     const ModelStreamObject::InUse in_use(object);
@@ -324,7 +328,6 @@ void bind_model_stream(py::module_& module) {
     stream
         .def(py::init(&make_stream), py::arg("model") = py::none(), py::arg("batch_size") = 1,
              py::arg("num_threads") = 1)
-        .def("reorder", &reorder, py::arg("rows"), kReorderDoc)
         .def("_snapshot", &snapshot)
         .def(
             "_state_floats",
@@ -342,7 +345,8 @@ void bind_model_stream(py::module_& module) {
         .def_property_readonly(
             "nbytes", [](ModelStreamObject& s) { return s.stream().nbytes(); },
             "Bytes of the state and of the memory of steps.");
-    for (PyMethodDef* method : {&step_definition, &process_definition, &flush_definition, &reset_definition}) {
+    for (PyMethodDef* method :
+         {&step_definition, &process_definition, &flush_definition, &reset_definition, &reorder_definition}) {
         add_method(stream, *method);
     }
 }

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "bindings/arrays.h"
+#include "bindings/fast_method.h"
 #include "bindings/instance.h"
 #include "model/stream.h"
 
@@ -118,7 +119,9 @@ void read_rows(py::handle value, const char* name, std::ptrdiff_t first, std::pt
 
 /// A row number for each row of the batch, likewise: whose state each goes on from.
 std::vector<std::ptrdiff_t> read_order(py::handle value, std::ptrdiff_t batch);
+inline constexpr Signature kReorder{"reorder(rows)", {"rows"}, 1};
 inline constexpr char kReorderDoc[] =
+    "reorder($self, /, rows)\n--\n\n"
     "Each row goes on from another's state: row b from that of row ``rows[b]``, as beam search does with its\n"
     "hypotheses. `rows` is one number for each row; a row may come several times, or not at all. Raises IndexError\n"
     "or ValueError, and leaves the state as it was, otherwise.";

@@ -104,11 +104,15 @@ PyMethodDef reset_definition = fast_method<kReset, &reset>(
     "Sets the state to what it started from: of every row, or of the given row numbers, or where a boolean "
     "mask is true.");
 
-void reorder(Stream& stream, py::handle value) {
-    const std::vector<std::ptrdiff_t> rows = read_order(value, stream.batch());
+py::object reorder(py::handle self, const Arguments& values) {
+    auto& stream = instance_of<Stream>(self.ptr());
+    const std::vector<std::ptrdiff_t> rows = read_order(values[0], stream.batch());
     const Stream::InUse in_use(stream);
     stream.states().reorder(rows);
+    return py::none();
 }
+
+PyMethodDef reorder_definition = fast_method<kReorder, &reorder>("reorder", kReorderDoc);
 
 constexpr Signature kDecay{"decay(factor, rows=None)", {"factor", "rows"}, 1};
 
@@ -359,12 +363,11 @@ std::ptrdiff_t read_batch(const Node& node, py::handle value, const char* name) 
 }
 
 void bind_states(py::class_<Stream>& stream) {
-    for (PyMethodDef* method :
-         {&reset_definition, &decay_definition, &norm_definition, &is_finite_definition, &to_bytes_definition}) {
+    for (PyMethodDef* method : {&reset_definition, &reorder_definition, &decay_definition, &norm_definition,
+                                &is_finite_definition, &to_bytes_definition}) {
         add_method(stream, *method);
     }
     stream.def("_snapshot", &snapshot)
-        .def("reorder", &reorder, py::arg("rows"), kReorderDoc)
         .def_property_readonly("_stack", &Stream::owner)
         .def_property("state", &get_state, &set_state,
                       "h, or (h, c) for an LSTM: writeable views, (num_layers, batch_size, size). Assigning copies.");
