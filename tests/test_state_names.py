@@ -65,6 +65,27 @@ def test_a_dictionary_in_the_place_of_an_array_is_refused(value: dict[Any, Any],
             fc.LSTM.from_state_dict(mapping, prefix)
 
 
+@pytest.mark.parametrize("path", ["", "net."])
+def test_a_dictionary_that_is_there_twice_is_seen_at_both_places(path: str) -> None:
+    empty: dict[str, Any] = {}
+    broken = {"hparams": empty, **prefixed(weights("lstm"), "lstm."), "lstm.bias_ih_l0": empty}
+    with pytest.raises(TypeError, match=f"^mapping: '{path}lstm.bias_ih_l0': expected an array of floats, got a map"):
+        fc.LSTM.from_state_dict({path[:-1]: broken} if path else broken, "lstm")
+    module = prefixed(weights("lstm"), "lstm.")
+    cyclic = {"model": module, "ema": module}
+    cyclic["again"] = cyclic
+    for prefix in ("lstm", "model.lstm.", "ema.lstm", "again.ema.lstm", "again.again.model.lstm."):
+        same(fc.LSTM.from_state_dict(cyclic, prefix), fc.LSTM.from_state_dict(weights("lstm")))
+
+
+@pytest.mark.parametrize("wrapper", ["", "state_dict."])
+def test_dictionaries_in_the_place_of_all_arrays_are_refused(wrapper: str) -> None:
+    flax = {name: {"value": array} for name, array in weights("lstm").items()}
+    for mapping in (dict.fromkeys(weights("lstm"), {}), flax):
+        with pytest.raises(TypeError, match=r"_l0': expected an array of floats, got a mapping$"):
+            fc.LSTM.from_state_dict({"state_dict": mapping} if wrapper else mapping)
+
+
 def test_dictionaries_elsewhere_may_have_the_names_of_arrays() -> None:
     module = prefixed(weights("lstm"), "lstm.")
     optimizer = {"state": {name: {"step": 1} for name in module}}

@@ -132,6 +132,7 @@ class StateDictionary:
         """
         self._values: dict[str, Any] = {}
         self._paths = [""]
+        self._again: dict[str, str] = {}  # paths of dictionaries that stand there before, and those paths
         for name, value in self._flattened(mapping):
             if name in self._values:
                 raise ValueError(f"mapping: {name!r} is there twice, also within a dictionary in it")
@@ -140,6 +141,10 @@ class StateDictionary:
         self._arrays: dict[str, set[str]] = {}  # of each prefix
         for part in self._parts.values():
             self._arrays.setdefault(part.prefix, set()).add(part.array)
+        self._misplaced: dict[str, str] = {}  # by prefix, a name of an array at which there is a dictionary
+        for name in (path.removesuffix(".") for path in (*self._paths, *self._again)):
+            if (found := _part(name)) is not None:
+                self._misplaced.setdefault(found.prefix, name)
 
     @property
     def prefixes(self) -> list[str]:
@@ -166,15 +171,28 @@ class StateDictionary:
         """
         if not isinstance(prefix, str):
             raise TypeError(f"prefix: expected a string, got {type(prefix).__name__}")
-        for given in (prefix, f"{prefix}."):
+        for given in (self._at_first(prefix), self._at_first(f"{prefix}.")):
             if given in self._arrays:
                 return given
+            self._check_arrays(given)
         longer = [path + end for path in self._paths for end in (prefix, f"{prefix}.")]
         within = [each for each in longer if each in self._arrays]
         if len(within) == 1:
             return within[0]
+        if not within:
+            for each in longer:
+                self._check_arrays(each)
         what = f"{prefix!r} is in {len(within)} dictionaries" if within else _none_with(prefix)
         raise ValueError(f"mapping: {what}; {self.listing(within or self.prefixes)}")
+
+    def _at_first(self, prefix: str) -> str:
+        """The prefix where a dictionary of it stands first in the mapping."""
+        for _ in range(_DEEPEST):
+            place = next((path for path in self._again if prefix.startswith(path)), None)
+            if place is None:
+                break
+            prefix = self._again[place] + prefix[len(place) :]
+        return prefix
 
     def listing(self, prefixes: list[str]) -> str:
         """For errors: the modules of these prefixes."""
@@ -201,15 +219,16 @@ class StateDictionary:
                 result[name] = value
             else:
                 computed.setdefault(part.array, {})[part.role] = name
-        for name in (path.removesuffix(".") for path in self._paths):
-            part = _part(name)
-            if part is not None and part.prefix == prefix:
-                raise TypeError(f"mapping: {name!r}: expected an array of floats, got a mapping")
+        self._check_arrays(prefix)
         for array, parts in computed.items():
             result[prefix + array] = (
                 self._values[parts[""]] if list(parts) == [""] else self._computed(prefix + array, parts)
             )
         return result
+
+    def _check_arrays(self, prefix: str) -> None:
+        if prefix in self._misplaced:
+            raise TypeError(f"mapping: {self._misplaced[prefix]!r}: expected an array of floats, got a mapping")
 
     def _computed(self, name: str, parts: Mapping[str, str]) -> Any:
         roles = tuple(sorted(parts))
@@ -230,7 +249,7 @@ class StateDictionary:
             raise TypeError(
                 f"mapping: expected a mapping of names to arrays, or a path, got {type(mapping).__name__}{hint}"
             )
-        seen = {id(mapping): mapping}  # a pickle's dictionaries can hold each other
+        seen = {id(mapping): ("", mapping)}  # a pickle's dictionaries can hold each other
         level = [("", mapping)]
         for _ in range(_DEEPEST):
             within = []
@@ -242,8 +261,10 @@ class StateDictionary:
                         raise TypeError(f"mapping: expected names as strings, got {key!r}")
                     if not isinstance(value, Mapping):
                         yield path + key, value
-                    elif id(value) not in seen:
-                        seen[id(value)] = value
+                    elif id(value) in seen:
+                        self._again[f"{path}{key}."] = seen[id(value)][0]
+                    else:
+                        seen[id(value)] = (f"{path}{key}.", value)
                         within.append((f"{path}{key}.", value))
             self._paths += [path for path, _ in within]
             level = within

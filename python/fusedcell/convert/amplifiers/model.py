@@ -57,11 +57,12 @@ def _rate(model: dict[str, Any]) -> float | None:
 
 
 def _read(model: dict[str, Any]) -> ModelSpec:
-    kinds = [key for key in _READERS if key in model]
+    fields = Fields(model)
+    kinds = [key for key in _READERS if key in fields]
     if len(kinds) == 1:
-        return _READERS[kinds[0]](Fields(model))
-    if not kinds and any(state_dicts.is_weight(name) for name in model):
-        return state_dicts.read_state_dict(Fields(model))
+        return _READERS[kinds[0]](fields)
+    if not kinds and any(state_dicts.is_weight(name) for name in fields):
+        return state_dicts.read_state_dict(fields)
     keys = listing([key[:40] for key in list(model)[:8]])
     raise ValueError(
         "expected one of the keys 'architecture' (NAM), 'layers' (RTNeural, AIDA-X), 'model_data' (GuitarML), or the "
