@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import fusedcell as fc
 from drawn import examples
 from fusedcell import nodes
-from models import KIND, KINDS, Kind, uniform
+from models import KIND, KINDS, Kind, flat, random_state, uniform
 
 pytestmark = pytest.mark.core
 
@@ -106,6 +106,76 @@ def test_the_state_may_fade_towards_the_beginning() -> None:
         y, beginning = stream.process(x[7:]), fresh.process(x[7:])
         np.testing.assert_array_equal(y[:, 1], beginning[:, 1])
         np.testing.assert_array_equal(y[:, 0], model(x)[7:, 0])
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_layers_start_from_a_state_that_is_given(kind: Kind, batch: int) -> None:
+    """As a stream of the layer alone does; what the window keeps stays."""
+    weights = kind.weights(6, 8, layers=2)
+    model = fc.Model(
+        [
+            ("conv", nodes.Window(uniform(1, 6, 9), taps=3, padding=(2, 0)), "x"),
+            ("first", KIND["gru_reset_after"].make(KIND["gru_reset_after"].weights(6, 6)), "conv"),
+            ("second", kind.make(weights), "first"),
+        ],
+        outputs=("first", "second"),
+    )
+    x = uniform(2, 9, batch, 3)
+    stream, plain, alone = model.stream(batch), model.stream(batch), kind.make(weights).stream(batch)
+    for each in (stream, plain):
+        each.process(x[:4] if batch > 1 else x[:4, 0])
+    state = random_state(kind, weights, batch)
+    stream.state = {"second": state}
+    alone.state = state
+    for got, part in zip(flat((stream.state["second"],)), flat((state,)), strict=True):
+        np.testing.assert_array_equal(got, part)
+    np.testing.assert_array_equal(stream.state["first"], plain.state["first"])
+    rest = x[4:] if batch > 1 else x[4:, 0]
+    (first, second), (expected, _) = stream.process(rest), plain.process(rest)
+    np.testing.assert_array_equal(first, expected)
+    np.testing.assert_array_equal(second, alone.process(first))
+    for got, part in zip(flat((stream.state["second"],)), flat((alone.state,)), strict=True):
+        np.testing.assert_array_equal(got, part)
+    stream.state["first"][:] = np.nan
+    assert stream.is_finite() is True if batch == 1 else stream.is_finite().all()
+
+
+def test_a_state_of_one_row_may_lack_its_batch_axis() -> None:
+    model, other = detector().stream(), detector().stream()
+    h, c = uniform(1, 1, 8), uniform(2, 1, 8).astype(np.float64)
+    model.state = {"layer": (h, c)}
+    other.state = {"layer": (h[:, None], c[:, None])}
+    assert model.to_bytes() == other.to_bytes()
+
+
+H = np.ones((1, 2, 8), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "message"),
+    [
+        (H, TypeError, "state: expected a mapping of layers' names to states, got ndarray"),
+        ({"conv": H}, ValueError, "state: 'conv' is no layer of this model; its layers: 'layer'"),
+        ({3: H}, ValueError, "state: 3 is no layer of this model"),
+        ({"layer": H}, TypeError, r"state of 'layer': expected a pair \(h, c\), got ndarray"),
+        ({"layer": (H, H, H)}, TypeError, r"state of 'layer': expected a pair \(h, c\), got tuple"),
+        ({"layer": (H, H[:, :1])}, ValueError, r"state c of 'layer': expected shape \(1, 2, 8\), got \(1, 1, 8\)"),
+        ({"layer": (H[0], H)}, ValueError, r"state h of 'layer': expected shape \(1, 2, 8\), got \(2, 8\)"),
+        ({"layer": (H, None)}, TypeError, "state c of 'layer': expected an array of floats, got dtype object"),
+        ({"layer": (H.astype(int), H)}, TypeError, "state h of 'layer': expected an array of floats, got dtype int64"),
+    ],
+)
+def test_a_state_that_cannot_be_is_refused_by_name(state: Any, error: type[Exception], message: str) -> None:
+    stream = detector().stream(2)
+    stream.process(uniform(1, 4, 2, 3))
+    before = stream.to_bytes()
+    with pytest.raises(error, match=f"^{message}"):
+        stream.state = state
+    assert stream.to_bytes() == before
+    stream.flush()
+    with pytest.raises(ValueError, match="stream: its rows have ended"):
+        stream.state = {"layer": (H, H)}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)

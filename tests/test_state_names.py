@@ -81,7 +81,8 @@ def test_a_dictionary_that_is_there_twice_is_seen_at_both_places(path: str) -> N
 @pytest.mark.parametrize("wrapper", ["", "state_dict."])
 def test_dictionaries_in_the_place_of_all_arrays_are_refused(wrapper: str) -> None:
     flax = {name: {"value": array} for name, array in weights("lstm").items()}
-    for mapping in (dict.fromkeys(weights("lstm"), {}), flax):
+    empty: dict[str, Any] = {name: {} for name in weights("lstm")}
+    for mapping in (empty, flax):
         with pytest.raises(TypeError, match=r"_l0': expected an array of floats, got a mapping$"):
             fc.LSTM.from_state_dict({"state_dict": mapping} if wrapper else mapping)
 

@@ -181,11 +181,14 @@ def test_rows_go_on_from_those_that_are_named(kind: Kind) -> None:
 @pytest.mark.parametrize(
     ("rows", "error", "message"),
     [
-        ([0, 1, 2], ValueError, "rows: expected 4 row numbers, one for each row, got 3"),
-        ([True, False, True, True], ValueError, "rows: expected 4 row numbers, one for each row, got 3"),
+        ([0, 1, 2], ValueError, r"rows: expected shape \(4,\), a number for each row, got \(3,\)"),
+        ([[0, 1, 2, 3]], ValueError, r"rows: expected shape \(4,\), a number for each row, got \(1, 4\)"),
+        (0, ValueError, r"rows: expected shape \(4,\), a number for each row, got \(\)"),
+        ([True, True, True, True], TypeError, "rows: expected row numbers, got dtype bool"),
         ([0, 1, 2, 4], IndexError, "rows: expected numbers from 0 to 3, got 4"),
-        ([0.0, 1.0, 2.0, 3.0], TypeError, "rows: expected row numbers or a boolean mask, got dtype float64"),
-        (None, TypeError, "rows: expected row numbers or a boolean mask"),
+        (np.full(4, 2**63), IndexError, "rows: expected numbers from 0 to 3, got 9223372036854775808"),
+        ([0.0, 1.0, 2.0, 3.0], TypeError, "rows: expected row numbers, got dtype float64"),
+        (None, TypeError, "rows: expected row numbers"),
     ],
 )
 def test_rows_of_reorder_that_cannot_be_are_named(rows: Any, error: type[Exception], message: str) -> None:

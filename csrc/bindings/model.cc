@@ -223,6 +223,17 @@ void bind_model(py::module_& module) {
                                        return py::make_tuple(node.name, node.output_size, nbytes);
                                    });
                                })
+        .def_property_readonly(
+            "states",
+            [](const LoadedModel& m) {
+                py::list all;
+                for (const ModelNode& node : m.model->nodes()) {
+                    if (!node.layer) continue;
+                    const NodeShape& shape = node.layer->shape();
+                    all.append(py::make_tuple(node.name, shape.state_layers, shape.h_size, shape.c_size));
+                }
+                return all;
+            })
         .def_property_readonly("why_no_streams", [](const LoadedModel& m) { return m.model->why_no_streams(); })
         .def_property_readonly("hop",
                                [](const LoadedModel& m) {

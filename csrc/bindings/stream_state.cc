@@ -318,11 +318,19 @@ void read_rows(py::handle value, const char* name, std::ptrdiff_t first, std::pt
 }
 
 std::vector<std::ptrdiff_t> read_order(py::handle value, std::ptrdiff_t batch) {
+    const py::object numbers = to_array(value, "rows", "row numbers");
+    auto* array = reinterpret_cast<PyArrayObject*>(numbers.ptr());
+    if (!PyArray_ISINTEGER(array)) {
+        throw py::type_error("rows: expected row numbers, got dtype " +
+                             text_of(reinterpret_cast<PyObject*>(PyArray_DESCR(array))));
+    }
+    if (PyArray_NDIM(array) != 1 || PyArray_DIM(array, 0) != batch) {
+        throw_shape_error("rows", to_text({batch}) + ", a number for each row",
+                          to_text({PyArray_DIMS(array), PyArray_DIMS(array) + PyArray_NDIM(array)}));
+    }
     std::vector<std::ptrdiff_t> rows;
-    read_rows(value, "rows", -batch, batch, rows);
-    if (to_size(rows.size()) == batch) return rows;
-    throw py::value_error("rows: expected " + std::to_string(batch) + " row numbers, one for each row, got " +
-                          std::to_string(rows.size()));
+    read_rows(numbers, "rows", -batch, batch, rows);
+    return rows;
 }
 
 py::object view_of(const py::object& owner, float* data, const Shape& shape, const Shape& strides) {

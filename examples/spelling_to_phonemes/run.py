@@ -150,6 +150,8 @@ def main() -> int:
     parser.add_argument("--picture", metavar="FILE", help="PNG or SVG to write")
     parser.add_argument("--check", action="store_true", help="fail if more words are wrong than should be")
     arguments = parser.parse_args()
+    if arguments.words is not None and arguments.words < 1:
+        parser.error(f"--words: expected at least 1, got {arguments.words}")
     if arguments.picture and find_spec("matplotlib") is None:
         parser.error("--picture needs Matplotlib: pip install matplotlib")
     for word in arguments.word:

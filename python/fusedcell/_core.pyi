@@ -273,6 +273,10 @@ class Model(metaclass=_Pybind11Type):
     # Name, size and bytes of weights.
     @property
     def nodes(self) -> list[tuple[str, int, int]]: ...
+    # Of each node that is a layer: its name, number of layers, and sizes of h and of c, 0 where there is none. In this
+    # order, h before c, streams have them at the end of a row's state.
+    @property
+    def states(self) -> list[tuple[str, int, int, int]]: ...
     @property
     def why_no_streams(self) -> str: ...
     # Rows in, and the rows out that they give.

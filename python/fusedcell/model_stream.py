@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakKeyDictionary
 
@@ -14,6 +14,7 @@ from . import _core
 from ._stream_bytes import CHECKSUM_BYTES, check_end, checked_start, checksum, short
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from typing_extensions import Self
 
 _MAGIC = b"\x89fcm\r\n\x1a\n"  # as PNG's: what a transfer in text mode would change
@@ -46,10 +47,71 @@ class ModelStream(_core.ModelStream):
     Made by :meth:`.Model.stream`. The inputs and answers of a stream of one row have no batch axis.
     """
 
-    state = _OfLayersAlone("copy(), to_bytes() and model.stream_from_bytes(data) keep and set what is carried on")
     bind = _OfLayersAlone("step(x, out) writes in place")
     input_size = _OfLayersAlone("model.sizes has the features of each input")
     output_size = _OfLayersAlone("model.sizes has the features of each output")
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """h, or (h, c) of an LSTM, of each layer by its node's name: copies, (num_layers, batch_size, size).
+
+        Assigning such a mapping sets the state of the layers in it, of a decoder for example to what an encoder ended
+        with; for a stream of one row arrays may be (num_layers, size). Other layers, and the rows that windows still
+        need, stay as they are. All of it together is in :meth:`copy` and :meth:`to_bytes`.
+
+        Raises TypeError or ValueError that names the layer for what is not so, and changes nothing then.
+        """
+        rows = [state for _, state in self._snapshot()]
+        found: dict[str, Any] = {}
+        for name, parts in self._layer_parts().items():
+            arrays = [
+                np.stack([row[len(row) + at :][: layers * size].reshape(layers, size) for row in rows], axis=1)
+                for at, layers, size in parts
+            ]
+            found[name] = arrays[0] if len(arrays) == 1 else tuple(arrays)
+        return found
+
+    @state.setter
+    def state(self, states: Mapping[str, Any]) -> None:
+        if not isinstance(states, Mapping):
+            raise TypeError(f"state: expected a mapping of layers' names to states, got {type(states).__name__}")
+        known = self._layer_parts()
+        given: list[tuple[int, npt.NDArray[np.float32]]] = []
+        for name, value in states.items():
+            if name not in known:
+                names = ", ".join(map(repr, known)) or "none"
+                raise ValueError(f"state: {name!r:.100} is no layer of this model; its layers: {names}")
+            parts = known[name]
+            if len(parts) == 2 and not (isinstance(value, tuple | list) and len(value) == 2):
+                raise TypeError(f"state of {name!r}: expected a pair (h, c), got {type(value).__name__}")
+            arrays = value if len(parts) == 2 else (value,)
+            for label, (at, layers, size), array in zip("hc", parts, arrays, strict=False):
+                given.append((at, self._state_array(f"state {label} of {name!r}", array, layers, size)))
+        for row, (rows_in, state) in enumerate(self._snapshot()):
+            for at, array in given:
+                state[len(state) + at :][: array[:, row].size] = array[:, row].ravel()
+            self._restore(row, rows_in, state)
+
+    def _state_array(self, what: str, value: Any, layers: int, size: int) -> npt.NDArray[np.float32]:
+        array = np.asarray(value)
+        if array.dtype.kind != "f":
+            raise TypeError(f"{what}: expected an array of floats, got dtype {array.dtype}")
+        expected = (layers, self.batch_size, size)
+        if array.shape != expected and not (self.batch_size == 1 and array.shape == (layers, size)):
+            raise ValueError(f"{what}: expected shape {expected}, got {array.shape}")
+        with np.errstate(all="ignore"):
+            return array.astype(np.float32).reshape(expected)
+
+    def _layer_parts(self) -> dict[str, list[tuple[int, int, int]]]:
+        """Of h, and of c where there is one, of each layer: where it is from the end of a row's state, layers, size."""
+        parts: dict[str, list[tuple[int, int, int]]] = {}
+        at = -self._layer_floats
+        for name, layers, *sizes in self._model.states:
+            parts[name] = []
+            for size in filter(None, sizes):
+                parts[name].append((at, layers, size))
+                at += layers * size
+        return parts
 
     def decay(self, factor: float, rows: Any = None) -> None:
         """Takes what sequences carry on, s, towards what they begin with: s becomes factor * s + (1 - factor) * s_0.
