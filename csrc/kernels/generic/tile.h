@@ -84,14 +84,14 @@ FUSEDCELL_INLINE const float* ProjectionOf(const LinearRow&, ptrdiff_t) {
     return nullptr;
 }
 
-// The gates of `panels` panels from `panel` on, for `num_rows` rows, whose sums are in memory, `stride` vectors apart.
-// Two panels of a row at a time, or where there is one panel, two rows.
+// The gates of `panels` panels from `panel` on, for `num_rows` rows, whose sums are in memory. Two panels of a row at a
+// time, or where there is one panel, two rows.
 template <class Kernel>
 FUSEDCELL_INLINE void FinishPanels(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
-                                   ptrdiff_t panel, ptrdiff_t panels, const F32* sums, ptrdiff_t stride) {
+                                   ptrdiff_t panel, ptrdiff_t panels, const F32* sums) {
     using Row = typename Kernel::Row;
     const auto at = [&](ptrdiff_t r, ptrdiff_t p, ptrdiff_t units) {
-        return PanelSums<Row>{rows[r], panel + p, sums + r * stride + p * Kernel::kGates, units,
+        return PanelSums<Row>{rows[r], panel + p, sums + (r * panels + p) * Kernel::kGates, units,
                               ProjectionOf<Kernel>(rows[r], panel + p)};
     };
     ptrdiff_t p = 0;
@@ -127,17 +127,17 @@ FUSEDCELL_INLINE void FinishPanels(const PackedMatrix& matrix, const typename Ke
 // The same, of which there is one copy for all tiles of several rows, and where kGatesApart, for those of one.
 template <class Kernel>
 FUSEDCELL_OPAQUE void FinishApart(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
-                                  ptrdiff_t panel, ptrdiff_t panels, const F32* sums, ptrdiff_t stride) {
-    FinishPanels<Kernel>(matrix, rows, num_rows, panel, panels, sums, stride);
+                                  ptrdiff_t panel, ptrdiff_t panels, const F32* sums) {
+    FinishPanels<Kernel>(matrix, rows, num_rows, panel, panels, sums);
 }
 
 template <class Kernel>
 FUSEDCELL_INLINE void FinishRows(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
-                                 ptrdiff_t panel, ptrdiff_t panels, const F32* sums, ptrdiff_t stride) {
+                                 ptrdiff_t panel, ptrdiff_t panels, const F32* sums) {
     if constexpr (kGatesApart) {
-        FinishApart<Kernel>(matrix, rows, num_rows, panel, panels, sums, stride);
+        FinishApart<Kernel>(matrix, rows, num_rows, panel, panels, sums);
     } else {
-        FinishPanels<Kernel>(matrix, rows, num_rows, panel, panels, sums, stride);
+        FinishPanels<Kernel>(matrix, rows, num_rows, panel, panels, sums);
     }
 }
 
@@ -158,7 +158,7 @@ FUSEDCELL_INLINE void FinishTile(const PackedMatrix& matrix, const typename Kern
             F32 sums[kPanels * Kernel::kGates];
             FUSEDCELL_UNROLL
             for (int v = 0; v < kPanels * Kernel::kGates; ++v) sums[v] = acc[0][v];
-            FinishApart<Kernel>(matrix, &row, 1, panel, kPanels, sums, 0);
+            FinishApart<Kernel>(matrix, &row, 1, panel, kPanels, sums);
         }
     } else {
         FUSEDCELL_UNROLL
@@ -302,19 +302,6 @@ struct SumRowsOf {
 template <class Weights>
 constexpr SumRowsOf<Weights> kSumRows;
 
-// Where the vectors of a block start from, each by itself, as AnyGates has them; `memory` holds them where they do not
-// lie so in the block.
-template <class Weights>
-constexpr float kStartsAtZero[SumRowsOf<Weights>::kMostVectors * kLanes] = {};
-
-template <class Kernel, class Weights>
-FUSEDCELL_INLINE const float* InitialOfVectors(const BlockView<Weights>& block, ptrdiff_t vectors, float* memory) {
-    if constexpr (!Kernel::kHasInitialAccumulators) return kStartsAtZero<Weights>;
-    if constexpr (Kernel::kGates == 1) return block.initial;
-    for (int v = 0; v < vectors; ++v) Store(memory + v * kLanes, InitialOf<Kernel>(block.initial, v));
-    return memory;
-}
-
 // PanelsPerTile of each number of rows and panels, since a tile may take no longer than its divisions.
 template <class Kernel, class Weights>
 struct TileWidths {
@@ -347,17 +334,13 @@ void RowsOfBlock(const PackedMatrix& matrix, const typename Kernel::Row* rows, p
     constexpr int kMostRows = kTallest<Weights>;
     if constexpr (kMostRows > 1) {
         const BlockView<Weights> block = ViewOfBlock<Kernel, Weights>(data, panels);
-        constexpr int kMostVectors = SumRowsOf<Weights>::kMostVectors;
-        float memory[kMostVectors * kLanes];
-        const float* const initial = InitialOfVectors<Kernel>(block, panels * Kernel::kGates, memory);
-        F32 sums[kMostRows][kMostVectors];
-        float* y[kMostRows];
-        FUSEDCELL_UNROLL
-        for (int r = 0; r < kMostRows; ++r) y[r] = reinterpret_cast<float*>(sums[r]);
+        float initial[SumRowsOf<Weights>::kMostVectors * kLanes];
+        for (int v = 0; v < panels * Kernel::kGates; ++v)
+            Store(initial + v * kLanes, InitialOf<Kernel>(block.initial, v));
+        F32 sums[Weights::kMostRows * kTileVectors];
         while (num_rows > 1) {
             const ptrdiff_t count = RowsOfTile<kMostRows>(num_rows);
             const void* inputs[kMostRows];
-            FUSEDCELL_NO_UNROLL
             for (ptrdiff_t r = 0; r < count; ++r) inputs[r] = rows[r].input;
             const ptrdiff_t tile = kTileWidths<Kernel, Weights>.of[count][panels];
             for (ptrdiff_t p = 0, taken = 0; p < panels; p += taken) {
@@ -366,14 +349,15 @@ void RowsOfBlock(const PackedMatrix& matrix, const typename Kernel::Row* rows, p
                 BlockView<Weights> part = block.template After<Kernel>(p);
                 part.initial = initial + p * Kernel::kGates * kLanes;
                 const bool is_done = Kernel::kStoresSums && UnitsOfPanel(matrix, panel + p + taken - 1) == kLanes;
-                if constexpr (Kernel::kStoresSums) {
-                    FUSEDCELL_NO_UNROLL
-                    for (ptrdiff_t r = 0; r < count; ++r) {
-                        y[r] = is_done ? rows[r].y + (panel + p) * kLanes : reinterpret_cast<float*>(sums[r]);
+                float* y[kMostRows];
+                for (ptrdiff_t r = 0; r < count; ++r) {
+                    y[r] = reinterpret_cast<float*>(sums + r * vectors);
+                    if constexpr (Kernel::kStoresSums) {
+                        if (is_done) y[r] = rows[r].y + (panel + p) * kLanes;
                     }
                 }
                 kSumRows<Weights>.of[count][vectors](part, inputs, matrix.depth, y);
-                if (!is_done) FinishRows<Kernel>(matrix, rows, count, panel + p, taken, sums[0], kMostVectors);
+                if (!is_done) FinishRows<Kernel>(matrix, rows, count, panel + p, taken, sums);
             }
             rows += count;
             num_rows -= count;
