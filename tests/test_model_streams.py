@@ -163,6 +163,7 @@ H = np.ones((1, 2, 8), np.float32)
         ({"layer": (H, H[:, :1])}, ValueError, r"state c of 'layer': expected shape \(1, 2, 8\), got \(1, 1, 8\)"),
         ({"layer": (H[0], H)}, ValueError, r"state h of 'layer': expected shape \(1, 2, 8\), got \(2, 8\)"),
         ({"layer": (H, None)}, TypeError, "state c of 'layer': expected an array of floats, got dtype object"),
+        ({"layer": ([[1.0], [1.0, 2.0]], H)}, TypeError, "state h of 'layer': expected an array of floats, got list"),
         ({"layer": (H.astype(int), H)}, TypeError, "state h of 'layer': expected an array of floats, got dtype int64"),
     ],
 )

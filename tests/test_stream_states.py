@@ -195,8 +195,12 @@ def test_rows_of_reorder_that_cannot_be_are_named(rows: Any, error: type[Excepti
     stream, _ = moving_stream(KIND["lstm"], 4)
     before = state_of(stream)
     model = fc.Model([("layer", KIND["lstm"].make(KIND["lstm"].weights(6, 9)), "x")])
-    for each in (stream, model.stream(4)):
+    other = model.stream(4)
+    other.process(uniform(5, 3, 4, 6))
+    kept = other.to_bytes()
+    for each in (stream, other):
         with pytest.raises(error, match=f"^{message}"):
             each.reorder(rows)
+    assert other.to_bytes() == kept
     for part, old in zip(state_of(stream), before, strict=True):
         np.testing.assert_array_equal(part, old)

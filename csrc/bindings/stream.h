@@ -123,8 +123,8 @@ inline constexpr Signature kReorder{"reorder(rows)", {"rows"}, 1};
 inline constexpr char kReorderDoc[] =
     "reorder($self, /, rows)\n--\n\n"
     "Each row goes on from another's state: row b from that of row ``rows[b]``, as beam search does with its\n"
-    "hypotheses. `rows` is one number for each row; a row may come several times, or not at all. Raises IndexError\n"
-    "or ValueError, and leaves the state as it was, otherwise.";
+    "hypotheses. `rows` is one number for each row; a row may come several times, or not at all. Raises TypeError,\n"
+    "ValueError or IndexError, and leaves the state as it was, otherwise.";
 
 /// A writeable view of `owner`'s own memory, which it keeps alive. Strides are in floats; empty: contiguous.
 py::object view_of(const py::object& owner, float* data, const Shape& shape, const Shape& strides = {});

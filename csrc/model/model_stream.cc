@@ -120,13 +120,14 @@ void NetworkStream::reset_row(std::ptrdiff_t row) {
 }
 
 void NetworkStream::reorder(const std::vector<std::ptrdiff_t>& rows) {
-    const auto move = [&](auto& values, std::ptrdiff_t size) {
-        const auto before = values;
+    const std::vector<float> floats = floats_;    // all that can fail comes before anything changes
+    const std::vector<std::int64_t> counts = counts_;
+    const auto move = [&](const auto& before, auto& values, std::ptrdiff_t size) {
         auto to = values.begin();
         for (const std::ptrdiff_t row : rows) to = std::copy_n(before.begin() + row * size, size, to);
     };
-    move(floats_, plan_->floats);
-    move(counts_, num_counts());
+    move(floats, floats_, plan_->floats);
+    move(counts, counts_, num_counts());
 }
 
 std::int64_t NetworkStream::rows_in(std::ptrdiff_t row) const {

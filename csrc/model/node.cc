@@ -15,8 +15,9 @@ void Node::step_rows(const float* x, float* y, const RowState* rows, std::ptrdif
                      int num_threads) const {
     const std::ptrdiff_t parts = (num_rows + kMostRows - 1) / kMostRows;
     if (parts == 0) return;
-    const bool is_apart = rows->layer_rows > 1 && shape_.state_layers > 1;
-    if (num_rows == 1 && !is_apart && (num_threads == 1 || is_small(1))) {    // in one pass
+    // One row is a step in one pass, as of a stream, where the states of all layers lie in one piece.
+    const bool in_one_piece = rows->layer_rows == 1 || shape_.state_layers == 1;
+    if (num_rows == 1 && in_one_piece && (num_threads == 1 || is_small(1))) {
         reserve(1, 1, workspace);
         return step(x, y, rows->h, rows->c, workspace);
     }

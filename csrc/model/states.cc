@@ -40,15 +40,18 @@ void States::reset_row(std::ptrdiff_t row) {
 }
 
 void States::reorder(const std::vector<std::ptrdiff_t>& rows) {
-    for (Part* part : {&h_, &c_}) {
-        const std::vector<float> before = part->values;
-        float* to = part->values.data();
+    const std::vector<float> h = h_.values;    // all that can fail comes before anything changes
+    const std::vector<float> c = c_.values;
+    const auto move = [&](const std::vector<float>& before, Part& part) {
+        float* to = part.values.data();
         for (std::ptrdiff_t layer = 0; layer < layers_; ++layer) {
             for (const std::ptrdiff_t row : rows) {
-                to = std::copy_n(before.data() + (layer * batch_ + row) * part->size, part->size, to);
+                to = std::copy_n(before.data() + (layer * batch_ + row) * part.size, part.size, to);
             }
         }
-    }
+    };
+    move(h, h_);
+    move(c, c_);
 }
 
 void States::decay_row(std::ptrdiff_t row, double factor) {

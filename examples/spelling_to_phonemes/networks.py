@@ -38,14 +38,16 @@ class Attending(NamedTuple):
     output: Array
     output_bias: Array
 
-    def begin(self, spellings: list[list[int]], width: int = 1) -> Hypotheses:
+    def begin(self, spellings: list[list[int]], width: int = 1) -> Attended:
         letters, lengths = padded(spellings)
         keys, values = self.encoder(letters, lengths=lengths)
         memory = Memory(keys.swapaxes(1, 2), values, absent(lengths))
-        return Hypotheses(self, memory, self.decoder(width * len(spellings)), width)
+        return Attended(self, memory, self.decoder(width * len(spellings)), width)
 
 
-class Hypotheses:
+class Attended:
+    """Hypotheses of words, with what was encoded of these."""
+
     def __init__(self, network: Attending, memory: Memory, decoder: Decoder, width: int) -> None:
         self.network, self.memory, self.decoder = network, memory, decoder
         words, _, size = memory.values.shape

@@ -93,7 +93,10 @@ class ModelStream(_core.ModelStream):
             self._restore(row, rows_in, state)
 
     def _state_array(self, what: str, value: Any, layers: int, size: int) -> npt.NDArray[np.float32]:
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except ValueError as error:  # a ragged list
+            raise TypeError(f"{what}: expected an array of floats, got {type(value).__name__}") from error
         if array.dtype.kind != "f":
             raise TypeError(f"{what}: expected an array of floats, got dtype {array.dtype}")
         expected = (layers, self.batch_size, size)
