@@ -8,10 +8,13 @@ mkdir -p "$dir/log"
 # run_pytest CPU TIERS PYTEST_ARGUMENTS...: one line that says how it went, and the end of the log if it went wrong. TIERS
 # is for that line. QEMU takes the CPU and its options from CPU, as in max,pauth-impdef=on.
 run_pytest() {
-  local cpu=$1 tiers=$2 log=$dir/log/${1%%,*}.txt status=0 verdict=ok start=$SECONDS summary
+  local cpu=$1 tiers=$2 log=$dir/log/${1%%,*}.txt status=0 verdict=ok start=$SECONDS summary temporary
   shift 2
-  QEMU_CPU=$cpu "$dir/root/usr/bin/python" -m pytest -p no:cacheprovider --color=no "$@" >"$log" 2>&1 </dev/null ||
-    status=$?
+  # Pytest removes old folders beside its own, and where two do that at once one of them fails.
+  temporary=$(mktemp -d)
+  TMPDIR=$temporary QEMU_CPU=$cpu "$dir/root/usr/bin/python" -m pytest -p no:cacheprovider --color=no "$@" \
+    >"$log" 2>&1 </dev/null || status=$?
+  rm -rf "$temporary"
   summary=$(sed -n 's/^=\{3,\} \(.* in [0-9.]*s.*\) =\{3,\}$/\1/p' "$log") # empty after a crash
   # Nothing collected is pytest's status 5, but everything skipped is its 0.
   if ((status == 0)) && ! grep -Eq '\b[1-9][0-9]* passed\b' <<<"$summary"; then status=5; fi
