@@ -172,8 +172,9 @@ struct CellRow {
 struct StepRow {
     const float* x;    // overlaps nothing that is written
     const float* h;
-    float* h_next;    // must not overlap h
-    float* c;         // LSTM only: updated in place
+    float* h_next;        // must not overlap h
+    float* c;             // LSTM only: updated in place
+    float* projection;    // room for W x, in panel order
     QuantisedInput* quantised_x;
     QuantisedInput* quantised_h;
     InputScale x_scale;

@@ -103,6 +103,7 @@ public:
                               step.h,
                               step.y,
                               step.c,
+                              shared.projections.data(),
                               input_.room(own.x),
                               recurrent_.room(own.h),
                               input_scale_,

@@ -2,10 +2,13 @@
 // never leaves the nearest cache and no matrix is walked by itself.
 //
 //     for each block of R        the same rows of W are a block of W: as many vectors, in the same order
-//         p = b + W x            to the stack, as AVX2 and NEON have no registers for the sums of a block and their
+//         p = b + W x            to memory, as AVX2 and NEON have no registers for the sums of a block and their
 //                                weights
 //         a = b' + R h           with the gates that follow, the tile of one row, which sequences use too
 //         gates                  the cell's Finish, which takes p from there
+//
+// Where kHasStepTiles, W x is in the cell's tile, with p on the stack: a call less for each block. Elsewhere it is the
+// tile of `linear`, which leaves p where passes over whole matrices would.
 //
 // The chains are those of `linear` and of the cell, and so are the bits. Blocks alternate in direction as ever. A block
 // of h_next is written before the next one reads x, so these are apart.
@@ -50,7 +53,7 @@ void Step(const PackedMatrix& input, const PackedMatrix& recurrent, const StepRo
     cell.input = cell.h = row.h;
     cell.h_next = row.h_next;
     cell.c = row.c;
-    cell.projection = nullptr;
+    cell.projection = row.projection;
     cell.trace = nullptr;
     if constexpr (Weights::kQuantised) {
         QuantiseStep<Weights::kInputPlanes>(row, input.depth, recurrent.depth);
@@ -62,9 +65,19 @@ void Step(const PackedMatrix& input, const PackedMatrix& recurrent, const StepRo
     ptrdiff_t i = backward ? recurrent.blocks - 1 : 0;
     const ptrdiff_t next = backward ? -1 : 1;
     for (ptrdiff_t left = recurrent.blocks; left > 0; --left, i += next) {
-        StepBlock<Kernel, Weights, kPanels>(recurrent, cell, i * kPanels, recurrent.panels - i * kPanels,
-                                            data + i * recurrent.block_bytes, input_data + i * input.block_bytes, x,
-                                            input.depth);
+        const ptrdiff_t panel = i * kPanels;
+        const ptrdiff_t panels = recurrent.panels - panel;
+        const unsigned char* block = data + i * recurrent.block_bytes;
+        const unsigned char* input_block = input_data + i * input.block_bytes;
+        if constexpr (kHasStepTiles) {
+            StepBlock<Kernel, Weights, kPanels>(recurrent, cell, panel, panels, block, input_block, x, input.depth);
+        } else {
+            const LinearRow projection{x, row.projection};
+            const ptrdiff_t taken = panels < kPanels ? panels : kPanels;
+            RowOfAnyBlock<Linear, Weights>(input, projection, panel * Kernel::kGates, input_block,
+                                           taken * Kernel::kGates);
+            RowOfAnyBlock<Kernel, Weights>(recurrent, cell, panel, block, taken);
+        }
     }
 }
 

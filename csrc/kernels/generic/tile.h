@@ -33,12 +33,17 @@ template <class Weights>
 constexpr int kTallest = kOneRowAlone || Weights::kSmallCode ? 1 : Weights::kMostRows;
 #endif
 
-// Whether a step of one row is one pass over both matrices (step.h). Not where gates are apart from the tiles, which
-// have long loops over k there.
-#if defined(FUSEDCELL_TWO_PASSES) || defined(FUSEDCELL_WITHOUT_ROW_TILES)
+// Whether a step of one row is one pass over both matrices, and whether it has tiles of its own for that (step.h). Not
+// in small builds, nor where gates are apart from the tiles, whose loops over k are long.
+#ifdef FUSEDCELL_TWO_PASSES
 constexpr bool kHasSteps = false;
 #else
-constexpr bool kHasSteps = !kGatesApart;
+constexpr bool kHasSteps = true;
+#endif
+#ifdef FUSEDCELL_WITHOUT_ROW_TILES
+constexpr bool kHasStepTiles = false;
+#else
+constexpr bool kHasStepTiles = kHasSteps && !kGatesApart;
 #endif
 template <class Kernel, class Weights>
 constexpr bool kHasStep = kHasSteps && Weights::kSteps && Kernel::kProjections == Kernel::kGates;
@@ -46,13 +51,19 @@ constexpr bool kHasStep = kHasSteps && Weights::kSteps && Kernel::kProjections =
 template <class Kernel, class Weights>
 constexpr int kPanelsPerBlock = DivideUp(Weights::kRowChains, Kernel::kGates);
 
-// Panels of the largest block: `linear` also takes blocks of as many vectors as the GRU's, so that those of W can have
-// the rows of those of R. Other cells' are as large as its own.
+// Vectors of the GRU's block or the LSTM's, as they are filled up to whole panels.
+template <class Weights>
+constexpr int kMostVectorsPerBlock = DivideUp(Weights::kRowChains, 3) * 3 > DivideUp(Weights::kRowChains, 4) * 4
+                                         ? DivideUp(Weights::kRowChains, 3) * 3
+                                         : DivideUp(Weights::kRowChains, 4) * 4;
+
+// Panels of the largest block: `linear` also takes blocks of as many vectors as the cells', so that those of W can have
+// the rows of those of R.
 template <class Kernel, class Weights>
 constexpr int kMostPanelsPerBlock = kPanelsPerBlock<Kernel, Weights>;
 template <class Weights>
 constexpr int kMostPanelsPerBlock<Linear, Weights> =
-    kHasSteps && Weights::kSteps ? DivideUp(Weights::kRowChains, 3) * 3 : Weights::kRowChains;
+    kHasSteps && Weights::kSteps ? kMostVectorsPerBlock<Weights> : Weights::kRowChains;
 
 // Of a block's or a last block's panels, those of one tile. Tiles of few rows are wider, up to the same number of
 // accumulators: that gives enough chains, and reads the block in one pass. The tiles that a block needs are about
@@ -177,7 +188,7 @@ FUSEDCELL_TILE FUSEDCELL_NOCLONE void BlockTile(const PackedMatrix& matrix, cons
     F32 acc[1][kVectors];
     const float* projection = ProjectionOf<Kernel>(row, panel);
     [[maybe_unused]] alignas(64) float projected[kVectors * kLanes];
-    if constexpr (kHasStep<Kernel, Weights>) {
+    if constexpr (kHasStep<Kernel, Weights> && kHasStepTiles) {
         if (input_block != nullptr) {
             const void* const inputs[] = {x};
             Weights::template Sum<Linear, true, 1, kVectors>(acc, ViewOfBlock<Linear, Weights>(input_block, kVectors),
@@ -277,10 +288,7 @@ FUSEDCELL_TILE void SumRows(const BlockView<Weights>& block, const void* const* 
 template <class Weights>
 struct SumRowsOf {
     using Function = void(const BlockView<Weights>&, const void* const*, ptrdiff_t, float* const*);
-    // An LSTM's blocks have the most, as they are filled up to whole panels of four.
-    static constexpr int kMostVectors = DivideUp(Weights::kRowChains, 3) * 3 > DivideUp(Weights::kRowChains, 4) * 4
-                                            ? DivideUp(Weights::kRowChains, 3) * 3
-                                            : DivideUp(Weights::kRowChains, 4) * 4;
+    static constexpr int kMostVectors = kMostVectorsPerBlock<Weights>;
     static constexpr int Widest(int rows) {
         const int fitting = Weights::kMostRows * kTileVectors / rows;
         return fitting < kMostVectors ? fitting : kMostVectors;
