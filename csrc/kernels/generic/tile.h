@@ -19,34 +19,25 @@ namespace {
 // Vectors side by side in a tile of the most rows: the four gates of an LSTM.
 constexpr int kTileVectors = 4;
 
-// Rows of the tallest tile. A build, or a type of weights, that has no others for the sake of small code also goes
-// without a tile for each number of panels that the last block can have.
+// Rows of the tallest tile, and whether a step of one row in one pass has tiles of its own (step.h), which are long
+// where gates are apart. A build, or a type of weights, that has no tiles of several rows for the sake of small code
+// also goes without a tile for each number of panels that the last block can have.
 #ifdef FUSEDCELL_WITHOUT_ROW_TILES
 template <class Weights>
 constexpr bool kPartsOfBlocks = true;
 template <class Weights>
 constexpr int kTallest = 1;
+constexpr bool kHasStepTiles = false;
 #else
 template <class Weights>
 constexpr bool kPartsOfBlocks = Weights::kSmallCode;
 template <class Weights>
 constexpr int kTallest = kOneRowAlone || Weights::kSmallCode ? 1 : Weights::kMostRows;
+constexpr bool kHasStepTiles = !kGatesApart;
 #endif
 
-// Whether a step of one row is one pass over both matrices, and whether it has tiles of its own for that (step.h). Not
-// in small builds, nor where gates are apart from the tiles, whose loops over k are long.
-#ifdef FUSEDCELL_TWO_PASSES
-constexpr bool kHasSteps = false;
-#else
-constexpr bool kHasSteps = true;
-#endif
-#ifdef FUSEDCELL_WITHOUT_ROW_TILES
-constexpr bool kHasStepTiles = false;
-#else
-constexpr bool kHasStepTiles = kHasSteps && !kGatesApart;
-#endif
 template <class Kernel, class Weights>
-constexpr bool kHasStep = kHasSteps && Weights::kSteps && Kernel::kProjections == Kernel::kGates;
+constexpr bool kHasStep = Weights::kSteps && Kernel::kProjections == Kernel::kGates;
 
 template <class Kernel, class Weights>
 constexpr int kPanelsPerBlock = DivideUp(Weights::kRowChains, Kernel::kGates);
@@ -63,7 +54,7 @@ template <class Kernel, class Weights>
 constexpr int kMostPanelsPerBlock = kPanelsPerBlock<Kernel, Weights>;
 template <class Weights>
 constexpr int kMostPanelsPerBlock<Linear, Weights> =
-    kHasSteps && Weights::kSteps ? kMostVectorsPerBlock<Weights> : Weights::kRowChains;
+    Weights::kSteps ? kMostVectorsPerBlock<Weights> : Weights::kRowChains;
 
 // Of a block's or a last block's panels, those of one tile. Tiles of few rows are wider, up to the same number of
 // accumulators: that gives enough chains, and reads the block in one pass. The tiles that a block needs are about
