@@ -25,13 +25,14 @@ void Node::step_rows(const float* x, float* y, const RowState* rows, std::ptrdif
     for (std::ptrdiff_t i = 0; i < parts; ++i) {
         const std::ptrdiff_t first = share_of(num_rows, i, parts);
         const std::ptrdiff_t count = share_of(num_rows, i + 1, parts) - first;
-        run({1,
-             count,
-             {x + first * shape_.input_size, 0, shape_.input_size},
-             {y + first * shape_.output_size, 0, shape_.output_size},
-             {nullptr, nullptr, nullptr, rows + first},
-             nullptr},
-            workspace, num_threads);
+        NodeRun part{1,
+                     count,
+                     {x + first * shape_.input_size, 0, shape_.input_size},
+                     {y + first * shape_.output_size, 0, shape_.output_size},
+                     {nullptr, nullptr, nullptr, rows + first},
+                     nullptr};
+        part.has_room = true;
+        run(part, workspace, num_threads);
     }
 }
 

@@ -36,6 +36,7 @@ struct NodeRun {
     Checkpoint* checkpoint = nullptr;
     const std::ptrdiff_t* order = nullptr;    // (B,): the rows by falling lengths; made where it is needed
     std::ptrdiff_t state_rows = 0;            // from one layer and direction to the next, where not B
+    bool has_room = false;                    // reserve() has made it, for one thread
 
     /// Of packed x and y, the same of both, (T + 1,) with the number of rows at the end; else null.
     const std::ptrdiff_t* offsets() const { return x.offsets; }

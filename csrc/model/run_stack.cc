@@ -196,7 +196,7 @@ void Stack::run(const NodeRun& run, Workspace& workspace, const ThreadPlan& plan
         !std::is_sorted(run.lengths, run.lengths + run.batch, std::greater<>())) {
         return this->run(in_order(run, workspace), workspace, plan);
     }
-    reserve(run, plan, workspace);
+    if (!run.has_room || plan.threads > 1) reserve(run, plan, workspace);
     if (!kForPython || plan.threads == 1 || !run_team(run, plan, workspace)) {
         const ScopedFloatMode mode;
         const TeamPart alone{0, 1, nullptr, run.checkpoint};

@@ -40,6 +40,7 @@ void StreamState::process(const SequenceView<const float>& x, const SequenceView
     const std::vector<float> c_before = copy(states_.c(), states_.c_floats());
     NodeRun run{steps, states_.batch(), x, y, {states_.h(), states_.h(), states_.c()}, nullptr};
     run.checkpoint = checkpoint;
+    run.has_room = steps == 1;
     node_->run(run, workspace_, num_threads_);
     if (can_stop && checkpoint->stopped()) {
         std::copy(h_before.begin(), h_before.end(), states_.h());

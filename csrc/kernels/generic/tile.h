@@ -301,6 +301,19 @@ struct SumRowsOf {
 template <class Weights>
 constexpr SumRowsOf<Weights> kSumRows;
 
+// Where the vectors of a block start from, each by itself, as AnyGates has them; `memory` holds them where they do not
+// lie so in the block.
+template <class Weights>
+constexpr float kStartsAtZero[SumRowsOf<Weights>::kMostVectors * kLanes] = {};
+
+template <class Kernel, class Weights>
+FUSEDCELL_INLINE const float* InitialOfVectors(const BlockView<Weights>& block, ptrdiff_t vectors, float* memory) {
+    if constexpr (!Kernel::kHasInitialAccumulators) return kStartsAtZero<Weights>;
+    if constexpr (Kernel::kGates == 1) return block.initial;
+    for (int v = 0; v < vectors; ++v) Store(memory + v * kLanes, InitialOf<Kernel>(block.initial, v));
+    return memory;
+}
+
 // PanelsPerTile of each number of rows and panels, since a tile may take no longer than its divisions.
 template <class Kernel, class Weights>
 struct TileWidths {
@@ -328,14 +341,13 @@ FUSEDCELL_INLINE ptrdiff_t RowsOfTile(ptrdiff_t left) {
 
 // All rows of one block of `panels` panels; its weights stay in cache from one tile to the next.
 template <class Kernel, class Weights>
-void RowsOfBlock(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows, ptrdiff_t panel,
-                 const unsigned char* data, ptrdiff_t panels) {
+FUSEDCELL_NOINLINE void RowsOfBlock(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
+                                    ptrdiff_t panel, const unsigned char* data, ptrdiff_t panels) {
     constexpr int kMostRows = kTallest<Weights>;
     if constexpr (kMostRows > 1) {
         const BlockView<Weights> block = ViewOfBlock<Kernel, Weights>(data, panels);
-        float initial[SumRowsOf<Weights>::kMostVectors * kLanes];
-        for (int v = 0; v < panels * Kernel::kGates; ++v)
-            Store(initial + v * kLanes, InitialOf<Kernel>(block.initial, v));
+        float memory[SumRowsOf<Weights>::kMostVectors * kLanes];
+        const float* const initial = InitialOfVectors<Kernel>(block, panels * Kernel::kGates, memory);
         F32 sums[Weights::kMostRows * kTileVectors];
         while (num_rows > 1) {
             const ptrdiff_t count = RowsOfTile<kMostRows>(num_rows);
