@@ -223,6 +223,7 @@ struct BlockRange {
     ptrdiff_t first;
     ptrdiff_t last;    // one past
     bool backward;
+    bool is_far = false;    // y of many rows, which no near cache holds
 };
 
 // Stands for a kernel, or for a type of weights, that this build leaves out.

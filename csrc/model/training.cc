@@ -216,7 +216,7 @@ private:
         for_rows(first, end, batch, [&](std::ptrdiff_t step, std::ptrdiff_t b) {
             *linear++ = {d_of(step - first, b), gradients_.x.row(time_of(b, step), b)};
         });
-        input_.run(kLinear, linear_rows, linear - linear_rows, {0, input_.blocks(), false});
+        input_.run(kLinear, linear_rows, linear - linear_rows, {0, input_.blocks(), false, true});
         return true;
     }
 

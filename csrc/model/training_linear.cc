@@ -22,7 +22,7 @@ public:
             const std::ptrdiff_t end = std::min(first + kProjectionRows, rows.last);
             LinearRow* row = worker.linear_rows.data();
             for (std::ptrdiff_t r = first; r < end; ++r) *row++ = {x + r * matrix_.depth(), y + r * outputs_};
-            matrix_.run(kLinear, worker.linear_rows.data(), end - first, {0, matrix_.blocks(), backward});
+            matrix_.run(kLinear, worker.linear_rows.data(), end - first, {0, matrix_.blocks(), backward, true});
             backward = !backward;
             if (!part.pass(matrix_.operations() * static_cast<double>(end - first))) return false;
         }

@@ -97,7 +97,7 @@ bool TrainingSteps::run_steps(std::ptrdiff_t first, std::ptrdiff_t end, const Ro
         for_rows(from, to, batch, [&](std::ptrdiff_t step, std::ptrdiff_t b) {
             *linear++ = {run_.x.row(time_of(b, step), b), projection_of(slot_of(step, b))};
         });
-        input_.run(kLinear, linear_rows, linear - linear_rows, {0, input_.blocks(), backward});
+        input_.run(kLinear, linear_rows, linear - linear_rows, {0, input_.blocks(), backward, true});
         for (std::ptrdiff_t step = from; step < to; ++step) {
             TrainingRow* row = worker.rows.data();
             linear = linear_rows;

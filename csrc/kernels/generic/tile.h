@@ -342,7 +342,8 @@ FUSEDCELL_INLINE ptrdiff_t RowsOfTile(ptrdiff_t left) {
 // All rows of one block of `panels` panels; its weights stay in cache from one tile to the next.
 template <class Kernel, class Weights>
 FUSEDCELL_NOINLINE void RowsOfBlock(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
-                                    ptrdiff_t panel, const unsigned char* data, ptrdiff_t panels) {
+                                    ptrdiff_t panel, const unsigned char* data, ptrdiff_t panels,
+                                    [[maybe_unused]] bool is_far) {
     constexpr int kMostRows = kTallest<Weights>;
     if constexpr (kMostRows > 1) {
         const BlockView<Weights> block = ViewOfBlock<Kernel, Weights>(data, panels);
@@ -365,6 +366,12 @@ FUSEDCELL_NOINLINE void RowsOfBlock(const PackedMatrix& matrix, const typename K
                     y[r] = reinterpret_cast<float*>(sums + r * vectors);
                     if constexpr (Kernel::kStoresSums) {
                         if (is_done) y[r] = rows[r].y + (panel + p) * kLanes;
+                    }
+                }
+                if constexpr (Kernel::kStoresSums && kPrefetchRows <= Weights::kMostRows) {
+                    FUSEDCELL_NO_UNROLL
+                    for (ptrdiff_t r = 0; is_far && r < count; ++r) {
+                        for (ptrdiff_t v = 0; v < vectors; ++v) FUSEDCELL_PREFETCH(y[r] + v * kLanes);
                     }
                 }
                 kSumRows<Weights>.of[count][vectors](part, inputs, matrix.depth, y);
@@ -394,7 +401,8 @@ void Run(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t
         } else if (num_rows == 1) {
             RowOfAnyBlock<Kernel, Weights>(matrix, *rows, i * whole, data + i * matrix.block_bytes, panels);
         } else {
-            RowsOfBlock<Kernel, Weights>(matrix, rows, num_rows, i * whole, data + i * matrix.block_bytes, panels);
+            RowsOfBlock<Kernel, Weights>(matrix, rows, num_rows, i * whole, data + i * matrix.block_bytes, panels,
+                                         blocks.is_far);
         }
     }
 }
