@@ -223,7 +223,7 @@ struct BlockRange {
     ptrdiff_t first;
     ptrdiff_t last;    // one past
     bool backward;
-    bool is_far = false;    // y of many rows, which no near cache holds
+    bool is_far = false;    // no near cache holds y, so its lines are asked for before the sums are made
 };
 
 // Stands for a kernel, or for a type of weights, that this build leaves out.

@@ -369,8 +369,9 @@ FUSEDCELL_NOINLINE void RowsOfBlock(const PackedMatrix& matrix, const typename K
                     }
                 }
                 if constexpr (Kernel::kStoresSums && kPrefetchRows <= Weights::kMostRows) {
+                    const ptrdiff_t far_rows = is_far ? count : 0;
                     FUSEDCELL_NO_UNROLL
-                    for (ptrdiff_t r = 0; is_far && r < count; ++r) {
+                    for (ptrdiff_t r = 0; r < far_rows; ++r) {
                         for (ptrdiff_t v = 0; v < vectors; ++v) FUSEDCELL_PREFETCH(y[r] + v * kLanes);
                     }
                 }
