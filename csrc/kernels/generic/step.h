@@ -53,7 +53,7 @@ void Step(const PackedMatrix& input, const PackedMatrix& recurrent, const StepRo
     cell.input = cell.h = row.h;
     cell.h_next = row.h_next;
     cell.c = row.c;
-    cell.projection = row.projection;
+    cell.projection = kHasStepTiles ? nullptr : row.projection;
     cell.trace = nullptr;
     if constexpr (Weights::kQuantised) {
         QuantiseStep<Weights::kInputPlanes>(row, input.depth, recurrent.depth);
@@ -65,18 +65,18 @@ void Step(const PackedMatrix& input, const PackedMatrix& recurrent, const StepRo
     ptrdiff_t i = backward ? recurrent.blocks - 1 : 0;
     const ptrdiff_t next = backward ? -1 : 1;
     for (ptrdiff_t left = recurrent.blocks; left > 0; --left, i += next) {
-        const ptrdiff_t panel = i * kPanels;
-        const ptrdiff_t panels = recurrent.panels - panel;
-        const unsigned char* block = data + i * recurrent.block_bytes;
-        const unsigned char* input_block = input_data + i * input.block_bytes;
+        const ptrdiff_t panels = recurrent.panels - i * kPanels;
+        const unsigned char* const block = data + i * recurrent.block_bytes;
+        const unsigned char* const input_block = input_data + i * input.block_bytes;
         if constexpr (kHasStepTiles) {
-            StepBlock<Kernel, Weights, kPanels>(recurrent, cell, panel, panels, block, input_block, x, input.depth);
+            StepBlock<Kernel, Weights, kPanels>(recurrent, cell, i * kPanels, panels, block, input_block, x,
+                                                input.depth);
         } else {
             const LinearRow projection{x, row.projection};
             const ptrdiff_t taken = panels < kPanels ? panels : kPanels;
-            RowOfAnyBlock<Linear, Weights>(input, projection, panel * Kernel::kGates, input_block,
+            RowOfAnyBlock<Linear, Weights>(input, projection, i * kPanels * Kernel::kGates, input_block,
                                            taken * Kernel::kGates);
-            RowOfAnyBlock<Kernel, Weights>(recurrent, cell, panel, block, taken);
+            RowOfAnyBlock<Kernel, Weights>(recurrent, cell, i * kPanels, block, taken);
         }
     }
 }

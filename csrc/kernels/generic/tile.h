@@ -19,9 +19,9 @@ namespace {
 // Vectors side by side in a tile of the most rows: the four gates of an LSTM.
 constexpr int kTileVectors = 4;
 
-// Rows of the tallest tile, and whether a step of one row in one pass has tiles of its own (step.h), which are long
-// where gates are apart. A build, or a type of weights, that has no tiles of several rows for the sake of small code
-// also goes without a tile for each number of panels that the last block can have.
+// Rows of the tallest tile, and whether a step in one pass has tiles of its own (step.h), which are long where gates are
+// apart. A build, or a type of weights, that has no tiles of several rows for the sake of small code also goes without a
+// tile for each number of panels that the last block can have.
 #ifdef FUSEDCELL_WITHOUT_ROW_TILES
 template <class Weights>
 constexpr bool kPartsOfBlocks = true;
@@ -36,8 +36,14 @@ constexpr int kTallest = kOneRowAlone || Weights::kSmallCode ? 1 : Weights::kMos
 constexpr bool kHasStepTiles = !kGatesApart;
 #endif
 
+// Whether a step of one row is one pass over both matrices.
+#ifdef FUSEDCELL_TWO_PASSES
+constexpr bool kHasSteps = false;
+#else
+constexpr bool kHasSteps = true;
+#endif
 template <class Kernel, class Weights>
-constexpr bool kHasStep = Weights::kSteps && Kernel::kProjections == Kernel::kGates;
+constexpr bool kHasStep = kHasSteps && Weights::kSteps && Kernel::kProjections == Kernel::kGates;
 
 template <class Kernel, class Weights>
 constexpr int kPanelsPerBlock = DivideUp(Weights::kRowChains, Kernel::kGates);
@@ -54,7 +60,7 @@ template <class Kernel, class Weights>
 constexpr int kMostPanelsPerBlock = kPanelsPerBlock<Kernel, Weights>;
 template <class Weights>
 constexpr int kMostPanelsPerBlock<Linear, Weights> =
-    Weights::kSteps ? kMostVectorsPerBlock<Weights> : Weights::kRowChains;
+    kHasSteps && Weights::kSteps ? kMostVectorsPerBlock<Weights> : Weights::kRowChains;
 
 // Of a block's or a last block's panels, those of one tile. Tiles of few rows are wider, up to the same number of
 // accumulators: that gives enough chains, and reads the block in one pass. The tiles that a block needs are about

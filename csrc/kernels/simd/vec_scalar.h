@@ -18,6 +18,9 @@
 
 #include "kernels/simd/add_exactly.h"
 
+// A step is multiply-adds and little else, of which two passes have as many.
+#define FUSEDCELL_TWO_PASSES
+
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
