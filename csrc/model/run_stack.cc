@@ -210,7 +210,9 @@ void Stack::step(const float* x, float* y, float* h, float* c, Workspace& worksp
     const std::ptrdiff_t output_size = geometry_.output_size();
     const std::ptrdiff_t hidden_size = geometry_.hidden_size;
     if (!cells_can_step_) {
-        run({1, 1, {x, 0, geometry_.input_size}, {y, 0, output_size}, {h, h, c}, nullptr}, workspace);
+        NodeRun one{1, 1, {x, 0, geometry_.input_size}, {y, 0, output_size}, {h, h, c}, nullptr};
+        one.has_room = true;
+        run(one, workspace);
         return;
     }
     const ScopedFloatMode mode;

@@ -93,11 +93,12 @@ bool TrainingSteps::run_steps(std::ptrdiff_t first, std::ptrdiff_t end, const Ro
                 return run_.gates + index_of(time_of(b, step), b) * slot_floats();
             return worker.gates.data() + ((step - from) * batch.size() + b - batch.first) * slot_floats();
         };
+        const bool is_far = (again == nullptr ? run_.gates : again->gates) != nullptr;
         LinearRow* linear = linear_rows;
         for_rows(from, to, batch, [&](std::ptrdiff_t step, std::ptrdiff_t b) {
             *linear++ = {run_.x.row(time_of(b, step), b), projection_of(slot_of(step, b))};
         });
-        input_.run(kLinear, linear_rows, linear - linear_rows, {0, input_.blocks(), backward, true});
+        input_.run(kLinear, linear_rows, linear - linear_rows, {0, input_.blocks(), backward, is_far});
         for (std::ptrdiff_t step = from; step < to; ++step) {
             TrainingRow* row = worker.rows.data();
             linear = linear_rows;

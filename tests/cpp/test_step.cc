@@ -47,7 +47,8 @@ bool has_steps(const KernelTable& tier, CellKind kind, WeightType type) {
     const std::string isa = tier.isa;
     // Sums of both halves of an input of 16 bits take the registers of AVX-512.
     const bool has_registers = type != WeightType::int8_int16 || isa == "avx512vnni";
-    return isa.rfind("avx", 0) == 0 && kind != CellKind::kGruResetBefore && has_registers;
+    const bool has_vectors = isa != "scalar" && isa != "vfpv4";
+    return has_vectors && kind != CellKind::kGruResetBefore && has_registers;
 }
 
 // The sign and payload of a NaN are the CPU's.

@@ -53,7 +53,7 @@ void Step(const PackedMatrix& input, const PackedMatrix& recurrent, const StepRo
     cell.input = cell.h = row.h;
     cell.h_next = row.h_next;
     cell.c = row.c;
-    cell.projection = kHasStepTiles ? nullptr : row.projection;
+    cell.projection = row.projection;
     cell.trace = nullptr;
     if constexpr (Weights::kQuantised) {
         QuantiseStep<Weights::kInputPlanes>(row, input.depth, recurrent.depth);

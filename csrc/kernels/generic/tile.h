@@ -19,9 +19,9 @@ namespace {
 // Vectors side by side in a tile of the most rows: the four gates of an LSTM.
 constexpr int kTileVectors = 4;
 
-// Rows of the tallest tile, and whether a step in one pass has tiles of its own (step.h), which are long where gates are
-// apart. A build, or a type of weights, that has no tiles of several rows for the sake of small code also goes without a
-// tile for each number of panels that the last block can have.
+// Rows of the tallest tile, and whether a step in one pass has tiles of its own (step.h), which are long where gates
+// are apart. A build, or a type of weights, that has no tiles of several rows for the sake of small code also goes
+// without a tile for each number of panels that the last block can have.
 #ifdef FUSEDCELL_WITHOUT_ROW_TILES
 template <class Weights>
 constexpr bool kPartsOfBlocks = true;
@@ -307,17 +307,21 @@ struct SumRowsOf {
 template <class Weights>
 constexpr SumRowsOf<Weights> kSumRows;
 
-// Where the vectors of a block start from, each by itself, as AnyGates has them; `memory` holds them where they do not
-// lie so in the block.
 template <class Weights>
 constexpr float kStartsAtZero[SumRowsOf<Weights>::kMostVectors * kLanes] = {};
 
+/// Where the vectors of a block start from, each by itself, as AnyGates has them; in `memory` where they do not lie so
+/// already.
 template <class Kernel, class Weights>
 FUSEDCELL_INLINE const float* InitialOfVectors(const BlockView<Weights>& block, ptrdiff_t vectors, float* memory) {
-    if constexpr (!Kernel::kHasInitialAccumulators) return kStartsAtZero<Weights>;
-    if constexpr (Kernel::kGates == 1) return block.initial;
-    for (int v = 0; v < vectors; ++v) Store(memory + v * kLanes, InitialOf<Kernel>(block.initial, v));
-    return memory;
+    if constexpr (!Kernel::kHasInitialAccumulators) {
+        return kStartsAtZero<Weights>;
+    } else if constexpr (Kernel::kGates == 1) {
+        return block.initial;
+    } else {
+        for (int v = 0; v < vectors; ++v) Store(memory + v * kLanes, InitialOf<Kernel>(block.initial, v));
+        return memory;
+    }
 }
 
 // PanelsPerTile of each number of rows and panels, since a tile may take no longer than its divisions.
@@ -375,7 +379,7 @@ FUSEDCELL_NOINLINE void RowsOfBlock(const PackedMatrix& matrix, const typename K
                     }
                 }
                 if constexpr (Kernel::kStoresSums && kPrefetchRows <= Weights::kMostRows) {
-                    const ptrdiff_t far_rows = is_far ? count : 0;
+                    const ptrdiff_t far_rows = is_far && is_done ? count : 0;
                     FUSEDCELL_NO_UNROLL
                     for (ptrdiff_t r = 0; r < far_rows; ++r) {
                         for (ptrdiff_t v = 0; v < vectors; ++v) FUSEDCELL_PREFETCH(y[r] + v * kLanes);
