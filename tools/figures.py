@@ -1,11 +1,14 @@
 """Write what `make figures` measured of single steps into the tables of README.md and docs/performance.md.
 
-It is given the files of `fusedcell bench step --json`, one for each dtype. Rows are found by their first cell.
+The median of what the picture shows goes into the sentences below it, in README.md and docs/index.md. This script is
+given the files of `fusedcell bench step --json`, one for each dtype. Rows are found by their first cell.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +28,16 @@ def main() -> None:
         steps = [entry for entry in document["results"] if entry["kind"] == "step"]
         for cell in dict.fromkeys(entry["cell"] for entry in steps):
             write(document["dtype"], cell.upper(), [entry for entry in steps if entry["cell"] == cell])
+    write_median()
+
+
+def write_median() -> None:
+    """Of the README's rows of float32, which the picture shows, into the sentence below the picture."""
+    rows = re.findall(r"^\| \w+, float32 \| (.+) \|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    median = statistics.median(float(value) for row in rows for value in row.split(" | "))
+    for page in (ROOT / "README.md", ROOT / "docs/index.md"):
+        text = re.sub(r"\*\*[\d.]+ times faster", f"**{median:.1f} times faster", page.read_text(encoding="utf-8"))
+        page.write_text(text, encoding="utf-8")
 
 
 def write(dtype: str, cell: str, entries: list[Entry]) -> None:
