@@ -107,13 +107,14 @@ def test_every_example_in_a_docstring_gives_what_it_says(
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "cpp")])
 def test_every_block_of_cpp_compiles(page: str, tmp_path: Path) -> None:
-    """Against the public header, in a function that has what the blocks leave to their reader."""
+    """Against the public header; what is no whole program in a function that has what it leaves to its reader."""
     compiler = shutil.which("c++") or pytest.skip("needs a C++ compiler")
     given = "void page(const float* x, float* y, int steps, const char* data, std::size_t size) {"
     for number, block in enumerate(blocks(page, "cpp")):
         includes = "".join(re.findall(r"^#include .*\n", block, re.MULTILINE))
+        in_function = f"#include <cstddef>\n{includes}{given}\n{block.replace(includes, '')}}}\n"
         source = tmp_path / f"block{number}.cc"
-        source.write_text(f"#include <cstddef>\n{includes}{given}\n{block.replace(includes, '')}}}\n", encoding="utf-8")
+        source.write_text(block if "int main(" in block else in_function, encoding="utf-8")
         command = [compiler, "-std=c++17", "-fsyntax-only", "-I", str(ROOT / "include"), str(source)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
