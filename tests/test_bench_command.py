@@ -237,6 +237,30 @@ def test_threads_are_doubled_up_to_all_cpus(cpus: int, counts: list[int], monkey
     assert asked == counts
 
 
+def test_one_cpu_is_said_to_have_nothing_to_compare_with(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    threads = ["bench", "threads", *TINY, "--steps", "3"]
+    for cpus, arguments, said in (
+        (1, [], "; one CPU has nothing to compare with.\n"),
+        (2, ["--threads", "1"], "; one number of threads has nothing to compare with.\n"),
+        (2, [], f"{fc.runtime_info()['cpu']}.\n"),
+    ):
+        monkeypatch.setattr(_core, "available_cpus", lambda cpus=cpus: cpus)
+        assert main([*threads, *arguments]) == 0
+        head = capsys.readouterr().out.partition("Times are medians")[0]
+        assert head.endswith(said)
+        assert "one thread" not in head
+
+
+def test_tables_without_a_column_of_inputs_come_after_a_line_that_says_how_many_there_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for arguments, said in (([], True), (["--details"], True), (["--inputs", "5"], False)):
+        assert main(["bench", "sequence", *TINY, "--steps", "3", *arguments]) == 0
+        assert ("as many inputs as units (h)" in capsys.readouterr().out.lower()) == said
+
+
 def test_a_file_that_cannot_be_written_is_an_error_after_the_tables(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -334,6 +358,7 @@ def test_a_report_is_one_file_which_compare_reads(
     assert main(["bench", *REPORT]) == 0
     out, err = capsys.readouterr()
     assert err == ""
+    assert "Few rounds; --repeats measures more.\n" in out
     *_, results, page = out.splitlines()
     assert results.startswith(f"All results are in {tmp_path / 'fusedcell-report.json'}: times, board, CPU")
     assert page == f"The page for a browser is {(tmp_path / 'fusedcell-report.html').as_uri()}"

@@ -347,8 +347,9 @@ def test_data_are_looked_at_before_they_are_cut(last: int) -> None:
         calibrate(layer, bad)
     with pytest.raises(ValueError, match=rf"^data\[2\]: expected finite floats, got nan at \({step}, 3\)"):
         calibrate(model, [x, x, bad])
+    no_data: tuple[Any, ...] = (None, "x.npy", {"x": x}, x.astype(int), [x, "x"])
     for network in (layer, model):
-        for nothing in (None, "x.npy", {"x": x}, x.astype(int), [x, "x"]):
+        for nothing in no_data:
             with pytest.raises(TypeError, match=r"^data(\[1\])?: expected an array of floats, got dtype"):
                 calibrate(network, nothing)
 

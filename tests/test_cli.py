@@ -97,6 +97,28 @@ def test_bad_options_are_refused(arguments: list[str], message: str, capsys: pyt
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("--fast info", "fusedcell"),
+        ("info --fast", "fusedcell info"),
+        ("run model.onnx in.npy out.npy more", "fusedcell run"),
+        ("bench --fast step", "fusedcell bench"),
+        ("bench report --quick", "fusedcell bench report"),
+        ("bench --quick report", "fusedcell bench report"),
+        ("bench --sizes 100 train", "fusedcell bench train"),
+        ("bench step --sizes 0", "fusedcell bench step"),
+    ],
+)
+def test_a_refusal_names_the_help_of_its_subcommand(
+    line: str, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line.split()) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"{command}: ")
+    assert err.endswith(f"; see {command} --help\n")
+
+
 @pytest.mark.parametrize("arguments", [["info"], ["info", "--json"], ["bench", "--quick"]])
 def test_an_unknown_tier_in_the_environment_is_refused(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

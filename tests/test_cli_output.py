@@ -133,6 +133,20 @@ def test_what_was_converted_is_there_though_nobody_hears_of_it(kind: str, status
 
 
 @posix
+@pytest.mark.parametrize(("kind", "status"), [("unread", 141), ("full", 2)])
+def test_files_of_the_bench_are_written_though_nobody_reads_its_tables(kind: str, status: int, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    files = {"--json": "results.json", "--html": "page.html", "--plot": "bars.svg", "--plot-us": "lines.svg"}
+    done = run([*TINY, *(text for pair in files.items() for text in pair)], stdout=kind, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (status, FULL + "\n" if kind == "full" else "")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted(files.values())
+    # Results that nobody reads keep no page from being written.
+    done = run([*TINY, "--json", "-", "--html", "other.html"], stdout=kind, cwd=tmp_path)
+    assert done.returncode == status
+    assert (tmp_path / "other.html").is_file()
+
+
+@posix
 @pytest.mark.parametrize("of_group", [True, False])
 def test_control_c_is_status_130_and_no_traceback(of_group: bool) -> None:
     arguments = ["bench", "--sizes", "1024", "--cells", "lstm", "--isa", "scalar", "--no-peers"]

@@ -158,11 +158,12 @@ def test_models_by_node_and_matrix() -> None:
         "conv.weight", "lstm.weight_ih_l0", "lstm.weight_hh_l0", "both.weight_ih_l0", "both.weight_hh_l0",
         "both.weight_ih_l0_reverse", "both.weight_hh_l0_reverse", "head.linear.weight", "side.weight",
     }  # fmt: skip
-    for name, change in {
+    changes: dict[str, str | dict[str, str]] = {
         "conv.weight": "int8",
         "lstm.weight_hh_l0": {"weight_hh": "int8"},
         "side.weight": "int8",
-    }.items():
+    }
+    for name, change in changes.items():
         alone = wide.astype({name.split(".")[0]: change})(x)
         expected = min(snr(y, other) for y, other in zip(answers, alone, strict=True) if not np.array_equal(y, other))
         assert by_name[name].snr_db == pytest.approx(expected, abs=1e-6)
@@ -210,7 +211,8 @@ def test_models_that_differ_are_refused() -> None:
     small = wide.astype("int8")
     with pytest.raises(ValueError, match=r"^data: expected shape .* got \(5, 4\)"):
         compare(wide, small, uniform(1, 5, 4))
-    for nothing in (None, "x.npy", {"x": uniform(1, 5, 3)}):
+    no_data: tuple[Any, ...] = (None, "x.npy", {"x": uniform(1, 5, 3)})
+    for nothing in no_data:
         with pytest.raises(TypeError, match=r"^data: expected an array of floats"):
             compare(wide, small, nothing)
     with pytest.raises(ValueError, match=r"^data: expected an array for each of x, got 2"):

@@ -7,7 +7,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -201,7 +201,7 @@ BAD_CALLS: dict[str, tuple[Callable[[fc.StreamPool, np.ndarray], Any], type[Exce
     "far beyond": (lambda p, X: p.step([1, 2**70], X), TypeError, "slots: expected row numbers"),
     "a large number": (lambda p, X: p.step([2**63], X), IndexError, "got 9223372036854775808"),
     "no numbers": (lambda p, X: p.step(["a", "b"], X), TypeError, "slots: expected row numbers or a boolean mask"),
-    "none": (lambda p, X: p.step(None, X), TypeError, "slots: expected row numbers or a boolean mask"),
+    "none": (lambda p, X: p.step(cast(Any, None), X), TypeError, "slots: expected row numbers or a boolean mask"),
     "a mask of another size": (
         lambda p, X: p.step(np.ones(5, bool), X),
         ValueError,

@@ -86,6 +86,20 @@ def test_streams() -> None:
     assert_type(pool.is_finite(), npt.NDArray[np.bool_])
 
 
+def test_data_are_arrays_lists_and_pairs_of_them() -> None:
+    x = np.ones((5, 3), np.float32)
+    lstm = fc.LSTM.from_state_dict(weights("lstm"))
+    assert fc.check(lstm, x, lstm(x))
+    assert fc.check(lstm, x.tolist(), lstm(x)[0].tolist())
+    model = fc.Model([("lstm", lstm, "x")])
+    assert_type(model.astype({"lstm": {"weight_hh": "int8"}}), fc.Model)
+    assert_type(fc.quantization.compare(model, model.astype("int8"), x), fc.quantization.ModelComparison)
+    assert_type(fc.quantization.input_scales(lstm, iter([x[:2], x[2:]])), tuple[float, ...])
+    stream = model.stream(2)
+    stream.decay(0.5, rows=[True, False])
+    stream.reset(np.array([0]))
+
+
 def test_cells() -> None:
     cell = fc.GRUCell(**{name.removesuffix("_l0"): value for name, value in weights("gru_reset_after").items()})
     assert_type(cell(np.zeros(3, np.float32)), Floats)

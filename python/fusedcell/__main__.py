@@ -94,6 +94,13 @@ class _Parser(argparse.ArgumentParser):
         # Not by their first letters, by which --steps of one subcommand would be --steps-tail of another.
         super().__init__(**options, allow_abbrev=False)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuses what is unknown itself, where argparse leaves that of a subcommand to the command of all."""
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options, unknown
+
     def error(self, message: str) -> NoReturn:
         """In one line, where argparse has the usage too."""
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")

@@ -9,6 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+    from onnx import ModelProto
+    from torch.nn import Module
     from typing_extensions import Self
 
 Path: TypeAlias = str | os.PathLike[str]
@@ -30,7 +33,7 @@ class ModelSources:
         return result
 
     @classmethod
-    def from_torch(cls, module: Any, example: Any, *, dtype: str = "float32", isa: str | None = None) -> Self:
+    def from_torch(cls, module: Module, example: object, *, dtype: str = "float32", isa: str | None = None) -> Self:
         """The model of a PyTorch module in evaluation mode, all of it, from input to answer.
 
         The module is exported by ``torch.export`` at several sizes, and what differs is batch and time. The model takes
@@ -57,8 +60,9 @@ class ModelSources:
         """
         return cls._of_source("torch.model", module, example, dtype=dtype, isa=isa)
 
+    # Any: Keras has no types.
     @classmethod
-    def from_keras(cls, model: Any, *, dtype: str = "float32", isa: str | None = None) -> Self:
+    def from_keras(cls, model: Path | Any, *, dtype: str = "float32", isa: str | None = None) -> Self:
         """The model of a Keras model, with the answers of its inference: exactly that, or an error.
 
         `model` is the path of a ``.keras`` or ``.h5`` file of Keras 2 or 3, for which Keras is not needed and of which
@@ -87,11 +91,11 @@ class ModelSources:
     @classmethod
     def from_onnx(
         cls,
-        model: Any,
+        model: Path | bytes | ModelProto,
         states: Mapping[str, str] | None = None,
         *,
         axes: Mapping[str, Axes] | None = None,
-        constants: Mapping[str, Any] | None = None,
+        constants: Mapping[str, npt.ArrayLike] | None = None,
         dtype: str = "float32",
         isa: str | None = None,
     ) -> Self:
@@ -149,7 +153,7 @@ class ModelSources:
         """
         return cls._of_source("amplifiers.model", path, dtype=dtype, isa=isa)
 
-    def to_onnx(self, path: Path | None = None) -> Any:
+    def to_onnx(self, path: Path | None = None) -> ModelProto:
         """An ``onnx.ModelProto`` that computes what the model does, written to `path` too, as by ``save``, if given.
 
         Its inputs and outputs have the model's names and, with a batch, its shapes: float32, or int64 tokens, arranged

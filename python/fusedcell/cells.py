@@ -42,6 +42,7 @@ class Cell(Recurrent):
     _arrays: ClassVar[tuple[str, ...]] = ARRAY_NAMES[:4]
     _from_bytes = staticmethod(cell_from_bytes)
 
+    # Any: which options there are, each class has in its constructor.
     @classmethod
     def from_state_dict(cls, mapping: StateDict, prefix: str = "", **options: Any) -> Self:
         """Makes a cell from the names of PyTorch's cells: ``weight_ih``, ``weight_hh``, ``bias_ih``, ``bias_hh``.

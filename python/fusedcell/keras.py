@@ -61,7 +61,7 @@ class KerasLayer:
         self,
         layer: RNN | GRU | LSTM,
         output: OutputRule,
-        state: Any = None,
+        state: Array | None = None,
         *,
         mask: npt.NDArray[np.bool_] | None = None,
         from_other_layers: tuple[str, ...] = (),
@@ -81,7 +81,7 @@ class KerasLayer:
         return f"KerasLayer({', '.join([repr(self.layer), *said])})"
 
     def __call__(
-        self, x: Array, mask: Array | None = None, initial_state: Any = None, *, num_threads: int = 1
+        self, x: Array, mask: Array | None = None, initial_state: Array | None = None, *, num_threads: int = 1
     ) -> KerasResult:
         """Runs x (B, T, I), T at least 1, and returns the output, or a tuple of it and the states with return_state.
 

@@ -14,6 +14,7 @@ from ._dtypes import with_inputs
 from ._model_axes import ArrangedStream, Arrangement, arrangement_of, axes_of
 from ._model_sources import ModelSources
 from ._text import aligned
+from .cells import Array
 from .model_stream import ModelStream, set_file, stream_from_bytes
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
     from ._model_format import NodeList, Source
 
-Array = Any
-_Answer = Any  # an array, or a tuple of them where the model has several outputs
+# An array, or a tuple of them where the model has several outputs; a union would need a cast wherever there is one.
+_Answer = Any
 
 
 class Model(ModelSources):
@@ -92,6 +93,7 @@ class Model(ModelSources):
         """Its file."""
         return self._data
 
+    # Any of the nodes: which class each is, its user knows, and a union has no attribute that all of them have.
     @cached_property
     def nodes(self) -> tuple[tuple[str, Any, Source], ...]:
         """The nodes: their names, what they are, and the names of what they read."""
@@ -221,7 +223,13 @@ class Model(ModelSources):
         rows = sum(getattr(stream, "batch_size", 1) for stream in streams)
         return self._arrangement.step_many(partial(_core.step_many_of_model, self._core, streams), rows, x, out)
 
-    def astype(self, dtype: str | Mapping[str, Any], *, inputs: str | None = None, keep: Iterable[str] = ()) -> Self:
+    def astype(
+        self,
+        dtype: str | Mapping[str, str | Mapping[str, str]],
+        *,
+        inputs: str | None = None,
+        keep: Iterable[str] = (),
+    ) -> Self:
         """A new model with the matrices of layers, Dense, Window and Embedding rounded to other types.
 
         `dtype` is one for all nodes, or a mapping from names of nodes to what their ``astype`` takes; `keep` names

@@ -51,6 +51,8 @@ class ModelStream(_core.ModelStream):
     input_size = _OfLayersAlone("model.sizes has the features of each input")
     output_size = _OfLayersAlone("model.sizes has the features of each output")
 
+    # Any, here and in norm and is_finite: an array or a pair, a number or an array follow from the model and the batch
+    # size and not from the type, and a union would need a cast wherever that is known.
     @property
     def state(self) -> dict[str, Any]:
         """h, or (h, c) of an LSTM, of each layer by its node's name: copies, (num_layers, batch_size, size).
@@ -116,7 +118,7 @@ class ModelStream(_core.ModelStream):
                 at += layers * size
         return parts
 
-    def decay(self, factor: float, rows: Any = None) -> None:
+    def decay(self, factor: float, rows: npt.ArrayLike | None = None) -> None:
         """Takes what sequences carry on, s, towards what they begin with: s becomes factor * s + (1 - factor) * s_0.
 
         It is computed in float64 and rounded once. s is h and c of layers, and the rows that windows still need, which

@@ -49,6 +49,7 @@ def cores() -> list[str]:
     ]
 
 
+# Any, as a program that knows its key would need a cast of a union: strings, numbers, lists and dictionaries of them.
 def runtime_info() -> dict[str, Any]:
     """Version, build, CPU and tiers as a dictionary that can be written as JSON."""
     return {

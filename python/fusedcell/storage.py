@@ -74,6 +74,7 @@ def _advice(value: Any) -> str:
     return ""
 
 
+# Any: which class it is, is in the file, and a union would need a cast in every program that knows its files.
 def load(path: str | os.PathLike[str], *, isa: str | None = None) -> Any:
     """Reads a layer, a cell or a model that :func:`save` wrote; it gives the same bits as that one did.
 

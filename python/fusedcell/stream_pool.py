@@ -79,15 +79,15 @@ class StreamPool(_core.StreamPool):
         """The state of a joined slot, as bytes for :meth:`join` of another pool or for ``stream_from_bytes``."""
         return self.copy(slot).to_bytes()
 
-    def norm(self, slots: Any = None) -> npt.NDArray[np.float64]:
+    def norm(self, slots: npt.ArrayLike | None = None) -> npt.NDArray[np.float64]:
         """The L2 norm of h and c of all layers together: float64 (N,), of the given slots or all joined."""
         return np.array([self.copy(slot).norm() for slot in self._chosen(slots)], np.float64)
 
-    def is_finite(self, slots: Any = None) -> npt.NDArray[np.bool_]:
+    def is_finite(self, slots: npt.ArrayLike | None = None) -> npt.NDArray[np.bool_]:
         """Whether all that slots carry on is finite: bools (N,) of the given slots, or of all that have joined."""
         return np.array([self.copy(slot).is_finite() for slot in self._chosen(slots)], bool)
 
-    def decay(self, factor: float, slots: Any = None) -> None:
+    def decay(self, factor: float, slots: npt.ArrayLike | None = None) -> None:
         """Takes the given slots, or all that have joined, towards what they started from, as a stream's ``decay``."""
         streams = {slot: self.copy(slot) for slot in self._chosen(slots)}
         for stream in streams.values():
@@ -101,7 +101,7 @@ class StreamPool(_core.StreamPool):
         _ = self.capacity
         return self._layer
 
-    def _chosen(self, slots: Any) -> list[int]:
+    def _chosen(self, slots: npt.ArrayLike | None) -> list[int]:
         joined = self.slots
         if slots is None:
             return joined

@@ -15,15 +15,16 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from .. import _core
 from .._files import write_file
-from .._text import three_digits
+from .._text import Output, three_digits
 from ..runtime import runtime_info
 from . import compare, plot, training, whole
 from .answers import our_tolerance
 from .bars import bars_of_cases, bars_of_nodes
 from .limits import multiply_rate, read_limits
 from .machine import BEGINNING, describe_machine, look, machine_texts, mixed_kinds, own_cpus, slowed_down, summary
-from .options import STDOUT
+from .options import STDOUT, WRITTEN, writes_files
 from .page import page
 from .results import Findings, Result, disturbed
 from .studies import RepeatError, Study, measure_study, study_of
@@ -34,7 +35,6 @@ ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
 _NUMBERS = re.compile(r"\[\s+([-+.0-9e,\s]+?)\s+\]")
-_WRITTEN = ("json", "plot", "plot_us", "html")
 _REPORT = (
     ": times, board, CPU, kernel, caches, clocks, temperatures and versions of libraries, without any name of host or "
     "user. It is the file to send to whoever asked for your figures, and `fusedcell bench compare` reads two of them."
@@ -56,50 +56,53 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if (options.cpu or cpus) != cpus or any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):
         return _start_anew(options.cpu or cpus, arguments)
     results = _stdout_for_results() if options.json == STDOUT else None
+    out = Output(sys.stdout, writes_files=writes_files(options))
     studies = [study_of(options, dtype) for dtype in dtypes]
     document = _describe(options, studies)
     machine = document["machine"]
     findings = Findings(looks=[look(BEGINNING)])
     tables_of = whole.tables if options.study == "model" else tables
-    print(_facts(document) if options.details else _head(document), end="\n\n", flush=True)
+    out.show(f"{_facts(document) if options.details else _head(document)}\n")
     try:
         for study in studies:
             found = measure_study(study)
             findings.results.extend(found.results)
             findings.looks.extend(found.looks)
-            print(*tables_of(found.results, details=options.details), sep="\n\n", end="\n\n", flush=True)
+            for text in tables_of(found.results, details=options.details):
+                out.show(f"{text}\n")
     except RepeatError as error:
         print(f"fusedcell: {error}", file=sys.stderr)
         return 2
     clock = summary(findings.looks)
     for text in filter(None, [failures(findings.failures), clock if options.details else ""]):
-        print(text, end="\n\n")
+        out.show(f"{text}\n")
     spread = disturbed({result.name: result.shown for result in findings.results})
     machine["warnings"] = [*mixed_kinds(machine), *slowed_down(machine, findings.looks), *spread]
     for text in machine["warnings"]:
-        print(f"Warning: {text}.")
+        out.show(f"Warning: {text}.")
     document |= {"results": list(map(_entry, findings.results)), "looks": [asdict(each) for each in findings.looks]}
     # Numbers in a row stay on one line.
-    text = _NUMBERS.sub(lambda match: f"[{' '.join(match[1].split())}]", json.dumps(document, indent=1)) + "\n"
-    if results is not None:
-        with results:
-            results.write(text)
-    elif options.json is not None:
-        write_file(options.json, text.encode())
-        print(f"All results are in {options.json.absolute()}{_REPORT if options.study == 'report' else '.'}")
+    json_text = _NUMBERS.sub(lambda match: f"[{' '.join(match[1].split())}]", json.dumps(document, indent=1)) + "\n"
+    if results is None and options.json is not None:
+        write_file(options.json, json_text.encode())
+        out.show(f"All results are in {options.json.absolute()}{_REPORT if options.study == 'report' else '.'}")
     cpu = document["runtime"]["cpu"]
     groups = (bars_of_nodes if options.study == "model" else bars_of_cases)(findings.results)
     if options.html is not None:
         texts = [*tables_of(findings.results, details=True), failures(findings.failures), _facts(document)]
         title = f"fusedcell {document['runtime']['fusedcell']} on {cpu}"
         write_file(options.html, page(title, groups, filter(None, texts)).encode())
-        print(f"The page for a browser is {options.html.absolute().as_uri()}")
+        out.show(f"The page for a browser is {options.html.absolute().as_uri()}")
     if options.plot is not None:
         plot.draw_bars(options.plot, cpu, groups)
-        print(f"The figure is {options.plot}.")
+        out.show(f"The figure is {options.plot}.")
     if options.plot_us is not None:
         plot.draw_lines(options.plot_us, cpu, findings.results)
-        print(f"The figure of microseconds is {options.plot_us}.")
+        out.show(f"The figure of microseconds is {options.plot_us}.")
+    if results is not None:
+        with results:
+            results.write(json_text)
+    out.end()
     return 1 if any(variant in result.own for result, variant, _ in findings.failures) else 0
 
 
@@ -139,7 +142,7 @@ def _describe(options: argparse.Namespace, studies: Sequence[Study]) -> dict[str
         "machine": describe_machine(own_cpus(), by_choice=options.cpu is not None),
         "dtype": ", ".join(study.dtype for study in studies),
         "tier": ", ".join(dict.fromkeys(study.tiers[0].isa for study in studies)),
-        "options": {name: value for name, value in vars(options).items() if name not in ("command", *_WRITTEN)},
+        "options": {name: value for name, value in vars(options).items() if name not in ("command", *WRITTEN)},
         "peers": {peer.name: peer.version for peer in peers} | {k: v for it in studies for k, v in it.absent.items()},
         "tolerances": tolerances,
         "load": f"{os.getloadavg()[0]:.1f} before the run" if hasattr(os, "getloadavg") else "unknown",
@@ -151,12 +154,28 @@ def _describe(options: argparse.Namespace, studies: Sequence[Study]) -> dict[str
 def _head(document: Mapping[str, Any]) -> str:
     """What a reader needs before the first table."""
     runtime, options = document["runtime"], document["options"]
-    present = ", ".join(f"{name} {text}" for name, text in document["peers"].items()) or "nothing"
-    quick = " Few rounds: a first look and no measurement." if options["quick"] else ""
+    present = ", ".join(f"{name} {text}" for name, text in document["peers"].items())
+    used, beside = "one thread of ", f", beside {present}" if present else ""
+    if options["study"] == "threads":
+        used, alone = "", "one CPU" if _core.available_cpus() == 1 else "one number of threads"
+        beside = f"; {alone} has nothing to compare with" if len(options["threads"]) == 1 else ""
+    notes = "".join(f" {text[0].upper()}{text[1:]}." for text in (*_square(options), *_few_rounds(options)))
     return (
-        f"fusedcell {runtime['fusedcell']} on {document['tier']}, one thread of {runtime['cpu']}, beside {present}.\n"
-        f"Times are medians in microseconds (us), and lower is better. --details has all that was found.{quick}"
+        f"fusedcell {runtime['fusedcell']} on {document['tier']}, {used}{runtime['cpu']}{beside}.\n"
+        f"Times are medians in microseconds (us), and lower is better. --details has all that was found.{notes}"
     )
+
+
+def _square(options: Mapping[str, Any]) -> list[str]:
+    """What a table that has H alone does not say of the inputs."""
+    return [] if options["inputs"] or options["study"] == "model" else ["as many inputs as units (H)"]
+
+
+def _few_rounds(options: Mapping[str, Any]) -> list[str]:
+    """A report has no other number of rounds, but may have more repeats."""
+    if options["study"] == "report":
+        return [] if options["repeats"] > 1 else ["few rounds; --repeats measures more"]
+    return ["few rounds: a first look and no measurement"] if options["quick"] else []
 
 
 def _facts(document: Mapping[str, Any]) -> str:
@@ -164,7 +183,7 @@ def _facts(document: Mapping[str, Any]) -> str:
     runtime, options = document["runtime"], document["options"]
     caches = ", ".join(f"{name} {size}" for name, size in runtime["caches"].items()) or "caches unknown"
     method = ["each number of threads in turns" if options["study"] == "threads" else "one thread, variants in turns"]
-    method += ["few rounds, which are a first look and no measurement"] if options["quick"] else []
+    method += [*_square(options), *_few_rounds(options)]
     method += [f"median of {options['repeats']} processes"] if options["repeats"] > 1 else []
     lines = {
         "measured": f"{document['date']}, {document['dtype']}, {', '.join(method)}",

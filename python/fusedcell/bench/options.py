@@ -18,6 +18,7 @@ from .machine import cpu_list, own_cpus
 from .tails import FULL_TAIL
 
 STDOUT = "-"
+WRITTEN = ("json", "plot", "plot_us", "html")
 SUBCOMMANDS = {
     "step": "single steps: medians beside other libraries, and the slowest ones, with warm and with cold caches",
     "sequence": "whole sequences beside other libraries",
@@ -224,6 +225,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def complete(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Fills in what was not asked for; refuses what was said before a subcommand that does not have it."""
     study = options.study or ""
+    parser.prog += f" bench {study}".rstrip()  # whose --help has what is refused here
     taken = {name for name, *_, studies in _OPTIONS if study in studies}
     for name, *_ in _OPTIONS:
         if name.replace("-", "_") in options and name not in taken:
@@ -243,6 +245,11 @@ def complete(parser: argparse.ArgumentParser, options: argparse.Namespace) -> No
     if study == "report" and options.json is None:
         name = f"fusedcell-report{f'-cpu{cpu_list(options.cpu)}' if options.cpu else ''}"
         options.json, options.html = Path(f"{name}.json"), options.html or Path(f"{name}.html")
+
+
+def writes_files(options: argparse.Namespace) -> bool:
+    """Whether there is more to do than to print."""
+    return any(getattr(options, name) is not None for name in WRITTEN)
 
 
 def _add_options(parser: argparse.ArgumentParser, study: str) -> None:

@@ -14,14 +14,14 @@ import numpy as np
 
 from .._base import FloatArray
 from .._files import write_file
-from .._text import aligned, show_progress, three_digits
+from .._text import Output, aligned, show_progress, three_digits
 from .._timing import FULL, QUICK, Runner, Summary, measure, ratio, summarise
 from ..runtime import runtime_info
 from . import plot
 from .bars import TIMES_FASTER, Bars
 from .cases import GATES
 from .limits import multiply_rate
-from .options import STDOUT
+from .options import STDOUT, writes_files
 from .results import disturbed
 from .tables import span_text
 
@@ -41,17 +41,16 @@ def run(options: argparse.Namespace) -> int:
         print(f"fusedcell: {error}", file=sys.stderr)
         return 2
     torch.set_num_threads(1)
-    out = sys.stderr if options.json == STDOUT else sys.stdout
+    out = Output(sys.stderr if options.json == STDOUT else sys.stdout, writes_files=writes_files(options))
     cases = [case for case in CASES if case[2] in options.sizes]
     runtime, keras = runtime_info(), _keras()
     versions = {"torch": torch.__version__}
     if keras is not None:
         versions["keras on torch"] = keras.__version__
     beside = " and ".join(f"{name} {version}" for name, version in versions.items())
-    print(
+    out.show(
         f"A step of training, x with a gradient, SGD, one thread, beside {beside}: ms, medians.\n"
-        "limit %: the least time to multiply, over the time of fusedcell.\n",
-        file=out,
+        "limit %: the least time to multiply, over the time of fusedcell.\n"
     )
     headings = ["B", "T", "H", "fusedcell ms", "limit %", *(f"{name} ms" for name in versions), "times faster"]
     most = multiply_rate(runtime["isa"], "float32") * 1e6  # multiply-adds a ms
@@ -91,12 +90,12 @@ def run(options: argparse.Namespace) -> int:
         text = f"fusedcell is {span_text(list(ratios.values()))} {others}."
         title = f"Training, {cell}, by batch, steps and units"
         groups.append(Bars(title, TIMES_FASTER, text, ratios, tie=1))
-        print(f"{cell}\n{aligned(headings, rows, ())}\n{text}\n", file=out, flush=True)
+        out.show(f"{cell}\n{aligned(headings, rows, ())}\n{text}\n")
     for text in disturbed(shown):
-        print(f"Warning: {text}.", file=out)
+        out.show(f"Warning: {text}.")
     if options.plot is not None:
         plot.draw_bars(options.plot, runtime["cpu"], groups)
-        print(f"The figure is {options.plot}.", file=out)
+        out.show(f"The figure is {options.plot}.")
     if options.json is not None:
         document = {"runtime": runtime, "versions": versions, "results": results}
         text = json.dumps(document, indent=1, default=vars) + "\n"
@@ -104,6 +103,7 @@ def run(options: argparse.Namespace) -> int:
             print(text, end="")
         else:
             write_file(options.json, text.encode())
+    out.end()
     return 0
 
 

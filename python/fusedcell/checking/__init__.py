@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .._core import as_array
 from ..layers import Layer
@@ -18,7 +19,12 @@ __all__ = ["Check", "Difference", "Mistake", "check"]
 
 
 def check(
-    model: Layer | Model, x: Any, expected: Any, *, tolerance: float | None = None, explain: bool = True
+    model: Layer | Model,
+    x: npt.ArrayLike,
+    expected: npt.ArrayLike,
+    *,
+    tolerance: float | None = None,
+    explain: bool = True,
 ) -> Check:
     """Runs a layer or a model on x and compares its answer with what another framework answered.
 

@@ -25,6 +25,7 @@ from ..weights.tensors import to_array
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+# What NumPy makes an array of; a node's field is one of float32 afterwards, and has one type for both.
 Array: TypeAlias = Any
 Tensors: TypeAlias = dict[str, npt.NDArray[Any]]
 ActivationLike: TypeAlias = Activation | str | tuple[Any, ...] | None

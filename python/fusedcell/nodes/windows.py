@@ -101,6 +101,7 @@ class Window(MatrixNode):
         array: FloatArray = self.weight.reshape(len(self.weight), self.taps, -1).transpose(1, 2, 0)
         return array
 
+    # Any of the options: the constructor has their types.
     @classmethod
     def from_conv1d(cls, weight: Array, bias: Array = None, **options: Any) -> Window:
         """Of the weight (O, I / groups, taps) of ``torch.nn.Conv1d``; `options` are the constructor's but taps.

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .._dtypes import QUANTISED
 from .._text import show_progress
@@ -66,7 +67,7 @@ class Calibration(Calibrated):
     def __str__(self) -> str:
         return calibration_text(self)
 
-    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+    def plot(self, path: str | os.PathLike[str] | None = None) -> plot.Figure:
         """Draws the SNR over bytes of all that was tried; returns a ``matplotlib.figure.Figure``.
 
         A path gets it as a file, whose end says the format. Needs matplotlib, or raises ImportError.
@@ -74,7 +75,7 @@ class Calibration(Calibrated):
         return plot.of_steps(self, path)
 
 
-def calibrate(network: Layer | Model, data: Any, snr_db: float = 35.0, *, seed: int = 0) -> Calibration:
+def calibrate(network: Layer | Model, data: npt.ArrayLike, snr_db: float = 35.0, *, seed: int = 0) -> Calibration:
     """Makes int8 of a float layer or model, and leaves wider what has to be for an answer of `snr_db` on held-out data.
 
     `data` are what calls take: floats (T, I) or (T, B, I), or (B, T, I) with batch_first; of a model, arrays as its

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from .._base import FloatArray
 from .._dominance import outside
@@ -47,7 +48,7 @@ class Comparison(Findings):
     def __str__(self) -> str:
         return report.text(self)
 
-    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+    def plot(self, path: str | os.PathLike[str] | None = None) -> plot.Figure:
         """Draws the error over time and the sources by gate; returns a ``matplotlib.figure.Figure``.
 
         A path, whose end says the format (.png, .svg, ...), gets it as a file. Needs matplotlib, or raises ImportError
@@ -79,9 +80,9 @@ class ModelComparison:
 
 
 @overload
-def compare(layer: Layer, quantised: Layer, data: Any, *, rows: int = 10) -> Comparison: ...
+def compare(layer: Layer, quantised: Layer, data: npt.ArrayLike, *, rows: int = 10) -> Comparison: ...
 @overload
-def compare(layer: Model, quantised: Model, data: Any, *, rows: int = 10) -> ModelComparison: ...
+def compare(layer: Model, quantised: Model, data: npt.ArrayLike, *, rows: int = 10) -> ModelComparison: ...
 def compare(
     layer: Layer | Model, quantised: Layer | Model, data: Any, *, rows: int = 10
 ) -> Comparison | ModelComparison:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from .report import Calibrated, Findings, verdict, where
+
+Figure: TypeAlias = Any  # matplotlib's; types must check without it
 
 # Weights in blues, inputs in oranges.
 _COLOURS = {
@@ -22,7 +24,7 @@ _COLOURS = {
 _MOST_BARS = 24
 
 
-def figure(comparison: Findings, path: str | os.PathLike[str] | None = None) -> Any:
+def figure(comparison: Findings, path: str | os.PathLike[str] | None = None) -> Figure:
     """The error over time on the left and its sources on the right; :meth:`Comparison.plot` says more."""
     bars = min(len(comparison.sources), _MOST_BARS)
     drawn = _empty(11, max(4.2, 1.6 + 0.26 * bars))
@@ -35,7 +37,7 @@ def figure(comparison: Findings, path: str | os.PathLike[str] | None = None) -> 
     return drawn
 
 
-def of_steps(calibration: Calibrated, path: str | os.PathLike[str] | None = None) -> Any:
+def of_steps(calibration: Calibrated, path: str | os.PathLike[str] | None = None) -> Figure:
     """SNR over bytes of what was tried, with what was asked and plain int8 as lines."""
     drawn = _empty(7, 4.2)
     axes = drawn.subplots()
@@ -54,9 +56,9 @@ def of_steps(calibration: Calibrated, path: str | os.PathLike[str] | None = None
     return drawn
 
 
-def _empty(width: float, height: float) -> Any:
+def _empty(width: float, height: float) -> Figure:
     try:
-        # By name, because types must check without it; and no pyplot, which has state and may open a display.
+        # By name, for the same reason; and no pyplot, which has state and may open a display.
         figures = import_module("matplotlib.figure")
     except ImportError as error:
         raise ImportError("plot needs matplotlib: pip install fusedcell[plot]") from error

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .._base import FloatArray
 from ..layers import Layer
@@ -15,7 +16,9 @@ from .single import as_steps, check_layer, in_order, joined, reverse_flags, sing
 _RANGE = (2.0**-100, 2.0**100)
 
 
-def input_scales(layer: Layer, blocks: Any, *, headroom: float = 1.0) -> tuple[float, ...]:
+def input_scales(
+    layer: Layer, blocks: npt.ArrayLike | Iterable[npt.ArrayLike], *, headroom: float = 1.0
+) -> tuple[float, ...]:
     """Scales for ``layer.astype("int8", input_scales=...)``, one a layer.
 
     A scale is headroom times the largest magnitude among the inputs of its layer, over 127.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +10,7 @@ from ..convert.torch.modules import Form
 from . import packs
 from .autograd import TrainedModule, check_tensor, is_exporting, refuse_transforms, takes_pytorchs, warn_of_autocast
 from .differentiable import Options, direction
-from .operators import is_watched, run_cell, watched_cell
+from .operators import State, is_watched, run_cell, watched_cell
 from .training import KINDS, STORAGE, pair_of
 
 
@@ -28,7 +26,7 @@ class TrainedCell(TrainedModule, nn.RNNCellBase):
     torch.Size([4, 2])
     """
 
-    def forward(self, input: Tensor, hx: Any = None) -> Any:
+    def forward(self, input: Tensor, hx: State = None) -> State:
         """As of the class of ``torch.nn``, in float32 on the CPU: the new h or, of an LSTM, the new (h, c).
 
         Where no gradient can be asked for, it is computed by the kernels for inference, to the same bits. Raises

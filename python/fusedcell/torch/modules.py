@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import PackedSequence
 from .._core import Stack
 from ..convert.torch.modules import Form, check_flat_weights
 from . import packs
-from .operators import is_watched, run_cell, run_layer, watched_cell, watched_layer
+from .operators import Answer, State, is_watched, run_cell, run_layer, watched_cell, watched_layer
 from .packs import Pack, Storage
 
 
@@ -79,7 +79,7 @@ class Fused(nn.Module):
 class FusedLayer(Fused, nn.RNNBase):
     """A layer, called as PyTorch's: batched or not, either arrangement of the axes, PackedSequence in and out."""
 
-    def forward(self, input: Tensor | PackedSequence, hx: Any = None) -> Any:
+    def forward(self, input: Tensor | PackedSequence, hx: State = None) -> Answer:
         """As of the class it replaces; float32 on the CPU.
 
         Raises RuntimeError in training mode or where a gradient would be needed, TypeError or ValueError, naming the
@@ -110,7 +110,7 @@ class FusedLayer(Fused, nn.RNNBase):
 class FusedCell(Fused, nn.RNNCellBase):
     """A cell, called as PyTorch's, with a batch or without."""
 
-    def forward(self, input: Tensor, hx: Any = None) -> Any:
+    def forward(self, input: Tensor, hx: State = None) -> State:
         """As of the class it replaces; float32 on the CPU. Errors as of :class:`FusedLayer`."""
         found = _settings_and_last(self)
         if found is None:

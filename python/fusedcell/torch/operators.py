@@ -8,7 +8,7 @@ packed of them is looked up in packs.py at each call.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,6 +17,11 @@ from .._core import Stack
 from ..convert.torch.modules import Form
 from .autograd import array_of, flags_of
 from .packs import Storage, are_versioned, pack, packed
+
+# What modules take as hx and give back, h or, of an LSTM, (h, c); and what layers answer, y, packed where the input is,
+# and the state. Any, as all classes share a forward, and a union would need a cast wherever the class is known.
+State: TypeAlias = Any
+Answer: TypeAlias = Any
 
 _FORM = (
     "Tensor[] weights, str class_name, str nonlinearity, int num_layers, bool bidirectional, bool bias, bool projected"

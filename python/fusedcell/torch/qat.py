@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
 from ..errors import UnsupportedError
+from .operators import Answer, State
 from .report import set_class
 from .rounding import rounded_input, rounded_rows, rounded_within_one
 
@@ -151,7 +152,7 @@ def _mode(module: Any) -> str:
 class _QATLayer(QAT, nn.RNNBase):
     fusedcell_replaces: ClassVar[Any]
 
-    def forward(self, input: Tensor | PackedSequence, hx: Any = None) -> Any:
+    def forward(self, input: Tensor | PackedSequence, hx: State = None) -> Answer:
         """As of the class it replaces."""
         _check_not_exported(self)
         x, packed, order, inverse = input if isinstance(input, PackedSequence) else (input, None, None, None)
@@ -206,7 +207,7 @@ class _QATLayer(QAT, nn.RNNBase):
 class _QATCell(QAT, nn.RNNCellBase):
     fusedcell_replaces: ClassVar[Any]
 
-    def forward(self, input: Tensor, hx: Any = None) -> Any:
+    def forward(self, input: Tensor, hx: State = None) -> State:
         """As of the class it replaces."""
         _check_not_exported(self)
         if input.dim() not in (1, 2) or input.shape[-1] != self.input_size:

@@ -5,7 +5,7 @@ The arithmetic is in csrc/kernels/generic/training.h, and `fusedcell.reference.g
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +26,11 @@ from .autograd import (
     warn_of_autocast,
 )
 from .differentiable import STREAMS, Options, direction, draw_seed, dropout
-from .operators import is_watched, run_layer, watched_layer
+from .operators import Answer, State, is_watched, run_layer, watched_layer
 from .packs import Storage
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 KINDS = {"LSTM": "lstm", "GRU": "gru_reset_after", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
 STORAGE = Storage("float32", None)
@@ -103,12 +106,12 @@ class Trained(TrainedModule, nn.RNNBase):
     def forward(
         self,
         input: Tensor | PackedSequence,
-        hx: Any = None,
+        hx: State = None,
         *,
-        lengths: Any = None,
-        mask: Any = None,
-        resets: Any = None,
-    ) -> Any:
+        lengths: npt.ArrayLike | None = None,
+        mask: npt.ArrayLike | None = None,
+        resets: npt.ArrayLike | None = None,
+    ) -> Answer:
         """As of the class of ``torch.nn``, in float32 on the CPU.
 
         `lengths`, integers (batch,), says where each sequence ends: past its end y is zero, and its last state is that

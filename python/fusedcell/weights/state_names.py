@@ -14,6 +14,7 @@ from .._base import ARRAY_NAMES
 from ..errors import UnsupportedError
 from .tensors import Stored, to_array
 
+# Any: arrays, tensors, and mappings of them.
 StateDict: TypeAlias = Mapping[str, Any] | str | os.PathLike[str]
 """Arrays or PyTorch tensors by name, or the path of a file that holds them."""
 

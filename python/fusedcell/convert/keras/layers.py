@@ -20,7 +20,7 @@ from .calls import Given
 from .config import RECURRENT, LayerConfig, read_layer
 from .weights import KerasArrays, Shape, fits, specification
 
-KerasSource: TypeAlias = str | os.PathLike[str] | Any  # or a Keras layer
+KerasSource: TypeAlias = str | os.PathLike[str] | Any  # or a Keras layer: Keras has no types
 
 
 @overload

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from ...layers import GRU, LSTM, RNN
 from ..spec import build
@@ -16,7 +16,10 @@ from .file import OnnxFile
 from .graph import Occurrence, opset_domain, recurrent_nodes
 from .node import IGNORABLE, NodeReading, read_node
 
-OnnxSource: TypeAlias = str | os.PathLike[str] | bytes | Any  # or an onnx.ModelProto
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+OnnxSource: TypeAlias = "str | os.PathLike[str] | bytes | ModelProto"
 
 
 def from_onnx(
@@ -121,7 +124,7 @@ class NodeReport:
         return rows
 
 
-def report(model: Any, *, dtype: str = "float32", ignore: Collection[str] = ()) -> list[NodeReport]:
+def report(model: OnnxSource, *, dtype: str = "float32", ignore: Collection[str] = ()) -> list[NodeReport]:
     """Every recurrent node of a model, each read as :func:`from_onnx` reads it. Errors as there, but of nodes."""
     file = OnnxFile(model)
     constants = Constants(file)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,12 +17,15 @@ from ...layers import Layer
 from ..spec import reordered
 from .builder import Builder
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 # Where ONNX's blocks z r h, i o f c and, of the peepholes, i o f are among PyTorch's.
 _BLOCKS = {"rnn": (0,), "gru": (1, 0, 2), "lstm": (0, 3, 1, 2)}
 _PEEPHOLE_BLOCKS = (0, 2, 1)
 
 
-def to_onnx(layer: Layer, path: str | os.PathLike[str] | None = None, *, state_inputs: bool = False) -> Any:
+def to_onnx(layer: Layer, path: str | os.PathLike[str] | None = None, *, state_inputs: bool = False) -> ModelProto:
     """An ``onnx.ModelProto`` that computes what the layer does, written to `path` too, as by ``save``, if there is one.
 
     Input X and output Y are shaped as the layer's x and y, with a batch; Y_h and, of an LSTM, Y_c are the final states,

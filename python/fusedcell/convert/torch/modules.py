@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..._recurrent import Recurrent
 from ...cells import GRUCell, LSTMCell, RNNCell
@@ -21,6 +21,9 @@ from ...layers import GRU, LSTM, RNN
 from ...weights.file_kinds import SAFETENSORS
 from ...weights.state_names import layer_suffixes
 from ...weights.tensors import to_array
+
+if TYPE_CHECKING:
+    from torch.nn import Module
 
 _LAYERS: dict[str, Any] = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
 _CELLS: dict[str, Any] = {"RNNCell": RNNCell, "LSTMCell": LSTMCell, "GRUCell": GRUCell}
@@ -85,7 +88,8 @@ class Form:
         return layer
 
 
-def from_torch(module: Any, *, dtype: str = "float32", isa: str | None = None) -> Any:
+# Any: the class follows from the module's, and a union would need a cast wherever that is known.
+def from_torch(module: Module, *, dtype: str = "float32", isa: str | None = None) -> Any:
     """Makes a layer or cell of a PyTorch module: ``nn.RNN``, ``LSTM``, ``GRU`` or their cells, scripted ones too.
 
     All their options are honoured, but for dropout, which inference has not. Weights may be float64, float32, float16
