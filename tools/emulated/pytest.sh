@@ -12,6 +12,7 @@ run_pytest() {
   shift 2
   # Pytest removes old folders beside its own, and where two do that at once one of them fails.
   temporary=$(mktemp -d)
+  chmod 755 "$temporary"
   TMPDIR=$temporary QEMU_CPU=$cpu "$dir/root/usr/bin/python" -m pytest -p no:cacheprovider --color=no "$@" \
     >"$log" 2>&1 </dev/null || status=$?
   rm -rf "$temporary"
