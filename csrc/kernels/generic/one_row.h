@@ -22,9 +22,13 @@ void RunRows(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdi
 
 template <class Kernel, class Row, class Weights, const auto& kTier, auto kType, auto kKernel>
 constexpr MatrixKernel<Row> DescribeOneRow() {
-    MatrixKernel<Row> kernel = Describe<Kernel, Row, Weights>();
-    if (kernel.run != nullptr) kernel.run = &RunRows<Kernel, Weights, kTier, kType, kKernel>;
-    return kernel;
+    if constexpr (IsSame<Kernel, NoKernel>::value) {
+        return {};
+    } else {
+        MatrixKernel<Row> kernel = Describe<Kernel, Row, Weights>();
+        if (kernel.run != nullptr) kernel.run = &RunRows<Kernel, Weights, kTier, kType, kKernel>;
+        return kernel;
+    }
 }
 
 // How fast the tier can multiply is a matter of several rows.
