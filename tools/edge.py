@@ -25,7 +25,7 @@ from simulation import fleet  # type: ignore[import-not-found] # likewise
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "predictive_maintenance"
-MOST_CODE = 250_000  # bytes
+MOST_CODE = 200_000  # bytes
 TIERS = {"neon": "cortex-a53", "dotprod": "neoverse-n1", "dotprod_ld64": "neoverse-n1"}
 ROUNDS = (1, 3)  # an even number more, as weights are walked there and back
 
@@ -64,8 +64,6 @@ def main() -> None:
     tables = sum(sizes.get(name, 0) for name in ("rodata", "eh_frame", "gcc_except_table", "data", "init_array"))
     print(f"code of the library: {sizes['text']} bytes, and {tables} of constants and unwinding tables")
     print(f"the program, with the C and C++ libraries in it: {program.stat().st_size} bytes")
-    if sizes["text"] > MOST_CODE:
-        raise SystemExit(f"the library's code is to stay below {MOST_CODE} bytes")
 
     weights = Weights.load()
     engine = fleet(1, seed=3)[0]
@@ -122,6 +120,9 @@ def main() -> None:
             if done.returncode != 1 or f"this build of fusedcell leaves out {what}" not in done.stderr:
                 raise SystemExit(f"{what}: expected a refusal, got status {done.returncode}: {done.stderr}")
         print(f"refused, as they should be: {', '.join(left_out)}")
+
+    if sizes["text"] > MOST_CODE:
+        raise SystemExit(f"the library's code is to stay below {MOST_CODE} bytes")
 
 
 if __name__ == "__main__":
