@@ -46,13 +46,16 @@ float Multiply(ptrdiff_t rounds) {
     constexpr ptrdiff_t kDepth =
         kWholeSums<AnyDot> ? kMultiplyGroups : AnyDot::kInputs * AnyDot::kTogether * AnyDot::kGroup;
     alignas(64) Element weights[kMultiplyGroups * kStride];
+    FUSEDCELL_NO_UNROLL
     for (ptrdiff_t i = 0; i < kStride; ++i) weights[i] = static_cast<Element>(1 + (i + rounds) % 100);
+    FUSEDCELL_NO_UNROLL
     for (ptrdiff_t i = kStride; i < kMultiplyGroups * kStride; ++i) {
         weights[i] = static_cast<Element>(-weights[i - kStride]);
     }
     Element rows[kRows][kDepth];
     const Element* x[kRows];
     for (ptrdiff_t r = 0; r < kRows; ++r) {
+        FUSEDCELL_NO_UNROLL
         for (ptrdiff_t k = 0; k < kDepth; ++k) {
             rows[r][k] = static_cast<Element>(1 + (7 * r + k + rounds) % 100);
         }
@@ -86,18 +89,21 @@ float Multiply(ptrdiff_t rounds) {
             }
         }
     }
-    float total = 0.0F;
+    float sums[kRows * kTileVectors * kLanes];
     FUSEDCELL_UNROLL
     for (int s = 0; s < kSets; ++s) {
         FUSEDCELL_UNROLL
         for (int v = 0; v < kTileVectors; ++v) {
+            FUSEDCELL_UNROLL
             for (int r = 0; r < AnyDot::kRows; ++r) {
-                float lanes[kLanes];
-                Store(lanes, ToFloat(AnyDot::Sums(acc[s][v], r)));
-                for (const float lane : lanes) total += lane;
+                const ptrdiff_t place = (s * kTileVectors + v) * AnyDot::kRows + r;
+                Store(sums + place * kLanes, ToFloat(AnyDot::Sums(acc[s][v], r)));
             }
         }
     }
+    float total = 0.0F;
+    FUSEDCELL_NO_UNROLL
+    for (const float sum : sums) total += sum;
     return total;
 }
 

@@ -147,6 +147,9 @@ FUSEDCELL_INLINE F32 Largest(const float* x, ptrdiff_t size) {
 
 FUSEDCELL_INLINE F32 AddSquare(F32 sum, F32 value) { return MulAdd(value, value, sum); }
 FUSEDCELL_INLINE F32 AddExp(F32 sum, F32 value) { return Add(sum, Exp(value)); }
+FUSEDCELL_NOINLINE F32 AddExpApart(F32 sum, F32 value) { return AddExp(sum, value); }
+// Unrolled it would be 30 KB where a multiply-add is a page of code.
+constexpr Combine* kAddExp = kGatesApart ? &AddExpApart : &AddExp;
 
 /// y = x - center
 FUSEDCELL_INLINE void Center(const float* x, float* y, ptrdiff_t size, F32 center) {
@@ -166,7 +169,7 @@ void LogSoftmax(const float* x, float* y, const RowShape& shape, const RowParame
     const float lowest = -FloatOfBits(kInfinityBits);    // whose Exp is 0
     for (const float* end = x + shape.parts * shape.size; x < end; x += shape.size, y += shape.size) {
         Center(x, y, shape.size, Largest(x, shape.size));
-        Center(y, y, shape.size, Log(OverPart<AddExp, Add>(y, shape.size, 0.0F, lowest)));
+        Center(y, y, shape.size, Log(OverPart<kAddExp, Add>(y, shape.size, 0.0F, lowest)));
     }
 }
 
