@@ -1,7 +1,8 @@
 # What the C++ library is built with: FUSEDCELL_CELLS, FUSEDCELL_WEIGHT_TYPES, FUSEDCELL_NODES and FUSEDCELL_ACTIVATIONS,
 # where not empty, name the kinds of cell, the types of weights, the types of nodes and the activations of nodes that stay;
-# FUSEDCELL_ROW_TILES=OFF takes rows of a batch one by one, and a matrix's last panels a few at a time. None of them changes
-# a bit. csrc/kernels/parts.h, kept.h and generic/tile.h are the code's side of it.
+# FUSEDCELL_ROW_TILES=OFF takes rows of a batch one by one, a matrix's last panels a few at a time, and a step in two
+# passes; FUSEDCELL_SPARSE=OFF multiplies by the zeros of pruned weights. None of them changes a bit of an answer to finite
+# inputs. csrc/kernels/parts.h, kept.h and generic/tile.h are the code's side of it.
 function(fusedcell_check_parts variable)
   if(FUSEDCELL_PYTHON)
     message(FATAL_ERROR "${variable}: the Python package has everything; this is for the C++ library")
@@ -50,6 +51,9 @@ fusedcell_keep_listed(FUSEDCELL_ACTIVATIONS
 # The library's own calls never reach what this leaves out; the tests do.
 if(NOT FUSEDCELL_PYTHON AND NOT FUSEDCELL_TESTS)
   target_compile_definitions(fusedcell_options INTERFACE FUSEDCELL_WITHOUT_PYTHON)
+endif()
+if(NOT FUSEDCELL_SPARSE)
+  target_compile_definitions(fusedcell_options INTERFACE FUSEDCELL_WITHOUT_SPARSE)
 endif()
 if(NOT FUSEDCELL_ROW_TILES)
   target_compile_definitions(fusedcell_options INTERFACE FUSEDCELL_WITHOUT_ROW_TILES)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Install the library into a folder of its own, build examples/cpp against it as its users do, and hold what it answers
-# against Python. Then add the sources to another project, which needs nothing but its compiler and make. `--short` builds
-# two tiers of x86-64 alone, with the bits of all.
+# against Python. Then add the sources to another project, which needs nothing but its compiler and make, as a build for
+# small code, and hold that against Python. `--short` builds two tiers of x86-64 alone, with the bits of all.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=$PWD/.venv/bin/python
@@ -30,7 +30,9 @@ add_executable(stream_layer "$PWD/examples/cpp/stream_layer.cc")
 target_link_libraries(stream_layer PRIVATE fusedcell::fusedcell)
 END
 {
-  cmake -S "$prefix/project" -B "$prefix/other" -G 'Unix Makefiles' -DFUSEDCELL_TIERS=scalar &&
+  cmake -S "$prefix/project" -B "$prefix/other" -G 'Unix Makefiles' -DFUSEDCELL_TIERS=scalar \
+    -DFUSEDCELL_ROW_TILES=OFF -DFUSEDCELL_SPARSE=OFF &&
     cmake --build "$prefix/other" --target stream_layer --parallel
 } >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
 echo 'add_subdirectory: built'
+"$python" examples/cpp/check.py "$prefix/other/stream_layer"

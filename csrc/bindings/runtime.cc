@@ -58,7 +58,7 @@ std::vector<std::string> kernels() {
 #define FUSEDCELL_ACTIVATION_KERNEL(name) #name,
 #define FUSEDCELL_ROW_KERNEL(name, Function, is_kept) #name,
 #define FUSEDCELL_MAP_KERNEL(name, Function) #name,
-#define FUSEDCELL_QUANTISE_KERNEL(name, Function) #name,
+#define FUSEDCELL_QUANTISE_KERNEL(name, Function, Weights) #name,
 #define FUSEDCELL_LIST_KERNEL(name) #name,
 #define FUSEDCELL_READ_KERNEL(name) #name,
 #define FUSEDCELL_TRAINING_KERNEL(name, Type, Function) #name,

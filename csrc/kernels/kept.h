@@ -34,6 +34,13 @@ constexpr bool keeps_activation([[maybe_unused]] const char* name) {
 #endif
 }
 
+/// Whether zero blocks of pruned weights are left out, which is for speed and memory.
+#ifdef FUSEDCELL_WITHOUT_SPARSE
+constexpr bool kKeepsSparse = false;
+#else
+constexpr bool kKeepsSparse = true;
+#endif
+
 /// Whether this build has what the C++ library's own calls never reach: runs on several threads, and kernels that
 /// measure tiers, or functions by themselves.
 #ifdef FUSEDCELL_WITHOUT_PYTHON

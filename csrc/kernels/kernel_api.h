@@ -339,7 +339,7 @@ struct KernelTable {
 #define FUSEDCELL_ACTIVATION_KERNEL(name) ActivationKernel name;
 #define FUSEDCELL_ROW_KERNEL(name, Function, is_kept) RowKernel name;
 #define FUSEDCELL_MAP_KERNEL(name, Function) MapKernel name;
-#define FUSEDCELL_QUANTISE_KERNEL(name, Function) QuantiseKernel name;
+#define FUSEDCELL_QUANTISE_KERNEL(name, Function, Weights) QuantiseKernel name;
 #define FUSEDCELL_LIST_KERNEL(name) ListKernel name;
 #define FUSEDCELL_READ_KERNEL(name) ReadKernel name;
 #define FUSEDCELL_TRAINING_KERNEL(name, Type, Function) Type name;

@@ -12,13 +12,14 @@
 
 #include "kernels/kernel_api.h"
 #include "load/json.h"
+#include "model/message.h"
 
 namespace fusedcell {
 
 using Fields = std::map<std::string, json::Value, std::less<>>;
 
-[[noreturn]] void refuse(const std::string& message);
-[[noreturn]] void refuse_unsupported(const std::string& message);
+[[noreturn]] void refuse(Message parts);
+[[noreturn]] void refuse_unsupported(Message parts);
 
 std::string quoted(std::string_view text);
 
@@ -26,19 +27,19 @@ std::string quoted(std::string_view text);
 Fields parse_description(std::string_view text);
 
 /// Of an object.
-Fields fields_of(const json::Value& object, const std::string& name);
+Fields fields_of(const json::Value& object, std::string_view name);
 
 /// The same, of what may be none.
-Fields object_of(const json::Value& value, const std::string& name);
+Fields object_of(const json::Value& value, std::string_view name);
 
 /// Refuses other keys than these names, which have spaces between them, and fewer.
-void expect_keys(const Fields& fields, std::string_view names, const std::string& owner);
+void expect_keys(const Fields& fields, std::string_view names, std::string_view owner);
 
 /// Of a list that is not empty, with at most so many.
-std::vector<json::Value> list_of(const json::Value& value, std::size_t most, const std::string& name);
+std::vector<json::Value> list_of(const json::Value& value, std::size_t most, std::string_view name);
 
 /// Those of an object that must have exactly these names.
-Fields exact_fields(const json::Value& value, const std::vector<std::string>& expected, const std::string& name);
+Fields exact_fields(const json::Value& value, const std::vector<std::string>& expected, std::string_view name);
 
 const json::Value* find(const Fields& fields, std::string_view name);
 
@@ -47,12 +48,12 @@ std::string repr(const json::Value* value);
 /// What a string says, or the repr of anything else.
 std::string string_or_repr(const json::Value* value);
 
-std::string checked_string(const json::Value& value, const std::string& name);
-bool checked_bool(const json::Value& value, const std::string& name);
-double checked_float32(const json::Value& value, const std::string& name);
-std::int64_t checked_integer(const json::Value& value, std::int64_t least, std::int64_t most, const std::string& name);
+std::string checked_string(const json::Value& value, std::string_view name);
+bool checked_bool(const json::Value& value, std::string_view name);
+double checked_float32(const json::Value& value, std::string_view name);
+std::int64_t checked_integer(const json::Value& value, std::int64_t least, std::int64_t most, std::string_view name);
 
 /// An object with name, alpha and beta, of cells or of nodes.
-Activation parse_activation(const json::Value& value, bool of_node, const std::string& name);
+Activation parse_activation(const json::Value& value, bool of_node, std::string_view name);
 
 }    // namespace fusedcell

@@ -48,7 +48,7 @@ void check_types(const std::vector<Tensor>& tensors, std::optional<WeightType> t
         if (is_weight && !type) continue;
         const StoredType expected = is_weight ? stored_type_of(*type) : StoredType::kF32;
         if (tensor.type != expected) {
-            refuse(tensor.name + ": expected dtype " + name_of(expected) + ", got " + name_of(tensor.type));
+            refuse({tensor.name, ": expected dtype ", name_of(expected), ", got ", name_of(tensor.type)});
         }
     }
 }
@@ -109,7 +109,7 @@ LayerTensors tensors_by_layer(const TensorsByName& tensors, const std::vector<st
         found[std::string(parts->suffix)].emplace(parts->name, tensor);
         two_directions = two_directions || parts->suffix.find("_reverse") != std::string_view::npos;
     }
-    if (found.empty()) refuse("weight_ih_l0 is missing");
+    if (found.empty()) refuse({"weight_ih_l0 is missing"});
 
     std::set<std::string> first = {"weight_ih", "weight_hh"};
     for (const auto& [name, tensor] : found["_l0"]) {
@@ -124,12 +124,12 @@ LayerTensors tensors_by_layer(const TensorsByName& tensors, const std::vector<st
         TensorsByName& cell = found[suffix];
         for (const std::string& name : first) {
             const std::string full = name + suffix;
-            if (cell.count(name) == 0) refuse(full + " is missing");
+            if (cell.count(name) == 0) refuse({full, " is missing"});
         }
         for (const auto& [name, tensor] : cell) {
             const std::string full = name + suffix;
             if (first.count(name) == 0 && !starts_with_any(name, kScales)) {
-                refuse(full + " has no counterpart in layer 0");
+                refuse({full, " has no counterpart in layer 0"});
             }
         }
         layers.suffixes.push_back(std::move(suffix));
@@ -160,18 +160,18 @@ private:
             const std::string scale = name + "_scale";
             const bool has_int16_inputs = tensors.count(scale + "_int16") == 1;
             if (has_int16_inputs && tensors.count(scale) == 1) {
-                refuse(scale + suffix + ": expected it without " + scale + "_int16" + suffix + ", or that alone");
+                refuse({scale, suffix, ": expected it without ", scale, "_int16", suffix, ", or that alone"});
             }
             const WeightType type = weight_type_of(tensors.at(name)->type, has_int16_inputs);
             std::optional<NamedArray> scales = array(has_int16_inputs ? scale + "_int16" : scale);
             if (is_quantised(type) && !scales) {
-                refuse(scale + suffix + " is missing; int8 weights need their scales");
+                refuse({scale, suffix, " is missing; int8 weights need their scales"});
             }
             return NamedMatrix{*std::move(values), std::move(scales), type};
         };
         const auto required = [&](const std::string& name) {
             std::optional<NamedMatrix> found = matrix(name);
-            if (!found) refuse(name + suffix + ": expected an array of floats, got None");
+            if (!found) refuse({name, suffix, ": expected an array of floats, got None"});
             return *std::move(found);
         };
         NamedCell cell{suffix,           required("weight_ih"), required("weight_hh"),    array("bias_ih"),
@@ -185,7 +185,7 @@ private:
 
 std::vector<double> input_scales_of(const Tensor* tensor) {
     if (tensor == nullptr) return {};
-    if (tensor->shape.size() != 1) refuse(shape_error("input_scales", "(num_layers,)", to_text(tensor->shape)));
+    if (tensor->shape.size() != 1) refuse({shape_error("input_scales", "(num_layers,)", to_text(tensor->shape))});
     const std::vector<float> scales = tensor->floats();
     std::vector<double> values(count_of<double>(tensor->shape[0]));
     std::copy(scales.begin(), scales.end(), values.begin());
@@ -196,7 +196,7 @@ void set_initial_state(const Tensor* h, const Tensor* c, LoadedLayer& layer) {
     if (h == nullptr) return;
     const Geometry& geometry = layer.stack->geometry();
     if (geometry.has_cell_state() != (c != nullptr)) {
-        refuse(c == nullptr ? "initial_c is missing" : "initial_c: only the LSTM has a cell state");
+        refuse({c == nullptr ? "initial_c is missing" : "initial_c: only the LSTM has a cell state"});
     }
     const std::ptrdiff_t states = geometry.num_layers * geometry.num_directions;
     const auto rows_of = [](const Tensor& tensor) { return tensor.shape.size() == 3 ? tensor.shape[1] : 1; };
@@ -206,7 +206,7 @@ void set_initial_state(const Tensor* h, const Tensor* c, LoadedLayer& layer) {
             const std::string row_text = rows == 0 ? "'batch'" : std::to_string(rows);
             const std::string expected =
                 "(" + std::to_string(states) + ", " + row_text + ", " + std::to_string(size) + ")";
-            refuse(shape_error(tensor.name, expected, to_text(tensor.shape)));
+            refuse({shape_error(tensor.name, expected, to_text(tensor.shape))});
         }
         std::vector<float> floats = tensor.floats();
         NamedArray{tensor.name, floats.data(), tensor.shape}.expect_finite();
@@ -251,8 +251,8 @@ WeightType weight_type_of(StoredType type, bool has_int16_inputs) {
 const std::string& description_of(const Header& header) {
     if (!header.description) {
         refuse(
-            "not written by fusedcell.save: its header has no entry 'fusedcell'; of a state dictionary, `fusedcell "
-            "convert` makes such a file, and in Python fusedcell.LSTM.from_state_dict(path, 'lstm.') a layer");
+            {"not written by fusedcell.save: its header has no entry 'fusedcell'; of a state dictionary, `fusedcell "
+             "convert` makes such a file, and in Python fusedcell.LSTM.from_state_dict(path, 'lstm.') a layer"});
     }
     return *header.description;
 }
@@ -275,11 +275,11 @@ LoadedLayer make_layer(const Description& description, const std::vector<Tensor>
             throw UnsupportedError("'" + name + "' is not an array of a cell; supported: " + joined(allowed));
         }
         layers.cells.push_back(std::move(tensors));
-        if (description.reverse) refuse("reverse: expected False, as a cell has no direction, got True");
+        if (description.reverse) refuse({"reverse: expected False, as a cell has no direction, got True"});
     } else {
         h = take(tensors, "initial_h");
         c = take(tensors, "initial_c");
-        if (c != nullptr && h == nullptr) refuse("'initial_c' is not there without 'initial_h'");
+        if (c != nullptr && h == nullptr) refuse({"'initial_c' is not there without 'initial_h'"});
         layers = tensors_by_layer(tensors, allowed);
     }
     options.num_directions = layers.num_directions;

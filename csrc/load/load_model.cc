@@ -45,7 +45,7 @@ public:
     ModelLoader(const KernelTable& kernels, const std::vector<Tensor>& tensors) : kernels_(kernels) {
         for (const Tensor& tensor : tensors) {
             const std::size_t dot = tensor.name.rfind('.');
-            if (dot == std::string::npos) refuse_unsupported(quoted(tensor.name) + " is not an array of a node");
+            if (dot == std::string::npos) refuse_unsupported({quoted(tensor.name), " is not an array of a node"});
             arrays_of_nodes_[tensor.name.substr(0, dot)].emplace(tensor.name.substr(dot + 1), &tensor);
         }
     }
@@ -56,16 +56,16 @@ public:
         for (const Value& value : list_of(root.at("outputs"), kMostNames, "outputs")) {
             outputs.push_back({checked_string(value, "outputs"), 0});
             const std::string& name = outputs.back().name;
-            if (!outputs_.insert(name).second) refuse("outputs: " + quoted(name) + " comes twice");
+            if (!outputs_.insert(name).second) refuse({"outputs: ", quoted(name), " comes twice"});
         }
         for (const Value& value : list_of(root.at("nodes"), kMostNames, "nodes")) add_node(value);
         for (const auto& [node, tensors] : arrays_of_nodes_) {
-            refuse_unsupported(quoted(tensors.begin()->second->name) + " is not an array of a node");
+            refuse_unsupported({quoted(tensors.begin()->second->name), " is not an array of a node"});
         }
         for (ModelOutput& output : outputs) {
             const auto found = values_.find(output.name);
             if (found == values_.end() || found->second.value < inputs_.size()) {
-                refuse("outputs: " + quoted(output.name) + " is not a node");
+                refuse({"outputs: ", quoted(output.name), " is not a node"});
             }
             output.value = found->second.value;
         }
@@ -152,10 +152,10 @@ private:
         if (type == std::end(types())) {
             std::string known;
             for (const Type& t : types()) known += (known.empty() ? "" : ", ") + std::string(t.name);
-            refuse_unsupported(label("type") + ": " + quoted(name) + " is not supported; supported: " + known);
+            refuse_unsupported({label("type"), ": ", quoted(name), " is not supported; supported: ", known});
         }
         if (type->load == nullptr) {
-            refuse_unsupported(label("type") + ": this build of fusedcell leaves out nodes of type " + name);
+            refuse_unsupported({label("type"), ": this build of fusedcell leaves out nodes of type ", name});
         }
         const bool is_inside = name == "layer" && find(fields_, "positions") != nullptr;
         expect_keys(fields_, std::string("name type inputs ") + type->options + (is_inside ? " positions" : ""),
@@ -169,7 +169,7 @@ private:
         floats_.clear();
         (this->*type->load)(*type);
         for (const auto& [left, tensor] : tensors_) {
-            refuse_unsupported(quoted(tensor->name) + " is not an array of a node of type " + name);
+            refuse_unsupported({quoted(tensor->name), " is not an array of a node of type ", name});
         }
         if (values_.count(node_.name) == 1) return;    // features of another
         values_[node_.name] = {inputs_.size() + nodes_.size(), 0, node_.output_size};
@@ -180,23 +180,23 @@ private:
         const Value* value = find(fields, "name");
         std::string name = value == nullptr ? "" : checked_string(*value, list + ": name");
         if (name.empty() || name.size() > kMostNameBytes || name.find('\0') != std::string::npos) {
-            refuse(list + ": expected a name of 1 to " + std::to_string(kMostNameBytes) +
-                   " bytes, none of them 0, got " + repr(value));
+            refuse({list, ": expected a name of 1 to ", std::to_string(kMostNameBytes), " bytes, none of them 0, got ",
+                    repr(value)});
         }
-        if (values_.count(name) == 1) refuse(list + ": " + quoted(name) + " comes twice");
+        if (values_.count(name) == 1) refuse({list, ": ", quoted(name), " comes twice"});
         return name;
     }
 
-    std::string label(std::string_view argument) const { return node_.name + "." + std::string(argument); }
+    std::string label(std::string_view argument) const { return joined({node_.name, ".", argument}); }
 
-    [[noreturn]] void fail(const char* argument, const std::string& expected, const std::string& got) const {
-        refuse(label(argument) + ": expected " + expected + ", got " + got);
+    [[noreturn]] void fail(std::string_view argument, std::string_view expected, std::string_view got) const {
+        refuse({label(argument), ": expected ", expected, ", got ", got});
     }
 
     // No product of the two may overflow, and what is left of this one is beyond the bound anyway.
-    void spend(std::int64_t rows, std::int64_t size, const std::string& name) {
+    void spend(std::int64_t rows, std::int64_t size, std::string_view name) {
         spent_ += std::min(rows, kMostFloats) * size;
-        if (spent_ > kMostFloats) refuse(name + ": rows and windows up to here have more than 2^24 floats together");
+        if (spent_ > kMostFloats) refuse({name, ": rows and windows up to here have more than 2^24 floats together"});
     }
 
     void set_sources(bool takes_tokens) {
@@ -223,8 +223,8 @@ private:
         if (value.kind() == Kind::kNull) return std::nullopt;
         const Activation activation = parse_activation(value, true, label("activation"));
         if (!is_kept(activation.kind)) {
-            refuse_unsupported(label("activation") + ": this build of fusedcell leaves out the activation " +
-                               name_of(activation.kind));
+            refuse_unsupported({label("activation"), ": this build of fusedcell leaves out the activation ",
+                                name_of(activation.kind)});
         }
         return activation;
     }
@@ -232,7 +232,7 @@ private:
     // Only matrices are narrower than float32.
     NamedArray array(const char* name, bool is_matrix = false) {
         const Tensor* tensor = take(tensors_, name);
-        if (tensor == nullptr) refuse(label(name) + " is missing");
+        if (tensor == nullptr) refuse({label(name), " is missing"});
         if (tensor->type != StoredType::kF32 && !is_matrix) fail(name, "dtype float32", name_of(tensor->type));
         floats_.push_back(tensor->floats());
         return {tensor->name, floats_.back().data(), tensor->shape};
@@ -260,7 +260,7 @@ private:
         if (shape.size() != 2 || shape[0] < 1 || shape[1] != columns.value_or(std::max<std::ptrdiff_t>(shape[1], 1))) {
             const std::string rows = shape.size() == 2 && shape[0] > 0 ? std::to_string(shape[0]) : "rows";
             const std::string size = columns ? std::to_string(*columns) : "columns";
-            refuse(shape_error(found.values.name, "(" + rows + ", " + size + ")", to_text(shape)));
+            refuse({shape_error(found.values.name, "(" + rows + ", " + size + ")", to_text(shape))});
         }
         found.expect_valid();
         return found;
@@ -338,7 +338,7 @@ private:
             try {
                 return make_linear(weights, function ? &*function : nullptr, kernels_);
             } catch (const std::invalid_argument& error) {
-                refuse_unsupported(label("weight") + ": " + error.what());
+                refuse_unsupported({label("weight"), ": ", error.what()});
             }
         });
     }
@@ -525,11 +525,11 @@ private:
         try {
             layer = make_layer(Description::parse(object_of(fields_.at("layer"), "layer")), tensors, kernels_);
         } catch (const UnsupportedError& error) {
-            refuse_unsupported(node_.name + ": " + error.what());
+            refuse_unsupported({node_.name, ": ", error.what()});
         } catch (const std::bad_alloc&) {
             throw;
         } catch (const std::exception& error) {
-            refuse(node_.name + ": " + error.what());
+            refuse({node_.name, ": ", error.what()});
         }
         if (layer.is_cell) fail("layer", "a layer", "a cell");
         if (layer.initial_rows > 1) fail("initial_h", "one row, for all sequences", std::to_string(layer.initial_rows));
@@ -580,18 +580,18 @@ LoadedModel load_network(const unsigned char* data, std::size_t size, const std:
         const Fields root = parse_description(description_of(header));
         const std::string name = string_or_repr(find(root, "class"));
         if (name != "Model") {
-            refuse("expected a whole model, got class=" + quoted(name) +
-                   ": fusedcell::load reads layers, and in Python " + "fusedcell.load both");
+            refuse({"expected a whole model, got class=", quoted(name),
+                    ": fusedcell::load reads layers, and in Python fusedcell.load both"});
         }
         const std::string version = repr(find(root, "format_version"));
         if (version != "4")
-            refuse_unsupported("format_version=" + version + " of a model is not supported; supported: 4");
+            refuse_unsupported({"format_version=", version, " of a model is not supported; supported: 4"});
         const Value* axes = find(root, "axes");
         expect_keys(root, std::string("format_version class batch_first inputs outputs nodes") + (axes ? " axes" : ""),
                     "the header's entry 'fusedcell'");
         const bool batch_first = checked_bool(root.at("batch_first"), "batch_first");
         LoadedModel model{ModelLoader(select_tier(isa), tensors_of(header, data)).load(root), batch_first, {}};
-        if (axes != nullptr) model.axes = read_axes(*axes, *model.model);
+        if (kForPython && axes != nullptr) model.axes = read_axes(*axes, *model.model);    // of NumPy's arrays
         return model;
     });
 }

@@ -8,6 +8,7 @@
 
 #include "fusedcell/fusedcell.h"
 #include "load/json.h"
+#include "model/message.h"
 #include "pack/pack.h"
 
 namespace fusedcell {
@@ -38,7 +39,7 @@ std::uint64_t element_size(std::string_view dtype) {
     return 0;
 }
 
-[[noreturn]] void refuse(const std::string& message) { throw LoadError("not a safetensors file: " + message); }
+[[noreturn]] void reject(Message parts) { throw LoadError("not a safetensors file: " + joined(parts)); }
 
 std::uint64_t little_endian64(const unsigned char* bytes) {
     std::uint64_t value = 0;
@@ -46,24 +47,24 @@ std::uint64_t little_endian64(const unsigned char* bytes) {
     return value;
 }
 
-void expect_kind(const json::Value& value, json::Kind kind, const std::string& name, const char* expected) {
-    if (value.kind() != kind) refuse(name + ": expected " + expected + ", got " + value.repr());
+void expect_kind(const json::Value& value, json::Kind kind, std::string_view name, const char* expected) {
+    if (value.kind() != kind) reject({name, ": expected ", expected, ", got ", value.repr()});
 }
 
-std::vector<std::uint64_t> whole_numbers(const json::Value& value, std::size_t most, const std::string& name) {
+std::vector<std::uint64_t> whole_numbers(const json::Value& value, std::size_t most, std::string_view name) {
     expect_kind(value, json::Kind::kArray, name, "a list");
     std::vector<std::uint64_t> numbers;
     for (json::Value::Items items = value.items(); const std::optional<json::Value> item = items.next();) {
         const std::optional<std::uint64_t> number = item->whole_number();
-        if (!number) refuse(name + ": expected whole numbers, got " + item->repr());
-        if (numbers.size() == most) refuse(name + ": expected at most " + std::to_string(most) + " numbers");
+        if (!number) reject({name, ": expected whole numbers, got ", item->repr()});
+        if (numbers.size() == most) reject({name, ": expected at most ", std::to_string(most), " numbers"});
         numbers.push_back(*number);
     }
     return numbers;
 }
 
 Entry parse_entry(const std::string& name, const json::Value& value) {
-    if (name.find('\0') != std::string::npos) refuse("the name of a tensor has a NUL in it");
+    if (name.find('\0') != std::string::npos) reject({"the name of a tensor has a NUL in it"});
     expect_kind(value, json::Kind::kObject, name, "an object");
     std::optional<std::string> dtype;
     std::optional<std::vector<std::uint64_t>> shape;
@@ -77,26 +78,26 @@ Entry parse_entry(const std::string& name, const json::Value& value) {
         } else if (member->name == "data_offsets" && !offsets) {
             offsets = whole_numbers(member->value, 2, name + ": data_offsets");
         } else {
-            refuse(name + ": expected dtype, shape and data_offsets, got '" + member->name + "'");
+            reject({name, ": expected dtype, shape and data_offsets, got '", member->name, "'"});
         }
     }
-    if (!dtype || !shape || !offsets) refuse(name + ": expected dtype, shape and data_offsets");
-    if (offsets->size() != 2) refuse(name + ": expected two data_offsets");
+    if (!dtype || !shape || !offsets) reject({name, ": expected dtype, shape and data_offsets"});
+    if (offsets->size() != 2) reject({name, ": expected two data_offsets"});
 
     const std::uint64_t element = element_size(*dtype);
     std::uint64_t bytes = element;
     Shape dims;
     for (const std::uint64_t dim : *shape) {
-        if (dim > kLargestDim) refuse(name + ": its shape is beyond any memory");
-        if (dim != 0 && bytes > UINT64_MAX / dim) refuse(name + ": its shape is beyond any memory");
+        if (dim > kLargestDim) reject({name, ": its shape is beyond any memory"});
+        if (dim != 0 && bytes > UINT64_MAX / dim) reject({name, ": its shape is beyond any memory"});
         bytes *= dim;
         dims.push_back(static_cast<std::ptrdiff_t>(dim));
     }
     const auto [begin, end] = std::pair((*offsets)[0], (*offsets)[1]);
     if (end < begin || (element != 0 && end - begin != bytes)) {
         const std::string expected = element == 0 ? "some" : std::to_string(bytes);
-        refuse(name + ": expected " + expected + " bytes, got those from " + std::to_string(begin) + " to " +
-               std::to_string(end));
+        reject({name, ": expected ", expected, " bytes, got those from ", std::to_string(begin), " to ",
+                std::to_string(end)});
     }
     return {name, *std::move(dtype), std::move(dims), begin, end};
 }
@@ -108,7 +109,7 @@ std::optional<std::string> parse_metadata(const json::Value& value) {
     for (json::Value::Members members = value.members(); const std::optional<json::Member> member = members.next();) {
         expect_kind(member->value, json::Kind::kString, "__metadata__", "strings");
         if (member->name != "fusedcell") continue;
-        if (description) refuse("__metadata__: 'fusedcell' comes twice");
+        if (description) reject({"__metadata__: 'fusedcell' comes twice"});
         description = member->value.string();
     }
     return description;
@@ -143,11 +144,11 @@ std::vector<float> Tensor::floats() const {
 }
 
 Header parse_header(const unsigned char* start, std::size_t size, std::uint64_t file_size) {
-    if (size < kPrefix) refuse("expected 8 bytes or more, got " + std::to_string(size));
+    if (size < kPrefix) reject({"expected 8 bytes or more, got ", std::to_string(size)});
     const std::uint64_t header_size = little_endian64(start);
     if (header_size > kMostHeaderBytes || header_size > size - kPrefix || size > file_size) {
-        refuse("its header has " + std::to_string(header_size) + " bytes, of " + std::to_string(file_size) +
-               " of the file");
+        reject(
+            {"its header has ", std::to_string(header_size), " bytes, of ", std::to_string(file_size), " of the file"});
     }
     const std::string_view text(reinterpret_cast<const char*>(start) + kPrefix, static_cast<std::size_t>(header_size));
     const std::uint64_t body = kPrefix + header_size;
@@ -159,7 +160,7 @@ Header parse_header(const unsigned char* start, std::size_t size, std::uint64_t 
         const json::Value root = json::Value::parse(text);
         expect_kind(root, json::Kind::kObject, "header", "an object");
         for (json::Value::Members members = root.members(); std::optional<json::Member> member = members.next();) {
-            if (!names.insert(member->name).second) refuse("'" + member->name + "' comes twice");
+            if (!names.insert(member->name).second) reject({"'", member->name, "' comes twice"});
             if (member->name == "__metadata__") {
                 header.description = parse_metadata(member->value);
             } else {
@@ -167,7 +168,7 @@ Header parse_header(const unsigned char* start, std::size_t size, std::uint64_t 
             }
         }
     } catch (const json::Error& error) {
-        refuse(std::string("its header is not JSON: ") + error.what());
+        reject({"its header is not JSON: ", error.what()});
     }
 
     std::sort(header.entries.begin(), header.entries.end(),
@@ -175,16 +176,16 @@ Header parse_header(const unsigned char* start, std::size_t size, std::uint64_t 
     std::uint64_t covered = 0;
     for (Entry& entry : header.entries) {
         if (entry.begin != covered || entry.end > body_size) {
-            refuse(entry.name + ": expected data from byte " + std::to_string(covered) + " of " +
-                   std::to_string(body_size) + " on, got " + std::to_string(entry.begin) + " to " +
-                   std::to_string(entry.end));
+            reject({entry.name, ": expected data from byte ", std::to_string(covered), " of ",
+                    std::to_string(body_size), " on, got ", std::to_string(entry.begin), " to ",
+                    std::to_string(entry.end)});
         }
         covered = entry.end;
         entry.begin += body;
         entry.end += body;
     }
     if (covered != body_size) {
-        refuse("expected " + std::to_string(covered) + " bytes of data, got " + std::to_string(body_size));
+        reject({"expected ", std::to_string(covered), " bytes of data, got ", std::to_string(body_size)});
     }
     return header;
 }

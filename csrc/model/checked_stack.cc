@@ -9,12 +9,13 @@
 #include <stdexcept>
 
 #include "kernels/simd/float_mode.h"
+#include "model/message.h"
 #include "model/names.h"
 
 namespace fusedcell {
 namespace {
 
-[[noreturn]] void refuse(const std::string& message) { throw std::invalid_argument(message); }
+[[noreturn]] void refuse(Message parts) { throw std::invalid_argument(joined(parts)); }
 
 std::vector<const NamedMatrix*> matrices_of(const NamedCell& cell) {
     std::vector<const NamedMatrix*> all{&cell.weight_ih, &cell.weight_hh};
@@ -34,8 +35,8 @@ void check_values(const NamedMatrix& matrix) {
     const std::ptrdiff_t size = size_of(array.shape);
     const std::ptrdiff_t depth = array.shape[1];
     const auto refuse_value = [&](std::ptrdiff_t index, const std::string& expected) {
-        refuse(array.name + ": expected " + expected + ", got " + number_text(static_cast<double>(array.data[index])) +
-               " at index (" + std::to_string(index / depth) + ", " + std::to_string(index % depth) + ")");
+        refuse({array.name, ": expected ", expected, ", got ", number_text(static_cast<double>(array.data[index])),
+                " at index (", std::to_string(index / depth), ", ", std::to_string(index % depth), ")"});
     };
     for (std::ptrdiff_t i = 0; i < size; ++i) {
         const float value = array.data[i];
@@ -52,20 +53,20 @@ void check_values(const NamedMatrix& matrix) {
 void check_scales(const NamedMatrix& matrix) {
     if (!matrix.scales) return;
     const NamedArray& scales = *matrix.scales;
-    if (!is_quantised(matrix.type)) refuse(scales.name + ": only int8 weights have scales");
+    if (!is_quantised(matrix.type)) refuse({scales.name, ": only int8 weights have scales"});
     scales.expect_shape({matrix.values.shape[0]});
     for (std::ptrdiff_t i = 0; i < scales.shape[0]; ++i) {
         const float scale = scales.data[i];
         // 2^-100 / 127, below which a row counts as zero, is a little more than 2^-107.
         if (scale == 0.0F || (scale >= 0x1p-107F && std::isfinite(127.0F * scale))) continue;
-        refuse(scales.name + ": expected 0 or a scale from 2^-107 on, of which 127 times is finite, got " +
-               number_text(static_cast<double>(scale)) + " at index " + std::to_string(i));
+        refuse({scales.name, ": expected 0 or a scale from 2^-107 on, of which 127 times is finite, got ",
+                number_text(static_cast<double>(scale)), " at index ", std::to_string(i)});
     }
 }
 
 void expect_matrix(const NamedArray& array, const std::string& expected) {
     if (array.shape.size() != 2 || array.shape[0] < 1 || array.shape[1] < 1) {
-        refuse(shape_error(array.name, expected, to_text(array.shape)));
+        refuse({shape_error(array.name, expected, to_text(array.shape))});
     }
 }
 
@@ -75,27 +76,27 @@ Geometry infer_geometry(CellKind kind, const NamedCell& first, std::ptrdiff_t la
     const NamedArray& weight_ih = first.weight_ih.values;
     expect_matrix(weight_ih, "(" + rows + ", input_size)");
     if (weight_ih.shape[0] % gates != 0) {
-        refuse(shape_error(weight_ih.name, "(" + rows + ", input_size)", to_text(weight_ih.shape)));
+        refuse({shape_error(weight_ih.name, "(" + rows + ", input_size)", to_text(weight_ih.shape))});
     }
     Geometry geometry{kind,           weight_ih.shape[1], weight_ih.shape[0] / gates, 0, layers, options.num_directions,
                       options.reverse};
     if (first.weight_hr) {
-        if (kind != CellKind::kLstm) refuse(first.weight_hr->values.name + ": only the LSTM has a projection");
+        if (kind != CellKind::kLstm) refuse({first.weight_hr->values.name, ": only the LSTM has a projection"});
         expect_matrix(first.weight_hr->values, "(proj_size, hidden_size)");
         geometry.proj_size = first.weight_hr->values.shape[0];
     }
     if (first.weight_peephole && kind != CellKind::kLstm) {
-        refuse(first.weight_peephole->name + ": only the LSTM has peepholes");
+        refuse({first.weight_peephole->name, ": only the LSTM has peepholes"});
     }
     return geometry;
 }
 
 void check_peephole(const Geometry& geometry, const NamedCell& cell, bool expected) {
     if (cell.weight_peephole && !expected) {
-        refuse(cell.weight_peephole->name + ": unexpected, other layers have no peepholes");
+        refuse({cell.weight_peephole->name, ": unexpected, other layers have no peepholes"});
     }
     if (!cell.weight_peephole && expected) {
-        refuse("weight_peephole" + cell.suffix + ": missing, but other layers have peepholes");
+        refuse({"weight_peephole", cell.suffix, ": missing, but other layers have peepholes"});
     }
     if (cell.weight_peephole) cell.weight_peephole->expect_shape({3 * geometry.hidden_size});
 }
@@ -110,9 +111,9 @@ void check_biases(const Geometry& geometry, const NamedCell& cell) {
         const float ih = cell.bias_ih->data[i];
         const float hh = cell.bias_hh->data[i];
         if (std::isfinite(ih + hh)) continue;
-        refuse(cell.bias_ih->name + ": expected a finite sum with " + cell.bias_hh->name + ", got " +
-               number_text(static_cast<double>(ih)) + " + " + number_text(static_cast<double>(hh)) + " at index " +
-               std::to_string(i));
+        refuse({cell.bias_ih->name, ": expected a finite sum with ", cell.bias_hh->name, ", got ",
+                number_text(static_cast<double>(ih)), " + ", number_text(static_cast<double>(hh)), " at index ",
+                std::to_string(i)});
     }
 }
 
@@ -125,10 +126,10 @@ void check_shapes(const Geometry& geometry, std::ptrdiff_t input_size, const Nam
     if (cell.weight_hr) {
         cell.weight_hr->values.expect_shape({geometry.proj_size, geometry.hidden_size});
     } else if (geometry.proj_size > 0) {
-        refuse("weight_hr" + cell.suffix + ": missing, but other layers have a projection");
+        refuse({"weight_hr", cell.suffix, ": missing, but other layers have a projection"});
     }
     if (cell.weight_hr && geometry.proj_size == 0) {
-        refuse(cell.weight_hr->values.name + ": unexpected, other layers have no projection");
+        refuse({cell.weight_hr->values.name, ": unexpected, other layers have no projection"});
     }
 }
 
@@ -140,17 +141,16 @@ std::vector<float> checked_input_scales(const std::vector<double>& scales, std::
     for (std::size_t i = 0; i < weights.size(); ++i) {
         const WeightType type = weights[i].weight_ih.type;
         if (is_quantised(type)) continue;
-        refuse(std::string("input_scales: only int8 has them, not ") + name_of(type) + ", which weight_ih" +
-               suffixes[i] + " is in");
+        refuse({"input_scales: only int8 has them, not ", name_of(type), ", which weight_ih", suffixes[i], " is in"});
     }
     if (scales.size() != static_cast<std::size_t>(num_layers)) {
-        refuse("input_scales: expected one a layer, " + std::to_string(num_layers) + ", got " +
-               std::to_string(scales.size()));
+        refuse({"input_scales: expected one a layer, ", std::to_string(num_layers), ", got ",
+                std::to_string(scales.size())});
     }
     const ScopedFloatMode mode(kStandardFloatMode);
     for (const double scale : scales) {
         if (scale >= 0x1p-100 && scale <= 0x1p100) continue;
-        refuse("input_scales: expected scales from 2^-100 to 2^100, got " + number_text(scale));
+        refuse({"input_scales: expected scales from 2^-100 to 2^100, got ", number_text(scale)});
     }
     return {scales.begin(), scales.end()};
 }
@@ -158,7 +158,7 @@ std::vector<float> checked_input_scales(const std::vector<double>& scales, std::
 }    // namespace
 
 void NamedArray::expect_shape(const Shape& expected) const {
-    if (shape != expected) refuse(shape_error(name, to_text(expected), to_text(shape)));
+    if (shape != expected) refuse({shape_error(name, to_text(expected), to_text(shape))});
 }
 
 void NamedArray::expect_finite() const {
@@ -175,7 +175,7 @@ void NamedArray::expect_finite() const {
     std::string counts = nans > 0 ? std::to_string(nans) + " NaN" : "";
     if (nans > 0 && not_finite > nans) counts += " and ";
     if (not_finite > nans) counts += std::to_string(not_finite - nans) + " infinite";
-    refuse(name + ": expected finite values, got " + counts + " of " + std::to_string(size));
+    refuse({name, ": expected finite values, got ", counts, " of ", std::to_string(size)});
 }
 
 void NamedMatrix::expect_valid() const {
@@ -199,7 +199,7 @@ std::shared_ptr<Stack> checked_astype(const Stack& stack, const std::vector<Cell
                                       const std::vector<std::string>& suffixes) {
     const Geometry& geometry = stack.geometry();
     if (suffixes.size() != stack.num_cells() || types.size() != stack.num_cells()) {
-        refuse("types, suffixes: expected one per layer and direction");
+        refuse({"types, suffixes: expected one per layer and direction"});
     }
     const ScopedFloatMode mode;    // for the scales that weights are multiplied by; as Stack's constructor
     std::vector<UnpackedCell> cells = stack.unpack();
@@ -227,7 +227,7 @@ std::shared_ptr<Stack> checked_astype(const Stack& stack, const std::vector<Cell
 std::shared_ptr<Stack> make_checked_stack(CellKind kind, const std::vector<NamedCell>& cells,
                                           const KernelTable& kernels, const StackOptions& options) {
     const ScopedFloatMode mode(kStandardFloatMode);    // the caller's may flush or trap what checks compare
-    if (options.reverse && options.num_directions == 2) refuse("reverse: expected False with two directions");
+    if (options.reverse && options.num_directions == 2) refuse({"reverse: expected False with two directions"});
     const auto layers = static_cast<std::ptrdiff_t>(cells.size()) / options.num_directions;
     const Geometry geometry = infer_geometry(kind, cells[0], layers, options);
     std::vector<CellWeights> weights;

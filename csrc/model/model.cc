@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "model/message.h"
+
 namespace fusedcell {
 namespace {
 
@@ -19,14 +21,14 @@ struct Rate {
 // Node by node and row by row, so many steps of counting find what a model needs. Files could ask for any number.
 constexpr std::int64_t kMostCounts = std::int64_t{1} << 24;
 
-[[noreturn]] void refuse(const ModelNode& node, const std::string& message) {
-    throw std::invalid_argument(node.name + ": " + message);
+[[noreturn]] void refuse(const ModelNode& node, Message parts) {
+    throw std::invalid_argument(joined({node.name, ": ", joined(parts)}));
 }
 
 Rate reduced(const ModelNode& node, std::int64_t out, std::int64_t in) {
     const std::int64_t common = std::gcd(out, in);
     if (std::max(out, in) / common <= Network::kMostRows) return {out / common, in / common};
-    refuse(node, "strides and repeats up to here are more than 2^20 together");
+    refuse(node, {"strides and repeats up to here are more than 2^20 together"});
 }
 
 std::string rows_text(std::int64_t rows) { return std::to_string(rows) + (rows == 1 ? " row" : " rows"); }
@@ -65,20 +67,20 @@ void Network::find_rates() {
         const std::size_t first = node.source.front().value;
         for (const Part& part : node.source) {
             if (pooled_[part.value] != pooled_[first]) {
-                refuse(node, "'" + value_name(pooled_[first] ? first : part.value) + "' has one row a sequence and '" +
-                                 value_name(pooled_[first] ? part.value : first) + "' one a step; they cannot meet");
+                refuse(node, {"'", value_name(pooled_[first] ? first : part.value), "' has one row a sequence and '",
+                              value_name(pooled_[first] ? part.value : first), "' one a step; they cannot meet"});
             }
             if (rates[part.value] == rates[first]) continue;
-            refuse(node, "'" + value_name(first) + "' has " + std::to_string(rates[first].out) + " rows for " +
-                             std::to_string(rates[first].in) + " of the inputs and '" + value_name(part.value) +
-                             "' has " + std::to_string(rates[part.value].out) + " for " +
-                             std::to_string(rates[part.value].in) + "; they cannot meet");
+            refuse(node, {"'", value_name(first), "' has ", std::to_string(rates[first].out), " rows for ",
+                          std::to_string(rates[first].in), " of the inputs and '", value_name(part.value), "' has ",
+                          std::to_string(rates[part.value].out), " for ", std::to_string(rates[part.value].in),
+                          "; they cannot meet"});
         }
         const bool is_window = node.kind == ModelNode::Kind::kWindow;
         const Window& window = node.window;
         const bool is_row_by_row = window.span() == 1 && window.stride == 1 && window.left == 0 && window.right == 0;
         if (pooled_[first] && !(is_window && is_row_by_row && window.repeat == 1)) {
-            refuse(node, "'" + value_name(first) + "' has one row a sequence, of which this makes nothing");
+            refuse(node, {"'", value_name(first), "' has one row a sequence, of which this makes nothing"});
         }
         const std::size_t value = inputs_.size() + i;
         const bool pools = node.kind == ModelNode::Kind::kLast || node.kind == ModelNode::Kind::kPool;
@@ -89,7 +91,8 @@ void Network::find_rates() {
             rates[value] = reduced(node, windows.out * window.repeat, windows.in);
             period_ = std::lcm(period_, windows.in);
         }
-        if (period_ > kMostRows) refuse(node, "strides up to here give the same phase again after over 2^20 rows only");
+        if (period_ > kMostRows)
+            refuse(node, {"strides up to here give the same phase again after over 2^20 rows only"});
         const double rate = static_cast<double>(rates[value].out) / static_cast<double>(rates[value].in);
         if (node.operation) row_operations_ += node.operation->operations() * rate / static_cast<double>(window.repeat);
         if (node.layer) row_operations_ += node.layer->step_operations() * rate;
@@ -117,14 +120,14 @@ void Network::find_hop() {
         if (++rows_in > most) {
             const auto waiting = std::find(results.begin(), results.end(), 0) - results.begin();
             refuse(nodes_[static_cast<std::size_t>(waiting)],
-                   "has no result yet after " + std::to_string(most) + " rows in, the most that may have to wait");
+                   {"has no result yet after ", std::to_string(most), " rows in, the most that may have to wait"});
         }
         count({rows_in, false, false}, rows.data(), results.data());
         if (first_out < 0 && is_answered()) first_out = rows_in;
     } while (!std::all_of(results.begin(), results.end(), has_results) || first_out < 0);
     startup_ = rows_in;
     if (startup_ + period_ > most)
-        refuse(nodes_.back(), "strides and padding up to here are too large for so many nodes");
+        refuse(nodes_.back(), {"strides and padding up to here are too large for so many nodes"});
     const std::int64_t whole = (startup_ + period_ - 1) / period_ * period_ + period_;
     // Of some numbers of rows, as of whole frames, what comes together may have as many, and not of others.
     for (rows_in = whole; rows_in < whole + period_; ++rows_in) {
@@ -169,9 +172,9 @@ void Network::check_rows_meet(const std::int64_t* rows, std::int64_t rows_in) co
         const std::size_t first = node.source.front().value;
         for (const Part& part : node.source) {
             if (rows[part.value] == rows[first]) continue;
-            refuse(node, "of " + rows_text(rows_in) + " in, '" + value_name(first) + "' has " + rows_text(rows[first]) +
-                             " and '" + value_name(part.value) + "' has " + std::to_string(rows[part.value]) +
-                             "; what comes together has as many");
+            refuse(node, {"of ", rows_text(rows_in), " in, '", value_name(first), "' has ", rows_text(rows[first]),
+                          " and '", value_name(part.value), "' has ", std::to_string(rows[part.value]),
+                          "; what comes together has as many"});
         }
     }
 }

@@ -17,8 +17,8 @@ void UnpackedMatrix::dequantise() {
     scales.clear();
 }
 
-bool PackedLinear::pays_sparse(const KernelTable& table, const MatrixView& matrix, int gates, std::ptrdiff_t units,
-                               std::ptrdiff_t depth) {
+bool PackedLinear::is_sparse_enough(const KernelTable& table, const MatrixView& matrix, int gates, std::ptrdiff_t units,
+                                    std::ptrdiff_t depth) {
     constexpr std::ptrdiff_t kMostDepth = std::ptrdiff_t{1} << 16;
     if (matrix.values == nullptr || kernels_for(table, matrix.type).sparse.run == nullptr || depth > kMostDepth) {
         return false;
@@ -44,7 +44,7 @@ void PackedLinear::pack_sparse(const std::vector<SourceRow>& rows) {
 }
 
 double PackedLinear::operations() const {
-    if (is_sparse_) return static_cast<double>(sparse_entries_ * kStripUnits * shape_.group);
+    if (is_sparse()) return static_cast<double>(sparse_entries_ * kStripUnits * shape_.group);
     return static_cast<double>(matrix_.panels * shape_.panel_rows()) * static_cast<double>(depth());
 }
 
@@ -52,7 +52,7 @@ bool PackedLinear::can_leave_out_zeros() const {
     constexpr std::ptrdiff_t kLeastDepth = 32;
     constexpr std::ptrdiff_t kMostDepth = std::ptrdiff_t{1} << 16;
     constexpr double kLeastWeights = 12288;    // to look for zeros would be more than a hundredth of a smaller step
-    return !is_sparse_ && kernels_->nonzero.run != nullptr && depth() >= kLeastDepth && depth() <= kMostDepth &&
+    return !is_sparse() && kernels_->nonzero.run != nullptr && depth() >= kLeastDepth && depth() <= kMostDepth &&
            operations() >= kLeastWeights;
 }
 
@@ -66,7 +66,7 @@ void PackedLinear::reserve(std::ptrdiff_t rows, InputSpace& space) const {
 // Panel order back to rows, leaving out the padding of the last panel.
 void PackedLinear::unpack(int first_gate, UnpackedMatrix& matrix, std::vector<float>* bias) const {
     matrix.type = type();
-    if (is_sparse_) {
+    if (is_sparse()) {
         const UnpackedRows rows = unpack_sparse(shape_, outputs(), matrix_);
         const std::ptrdiff_t first = first_gate * units_;
         std::copy(rows.weights.begin(), rows.weights.end(), matrix.values.begin() + first * depth());

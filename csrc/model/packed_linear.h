@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cpu/dispatch.h"
+#include "kernels/kept.h"
 #include "kernels/kernel_api.h"
 #include "pack/pack.h"
 #include "pack/sizes.h"
@@ -87,10 +88,12 @@ public:
     /// Whether so few blocks of a matrix (gates * units, depth), or of a part of it, have weights that it is better to
     /// store those alone. The answer is the same on all tiers, so it may decide which inputs an infinity meets.
     static bool pays_sparse(const KernelTable& table, const MatrixView& matrix, int gates, std::ptrdiff_t units,
-                            std::ptrdiff_t depth);
+                            std::ptrdiff_t depth) {
+        return kKeepsSparse && is_sparse_enough(table, matrix, gates, units, depth);
+    }
 
     explicit operator bool() const { return kernels_ != nullptr; }
-    bool is_sparse() const { return is_sparse_; }
+    bool is_sparse() const { return kKeepsSparse && is_sparse_; }
     WeightType type() const { return shape_.type; }
     QuantiseKernel quantise() const { return quantise_; }
     const PanelShape& shape() const { return shape_; }
@@ -100,12 +103,12 @@ public:
 
     /// Bytes of the packed matrix, and those of them that are weights, with what pads these to whole vectors.
     std::size_t nbytes() const {
-        return is_sparse_ ? sparse_nbytes_ : *this ? packed_size(shape_, matrix_.panels, matrix_.depth) : 0;
+        return is_sparse() ? sparse_nbytes_ : *this ? packed_size(shape_, matrix_.panels, matrix_.depth) : 0;
     }
     std::size_t weights_nbytes() const {
-        return is_sparse_ ? sparse_weights_size(shape_, sparse_entries_)
-               : *this    ? packed_weights_size(shape_, matrix_.panels, matrix_.depth)
-                          : 0;
+        return is_sparse() ? sparse_weights_size(shape_, sparse_entries_)
+               : *this     ? packed_weights_size(shape_, matrix_.panels, matrix_.depth)
+                           : 0;
     }
     /// Multiply-adds of one row.
     double operations() const;
@@ -118,7 +121,7 @@ public:
     template <class RowOfGate>
     unsigned char* pack(RowOfGate row, unsigned char* destination) {
         matrix_.data = destination;
-        if (is_sparse_) {
+        if (is_sparse()) {
             std::copy(sparse_.begin(), sparse_.end(), destination);
             sparse_ = {};
         } else if (*this)
@@ -181,7 +184,7 @@ public:
     template <class Row>
     void run(KernelName<Row> kernel, const Row* rows, std::ptrdiff_t num_rows, const BlockRange& blocks) const {
         if constexpr (std::is_same_v<Row, LinearRow>) {
-            if (is_sparse_) kernel = &WeightKernels::sparse;
+            if (is_sparse()) kernel = &WeightKernels::sparse;
         }
         (kernels_->*kernel).run(matrix_, rows, num_rows, blocks);
     }
@@ -202,6 +205,8 @@ private:
     }
 
     bool can_leave_out_zeros() const;
+    static bool is_sparse_enough(const KernelTable& table, const MatrixView& matrix, int gates, std::ptrdiff_t units,
+                                 std::ptrdiff_t depth);
     void pack_sparse(const std::vector<SourceRow>& rows);
     SparseOutputs outputs() const { return {gates_, units_, matrix_.columns}; }
 

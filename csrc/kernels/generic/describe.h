@@ -9,6 +9,7 @@
 #include "kernels/generic/rnn.h"
 #include "kernels/generic/sparse.h"
 #include "kernels/generic/step.h"
+#include "kernels/kept.h"
 
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
@@ -28,7 +29,7 @@ constexpr MatrixKernel<Row> Describe() {
     if constexpr (IsSame<Kernel, NoKernel>::value) {
         return {};
     } else if constexpr (IsSame<Kernel, Sparse>::value) {
-        if constexpr (!Weights::kSparse) {
+        if constexpr (!kKeepsSparse || !Weights::kSparse) {
             return {};
         } else {
             using Run = SparseRun<Weights>;

@@ -129,7 +129,7 @@ struct GatePanel {
     FUSEDCELL_INLINE void StoreState(float* state, F32 value) const { StoreUnits(state + offset, value, units); }
 
     FUSEDCELL_INLINE void Trace(int first_gate, const F32* values, int count) const {
-        if (row.trace != nullptr) FUSEDCELL_ISA::Trace(*row.trace, offset, units, first_gate, values, count);
+        if (TraceOf(row) != nullptr) FUSEDCELL_ISA::Trace(*row.trace, offset, units, first_gate, values, count);
     }
 };
 
@@ -159,7 +159,8 @@ struct GeneralLstm {
         panel.StoreState(panel.row.h_next, Mul(o, Activate(entering, options.activations[2])));
         const F32 gates[] = {i, f, g, o};
         panel.Trace(0, gates, 4);
-        if (panel.row.trace != nullptr && panel.row.trace->c != nullptr) panel.StoreState(panel.row.trace->c, c_next);
+        if (TraceOf(panel.row) != nullptr && panel.row.trace->c != nullptr)
+            panel.StoreState(panel.row.trace->c, c_next);
     }
 };
 

@@ -50,7 +50,7 @@ struct GruResetAfter {
         const auto h = at.LoadUnitsOf(at.In(&CellRow::h));
         at.StoreUnitsOf(at.In(&CellRow::h_next), UpdateState(ExpNegative(z), n, h));
         if constexpr (!Panels::kIsPair) {
-            if (at.row.trace != nullptr) {
+            if (TraceOf(at.row) != nullptr) {
                 TraceGatesOfGru(at.row, at.panel, at.units, r, z);
                 TraceCandidate(at.row, at.panel, at.units, n);
             }
@@ -75,7 +75,7 @@ struct GruResetBeforeGates {
         Store(at.In(&CellRow::update), ExpNegative(z));
         Store(at.In(&CellRow::reset_h), Div(h, SigmoidDenominator(r)));
         if constexpr (!Panels::kIsPair) {
-            if (at.row.trace != nullptr) TraceGatesOfGru(at.row, at.panel, at.units, r, z);
+            if (TraceOf(at.row) != nullptr) TraceGatesOfGru(at.row, at.panel, at.units, r, z);
         }
     }
 };
@@ -94,7 +94,7 @@ struct GruResetBeforeCandidate {
         const auto exp_negative_z = Load(at.In(&CellRow::update));
         at.StoreUnitsOf(at.In(&CellRow::h_next), UpdateState(exp_negative_z, n, h));
         if constexpr (!Panels::kIsPair) {
-            if (at.row.trace != nullptr) TraceCandidate(at.row, at.panel, at.units, n);
+            if (TraceOf(at.row) != nullptr) TraceCandidate(at.row, at.panel, at.units, n);
         }
     }
 };

@@ -49,7 +49,7 @@ struct Lstm {
         const auto h_next = Div(cell.numerator, Mul(SigmoidDenominator(o), cell.denominator));
         at.StoreUnitsOf(at.In(&CellRow::h_next), h_next);
         if constexpr (!Panels::kIsPair) {
-            if (at.row.trace != nullptr) TraceLstm(at.row, at.panel, at.units, i, f, g, o, c_next);
+            if (TraceOf(at.row) != nullptr) TraceLstm(at.row, at.panel, at.units, i, f, g, o, c_next);
         }
     }
 };

@@ -37,6 +37,11 @@ constexpr GateKernel DescribeGates() {
     }
 }
 
+template <class Weights>
+constexpr QuantiseKernel DescribeQuantise(QuantiseKernel kernel) {
+    return IsSame<Weights, NoKernel>::value ? nullptr : kernel;
+}
+
 #define FUSEDCELL_STRING(name) #name
 #define FUSEDCELL_EXPANDED_STRING(name) FUSEDCELL_STRING(name)
 
@@ -51,7 +56,7 @@ const KernelTable kernel_table = {
 #define FUSEDCELL_ACTIVATION_KERNEL(name) &ActivateAll,
 #define FUSEDCELL_ROW_KERNEL(name, Function, is_kept) (is_kept) ? RowKernel{Function} : nullptr,
 #define FUSEDCELL_MAP_KERNEL(name, Function) kForPython ? MapKernel{&Map<Function>} : nullptr,
-#define FUSEDCELL_QUANTISE_KERNEL(name, Function) &Function,
+#define FUSEDCELL_QUANTISE_KERNEL(name, Function, Weights) DescribeQuantise<Weights>(&Function),
 #define FUSEDCELL_LIST_KERNEL(name) &ListNonzeros,
 #define FUSEDCELL_READ_KERNEL(name) kForPython ? ReadKernel{&ReadFloats} : nullptr,
 #define FUSEDCELL_TRAINING_KERNEL(name, Type, Function) kForPython ? Type{Function} : nullptr,

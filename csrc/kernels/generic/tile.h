@@ -12,6 +12,7 @@
 #include "kernels/generic/linear.h"
 #include "kernels/generic/pair.h"
 #include "kernels/generic/weights.h"
+#include "kernels/kept.h"
 
 namespace fusedcell::FUSEDCELL_ISA {
 namespace {
@@ -19,29 +20,27 @@ namespace {
 // Vectors side by side in a tile of the most rows: the four gates of an LSTM.
 constexpr int kTileVectors = 4;
 
-// Rows of the tallest tile, and whether a step in one pass has tiles of its own (step.h), which are long where gates
-// are apart. A build, or a type of weights, that has no tiles of several rows for the sake of small code also goes
-// without a tile for each number of panels that the last block can have.
+// A build without tiles of several rows is one for small code.
 #ifdef FUSEDCELL_WITHOUT_ROW_TILES
-template <class Weights>
-constexpr bool kPartsOfBlocks = true;
-template <class Weights>
-constexpr int kTallest = 1;
-constexpr bool kHasStepTiles = false;
+constexpr bool kRowTiles = false;
 #else
-template <class Weights>
-constexpr bool kPartsOfBlocks = Weights::kSmallCode;
-template <class Weights>
-constexpr int kTallest = kOneRowAlone || Weights::kSmallCode ? 1 : Weights::kMostRows;
-constexpr bool kHasStepTiles = !kGatesApart;
+constexpr bool kRowTiles = true;
 #endif
+template <class Weights>
+constexpr int kTallest = !kRowTiles || kOneRowAlone || Weights::kSmallCode ? 1 : Weights::kMostRows;
 
-// Whether a step of one row is one pass over both matrices.
+// Whether the last block's panels are taken a few at a time, rather than by a tile for each number of them.
+template <class Weights>
+constexpr bool kPartsOfBlocks = !kRowTiles || Weights::kSmallCode;
+
+// Whether a step of one row is one pass over both matrices, and has tiles of its own for it (step.h), which are long
+// where gates are apart.
 #ifdef FUSEDCELL_TWO_PASSES
 constexpr bool kHasSteps = false;
 #else
-constexpr bool kHasSteps = true;
+constexpr bool kHasSteps = kRowTiles;
 #endif
+constexpr bool kHasStepTiles = kRowTiles && !kGatesApart;
 template <class Kernel, class Weights>
 constexpr bool kHasStep = kHasSteps && Weights::kSteps && Kernel::kProjections == Kernel::kGates;
 
@@ -82,6 +81,9 @@ FUSEDCELL_INLINE ptrdiff_t UnitsOfPanel(const PackedMatrix& matrix, ptrdiff_t pa
     return units_left < kLanes ? units_left : kLanes;
 }
 
+/// Where a row leaves its gates: null where nobody wants them, as nobody can in the C++ library.
+FUSEDCELL_INLINE const StepTrace* TraceOf(const CellRow& row) { return kForPython ? row.trace : nullptr; }
+
 // Where the input projection of a panel is in memory.
 template <class Kernel>
 FUSEDCELL_INLINE const float* ProjectionOf(const CellRow& row, ptrdiff_t panel) {
@@ -105,7 +107,7 @@ FUSEDCELL_INLINE void FinishPanels(const PackedMatrix& matrix, const typename Ke
     ptrdiff_t p = 0;
     ptrdiff_t paired_rows = 0;
     if constexpr (kPairsOfPanels && !Kernel::kStoresSums) {
-        if (rows[0].trace == nullptr) {
+        if (TraceOf(rows[0]) == nullptr) {
             const ptrdiff_t whole = matrix.columns / kLanes - panel;
             if (panels > 1 || num_rows == 1) {
                 const ptrdiff_t pairs_end = (whole < panels ? whole : panels) / 2 * 2;
