@@ -66,6 +66,27 @@ def test_any_number_of_inputs_gives_the_bits_of_the_scalar_tier(dtype: str, isa:
             np.testing.assert_array_equal(c, expected_c, f"{input_size} inputs")
 
 
+# Inputs and units of which a matrix has 8 MB or more in float32: the kernels take such ones for beyond any second-level
+# cache. Units and rows fill no whole vectors, tiles or groups.
+BEYOND_CACHES = {"rnn_tanh": (8, 1451), "lstm": (713, 739), "gru_reset_after": (8, 853), "gru_reset_before": (8, 1030)}
+
+
+@pytest.mark.parametrize("name", BEYOND_CACHES)
+def test_rows_have_the_bits_of_each_alone_where_no_near_cache_holds_the_weights(name: str, isa: str) -> None:
+    input_size, hidden_size = BEYOND_CACHES[name]
+    kind = KIND[name]
+    layer = kind.make(kind.weights(input_size, hidden_size), isa=isa)
+    x, h, c = uniform(5, 1, 39, input_size), uniform(6, 1, 39, hidden_size), uniform(7, 1, 39, hidden_size)
+
+    def answer(rows: slice) -> np.ndarray:
+        state = (h[:, rows], c[:, rows]) if kind.gates == 4 else h[:, rows]
+        return layer(x[:, rows], state)[0]
+
+    alone = np.concatenate([answer(slice(b, b + 1)) for b in range(39)], axis=1)
+    for rows in (2, 3, 4, 9, 36, 37, 38, 39):
+        assert digest([answer(slice(rows))]) == digest([alone[:, :rows]]), f"{rows} rows"
+
+
 @pytest.mark.any_cpu
 def test_the_model_agrees_with_golden_hashes() -> None:
     for name in EVERY_NAME:

@@ -261,13 +261,22 @@ FUSEDCELL_INLINE void RowOfAnyBlock(const PackedMatrix& matrix, const typename K
     }
 }
 
+// Whether several rows go through a matrix that no near cache holds in groups (RowsOfFarBlock), and how many are in the
+// first tile of a group, which is as wide as a block.
+template <class Weights>
+constexpr bool kFarGroups = kGroupsFarRows && kTallest<Weights> > 1 && !Weights::kQuantised &&
+                            sizeof(typename Weights::Element) == sizeof(float);
+template <class Weights>
+constexpr ptrdiff_t kFirstRows = kTallest<Weights> * kTileVectors >= 2 * kMostVectorsPerBlock<Weights> ? 2 : 1;
+
 // What a tile of several rows takes the sums of: any kernel's vectors, each with a value that its chain starts from.
 struct AnyGates {
     static constexpr int kGates = 1;
     static constexpr bool kHasInitialAccumulators = true;
 };
 
-/// y[r][v], as Weights has them; one copy for all kernels, since it knows nothing of gates.
+/// y[r][v], as Weights has them; one copy for all kernels, since it knows nothing of gates. Without initial values the
+/// chains, of floats, go on from y.
 template <class Weights, int kRows, int kVectors>
 FUSEDCELL_TILE void SumRows(const BlockView<Weights>& block, const void* const* inputs, ptrdiff_t depth,
                             float* const* y) {
@@ -275,7 +284,17 @@ FUSEDCELL_TILE void SumRows(const BlockView<Weights>& block, const void* const* 
     const void* x[kRows];
     FUSEDCELL_UNROLL
     for (int r = 0; r < kRows; ++r) x[r] = inputs[r];
-    Weights::template Sum<AnyGates, false, kRows, kVectors>(acc, block, x, depth);
+    if constexpr (kFarGroups<Weights>) {
+        FUSEDCELL_UNROLL
+        for (int r = 0; r < kRows; ++r) {
+            const float* const from = block.initial == nullptr ? y[r] : block.initial;
+            FUSEDCELL_UNROLL
+            for (int v = 0; v < kVectors; ++v) acc[r][v] = Load(from + v * kLanes);
+        }
+        Weights::template Continue<false>(acc, block, x, depth);
+    } else {
+        Weights::template Sum<AnyGates, false, kRows, kVectors>(acc, block, x, depth);
+    }
     FUSEDCELL_UNROLL
     for (int r = 0; r < kRows; ++r) {
         FUSEDCELL_UNROLL
@@ -283,7 +302,8 @@ FUSEDCELL_TILE void SumRows(const BlockView<Weights>& block, const void* const* 
     }
 }
 
-// SumRows for each height and width of a tile: from two rows up to kTallest, with as many vectors as fit the registers.
+// SumRows for each height and width of a tile: from two rows up to kTallest, with as many vectors as fit the registers;
+// from one row where that is the first tile of a group.
 template <class Weights>
 struct SumRowsOf {
     using Function = void(const BlockView<Weights>&, const void* const*, ptrdiff_t, float* const*);
@@ -293,6 +313,7 @@ struct SumRowsOf {
         return fitting < kMostVectors ? fitting : kMostVectors;
     }
 
+    static constexpr int kLeastRows = kFarGroups<Weights> && kFirstRows<Weights> == 1 ? 1 : 2;
     Function* of[kTallest<Weights> + 1][kMostVectors + 1] = {};
 
     template <int kRows, int kVectors>
@@ -300,7 +321,7 @@ struct SumRowsOf {
         of[kRows][kVectors] = &SumRows<Weights, kRows, kVectors>;
         if constexpr (kVectors > 1) {
             Fill<kRows, kVectors - 1>();
-        } else if constexpr (kRows > 2) {
+        } else if constexpr (kRows > kLeastRows) {
             Fill<kRows - 1, Widest(kRows - 1)>();
         }
     }
@@ -397,12 +418,73 @@ FUSEDCELL_NOINLINE void RowsOfBlock(const PackedMatrix& matrix, const typename K
     for (; num_rows > 0; --num_rows, ++rows) RowOfAnyBlock<Kernel, Weights>(matrix, *rows, panel, data, panels);
 }
 
+// Rows of a group: a few of the tallest tiles.
+template <class Weights>
+constexpr ptrdiff_t kMostRowsOfGroup = 6 * kTallest<Weights>;
+
+/// Sums of a group of rows, `vectors` of each row, of a block that is read from the third-level cache or from memory.
+/// CPUs fetch ahead where that is read line after line, which a tile that is narrower than the block does not do. So
+/// the group goes through a part of the depth that the second-level cache holds, of which the first tile takes whole
+/// lines, before it comes to the next part; sums wait in memory meanwhile.
+template <class Weights>
+FUSEDCELL_NOINLINE void SumGroup(const BlockView<Weights>& block, const float* initial, const void* const* inputs,
+                                 ptrdiff_t group, ptrdiff_t depth, ptrdiff_t vectors, float* sums) {
+    constexpr ptrdiff_t kPartBytes = ptrdiff_t{128} << 10;
+    const ptrdiff_t depth_of_part = kPartBytes / (block.stride * ptrdiff_t{sizeof(float)});
+    for (ptrdiff_t k = 0; k < depth; k += depth_of_part) {
+        const ptrdiff_t depth_of_tile = depth - k < depth_of_part ? depth - k : depth_of_part;
+        for (ptrdiff_t first = 0, count = 0; first < group; first += count) {
+            // Where tiles are for two rows or more, none is left alone.
+            const bool is_first = first == 0 && (kFirstRows<Weights> == 1 || group != 3);
+            count = is_first ? kFirstRows<Weights> : RowsOfTile<kTallest<Weights>>(group - first);
+            const ptrdiff_t widest = SumRowsOf<Weights>::Widest(static_cast<int>(count));
+            const ptrdiff_t tiles = (vectors + widest - 1) / widest;
+            const ptrdiff_t width = (vectors + tiles - 1) / tiles;
+            for (ptrdiff_t v = 0, taken = 0; v < vectors; v += taken) {
+                taken = vectors - v < width ? vectors - v : width;
+                const void* x[kTallest<Weights>];
+                float* y[kTallest<Weights>];
+                for (ptrdiff_t r = 0; r < count; ++r) {
+                    x[r] = static_cast<const float*>(inputs[first + r]) + k;
+                    y[r] = sums + ((first + r) * vectors + v) * kLanes;
+                }
+                BlockView<Weights> part = block;
+                part.initial = k == 0 ? initial + v * kLanes : nullptr;
+                part.weights += k * block.stride + v * kLanes;
+                kSumRows<Weights>.of[count][taken](part, x, depth_of_tile, y);
+            }
+        }
+    }
+}
+
+template <class Kernel, class Weights>
+FUSEDCELL_NOINLINE void RowsOfFarBlock(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
+                                       ptrdiff_t panel, const unsigned char* data, ptrdiff_t panels) {
+    constexpr ptrdiff_t kMost = kMostRowsOfGroup<Weights>;
+    const BlockView<Weights> block = ViewOfBlock<Kernel, Weights>(data, panels);
+    const ptrdiff_t vectors = panels * Kernel::kGates;
+    float memory[SumRowsOf<Weights>::kMostVectors * kLanes];
+    const float* const initial = InitialOfVectors<Kernel>(block, vectors, memory);
+    F32 sums[kMost * SumRowsOf<Weights>::kMostVectors];
+    while (num_rows > 0) {
+        const ptrdiff_t group = num_rows <= kMost ? num_rows : num_rows == kMost + 1 ? kMost - 1 : kMost;
+        const void* inputs[kMost];
+        for (ptrdiff_t r = 0; r < group; ++r) inputs[r] = rows[r].input;
+        SumGroup<Weights>(block, initial, inputs, group, matrix.depth, vectors, reinterpret_cast<float*>(sums));
+        FinishRows<Kernel>(matrix, rows, group, panel, panels, sums);
+        rows += group;
+        num_rows -= group;
+    }
+}
+
 template <class Kernel, class Weights>
 void Run(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows, const BlockRange& blocks) {
     const ptrdiff_t whole = matrix.panels_per_block;
     const auto* data = static_cast<const unsigned char*>(matrix.data);
     ptrdiff_t i = blocks.backward ? blocks.last - 1 : blocks.first;
     const ptrdiff_t next = blocks.backward ? -1 : 1;
+    constexpr ptrdiff_t kFarBytes = ptrdiff_t{8} << 20;    // more than any second-level cache has
+    [[maybe_unused]] const bool is_far_matrix = matrix.blocks * matrix.block_bytes >= kFarBytes;
     for (ptrdiff_t left = blocks.last - blocks.first; left > 0; --left, i += next) {
         const ptrdiff_t panels_left = matrix.panels - i * whole;
         const ptrdiff_t panels = panels_left < whole ? panels_left : whole;
@@ -414,6 +496,13 @@ void Run(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t
         } else if (num_rows == 1) {
             RowOfAnyBlock<Kernel, Weights>(matrix, *rows, i * whole, data + i * matrix.block_bytes, panels);
         } else {
+            if constexpr (kFarGroups<Weights>) {
+                if (is_far_matrix && num_rows > kFirstRows<Weights>) {
+                    RowsOfFarBlock<Kernel, Weights>(matrix, rows, num_rows, i * whole, data + i * matrix.block_bytes,
+                                                    panels);
+                    continue;
+                }
+            }
             RowsOfBlock<Kernel, Weights>(matrix, rows, num_rows, i * whole, data + i * matrix.block_bytes, panels,
                                          blocks.is_far);
         }

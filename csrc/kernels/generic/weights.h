@@ -135,15 +135,22 @@ struct FloatWeights {
     template <class Kernel, bool kIsBlock, int kRows, int kVectors>
     static FUSEDCELL_INLINE void Sum(F32 (&sums)[kRows][kVectors], const BlockView<FloatWeights>& block,
                                      const void* const (&inputs)[kRows], ptrdiff_t depth) {
-        const float* x[kRows];
-        FUSEDCELL_UNROLL
-        for (int r = 0; r < kRows; ++r) x[r] = static_cast<const float*>(inputs[r]);
         FUSEDCELL_UNROLL
         for (int v = 0; v < kVectors; ++v) {
             const F32 initial = InitialOf<Kernel>(block.initial, v);
             FUSEDCELL_UNROLL
             for (int r = 0; r < kRows; ++r) sums[r][v] = initial;
         }
+        Continue<kIsBlock>(sums, block, inputs, depth);
+    }
+
+    /// The same chains, from where they are.
+    template <bool kIsBlock, int kRows, int kVectors>
+    static FUSEDCELL_INLINE void Continue(F32 (&sums)[kRows][kVectors], const BlockView<FloatWeights>& block,
+                                          const void* const (&inputs)[kRows], ptrdiff_t depth) {
+        const float* x[kRows];
+        FUSEDCELL_UNROLL
+        for (int r = 0; r < kRows; ++r) x[r] = static_cast<const float*>(inputs[r]);
         Accumulate<FloatDot<Loads>>(sums, block.weights, StrideOf<kIsBlock, kVectors>(block), x, depth);
     }
 };

@@ -14,6 +14,7 @@ namespace {
 
 constexpr bool kOneRowAlone = true;
 constexpr bool kGatesApart = true;
+constexpr bool kGroupsFarRows = false;
 
 FUSEDCELL_INLINE Doubles BroadcastDoubles(float a) {
     const __m128d wide = _mm_cvtps_pd(_mm_load_ss(&a));

@@ -9,6 +9,7 @@ namespace {
 
 constexpr bool kOneRowAlone = false;
 constexpr bool kGatesApart = kLanes == 1;    // where a fused multiply-add is a page of code
+constexpr bool kGroupsFarRows = kLanes > 1;
 
 struct Float32Loads : PlainDot<float> {
     static FUSEDCELL_INLINE F32 WeightsAt(const float* p) { return Load(p); }

@@ -26,6 +26,7 @@ namespace {
 
 constexpr int kInputs = 4;
 constexpr bool kGatesApart = true;
+constexpr bool kGroupsFarRows = false;
 constexpr bool kPairsOfPanels = true;
 
 FUSEDCELL_INLINE F32 LoadInputs(const float* x) { return vld1q_f32(x); }
