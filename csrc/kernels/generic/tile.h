@@ -134,17 +134,18 @@ FUSEDCELL_INLINE void FinishPanels(const PackedMatrix& matrix, const typename Ke
     }
 }
 
-// The same, of which there is one copy for all tiles of several rows, and where kGatesApart, for those of one.
+// The same, of which there is one copy: for rows that share a far block, for tiles of several rows of 16-bit weights,
+// and where kGatesApart, for all tiles.
 template <class Kernel>
 FUSEDCELL_OPAQUE void FinishApart(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
                                   ptrdiff_t panel, ptrdiff_t panels, const F32* sums) {
     FinishPanels<Kernel>(matrix, rows, num_rows, panel, panels, sums);
 }
 
-template <class Kernel>
+template <class Kernel, class Weights>
 FUSEDCELL_INLINE void FinishRows(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
                                  ptrdiff_t panel, ptrdiff_t panels, const F32* sums) {
-    if constexpr (kGatesApart) {
+    if constexpr (kGatesApart || sizeof(typename Weights::Element) == sizeof(uint16_t)) {
         FinishApart<Kernel>(matrix, rows, num_rows, panel, panels, sums);
     } else {
         FinishPanels<Kernel>(matrix, rows, num_rows, panel, panels, sums);
@@ -409,7 +410,7 @@ FUSEDCELL_NOINLINE void RowsOfBlock(const PackedMatrix& matrix, const typename K
                     }
                 }
                 kSumRows<Weights>.of[count][vectors](part, inputs, matrix.depth, y);
-                if (!is_done) FinishRows<Kernel>(matrix, rows, count, panel + p, taken, sums);
+                if (!is_done) FinishRows<Kernel, Weights>(matrix, rows, count, panel + p, taken, sums);
             }
             rows += count;
             num_rows -= count;
@@ -471,7 +472,7 @@ FUSEDCELL_NOINLINE void RowsOfFarBlock(const PackedMatrix& matrix, const typenam
         const void* inputs[kMost];
         for (ptrdiff_t r = 0; r < group; ++r) inputs[r] = rows[r].input;
         SumGroup<Weights>(block, initial, inputs, group, matrix.depth, vectors, reinterpret_cast<float*>(sums));
-        FinishRows<Kernel>(matrix, rows, group, panel, panels, sums);
+        FinishApart<Kernel>(matrix, rows, group, panel, panels, sums);
         rows += group;
         num_rows -= group;
     }
