@@ -403,13 +403,17 @@ def test_reports_of_other_cpus_do_not_overwrite_each_other(monkeypatch: pytest.M
 def test_bench_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("matplotlib")
-    path, figure = tmp_path / "results.json", tmp_path / "figure.svg"
+    path, figure, page = (tmp_path / name for name in ("results.json", "figure.svg", "page.html"))
     quick = ["bench", "train", "--quick", "--sizes", "64", "--cells", "rnn"]
-    assert main([*quick, "--json", str(path), "--plot", str(figure)]) == 0
+    assert main([*quick, "--json", str(path), "--plot", str(figure), "--html", str(page)]) == 0
     out, _ = capsys.readouterr()
     assert "A step of training" in out
     assert "as fast as torch" in out
     assert "Training, rnn" in figure.read_text(encoding="utf-8")
+    html = page.read_text(encoding="utf-8")
+    assert all(
+        text in html for text in ("<h2>Training, rnn", '<th scope="row">8, 128, 64', "limit %", "as fast as torch")
+    )
     found = json.loads(path.read_text(encoding="utf-8"))["results"]
     assert [(its["cell"], its["batch"], its["steps"], its["units"]) for its in found] == [
         ("rnn", 1, 100, 64), ("rnn", 8, 128, 64), ("rnn", 32, 100, 64),

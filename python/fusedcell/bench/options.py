@@ -186,7 +186,13 @@ _OPTIONS: list[tuple[str, Callable[[str], Any] | None, str, str, tuple[str, ...]
         (*_ALL_AND_MODEL, "train"),
     ),
     ("details", None, "", "every library's time, percentiles, the machine and its limits too", _ALL_AND_MODEL),
-    ("html", writable_file, "FILE", "a page for a browser: bars, tables and the machine", _ALL_AND_MODEL),
+    (
+        "html",
+        writable_file,
+        "FILE",
+        "a page for a browser: bars, tables and the machine",
+        (*_ALL_AND_MODEL, "train"),
+    ),
     (
         "plot",
         _picture,

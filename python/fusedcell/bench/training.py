@@ -22,6 +22,7 @@ from .bars import TIMES_FASTER, Bars
 from .cases import GATES
 from .limits import multiply_rate
 from .options import STDOUT, writes_files
+from .page import page
 from .results import disturbed
 from .tables import span_text
 
@@ -48,13 +49,14 @@ def run(options: argparse.Namespace) -> int:
     if keras is not None:
         versions["keras on torch"] = keras.__version__
     beside = " and ".join(f"{name} {version}" for name, version in versions.items())
-    out.show(
+    head = (
         f"A step of training, x with a gradient, SGD, one thread, beside {beside}: ms, medians.\n"
-        "limit %: the least time to multiply, over the time of fusedcell.\n"
+        "limit %: the least time to multiply, over the time of fusedcell."
     )
+    out.show(f"{head}\n")
     headings = ["B", "T", "H", "fusedcell ms", "limit %", *(f"{name} ms" for name in versions), "times faster"]
     most = multiply_rate(runtime["isa"], "float32") * 1e6  # multiply-adds a ms
-    results, groups = [], []
+    results, groups, texts = [], [], [head]
     shown: dict[str, list[Summary]] = {}
     for cell in options.cells:
         rows, ratios = [], {}
@@ -80,9 +82,8 @@ def run(options: argparse.Namespace) -> int:
             # Forward, and on the way back the derivatives by the inputs and by the weights.
             multiply_adds = 3 * steps * batch * GATES[cell] * units * (units + units)
             limit = multiply_adds / (most * times["fusedcell"])
-            texts = [three_digits(times["fusedcell"]), f"{100 * limit:.0f}"]
-            texts += [three_digits(value) for value in (*list(times.values())[1:], quotient.p50)]
-            rows.append([*map(str, (batch, steps, units)), *texts])
+            row = [*map(str, (batch, steps, units)), three_digits(times["fusedcell"]), f"{100 * limit:.0f}"]
+            rows.append([*row, *(three_digits(value) for value in (*list(times.values())[1:], quotient.p50))])
             key = {"cell": cell, "batch": batch, "steps": steps, "units": units}
             results.append({**key, "ms": times, "limit": limit, "ratio": quotient})
         show_progress("")
@@ -90,9 +91,15 @@ def run(options: argparse.Namespace) -> int:
         text = f"fusedcell is {span_text(list(ratios.values()))} {others}."
         title = f"Training, {cell}, by batch, steps and units"
         groups.append(Bars(title, TIMES_FASTER, text, ratios, tie=1))
-        out.show(f"{cell}\n{aligned(headings, rows, ())}\n{text}\n")
+        texts.append(f"{cell}\n{aligned(headings, rows, ())}\n{text}")
+        out.show(f"{texts[-1]}\n")
     for text in disturbed(shown):
-        out.show(f"Warning: {text}.")
+        texts.append(f"Warning: {text}.")
+        out.show(texts[-1])
+    if options.html is not None:
+        title = f"Training with fusedcell {runtime['fusedcell']} on {runtime['cpu']}"
+        write_file(options.html, page(title, groups, [*texts, json.dumps(runtime, indent=1)]).encode())
+        out.show(f"The page for a browser is {options.html.absolute().as_uri()}")
     if options.plot is not None:
         plot.draw_bars(options.plot, runtime["cpu"], groups)
         out.show(f"The figure is {options.plot}.")
