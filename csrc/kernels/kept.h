@@ -41,8 +41,15 @@ constexpr bool kKeepsSparse = false;
 constexpr bool kKeepsSparse = true;
 #endif
 
-/// Whether this build has what the C++ library's own calls never reach: runs on several threads, and kernels that
-/// measure tiers, or functions by themselves.
+/// Whether a model's `axes` are checked, which are of NumPy's arrays alone. A build for small code passes over them.
+#ifdef FUSEDCELL_WITHOUT_ROW_TILES
+constexpr bool kChecksAxes = false;
+#else
+constexpr bool kChecksAxes = true;
+#endif
+
+/// Whether this build has what the C++ library's own calls never reach: runs on several threads, traces of gates, and
+/// kernels that measure tiers, or functions by themselves.
 #ifdef FUSEDCELL_WITHOUT_PYTHON
 constexpr bool kForPython = false;
 #else

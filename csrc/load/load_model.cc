@@ -591,7 +591,7 @@ LoadedModel load_network(const unsigned char* data, std::size_t size, const std:
                     "the header's entry 'fusedcell'");
         const bool batch_first = checked_bool(root.at("batch_first"), "batch_first");
         LoadedModel model{ModelLoader(select_tier(isa), tensors_of(header, data)).load(root), batch_first, {}};
-        if (kForPython && axes != nullptr) model.axes = read_axes(*axes, *model.model);    // of NumPy's arrays
+        if (kChecksAxes && axes != nullptr) model.axes = read_axes(*axes, *model.model);
         return model;
     });
 }

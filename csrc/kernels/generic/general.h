@@ -159,8 +159,9 @@ struct GeneralLstm {
         panel.StoreState(panel.row.h_next, Mul(o, Activate(entering, options.activations[2])));
         const F32 gates[] = {i, f, g, o};
         panel.Trace(0, gates, 4);
-        if (TraceOf(panel.row) != nullptr && panel.row.trace->c != nullptr)
+        if (TraceOf(panel.row) != nullptr && panel.row.trace->c != nullptr) {
             panel.StoreState(panel.row.trace->c, c_next);
+        }
     }
 };
 

@@ -134,8 +134,8 @@ FUSEDCELL_INLINE void FinishPanels(const PackedMatrix& matrix, const typename Ke
     }
 }
 
-// The same, of which there is one copy: for rows that share a far block, for tiles of several rows of 16-bit weights,
-// and where kGatesApart, for all tiles.
+// The same, of which there is one copy, which saves 20 KB on x86-64: for rows that share a far block, for tiles of
+// several rows of 16-bit weights, and where kGatesApart, for all tiles.
 template <class Kernel>
 FUSEDCELL_OPAQUE void FinishApart(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
                                   ptrdiff_t panel, ptrdiff_t panels, const F32* sums) {
