@@ -95,21 +95,21 @@ struct PanelSums {
     FUSEDCELL_INLINE void StoreUnitsOf(Place<float> p, F32 a) const { StoreUnits(p.first, a, units); }
 };
 
-struct WholePanels {
-    static constexpr bool kIsPair = true;
-    template <class T>
-    static FUSEDCELL_INLINE Pair LoadUnitsOf(Places<T> p) {
-        return Load(p);
-    }
-    static FUSEDCELL_INLINE void StoreUnitsOf(Places<float> p, Pair a) { Store(p, a); }
-};
-
-/// ... or a panel with all its units and the next one, in a run that leaves no trace ...
+/// ... or a panel with all its units and the next one, which has `units`, in a run that leaves no trace ...
 template <class Row, int kGates>
-struct Neighbours : WholePanels {
+struct Neighbours {
+    static constexpr bool kIsPair = true;
     PanelSums<Row> first;
+    ptrdiff_t units;
 
-    explicit FUSEDCELL_INLINE Neighbours(const PanelSums<Row>& panel) : first(panel) {}
+    template <class T>
+    FUSEDCELL_INLINE Pair LoadUnitsOf(Places<T> p) const {
+        return {Load(p.first), LoadUnits(p.second, units)};
+    }
+    FUSEDCELL_INLINE void StoreUnitsOf(Places<float> p, Pair a) const {
+        Store(p.first, a.first);
+        StoreUnits(p.second, a.second, units);
+    }
     FUSEDCELL_INLINE Pair Sum(int gate) const { return {first.sums[gate], first.sums[kGates + gate]}; }
     FUSEDCELL_INLINE Pair Projected(int gates, int gate) const {
         return {first.Projected(gates, gate), first.Projected(gates, gates + gate)};
@@ -121,13 +121,18 @@ struct Neighbours : WholePanels {
     }
 };
 
-/// ... or such a panel of two rows.
+/// ... or a panel with all its units of two rows, likewise.
 template <class Row>
-struct OfTwoRows : WholePanels {
+struct OfTwoRows {
+    static constexpr bool kIsPair = true;
     PanelSums<Row> first;
     PanelSums<Row> second;
 
-    FUSEDCELL_INLINE OfTwoRows(const PanelSums<Row>& one, const PanelSums<Row>& other) : first(one), second(other) {}
+    template <class T>
+    FUSEDCELL_INLINE Pair LoadUnitsOf(Places<T> p) const {
+        return Load(p);
+    }
+    FUSEDCELL_INLINE void StoreUnitsOf(Places<float> p, Pair a) const { Store(p, a); }
     FUSEDCELL_INLINE Pair Sum(int gate) const { return {first.Sum(gate), second.Sum(gate)}; }
     FUSEDCELL_INLINE Pair Projected(int gates, int gate) const {
         return {first.Projected(gates, gate), second.Projected(gates, gate)};

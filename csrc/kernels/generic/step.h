@@ -45,6 +45,20 @@ FUSEDCELL_INLINE void StepBlock(const PackedMatrix& recurrent, const CellRow& ro
     }
 }
 
+// The smallest first-level cache. Weights that are a little more come from the second level, which has nothing to do
+// while gates wait for one another: then it gives the first lines of the next block. Of larger layers gates are too
+// small a part for that to matter.
+constexpr ptrdiff_t kNearestBytes = ptrdiff_t{32} << 10;
+
+[[maybe_unused]] FUSEDCELL_INLINE void AskFor(const unsigned char* block) {
+    constexpr ptrdiff_t kBytes = ptrdiff_t{2} << 10;
+    FUSEDCELL_NO_UNROLL
+    for (ptrdiff_t i = 0; i < kBytes; i += 4 * kBlockAlignment) {
+        FUSEDCELL_UNROLL
+        for (ptrdiff_t line = 0; line < 4; ++line) FUSEDCELL_PREFETCH(block + i + line * kBlockAlignment);
+    }
+}
+
 template <class Kernel, class Weights>
 void Step(const PackedMatrix& input, const PackedMatrix& recurrent, const StepRow& row, bool backward) {
     constexpr int kPanels = kPanelsPerBlock<Kernel, Weights>;
@@ -64,6 +78,8 @@ void Step(const PackedMatrix& input, const PackedMatrix& recurrent, const StepRo
     const auto* input_data = static_cast<const unsigned char*>(input.data);
     ptrdiff_t i = backward ? recurrent.blocks - 1 : 0;
     const ptrdiff_t next = backward ? -1 : 1;
+    const ptrdiff_t bytes = input.blocks * input.block_bytes + recurrent.blocks * recurrent.block_bytes;
+    [[maybe_unused]] const bool is_near = bytes > kNearestBytes && bytes < 8 * kNearestBytes;
     for (ptrdiff_t left = recurrent.blocks; left > 0; --left, i += next) {
         const ptrdiff_t panels = recurrent.panels - i * kPanels;
         const unsigned char* const block = data + i * recurrent.block_bytes;
@@ -71,6 +87,9 @@ void Step(const PackedMatrix& input, const PackedMatrix& recurrent, const StepRo
         if constexpr (kHasStepTiles) {
             StepBlock<Kernel, Weights, kPanels>(recurrent, cell, i * kPanels, panels, block, input_block, x,
                                                 input.depth);
+            if constexpr (Weights::kQuantised && kLanes == 16) {
+                if (is_near && left > 1) AskFor(input_block + next * input.block_bytes);
+            }
         } else {
             const LinearRow projection{x, row.projection};
             const ptrdiff_t taken = panels < kPanels ? panels : kPanels;

@@ -115,13 +115,13 @@ FUSEDCELL_INLINE void FinishPanels(const PackedMatrix& matrix, const typename Ke
                 for (ptrdiff_t r = 0; r < num_rows; ++r) {
                     FUSEDCELL_NO_UNROLL
                     for (p = 0; p < pairs_end; p += 2) {
-                        Kernel::Finish(Neighbours<Row, Kernel::kGates>(at(r, p, kLanes)));
+                        Kernel::Finish(Neighbours<Row, Kernel::kGates>{at(r, p, kLanes), kLanes});
                     }
                 }
             } else if (whole > 0) {
                 FUSEDCELL_NO_UNROLL
                 for (; paired_rows < num_rows - 1; paired_rows += 2) {
-                    Kernel::Finish(OfTwoRows<Row>(at(paired_rows, 0, kLanes), at(paired_rows + 1, 0, kLanes)));
+                    Kernel::Finish(OfTwoRows<Row>{at(paired_rows, 0, kLanes), at(paired_rows + 1, 0, kLanes)});
                 }
             }
         }
@@ -156,24 +156,34 @@ template <class Kernel, int kPanels>
 FUSEDCELL_INLINE void FinishTile(const PackedMatrix& matrix, const typename Kernel::Row& row, ptrdiff_t panel,
                                  const F32 (&acc)[1][kPanels * Kernel::kGates],
                                  [[maybe_unused]] const float* projection) {
-    const auto finish = [&](const typename Kernel::Row& of, int p, ptrdiff_t units) {
-        Kernel::Finish(PanelSums<typename Kernel::Row>{of, panel + p, acc[0] + p * Kernel::kGates, units,
-                                                       projection + p * Kernel::kProjections * kLanes});
+    using Row = typename Kernel::Row;
+    const auto panel_of = [&](const Row& of, int p, ptrdiff_t units) {
+        return PanelSums<Row>{of, panel + p, acc[0] + p * Kernel::kGates, units,
+                              projection + p * Kernel::kProjections * kLanes};
+    };
+    const auto finish_apart = [&] {
+        F32 sums[kPanels * Kernel::kGates];
+        FUSEDCELL_UNROLL
+        for (int v = 0; v < kPanels * Kernel::kGates; ++v) sums[v] = acc[0][v];
+        FinishApart<Kernel>(matrix, &row, 1, panel, kPanels, sums);
     };
     if constexpr (kGatesApart) {
         if (Kernel::kStoresSums && UnitsOfPanel(matrix, panel + kPanels - 1) == kLanes) {
-            const typename Kernel::Row copy = row;
+            const Row copy = row;
             FUSEDCELL_UNROLL
-            for (int p = 0; p < kPanels; ++p) finish(copy, p, kLanes);
+            for (int p = 0; p < kPanels; ++p) Kernel::Finish(panel_of(copy, p, kLanes));
         } else {
-            F32 sums[kPanels * Kernel::kGates];
-            FUSEDCELL_UNROLL
-            for (int v = 0; v < kPanels * Kernel::kGates; ++v) sums[v] = acc[0][v];
-            FinishApart<Kernel>(matrix, &row, 1, panel, kPanels, sums);
+            finish_apart();
+        }
+    } else if constexpr (kPairsInTiles && kPanels == 2 && !Kernel::kStoresSums) {
+        if (TraceOf(row) == nullptr) {
+            Kernel::Finish(Neighbours<Row, Kernel::kGates>{panel_of(row, 0, kLanes), UnitsOfPanel(matrix, panel + 1)});
+        } else {
+            finish_apart();
         }
     } else {
         FUSEDCELL_UNROLL
-        for (int p = 0; p < kPanels; ++p) finish(row, p, UnitsOfPanel(matrix, panel + p));
+        for (int p = 0; p < kPanels; ++p) Kernel::Finish(panel_of(row, p, UnitsOfPanel(matrix, panel + p)));
     }
 }
 

@@ -13,6 +13,7 @@ namespace {
 
 constexpr int kInputs = 1;
 constexpr bool kPairsOfPanels = false;
+constexpr bool kPairsInTiles = kLanes == 16;    // two sets of gates need the registers of AVX-512
 
 FUSEDCELL_INLINE F32 LoadInputs(const float* x) { return Broadcast(*x); }
 template <int>
