@@ -106,7 +106,7 @@ FUSEDCELL_INLINE void FinishPanels(const PackedMatrix& matrix, const typename Ke
     };
     ptrdiff_t p = 0;
     ptrdiff_t paired_rows = 0;
-    if constexpr (kPairsOfPanels && !Kernel::kStoresSums) {
+    if constexpr (kPairsOfPanels && !Kernel::kStoresSums && (kGatesApart || Kernel::kGates > 1)) {
         if (TraceOf(rows[0]) == nullptr) {
             const ptrdiff_t whole = matrix.columns / kLanes - panel;
             if (panels > 1 || num_rows == 1) {
@@ -134,8 +134,7 @@ FUSEDCELL_INLINE void FinishPanels(const PackedMatrix& matrix, const typename Ke
     }
 }
 
-// The same, of which there is one copy, which saves 20 KB on x86-64: for rows that share a far block, for tiles of
-// several rows of 16-bit weights, and where kGatesApart, for all tiles.
+// The same, of which there is one copy, whose call takes less time than gates do, but for one gate on x86-64.
 template <class Kernel>
 FUSEDCELL_OPAQUE void FinishApart(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
                                   ptrdiff_t panel, ptrdiff_t panels, const F32* sums) {
@@ -145,7 +144,7 @@ FUSEDCELL_OPAQUE void FinishApart(const PackedMatrix& matrix, const typename Ker
 template <class Kernel, class Weights>
 FUSEDCELL_INLINE void FinishRows(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
                                  ptrdiff_t panel, ptrdiff_t panels, const F32* sums) {
-    if constexpr (kGatesApart || sizeof(typename Weights::Element) == sizeof(uint16_t)) {
+    if constexpr (kGatesApart || Kernel::kGates > 1 || sizeof(typename Weights::Element) == sizeof(uint16_t)) {
         FinishApart<Kernel>(matrix, rows, num_rows, panel, panels, sums);
     } else {
         FinishPanels<Kernel>(matrix, rows, num_rows, panel, panels, sums);
@@ -175,7 +174,7 @@ FUSEDCELL_INLINE void FinishTile(const PackedMatrix& matrix, const typename Kern
         } else {
             finish_apart();
         }
-    } else if constexpr (kPairsInTiles && kPanels == 2 && !Kernel::kStoresSums) {
+    } else if constexpr (kPairsOfPanels && kPanels == 2 && !Kernel::kStoresSums) {
         if (TraceOf(row) == nullptr) {
             Kernel::Finish(Neighbours<Row, Kernel::kGates>{panel_of(row, 0, kLanes), UnitsOfPanel(matrix, panel + 1)});
         } else {

@@ -28,7 +28,6 @@ constexpr int kInputs = 4;
 constexpr bool kGatesApart = true;
 constexpr bool kGroupsFarRows = false;
 constexpr bool kPairsOfPanels = true;
-constexpr bool kPairsInTiles = false;
 
 FUSEDCELL_INLINE F32 LoadInputs(const float* x) { return vld1q_f32(x); }
 template <int kLane>

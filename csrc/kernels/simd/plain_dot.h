@@ -12,8 +12,7 @@ namespace fusedcell::FUSEDCELL_ISA {
 namespace {
 
 constexpr int kInputs = 1;
-constexpr bool kPairsOfPanels = false;
-constexpr bool kPairsInTiles = kLanes == 16;    // two sets of gates need the registers of AVX-512
+constexpr bool kPairsOfPanels = kLanes == 16;    // which take the registers of AVX-512
 
 FUSEDCELL_INLINE F32 LoadInputs(const float* x) { return Broadcast(*x); }
 template <int>
