@@ -151,6 +151,16 @@ FUSEDCELL_INLINE void FinishRows(const PackedMatrix& matrix, const typename Kern
     }
 }
 
+// The same of a tile of one row, whose sums are in registers.
+template <class Kernel, int kPanels>
+FUSEDCELL_INLINE void FinishTileApart(const PackedMatrix& matrix, const typename Kernel::Row& row, ptrdiff_t panel,
+                                      const F32 (&acc)[1][kPanels * Kernel::kGates]) {
+    F32 sums[kPanels * Kernel::kGates];
+    FUSEDCELL_UNROLL
+    for (int v = 0; v < kPanels * Kernel::kGates; ++v) sums[v] = acc[0][v];
+    FinishApart<Kernel>(matrix, &row, 1, panel, kPanels, sums);
+}
+
 template <class Kernel, int kPanels>
 FUSEDCELL_INLINE void FinishTile(const PackedMatrix& matrix, const typename Kernel::Row& row, ptrdiff_t panel,
                                  const F32 (&acc)[1][kPanels * Kernel::kGates],
@@ -160,25 +170,19 @@ FUSEDCELL_INLINE void FinishTile(const PackedMatrix& matrix, const typename Kern
         return PanelSums<Row>{of, panel + p, acc[0] + p * Kernel::kGates, units,
                               projection + p * Kernel::kProjections * kLanes};
     };
-    const auto finish_apart = [&] {
-        F32 sums[kPanels * Kernel::kGates];
-        FUSEDCELL_UNROLL
-        for (int v = 0; v < kPanels * Kernel::kGates; ++v) sums[v] = acc[0][v];
-        FinishApart<Kernel>(matrix, &row, 1, panel, kPanels, sums);
-    };
     if constexpr (kGatesApart) {
         if (Kernel::kStoresSums && UnitsOfPanel(matrix, panel + kPanels - 1) == kLanes) {
             const Row copy = row;
             FUSEDCELL_UNROLL
             for (int p = 0; p < kPanels; ++p) Kernel::Finish(panel_of(copy, p, kLanes));
         } else {
-            finish_apart();
+            FinishTileApart<Kernel, kPanels>(matrix, row, panel, acc);
         }
     } else if constexpr (kPairsOfPanels && kPanels == 2 && !Kernel::kStoresSums) {
         if (TraceOf(row) == nullptr) {
             Kernel::Finish(Neighbours<Row, Kernel::kGates>{panel_of(row, 0, kLanes), UnitsOfPanel(matrix, panel + 1)});
         } else {
-            finish_apart();
+            FinishTileApart<Kernel, kPanels>(matrix, row, panel, acc);
         }
     } else {
         FUSEDCELL_UNROLL
