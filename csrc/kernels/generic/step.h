@@ -46,9 +46,11 @@ FUSEDCELL_INLINE void StepBlock(const PackedMatrix& recurrent, const CellRow& ro
 }
 
 // The smallest first-level cache. Weights that are a little more come from the second level, which has nothing to do
-// while gates wait for one another: then it gives the first lines of the next block. Of larger layers gates are too
-// small a part for that to matter.
+// while gates wait for one another: then it gives the first lines of the next block. Of larger layers, of floats, and
+// on AVX2 gates are too small a part for that to matter.
 constexpr ptrdiff_t kNearestBytes = ptrdiff_t{32} << 10;
+template <class Weights>
+constexpr bool kAsksAhead = Weights::kQuantised && kLanes == 16;
 
 [[maybe_unused]] FUSEDCELL_INLINE void AskFor(const unsigned char* block) {
     constexpr ptrdiff_t kBytes = ptrdiff_t{2} << 10;
@@ -87,7 +89,7 @@ void Step(const PackedMatrix& input, const PackedMatrix& recurrent, const StepRo
         if constexpr (kHasStepTiles) {
             StepBlock<Kernel, Weights, kPanels>(recurrent, cell, i * kPanels, panels, block, input_block, x,
                                                 input.depth);
-            if constexpr (Weights::kQuantised && kLanes == 16) {
+            if constexpr (kAsksAhead<Weights>) {
                 if (is_near && left > 1) AskFor(input_block + next * input.block_bytes);
             }
         } else {

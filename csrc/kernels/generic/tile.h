@@ -94,6 +94,10 @@ FUSEDCELL_INLINE const float* ProjectionOf(const LinearRow&, ptrdiff_t) {
     return nullptr;
 }
 
+// Whether gates are less than a call of them: those of RNNs on x86-64.
+template <class Kernel>
+constexpr bool kSmallGates = !kGatesApart && Kernel::kGates == 1;
+
 // The gates of `panels` panels from `panel` on, for `num_rows` rows, whose sums are in memory. Two panels of a row at a
 // time, or where there is one panel, two rows.
 template <class Kernel>
@@ -106,7 +110,7 @@ FUSEDCELL_INLINE void FinishPanels(const PackedMatrix& matrix, const typename Ke
     };
     ptrdiff_t p = 0;
     ptrdiff_t paired_rows = 0;
-    if constexpr (kPairsOfPanels && !Kernel::kStoresSums && (kGatesApart || Kernel::kGates > 1)) {
+    if constexpr (kPairsOfPanels && !Kernel::kStoresSums && !kSmallGates<Kernel>) {
         if (TraceOf(rows[0]) == nullptr) {
             const ptrdiff_t whole = matrix.columns / kLanes - panel;
             if (panels > 1 || num_rows == 1) {
@@ -134,7 +138,7 @@ FUSEDCELL_INLINE void FinishPanels(const PackedMatrix& matrix, const typename Ke
     }
 }
 
-// The same, of which there is one copy, whose call takes less time than gates do, but for one gate on x86-64.
+// The same, of which there is one copy.
 template <class Kernel>
 FUSEDCELL_OPAQUE void FinishApart(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
                                   ptrdiff_t panel, ptrdiff_t panels, const F32* sums) {
@@ -144,10 +148,10 @@ FUSEDCELL_OPAQUE void FinishApart(const PackedMatrix& matrix, const typename Ker
 template <class Kernel, class Weights>
 FUSEDCELL_INLINE void FinishRows(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
                                  ptrdiff_t panel, ptrdiff_t panels, const F32* sums) {
-    if constexpr (kGatesApart || Kernel::kGates > 1 || sizeof(typename Weights::Element) == sizeof(uint16_t)) {
-        FinishApart<Kernel>(matrix, rows, num_rows, panel, panels, sums);
-    } else {
+    if constexpr (kSmallGates<Kernel> && sizeof(typename Weights::Element) != sizeof(uint16_t)) {
         FinishPanels<Kernel>(matrix, rows, num_rows, panel, panels, sums);
+    } else {
+        FinishApart<Kernel>(matrix, rows, num_rows, panel, panels, sums);
     }
 }
 
