@@ -293,8 +293,8 @@ def test_trained_weights_have_the_same_bits_on_every_tier(name: str, tier: str, 
     assert weights == trained(name)
 
 
-# Inputs and units of which both matrices have 512 KB or more, which four rows and more read by narrower blocks. They
-# fill no whole vectors or blocks.
+# Inputs and units of which both matrices have 512 KB or more, which four rows and more read by narrower blocks, and
+# eight and more by still narrower ones. They fill no whole vectors or blocks.
 LARGE = {"RNN": (373, 367), "LSTM": (173, 199), "GRU": (211, 217)}
 
 
@@ -304,7 +304,7 @@ def test_rows_have_the_bits_of_each_alone_where_matrices_are_large(name: str) ->
     inputs, units = LARGE[name]
     torch.manual_seed(5)
     module = getattr(ft, name)(inputs, units)
-    x, by_y = torch.randn(2, 5, inputs), torch.randn(2, 5, units)
+    x, by_y = torch.randn(2, 17, inputs), torch.randn(2, 17, units)
 
     def answer(rows: slice) -> list[np.ndarray]:
         own = x[:, rows].clone().requires_grad_()
@@ -313,8 +313,8 @@ def test_rows_have_the_bits_of_each_alone_where_matrices_are_large(name: str) ->
         assert own.grad is not None
         return [y.detach().numpy(), own.grad.numpy()]
 
-    alone = [np.concatenate(parts, axis=1) for parts in zip(*(answer(slice(b, b + 1)) for b in range(5)), strict=True)]
-    for rows in (4, 5):
+    alone = [np.concatenate(parts, axis=1) for parts in zip(*(answer(slice(b, b + 1)) for b in range(17)), strict=True)]
+    for rows in (4, 5, 8, 17):
         assert digest(answer(slice(rows))) == digest([part[:, :rows] for part in alone]), f"{rows} rows"
 
 

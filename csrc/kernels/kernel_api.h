@@ -238,6 +238,7 @@ struct MatrixKernel {
     int group;                        // consecutive k whose weights of one lane are neighbours
     bool has_initial_accumulators;    // for the last gate of each panel
     bool compensated;                 // int8: the dot products start at -128 times the sum of their weights
+    int panels_per_tile;              // of the most rows; 0 for sparse
 };
 
 // What `linear` and then a cell's kernel do, of all blocks; those of W have the rows of R's. Null where a tier has none

@@ -84,12 +84,14 @@ protected:
 
     // Every product's matrix. One that the nearest caches do not hold is read faster, by tiles of several rows, where
     // blocks are as narrow as these tiles (RowsOfFarBlock in kernels/generic/tile.h); a single row would be slower.
+    // Tiles of many rows are narrower on some tiers.
     PackedLinear matrix(int gates, std::ptrdiff_t units, std::ptrdiff_t depth, std::ptrdiff_t columns) const {
         constexpr std::ptrdiff_t kLargeBytes = std::ptrdiff_t{512} << 10;
-        constexpr int kNarrow = 4;    // vectors
+        constexpr int kTallRows = 8;
+        const int narrow = run_.batch < kTallRows ? 4 : table_.float32.linear.panels_per_tile;
         const bool is_narrow = run_.batch >= 4 && product_of(gates, units, depth, sizeof(float)) >= kLargeBytes;
         return PackedLinear(table_, WeightType::float32, kLinear, gates, units, depth, columns,
-                            is_narrow ? std::min(kNarrow, table_.float32.linear.panels_per_block) : 0);
+                            is_narrow ? std::min(narrow, table_.float32.linear.panels_per_block) : 0);
     }
 
     // What recurrent dropout multiplies h of a row by, at every step the same.

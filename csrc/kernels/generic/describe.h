@@ -33,7 +33,7 @@ constexpr MatrixKernel<Row> Describe() {
             return {};
         } else {
             using Run = SparseRun<Weights>;
-            return {&Run::Run, 1, Run::kStrips, Weights::kGroup, true, Weights::kCompensated};
+            return {&Run::Run, 1, Run::kStrips, Weights::kGroup, true, Weights::kCompensated, 0};
         }
     } else if constexpr (IsSame<Kernel, Nonzero>::value) {
         if constexpr (!Weights::kNonzero) {
@@ -44,9 +44,13 @@ constexpr MatrixKernel<Row> Describe() {
             return kernel;
         }
     } else {
-        return {
-            &Run<Kernel, Weights>,           Kernel::kGates,       kPanelsPerBlock<Kernel, Weights>, Weights::kGroup,
-            Kernel::kHasInitialAccumulators, Weights::kCompensated};
+        return {&Run<Kernel, Weights>,
+                Kernel::kGates,
+                kPanelsPerBlock<Kernel, Weights>,
+                Weights::kGroup,
+                Kernel::kHasInitialAccumulators,
+                Weights::kCompensated,
+                AtLeastOne(kTallVectors<Weights> / Kernel::kGates)};
     }
 }
 

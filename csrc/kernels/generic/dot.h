@@ -71,16 +71,32 @@ FUSEDCELL_INLINE void PlainSum(typename AnyDot::Accumulator (&acc)[kSets][kVecto
                                const X* const (&x)[kSets * AnyDot::kRows], ptrdiff_t depth) {
     constexpr bool kPrefetch = kSets >= kPrefetchRows && sizeof(*weights) == sizeof(float);
     for (ptrdiff_t k = 0; k < depth; k += AnyDot::kGroup) {
-        typename AnyDot::Inputs in[kSets];
-        FUSEDCELL_UNROLL
-        for (int s = 0; s < kSets; ++s) in[s] = AnyDot::BroadcastInput(x + s * AnyDot::kRows, k);
-        FUSEDCELL_UNROLL
-        for (int v = 0; v < kVectors; ++v) {
+        const auto weights_of = [&](int v) {
             const auto* p = weights + ptrdiff_t{v} * kLanes * AnyDot::kGroup;
             if constexpr (kPrefetch) FUSEDCELL_PREFETCH(p + kPrefetchDistance * stride);
-            const auto w = AnyDot::WeightsAt(p);
+            return AnyDot::WeightsAt(p);
+        };
+        if constexpr (kSets > kTileRows) {
+            // Registers have no room for the inputs of all rows beside their accumulators, but for the weights.
+            typename AnyDot::Weights w[kVectors];
             FUSEDCELL_UNROLL
-            for (int s = 0; s < kSets; ++s) acc[s][v] = AnyDot::template Add<0>(acc[s][v], w, in[s]);
+            for (int v = 0; v < kVectors; ++v) w[v] = weights_of(v);
+            FUSEDCELL_UNROLL
+            for (int s = 0; s < kSets; ++s) {
+                const auto in = AnyDot::BroadcastInput(x + s * AnyDot::kRows, k);
+                FUSEDCELL_UNROLL
+                for (int v = 0; v < kVectors; ++v) acc[s][v] = AnyDot::template Add<0>(acc[s][v], w[v], in);
+            }
+        } else {
+            typename AnyDot::Inputs in[kSets];
+            FUSEDCELL_UNROLL
+            for (int s = 0; s < kSets; ++s) in[s] = AnyDot::BroadcastInput(x + s * AnyDot::kRows, k);
+            FUSEDCELL_UNROLL
+            for (int v = 0; v < kVectors; ++v) {
+                const auto w = weights_of(v);
+                FUSEDCELL_UNROLL
+                for (int s = 0; s < kSets; ++s) acc[s][v] = AnyDot::template Add<0>(acc[s][v], w, in[s]);
+            }
         }
         weights += stride;
     }

@@ -27,7 +27,16 @@ constexpr bool kRowTiles = false;
 constexpr bool kRowTiles = true;
 #endif
 template <class Weights>
-constexpr int kTallest = !kRowTiles || kOneRowAlone || Weights::kSmallCode ? 1 : Weights::kMostRows;
+constexpr int kTallest =
+    !kRowTiles || kOneRowAlone || Weights::kSmallCode                                       ? 1
+    : Weights::kMostRows == kTileRows && sizeof(typename Weights::Element) == sizeof(float) ? kTallTileRows
+                                                                                            : Weights::kMostRows;
+
+// Accumulators of a tile of several rows, and vectors side by side in the tallest.
+template <class Weights>
+constexpr int kTileAccumulators = Weights::kMostRows * kTileVectors;
+template <class Weights>
+constexpr int kTallVectors = kTileAccumulators<Weights> / kTallest<Weights>;
 
 // Whether the last block's panels are taken a few at a time, rather than by a tile for each number of them.
 template <class Weights>
@@ -66,7 +75,7 @@ constexpr int kMostPanelsPerBlock<Linear, Weights> =
 // equal.
 template <class Kernel, class Weights>
 constexpr ptrdiff_t PanelsPerTile(ptrdiff_t rows, ptrdiff_t panels) {
-    const ptrdiff_t most = Weights::kMostRows * kTileVectors / (Weights::kInputPlanes * rows * Kernel::kGates);
+    const ptrdiff_t most = kTileAccumulators<Weights> / (Weights::kInputPlanes * rows * Kernel::kGates);
     const ptrdiff_t tiles = most > 1 ? (panels + most - 1) / most : panels;
     return (panels + tiles - 1) / tiles;
 }
@@ -285,7 +294,7 @@ template <class Weights>
 constexpr bool kFarGroups = kGroupsFarRows && kTallest<Weights> > 1 && !Weights::kQuantised &&
                             sizeof(typename Weights::Element) == sizeof(float);
 template <class Weights>
-constexpr ptrdiff_t kFirstRows = kTallest<Weights> * kTileVectors >= 2 * kMostVectorsPerBlock<Weights> ? 2 : 1;
+constexpr ptrdiff_t kFirstRows = kTileAccumulators<Weights> >= 2 * kMostVectorsPerBlock<Weights> ? 2 : 1;
 
 // What a tile of several rows takes the sums of: any kernel's vectors, each with a value that its chain starts from.
 struct AnyGates {
@@ -327,7 +336,7 @@ struct SumRowsOf {
     using Function = void(const BlockView<Weights>&, const void* const*, ptrdiff_t, float* const*);
     static constexpr int kMostVectors = kMostVectorsPerBlock<Weights>;
     static constexpr int Widest(int rows) {
-        const int fitting = Weights::kMostRows * kTileVectors / rows;
+        const int fitting = kTileAccumulators<Weights> / rows;
         return fitting < kMostVectors ? fitting : kMostVectors;
     }
 
@@ -390,6 +399,20 @@ FUSEDCELL_INLINE ptrdiff_t RowsOfTile(ptrdiff_t left) {
     return (left + 3) / 4 * 2;
 }
 
+/// The same of a block of `vectors` vectors, of which a tile takes a multiple of kGates: the tallest tiles are for
+/// blocks that they part evenly, as others lose more by narrow tiles than they gain.
+template <class Weights, int kGates>
+FUSEDCELL_INLINE ptrdiff_t RowsOfTile(ptrdiff_t left, [[maybe_unused]] ptrdiff_t vectors) {
+    constexpr int kWide = kTallVectors<Weights>;
+    if constexpr (kTallest<Weights> > Weights::kMostRows) {
+        const bool is_even = vectors % kWide == 0 || vectors < kWide;
+        if (kWide % kGates == 0 && is_even) return RowsOfTile<kTallest<Weights>>(left);
+        return RowsOfTile<Weights::kMostRows>(left);
+    } else {
+        return RowsOfTile<kTallest<Weights>>(left);
+    }
+}
+
 // All rows of one block of `panels` panels; its weights stay in cache from one tile to the next.
 template <class Kernel, class Weights>
 FUSEDCELL_NOINLINE void RowsOfBlock(const PackedMatrix& matrix, const typename Kernel::Row* rows, ptrdiff_t num_rows,
@@ -400,9 +423,9 @@ FUSEDCELL_NOINLINE void RowsOfBlock(const PackedMatrix& matrix, const typename K
         const BlockView<Weights> block = ViewOfBlock<Kernel, Weights>(data, panels);
         float memory[SumRowsOf<Weights>::kMostVectors * kLanes];
         const float* const initial = InitialOfVectors<Kernel>(block, panels * Kernel::kGates, memory);
-        F32 sums[Weights::kMostRows * kTileVectors];
+        F32 sums[kTileAccumulators<Weights>];
         while (num_rows > 1) {
-            const ptrdiff_t count = RowsOfTile<kMostRows>(num_rows);
+            const ptrdiff_t count = RowsOfTile<Weights, Kernel::kGates>(num_rows, panels * Kernel::kGates);
             const void* inputs[kMostRows];
             for (ptrdiff_t r = 0; r < count; ++r) inputs[r] = rows[r].input;
             const ptrdiff_t tile = kTileWidths<Kernel, Weights>.of[count][panels];
@@ -438,7 +461,7 @@ FUSEDCELL_NOINLINE void RowsOfBlock(const PackedMatrix& matrix, const typename K
 
 // Rows of a group: a few of the tallest tiles.
 template <class Weights>
-constexpr ptrdiff_t kMostRowsOfGroup = 6 * kTallest<Weights>;
+constexpr ptrdiff_t kMostRowsOfGroup = 6 * Weights::kMostRows;
 
 /// Sums of a group of rows, `vectors` of each row, of a block that is read from the third-level cache or from memory.
 /// CPUs fetch ahead where that is read line after line, which a tile that is narrower than the block does not do. So
@@ -454,7 +477,7 @@ FUSEDCELL_NOINLINE void SumGroup(const BlockView<Weights>& block, const float* i
         for (ptrdiff_t first = 0, count = 0; first < group; first += count) {
             // Where tiles are for two rows or more, none is left alone.
             const bool is_first = first == 0 && (kFirstRows<Weights> == 1 || group != 3);
-            count = is_first ? kFirstRows<Weights> : RowsOfTile<kTallest<Weights>>(group - first);
+            count = is_first ? kFirstRows<Weights> : RowsOfTile<Weights, 1>(group - first, vectors);
             const ptrdiff_t widest = SumRowsOf<Weights>::Widest(static_cast<int>(count));
             const ptrdiff_t tiles = (vectors + widest - 1) / widest;
             const ptrdiff_t width = (vectors + tiles - 1) / tiles;

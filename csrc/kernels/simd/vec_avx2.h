@@ -25,6 +25,7 @@ constexpr int kLanes = 8;
 // Several rows: kTileRows x 4 accumulators, kTileRows broadcasts and a weight vector fill the register file.
 constexpr int kChains = 8;
 constexpr int kTileRows = 3;
+constexpr int kTallTileRows = kTileRows;
 constexpr int kPrefetchRows = kTileRows + 1;    // never
 
 FUSEDCELL_INLINE F32 Zero() { return _mm256_setzero_ps(); }

@@ -25,6 +25,8 @@ constexpr int kLanes = 16;
 // Several rows: kTileRows x 4 accumulators, kTileRows broadcasts and a weight vector fill the register file.
 constexpr int kChains = 8;
 constexpr int kTileRows = 6;
+// Floats have tiles of so many rows and 3 vectors, too, which read a batch of eight rows' matrix once, not twice.
+constexpr int kTallTileRows = 8;
 // From so many rows on a tile multiplies at about the rate at which the outer caches can give it floats, and the CPU's
 // own prefetching does not keep up beside that.
 constexpr int kPrefetchRows = 4;

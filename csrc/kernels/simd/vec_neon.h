@@ -21,6 +21,7 @@ constexpr int kLanes = 4;
 // Several rows: kTileRows x 4 accumulators, kTileRows broadcasts and a weight vector fill the register file.
 constexpr int kChains = 16;
 constexpr int kTileRows = 6;
+constexpr int kTallTileRows = kTileRows;
 constexpr int kPrefetchRows = kTileRows + 1;    // never
 
 FUSEDCELL_INLINE F32 Zero() { return vdupq_n_f32(0.0F); }

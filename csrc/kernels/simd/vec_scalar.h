@@ -31,6 +31,7 @@ constexpr int kLanes = 1;
 // Several rows: kTileRows x 4 accumulators, kTileRows broadcasts and a weight vector fill the register file.
 constexpr int kChains = 4;
 constexpr int kTileRows = 2;
+constexpr int kTallTileRows = kTileRows;
 constexpr int kPrefetchRows = kTileRows + 1;    // never
 
 FUSEDCELL_INLINE F32 Zero() { return 0.0F; }

@@ -27,6 +27,7 @@ constexpr int kLanes = 4;
 // conversions. Several rows would share no more than the loads of weights.
 constexpr int kChains = 3;
 constexpr int kTileRows = 1;
+constexpr int kTallTileRows = kTileRows;
 constexpr int kPrefetchRows = kTileRows + 1;    // never
 
 FUSEDCELL_INLINE F32 Zero() { return _mm_setzero_ps(); }
