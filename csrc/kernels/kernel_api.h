@@ -291,10 +291,11 @@ constexpr int kSavedGates = 4;    // of the LSTM and the GRU
 
 using TrainingKernel = void (*)(const TrainingRow* rows, ptrdiff_t num_rows, ptrdiff_t units);
 
-// Sums over rows of outer products of d by x, or of d alone.
+// Sums over rows of outer products of d by each of up to two x, or of d alone.
+constexpr int kOuterFactors = 2;
 struct OuterRow {
     const float* d;    // with kOuterOverrun floats after the last that the sum takes
-    const float* x;
+    const float* x[kOuterFactors];
 };
 constexpr ptrdiff_t kOuterOverrun = 15;
 
@@ -302,19 +303,18 @@ struct OuterShape {
     static constexpr ptrdiff_t kMostLanes = 16;
     static constexpr ptrdiff_t kMostCopied = 48;    // of d
 
-    ptrdiff_t first;     // of d
-    ptrdiff_t last;      // one past
-    ptrdiff_t inputs;    // of x
+    ptrdiff_t first;                    // of d
+    ptrdiff_t last;                     // one past
+    ptrdiff_t inputs[kOuterFactors];    // of each x; 0 where its sum is not asked for
+    float* totals[kOuterFactors];       // total[i, k], i from `first` on, gets the sum added
 
-    /// Floats of memory that a sum over so many rows works in.
+    /// Floats of memory that a sum over so many rows works in, with so many inputs in all.
     static constexpr ptrdiff_t scratch(ptrdiff_t rows, ptrdiff_t inputs) {
-        return rows * (inputs + kMostLanes + kMostCopied) + kMostCopied * kMostLanes;
+        return rows * (inputs + kOuterFactors * kMostLanes + kMostCopied) + kMostCopied * kMostLanes;
     }
 };
 
-// total[i, k], i from `first` on, gets the sum added.
-using OuterKernel = void (*)(const OuterRow* rows, ptrdiff_t num_rows, const OuterShape& shape, float* total,
-                             float* scratch);
+using OuterKernel = void (*)(const OuterRow* rows, ptrdiff_t num_rows, const OuterShape& shape, float* scratch);
 
 // The kernels for weights of one type.
 struct WeightKernels {

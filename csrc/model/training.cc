@@ -55,7 +55,7 @@ public:
             grow(worker.rows, rows);
             grow(worker.states, run_.units);
             grow(worker.outer_rows, segment_rows_);
-            const std::ptrdiff_t inputs = std::max({run_.inputs, run_.units, run_.outputs});
+            const std::ptrdiff_t inputs = std::max(sum_of(run_.inputs, run_.outputs), run_.units);
             grow(worker.outer, OuterShape::scratch(segment_rows_, inputs));
             if (steps_) steps_->reserve(worker, rows);
         };
@@ -73,7 +73,6 @@ public:
                            end = first;
                        }
                        finish(batch);
-                       if (shares_bias()) copy_bias(part);
                    });
     }
 
@@ -241,60 +240,51 @@ private:
         for_held(step, batch, reset);
     }
 
-    // The products that the derivatives of weights and biases add up: of the floats of d from `from` on, or of the
-    // derivatives by what a projection gave, and what a matrix has been multiplied by.
-    enum class Factor { x, h, cell };
+    // The products that the derivatives of weights and biases add up: of the floats of d from `from` on by x and by
+    // what R has been multiplied by, or of the derivatives by what a projection gave by what it has been multiplied by.
     struct Product {
-        float* total;
-        std::ptrdiff_t from;
-        std::ptrdiff_t rows;    // of total
-        std::ptrdiff_t inputs;
-        Factor factor;
         OuterKernel kernel;
+        std::ptrdiff_t from;
+        OuterShape shape;
+        bool is_of_projection = false;
     };
     template <class Visit>
     void for_products(const Visit& visit) const {
         const std::ptrdiff_t units = run_.units;
-        const std::ptrdiff_t all = gates_ * units;
-        const auto of_input = [&](float* total, std::ptrdiff_t inputs, OuterKernel kernel) {
-            if (total == nullptr) return;
-            if (!is_gru(run_.kind)) return visit(Product{total, 0, all, inputs, Factor::x, kernel});
-            visit(Product{total, units, 2 * units, inputs, Factor::x, kernel});
-            visit(Product{total + 2 * units * inputs, 0, units, inputs, Factor::x, kernel});
+        const auto of_gates = [&](OuterKernel kernel, float* by_x, std::ptrdiff_t inputs, float* by_h,
+                                  std::ptrdiff_t outputs) {
+            const auto of_rows = [&](std::ptrdiff_t from, std::ptrdiff_t rows, float* of_x, float* of_h) {
+                if (of_x == nullptr && of_h == nullptr) return;
+                const OuterShape shape{
+                    0, rows, {of_x == nullptr ? 0 : inputs, of_h == nullptr ? 0 : outputs}, {of_x, of_h}};
+                visit(Product{kernel, from, shape});
+            };
+            if (!is_gru(run_.kind)) return of_rows(0, gates_ * units, by_x, by_h);
+            // d lies as n r z an.
+            of_rows(units, 2 * units, by_x, by_h);
+            of_rows(0, units, by_x == nullptr ? nullptr : by_x + 2 * units * inputs, nullptr);
+            of_rows(3 * units, units, nullptr, by_h == nullptr ? nullptr : by_h + 2 * units * outputs);
         };
-        of_input(gradients_.weight_ih, run_.inputs, table_.outer);
-        of_input(gradients_.bias_ih, 1, table_.column_sums);
-        const auto of_state = [&](float* total, std::ptrdiff_t inputs, OuterKernel kernel) {
-            if (total != nullptr) visit(Product{total, recurrent_first_, all, inputs, Factor::h, kernel});
-        };
-        of_state(gradients_.weight_hh, run_.outputs, table_.outer);
-        if (!shares_bias()) of_state(gradients_.bias_hh, 1, table_.column_sums);
+        of_gates(table_.outer, gradients_.weight_ih, run_.inputs, gradients_.weight_hh, run_.outputs);
+        of_gates(table_.column_sums, gradients_.bias_ih, 1, gradients_.bias_hh, 1);
         if (gradients_.weight_hr != nullptr)
-            visit(Product{gradients_.weight_hr, 0, run_.outputs, units, Factor::cell, table_.outer});
+            visit(Product{table_.outer, 0, {0, run_.outputs, {units}, {gradients_.weight_hr}}, true});
     }
     OuterRow row_of(const Product& product, std::ptrdiff_t first, std::ptrdiff_t step, std::ptrdiff_t b) const {
-        const float* const d = d_of(step - first, b) + product.from;
-        switch (product.factor) {
-            case Factor::x: return {d, run_.x.row(time_of(b, step), b)};
-            case Factor::h: return {d, drops() ? dropped_of(step - first, b) : h_before(b, step)};
-            case Factor::cell: break;
-        }
-        return {dy_of(step - first, b), raw_of_step(first, step, b)};
-    }
-
-    // Of the GRU alone the two biases' derivatives differ.
-    bool shares_bias() const {
-        return !is_gru(run_.kind) && gradients_.bias_ih != nullptr && gradients_.bias_hh != nullptr;
-    }
-    void copy_bias(const TeamPart& part) const {
-        const Rows share = lines_of(gates_ * run_.units, part);
-        std::copy(gradients_.bias_ih + share.first, gradients_.bias_ih + share.last, gradients_.bias_hh + share.first);
+        if (product.is_of_projection) return {dy_of(step - first, b), {raw_of_step(first, step, b)}};
+        return {d_of(step - first, b) + product.from,
+                {run_.x.row(time_of(b, step), b), drops() ? dropped_of(step - first, b) : h_before(b, step)}};
     }
 
     void zero_sums(const TeamPart& part) const {
         for_products([&](const Product& product) {
-            const Rows share = lines_of(product.rows, part);
-            std::fill(product.total + share.first * product.inputs, product.total + share.last * product.inputs, 0.0F);
+            const OuterShape& shape = product.shape;
+            const Rows share = lines_of(shape.last, part);
+            for (int factor = 0; factor < kOuterFactors; ++factor) {
+                float* const total = shape.totals[factor];
+                if (total == nullptr) continue;
+                std::fill(total + share.first * shape.inputs[factor], total + share.last * shape.inputs[factor], 0.0F);
+            }
         });
     }
 
@@ -307,9 +297,11 @@ private:
                 for_rows(step, step + 1, whole,
                          [&](std::ptrdiff_t, std::ptrdiff_t b) { *row++ = row_of(product, first, step, b); });
             }
-            const Rows share = lines_of(product.rows, part);
-            product.kernel(worker.outer_rows.data(), row - worker.outer_rows.data(),
-                           {share.first, share.last, product.inputs}, product.total, worker.outer.data());
+            OuterShape shape = product.shape;
+            const Rows share = lines_of(shape.last, part);
+            shape.first = share.first;
+            shape.last = share.last;
+            product.kernel(worker.outer_rows.data(), row - worker.outer_rows.data(), shape, worker.outer.data());
         });
     }
 

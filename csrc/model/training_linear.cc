@@ -51,12 +51,12 @@ bool add_sums(const LinearTraining& run, const LinearGradients& gradients, const
         float* d = worker.d.data();
         for (std::ptrdiff_t r = end - 1; r >= first; --r, d += stride) {
             std::copy_n(gradients.y + r * run.outputs + share.first, share.size(), d);
-            *row++ = {d, run.x + r * run.inputs};
+            *row++ = {d, {run.x + r * run.inputs}};
         }
         const OuterRow* const rows = worker.outer_rows.data();
         const std::ptrdiff_t count = end - first;
-        if (weight != nullptr) table.outer(rows, count, {0, share.size(), run.inputs}, weight, worker.outer.data());
-        if (bias != nullptr) table.column_sums(rows, count, {0, share.size(), 1}, bias, nullptr);
+        if (weight != nullptr) table.outer(rows, count, {0, share.size(), {run.inputs}, {weight}}, worker.outer.data());
+        if (bias != nullptr) table.column_sums(rows, count, {0, share.size(), {1}, {bias}}, nullptr);
         if (!part.pass(static_cast<double>(share.size()) * static_cast<double>(run.inputs * count))) return false;
         end = first;
     }

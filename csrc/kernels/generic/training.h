@@ -183,8 +183,8 @@ void Backward(const TrainingRow* rows, ptrdiff_t num_rows, ptrdiff_t units) {
 }
 
 // A tile of kOuterGates of d and up to kOuterVectors of x: their products fill the registers. Rows lie apart in memory,
-// often by a power of two, of which a cache holds few, so that both are copied first: all of x, and kOuterTiles tiles
-// of d, each of which meets kOuterVectors of x while the nearest cache has them.
+// often by a power of two, of which a cache holds few, so that both are copied first: all of each x, and kOuterTiles
+// tiles of d, each of which meets kOuterVectors of x while the nearest cache has them.
 constexpr int kOuterGates = kLanes == 1 ? 4 : kLanes == 8 ? 6 : 12;
 constexpr int kOuterVectors = kLanes == 1 ? 1 : 2;
 constexpr int kOuterTiles = 4;
@@ -243,18 +243,27 @@ FUSEDCELL_NOINLINE void OuterTile(const float* d, const float* x, ptrdiff_t num_
     }
 }
 
-void Outer(const OuterRow* rows, ptrdiff_t num_rows, const OuterShape& shape, float* total, float* scratch) {
+// Every tile of each x, in the order in which their copies lie: visit(factor, k, inputs).
+template <class Visit>
+FUSEDCELL_INLINE void EveryWidth(const OuterShape& shape, const Visit& visit) {
     constexpr ptrdiff_t kWidth = kOuterVectors * kLanes;
+    FUSEDCELL_NO_UNROLL
+    for (int factor = 0; factor < kOuterFactors; ++factor) {
+        const ptrdiff_t all = shape.inputs[factor];
+        for (ptrdiff_t k = 0; k < all; k += kWidth) visit(factor, k, all - k < kWidth ? all - k : kWidth);
+    }
+}
+
+void Outer(const OuterRow* rows, ptrdiff_t num_rows, const OuterShape& shape, float* scratch) {
     float* x = scratch;
-    for (ptrdiff_t k = 0; k < shape.inputs; k += kWidth) {
-        const ptrdiff_t inputs = shape.inputs - k < kWidth ? shape.inputs - k : kWidth;
+    EveryWidth(shape, [&](int factor, ptrdiff_t k, ptrdiff_t inputs) {
         for (ptrdiff_t r = 0; r < num_rows; ++r) {
             FUSEDCELL_NO_UNROLL
             for (ptrdiff_t i = 0; i < inputs; i += kLanes, x += kLanes) {
-                Store(x, LoadUnits(rows[r].x + k + i, inputs - i < kLanes ? inputs - i : kLanes));
+                Store(x, LoadUnits(rows[r].x[factor] + k + i, inputs - i < kLanes ? inputs - i : kLanes));
             }
         }
-    }
+    });
     float* const tiles = x;
     const ptrdiff_t tile_floats = num_rows * kOuterGates + kOuterCopied;
     for (ptrdiff_t first = shape.first; first < shape.last; first += kOuterTiles * kOuterGates) {
@@ -272,21 +281,30 @@ void Outer(const OuterRow* rows, ptrdiff_t num_rows, const OuterShape& shape, fl
             }
         }
         x = scratch;
-        for (ptrdiff_t k = 0; k < shape.inputs; k += kWidth) {
-            const ptrdiff_t inputs = shape.inputs - k < kWidth ? shape.inputs - k : kWidth;
-            const bool is_whole = inputs > kLanes || kOuterVectors == 1;
-            const auto run = is_whole ? &OuterTile<kOuterVectors> : &OuterTile<1>;
+        EveryWidth(shape, [&](int factor, ptrdiff_t k, ptrdiff_t inputs) {
+            const ptrdiff_t stride = shape.inputs[factor];
+            const int vectors = inputs > kLanes ? kOuterVectors : 1;
+            const auto run = vectors == kOuterVectors ? &OuterTile<kOuterVectors> : &OuterTile<1>;
             for (ptrdiff_t tile = 0; tile < count; ++tile) {
                 const ptrdiff_t g = first + tile * kOuterGates;
                 const ptrdiff_t gates = shape.last - g < kOuterGates ? shape.last - g : kOuterGates;
-                run(tiles + tile * tile_floats, x, num_rows, total + g * shape.inputs + k, shape.inputs, gates, inputs);
+                run(tiles + tile * tile_floats, x, num_rows, shape.totals[factor] + g * stride + k, stride, gates,
+                    inputs);
             }
-            x += num_rows * (is_whole ? kWidth : kLanes);
-        }
+            x += num_rows * vectors * kLanes;
+        });
     }
 }
 
-void ColumnSums(const OuterRow* rows, ptrdiff_t num_rows, const OuterShape& shape, float* total, float*) {
+/// Adds the units of `value` to each total that is asked for.
+FUSEDCELL_INLINE void AddToTotals(const OuterShape& shape, ptrdiff_t g, F32 value, ptrdiff_t units) {
+    FUSEDCELL_NO_UNROLL
+    for (float* const total : shape.totals) {
+        if (total != nullptr) StoreUnits(total + g, Add(LoadUnits(total + g, units), value), units);
+    }
+}
+
+void ColumnSums(const OuterRow* rows, ptrdiff_t num_rows, const OuterShape& shape, float*) {
     constexpr int kVectors = 8;    // whose additions wait for nothing of each other
     for (ptrdiff_t g = shape.first; g < shape.last;) {
         F32 sums[kVectors];
@@ -300,14 +318,13 @@ void ColumnSums(const OuterRow* rows, ptrdiff_t num_rows, const OuterShape& shap
                 for (int v = 0; v < kVectors; ++v) sums[v] = Add(sums[v], Load(rows[r].d + g + v * kLanes));
             }
             FUSEDCELL_UNROLL
-            for (int v = 0; v < kVectors; ++v)
-                Store(total + g + v * kLanes, Add(Load(total + g + v * kLanes), sums[v]));
+            for (int v = 0; v < kVectors; ++v) AddToTotals(shape, g + v * kLanes, sums[v], kLanes);
             g += kVectors * kLanes;
         } else {
             const ptrdiff_t units = left < kLanes ? left : kLanes;
             FUSEDCELL_NO_UNROLL
             for (ptrdiff_t r = 0; r < num_rows; ++r) sums[0] = Add(sums[0], LoadUnits(rows[r].d + g, units));
-            StoreUnits(total + g, Add(LoadUnits(total + g, units), sums[0]), units);
+            AddToTotals(shape, g, sums[0], units);
             g += units;
         }
     }
